@@ -1,0 +1,58 @@
+# Every target sets up what it needs: the environment is made once, and again when requirements or a pyproject change.
+
+PYTHON ?= python3
+VENV ?= .venv
+DIST ?= dist
+RUN ?= --model patchcore --data elpv --category mono --preset edge
+ARGS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint types format soak wheels clean
+
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  PYTHON=python3.12 chooses the interpreter; ARGS='...' is appended to the command of run, test and soak."
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Python 3.10 or newer is needed, this is " + sys.version.split()[0] + "; choose one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): requirements-dev.txt pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+install: $(STAMP) ## make .venv with the core, the plugins and the tools
+
+run: $(STAMP) ## train and test PatchCore on real solar cells (RUN='...' for other options)
+	$(BIN)/anomaly run $(RUN) $(ARGS)
+
+test: lint types ## lint, types, then all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## ruff and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(STAMP) ## mypy
+	$(BIN)/mypy
+
+format: $(STAMP) ## let ruff format and fix what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+soak: $(STAMP) ## the long tests that `make test` leaves out
+	$(BIN)/python -m pytest -m soak $(ARGS)
+
+wheels: $(STAMP) ## build the core's and every plugin's wheel into dist/
+	rm -rf $(DIST)
+	for project in . $(PLUGINS); do $(BIN)/python -m build --wheel --no-isolation --outdir $(DIST) $$project || exit 1; done
+
+clean: ## remove the environment, builds and caches; runs and data stay
+	rm -rf $(VENV) $(DIST) build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -type d -name __pycache__ -prune -exec rm -rf {} +

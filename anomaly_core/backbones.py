@@ -1,0 +1,240 @@
+"""FeatureExtractor over timm, and where its pretrained weights come from on a machine without internet."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import pickle
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from anomaly_core.errors import BackboneError, ConfigError, PluginError
+from anomaly_core.registry import registry
+
+# The file names under which these weights have always been published.
+WELL_KNOWN_FILES = {
+    "resnet18.tv_in1k": "resnet18-f37072fd.pth",
+    "resnet50.tv_in1k": "resnet50-0676ba61.pth",
+    "wide_resnet50_2.tv_in1k": "wide_resnet50_2-95faca4d.pth",
+    "efficientnet_b0.ra_in1k": "efficientnet_b0_ra-3dd342df.pth",
+}
+SUFFIXES = (".safetensors", ".pth")
+
+
+class Backbones:
+    """Where pretrained weights come from: the backbone folder, then installed distributions, then timm's hub cache or download.
+
+    Args:
+        folder: the backbone folder; None means ``$ANOMALY_BACKBONES``, else ``backbones`` in the working directory.
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self.folder = Path(folder or os.environ.get("ANOMALY_BACKBONES") or "backbones").expanduser()
+
+    def load(self, name: str) -> dict[str, Tensor]:
+        """The state dict of a timm model, on the CPU, under timm's names.
+
+        A name without its tag means timm's default tag: ``resnet18`` is ``resnet18.a1_in1k``, other weights than the
+        ``resnet18.tv_in1k`` of the papers.
+
+        Raises:
+            ConfigError: timm knows no such model.
+            BackboneError: no place has the weights (the message names every place), or a file that was found does not fit.
+        """
+        full = full_name(name)
+        path = self._file(full)
+        if path is not None:
+            return _fitted(_read(path), full, str(path))
+        carried, no_distribution = self._distribution(full)
+        if carried is not None:
+            return carried
+        try:
+            network = timm.create_model(full, pretrained=True)
+        except Exception as error:  # network, cache, proxy, hub: whatever fails, the user is told all three places
+            reason = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
+            raise BackboneError(
+                f"no weights of the backbone {name!r} were found. Looked for (1) {', '.join(self._candidates(full))} in the backbone "
+                f"folder {str(self.folder.absolute())!r}; (2) an installed distribution: {no_distribution}; "
+                f"(3) timm's hub cache and download: {reason}. Next step: put one of these files into the folder, or name another "
+                "folder with --set base.backbones=DIR or $ANOMALY_BACKBONES, or install a distribution that carries it, or run once "
+                "with internet."
+            ) from error
+        return dict(network.state_dict())
+
+    def _candidates(self, full: str) -> list[str]:
+        """File names that hold this model, the well-known one first; without the tag where it is timm's default."""
+        architecture = full.partition(".")[0]
+        names = [full, architecture] if full_name(architecture) == full else [full]
+        known = [WELL_KNOWN_FILES[full]] if full in WELL_KNOWN_FILES else []
+        return known + [name + suffix for name in names for suffix in SUFFIXES]
+
+    def _file(self, full: str) -> Path | None:
+        return next((path for name in self._candidates(full) if (path := self.folder / name).is_file()), None)
+
+    def _distribution(self, full: str) -> tuple[dict[str, Tensor] | None, str]:
+        """The weights that an installed distribution carries, or None and the reason."""
+        carriers = [key for key in registry.backbones if _same_model(key.rpartition(":")[2], full)]
+        if len(carriers) > 1:
+            raise BackboneError(
+                f"the backbone {full!r} is carried by {' and '.join(carriers)}. Leave one distribution out with --no-plugin."
+            )
+        if not carriers:
+            try:
+                registry.backbones[full.partition(".")[0]]
+            except PluginError as error:
+                return None, str(error).rstrip(".")
+            return None, "none carries it"
+        component = registry.backbones[carriers[0]]
+        path = Path(component.load()())
+        return _fitted(_read(path), full, f"{path} of {component.distribution}", component.spec.by_position), ""
+
+
+class FeatureExtractor(nn.Module):
+    """Feature maps of a frozen timm network: always in eval mode, never trained, normalising its images itself.
+
+    Timm's bare ``resnet18`` and ``wide_resnet50_2`` are other weights than the papers': those are ``resnet18.tv_in1k`` and
+    ``wide_resnet50_2.tv_in1k``.
+
+    Args:
+        name: timm's model name.
+        layers: timm's ``features_only`` indices (for ResNets 1, 2, 3 are layer1, layer2, layer3) or module names such as
+            ``layer2`` or ``blocks.2``; features come in this order.
+        backbones: where the weights come from; None builds without any, for a saved state that follows.
+
+    Attributes:
+        channels, strides: of each feature map, in the order of ``layers``.
+        mean, std: of the normalisation that the network was trained with, for images in [0, 1].
+
+    Raises:
+        ConfigError: timm knows no such model, or the model has no such layer.
+        BackboneError: the weights are nowhere to be found.
+    """
+
+    channels: list[int]
+    strides: list[int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    _mean: Tensor
+    _std: Tensor
+
+    def __init__(self, name: str, layers: Sequence[int | str], backbones: Backbones | None = None) -> None:
+        super().__init__()
+        full = full_name(name)
+        indices = layer_indices(full, layers)
+        # timm itself turns whole checkpoints into those of its feature networks, whose names may differ
+        weights = {} if backbones is None else {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": backbones.load(full)}}
+        self.network = timm.create_model(full, features_only=True, out_indices=tuple(sorted(set(indices))), **weights)
+        self.network.eval().requires_grad_(False)
+        self._order = [sorted(set(indices)).index(index) for index in indices]
+        info = self.network.feature_info
+        self.channels = [info.channels()[i] for i in self._order]
+        self.strides = [info.reduction()[i] for i in self._order]
+        cfg = timm.get_pretrained_cfg(full)
+        self.mean, self.std = tuple(cfg.mean), tuple(cfg.std)
+        self.register_buffer("_mean", torch.tensor(self.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """float32 (B, 3, H, W) images in [0, 1] -> one (B, C, H/stride, W/stride) map a layer."""
+        features = self.network((images - self._mean) / self._std)
+        return [features[i] for i in self._order]
+
+    def train(self, mode: bool = True) -> FeatureExtractor:
+        """Stays in eval mode, whatever its owner does: batch statistics must not change."""
+        return super().train(False)
+
+
+def full_name(name: str) -> str:
+    """A timm name with its tag: ``tf_efficientnet_lite0`` is ``tf_efficientnet_lite0.in1k``; ConfigError for a name that timm lacks."""
+    try:
+        cfg = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # the model exists, the tag does not
+        cfg = None
+    if cfg is None and "." not in name and timm.is_model(name):  # a model that was never published with weights
+        return name
+    if cfg is None:
+        architecture = name.partition(".")[0]
+        known = timm.list_pretrained(f"{architecture}.*") or timm.list_pretrained()
+        close = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
+        raise ConfigError(
+            f"timm {timm.__version__} has no pretrained model {name!r}. Did you mean {' or '.join(close) or 'another'}? "
+            "`timm.list_pretrained()` lists all of them."
+        )
+    return f"{cfg.architecture}.{cfg.tag}" if cfg.tag else str(cfg.architecture)
+
+
+def layer_indices(name: str, layers: Iterable[int | str]) -> list[int]:
+    """Layers, given by index or module name, as ``features_only`` indices; ConfigError names the layers that there are."""
+    with torch.device("meta"):
+        modules: list[str] = timm.create_model(name, features_only=True).feature_info.module_name()
+    found = []
+    for layer in layers:
+        index = modules.index(layer) if layer in modules else layer
+        if isinstance(index, str) and index.isdecimal():
+            index = int(index)
+        if not isinstance(index, int) or not 0 <= index < len(modules):
+            close = difflib.get_close_matches(str(layer), modules, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            names = ", ".join(f"{i} = {module}" for i, module in enumerate(modules))
+            raise ConfigError(f"the backbone {name!r} has no layer {layer!r}.{hint} Its layers are: {names}.")
+        found.append(index)
+    if not found:
+        raise ConfigError(f"no layer of the backbone {name!r} was chosen. Name at least one of: {', '.join(modules)}.")
+    return found
+
+
+def _same_model(name: str, full: str) -> bool:
+    try:
+        return full_name(name) == full
+    except ConfigError:  # a backbone that is not timm's, or of another version of it
+        return False
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weights file; nothing in it is executed."""
+    try:
+        loaded: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, pickle.UnpicklingError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
+        reason = str(error).partition("\n")[0]
+        raise BackboneError(
+            f"the weights file {str(path)!r} cannot be read: {type(error).__name__}: {reason} "
+            "Only tensors are loaded, never code. Download the file again, or convert it to .safetensors."
+        ) from error
+    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise BackboneError(f"the weights file {str(path)!r} holds no state dict of tensors. Save `model.state_dict()` instead.")
+    return dict(loaded)
+
+
+def _fitted(state: dict[str, Tensor], full: str, source: str, by_position: bool = False) -> dict[str, Tensor]:
+    """The state under timm's names; BackboneError where tensors are missing or have another shape."""
+    with torch.device("meta"):
+        network = timm.create_model(full, pretrained=False)
+    expected = network.state_dict()
+    if by_position:
+        if len(state) != len(expected):
+            raise BackboneError(f"{source} has {len(state)} tensors, and timm's {full} has {len(expected)}. Update either of them.")
+        state = dict(zip(expected, state.values(), strict=True))
+    # older files lack the counters of batches, which eval mode ignores
+    counters = [key for key in expected if key.endswith("num_batches_tracked")]
+    state = {**{key: torch.tensor(0) for key in counters}, **state}
+    head = timm.get_pretrained_cfg(full).classifier or ()
+    heads = (head,) if isinstance(head, str) else tuple(head)
+    for key, tensor in expected.items():
+        if key.rpartition(".")[0] in heads:  # no feature needs the classifier
+            continue
+        if key not in state or state[key].shape != tensor.shape:
+            found = "is missing" if key not in state else f"has shape {tuple(state[key].shape)}"
+            raise BackboneError(
+                f"{source} does not fit timm's {full}: {key!r} {found}, expected {tuple(tensor.shape)}. "
+                "Give a state dict of this very model, under timm's names."
+            )
+    return state

@@ -1,0 +1,138 @@
+"""BaseDataModule: a data set's samples, and the loaders of one category (or of all of them, unified)."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from anomaly_core.errors import ConfigError, DataError
+from anomaly_core.inputs import InputSpec, read_image, read_mask
+from anomaly_core.options import DataConfig
+from anomaly_core.specs import DatasetSpec
+from anomaly_core.types import ANOMALOUS, NORMAL, Batch, Sample
+
+
+class BaseDataModule(ABC):
+    """A data set. A plugin says which categories there are and which files belong to them; loading is done here.
+
+    Args:
+        config: the data set's own dataclass.
+        seed: governs the split of held-out images and the order of training.
+        spec: the data set's spec, for messages; None for one that is not registered.
+    """
+
+    def __init__(self, config: DataConfig, seed: int = 0, spec: DatasetSpec | None = None) -> None:
+        self.config = config
+        self.seed = seed
+        self.spec = spec
+
+    @abstractmethod
+    def categories(self) -> list[str]:
+        """The categories found under the root, in the data set's order. DataError where the root is not what it should be."""
+
+    @abstractmethod
+    def train_samples(self, category: str) -> list[Sample]:
+        """The normal images to fit on."""
+
+    @abstractmethod
+    def test_samples(self, category: str) -> list[Sample]:
+        """The images to judge on, with labels, and masks where there are any."""
+
+    @property
+    def root(self) -> Path:
+        """The data set's folder: ``data.root``, else ``$ANOMALY_DATA/<name>``, else ``data/<name>``."""
+        if self.config.root:
+            return Path(self.config.root).expanduser()
+        base = os.environ.get("ANOMALY_DATA")
+        return Path(base or "data").expanduser() / self.config.name.rpartition(":")[2]
+
+    def chosen_categories(self) -> list[str]:
+        """The categories that the config names, or all; ConfigError names one that does not exist."""
+        found = self.categories()
+        for name in self.config.category or []:
+            if name not in found:
+                raise ConfigError(
+                    f"data set {self.config.name!r} has no category {name!r} under {str(self.root)!r}. "
+                    f"Choose one of: {', '.join(found)}."
+                )
+        return list(dict.fromkeys(self.config.category)) if self.config.category else found
+
+    def split(self, category: str) -> tuple[list[Sample], list[Sample]]:
+        """(fit, held out): a share ``data.holdout`` of the normal training images, drawn by the seed, is kept from fitting."""
+        samples = self.train_samples(category)
+        normal = [sample for sample in samples if sample.label in (NORMAL, None)]
+        if not normal:
+            raise DataError(f"category {category!r} of {self.config.name!r} has no normal training image under {str(self.root)!r}.")
+        count = round(len(normal) * self.config.holdout)
+        if self.config.holdout and len(normal) > 1:
+            count = min(max(count, 1), len(normal) - 1)
+        order = torch.randperm(len(normal), generator=torch.Generator().manual_seed(self.seed)).tolist()
+        held = set(order[:count])
+        return [s for i, s in enumerate(normal) if i not in held], [s for i, s in enumerate(normal) if i in held]
+
+    def loader(self, samples: Sequence[Sample], input_spec: InputSpec, *, shuffle: bool = False) -> DataLoader[Batch]:
+        """Batches of samples in the geometry of ``input_spec``; shuffled by the seed, the same for any number of workers."""
+        workers = self.config.num_workers
+        if workers is None:
+            workers = 0 if len(samples) < 512 or (os.cpu_count() or 1) <= 2 else min(8, (os.cpu_count() or 1) // 2)
+        return DataLoader(
+            SampleDataset(samples, input_spec),
+            batch_size=self.config.batch_size,
+            shuffle=shuffle,
+            num_workers=workers,
+            collate_fn=collate,
+            generator=torch.Generator().manual_seed(self.seed),
+            persistent_workers=workers > 0 and shuffle,
+        )
+
+
+class SampleDataset(Dataset[Batch]):
+    """Each sample as a batch of one, decoded when asked for."""
+
+    def __init__(self, samples: Sequence[Sample], input_spec: InputSpec) -> None:
+        self.samples = samples
+        self.input_spec = input_spec
+        self.with_masks = any(sample.mask_path is not None for sample in samples)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Batch:
+        sample = self.samples[index]
+        image = read_image(sample.path)
+        mask = None
+        if self.with_masks:
+            mask = torch.zeros(1, *self.input_spec.output_size, dtype=torch.bool)
+            if sample.mask_path is not None:
+                picture = read_mask(sample.mask_path)
+                if picture.size != image.size:
+                    raise DataError(
+                        f"mask {str(sample.mask_path)!r} is {picture.width}x{picture.height}, its image {str(sample.path)!r} "
+                        f"{image.width}x{image.height}. A mask must have its image's size; export it again."
+                    )
+                mask = self.input_spec.mask(picture)
+        return Batch(
+            images=self.input_spec.image(image)[None],
+            labels=torch.tensor([-1 if sample.label is None else sample.label]),
+            masks=None if mask is None else mask[None],
+            has_mask=torch.tensor([self.with_masks and (sample.mask_path is not None or sample.label != ANOMALOUS)]),
+            samples=[sample],
+        )
+
+
+def collate(batches: Iterable[Batch]) -> Batch:
+    """Join batches of the same geometry into one."""
+    items = list(batches)
+    masks = [item.masks for item in items if item.masks is not None]
+    return Batch(
+        images=torch.cat([item.images for item in items]),
+        labels=torch.cat([item.labels for item in items]),
+        masks=torch.cat(masks) if masks else None,
+        has_mask=torch.cat([item.has_mask for item in items]),
+        samples=[sample for item in items for sample in item.samples],
+    )

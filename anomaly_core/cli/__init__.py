@@ -1,0 +1,109 @@
+"""The command ``anomaly``: a lazy click group whose subcommands are found by entry point."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from anomaly_core.errors import AnomalyError, PluginError
+from anomaly_core.registry import registry
+
+
+def _block(context: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> None:
+    if names:
+        everything = registry.components()
+        known = {name for c in everything for name in (c.distribution, c.name, c.qualified)}
+        for name in names:
+            if name not in known:
+                click.echo(f"warning: --no-plugin {name}: nothing that is installed has that name", err=True)
+        registry.block(*names)
+
+
+def _debug(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.find_root().meta["anomaly.debug"] = True
+
+
+def shared_options() -> list[click.Option]:
+    """The options that every command takes, before or after its name."""
+    return [
+        click.Option(
+            ["--no-plugin"],
+            multiple=True,
+            metavar="NAME",
+            is_eager=True,
+            expose_value=False,
+            callback=_block,
+            help="Leave out a distribution or component; repeatable.",
+        ),
+        click.Option(
+            ["--debug"], is_flag=True, is_eager=True, expose_value=False, callback=_debug, help="Show the traceback of an error."
+        ),
+    ]
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by metadata; imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(registry.commands)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in registry.commands:
+            try:
+                registry.commands[cmd_name]
+            except PluginError as error:
+                raise click.UsageError(str(error), ctx) from None
+        command = registry.commands[cmd_name].load()
+        if not any(parameter.name == "debug" for parameter in command.params):
+            command.params.extend(shared_options())
+        return command  # type: ignore[no-any-return]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The summaries come from the specs: no command's module is imported for the help, and a broken one is named."""
+        rows = []
+        for name in self.list_commands(ctx):
+            component = registry.commands[name]
+            try:
+                rows.append((name, component.spec.summary))
+            except PluginError:
+                rows.append((name, f"(broken: see `anomaly list-plugins --check`; from {component.distribution})"))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=LazyGroup, params=shared_options(), context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="anomaly-core", prog_name="anomaly")
+def cli() -> None:
+    """Find out whether an image is normal, or not and where."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; every error is one paragraph, and its traceback is shown with --debug alone."""
+    debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
+    try:
+        result: Any = cli.main(arguments, prog_name="anomaly", standalone_mode=False)
+    except click.exceptions.Abort:
+        _fail("interrupted. What was complete is kept; run the same command again.", 130, debug)
+    except KeyboardInterrupt:
+        _fail("interrupted. What was complete is kept; run the same command again.", 130, debug)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except AnomalyError as error:
+        _fail(str(error), error.exit_code, debug)
+    except BrokenPipeError:
+        sys.exit(141)
+    except Exception as error:  # the last line of defence: a user never meets a traceback unasked
+        _fail(f"unexpected {type(error).__name__}: {error}. Run again with --debug and report what it shows.", 1, debug)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def _fail(text: str, code: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    click.echo(f"Error: {text}", err=True)
+    sys.exit(code)

@@ -1,0 +1,90 @@
+"""``anomaly run``: fit, calibrate and judge a detector, and say where the results are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from anomaly_core.runner import ExperimentResult
+
+
+@click.command("run")
+@click.option("--model", metavar="NAME", help="The method, such as patchcore.")
+@click.option("--data", metavar="NAME", help="The data set, such as visa or folder.")
+@click.option("--category", "categories", multiple=True, metavar="NAME", help="A category; repeatable. None (or `all`) means all of them.")
+@click.option("--preset", metavar="NAME", help="A preset of the model, such as paper or edge.")
+@click.option("--config", "config_file", metavar="FILE", help="A YAML file, such as a run's own config.yaml.")
+@click.option("--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Any option; repeatable.")
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="A metric; repeatable. None means the defaults.")
+@click.option("--output", metavar="DIR", help="Folder under which runs are written (base.output).")
+@click.option("--seed", metavar="N", help="Governs everything that is random (base.seed).")
+@click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps (base.device).")
+@click.option("--unified", is_flag=True, default=False, help="One model on all categories instead of one each.")
+def run(
+    model: str | None,
+    data: str | None,
+    categories: tuple[str, ...],
+    preset: str | None,
+    config_file: str | None,
+    assignments: tuple[str, ...],
+    metrics: tuple[str, ...],
+    output: str | None,
+    seed: str | None,
+    device: str | None,
+    unified: bool,
+) -> None:
+    """Fit, calibrate and judge a detector.
+
+    Options rise in this order: defaults, preset, --config, --set, the flags of this command. `anomaly show NAME` lists all of them.
+    """
+    from anomaly_core.config import RunConfig, parse_assignment
+
+    flags: dict[str, Any] = {"base.output": output, "base.seed": seed, "base.device": device}
+    flags = {key: value for key, value in flags.items() if value is not None}
+    if categories:
+        flags["data.category"] = None if "all" in categories else list(categories)
+    if metrics:
+        flags["base.metrics"] = list(metrics)
+    if unified:
+        flags["data.unified"] = True
+    config = RunConfig.create(
+        model=model, data=data, preset=preset, config=config_file, overrides=dict(map(parse_assignment, assignments)), flags=flags
+    )
+
+    from anomaly_core.progress import progress_bar
+    from anomaly_core.runner import run_experiment
+
+    print_summary(run_experiment(config, progress=progress_bar))
+
+
+def print_summary(result: ExperimentResult) -> None:
+    """The table that ends a run: a row a category and their mean, and where the results are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = ("image_auroc", "image_ap", "image_f1_max", "image_f1", "pixel_auroc", "pixel_ap")
+    names = [name for name in shown if any(run.metrics.get(name) is not None for run in result.runs)]
+    names += [n for n in result.metrics if n.startswith(("image_", "pixel_")) and n not in shown and len(names) < 4]
+    table = Table(caption_justify="left")
+    for column in ("category", *names, "threshold", "images/s"):
+        table.add_column(column.replace("_", " "), justify="left" if column == "category" else "right")
+
+    def cells(values: dict[str, float | None]) -> list[str]:
+        return ["-" if values.get(name) is None else f"{values[name]:.4f}" for name in names]
+
+    for run in result.runs:
+        for category, values in run.per_category.items():
+            table.add_row(category, *cells(values), "", "")
+        threshold = "-" if run.calibration.threshold is None else f"{run.calibration.threshold:.4g}"
+        table.add_row(run.category, *cells(run.metrics), threshold, f"{run.images_per_second:.1f}")
+    if len(result.runs) > 1:
+        table.add_section()
+        table.add_row("mean", *cells(result.metrics), "", "")
+    console = Console(soft_wrap=True)
+    console.print(table)
+    for run in result.runs:
+        for name, reason in run.undefined.items():
+            console.print(f"{run.category}: {name} is undefined: {reason}", markup=False, highlight=False)
+        console.print(f"{run.category}: threshold from {run.calibration.source}; results in {run.folder}", markup=False, highlight=False)

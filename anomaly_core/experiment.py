@@ -1,0 +1,113 @@
+"""The run's folder: what is written where, whole or not at all, and how it is read again."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from anomaly_core.calibration import Calibration
+from anomaly_core.config import RunConfig
+from anomaly_core.errors import RunError
+
+MANIFEST, CONFIG, WEIGHTS, CALIBRATION, METRICS = "manifest.json", "config.yaml", "model.safetensors", "calibration.json", "metrics.json"
+
+
+class Experiment:
+    """One run's folder. Files are written beside their place and renamed; ``manifest.json`` says ``complete`` last."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    @classmethod
+    def create(cls, output: str, dataset: str, category: str, model: str) -> Experiment:
+        """A new folder ``<output>/<dataset>/<category>/<model>/<run-id>``."""
+        run_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+        parts = [part.replace(":", "-").replace(os.sep, "-") for part in (dataset, category, model)]
+        folder = Path(output).expanduser().joinpath(*parts, run_id)
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise RunError(f"cannot make the run's folder {str(folder)!r}: {error}. Choose another with --output.") from error
+        return cls(folder)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Experiment:
+        """A finished run's folder; RunError where it is not one, or the run did not complete."""
+        experiment = cls(folder)
+        if not (experiment.folder / MANIFEST).is_file():
+            raise RunError(
+                f"{str(folder)!r} is not a run's folder: it has no {MANIFEST}. Give the folder that `anomaly run` printed, "
+                "such as experiments/<dataset>/<category>/<model>/<run-id>."
+            )
+        status = experiment.read_json(MANIFEST).get("status")
+        if status != "complete":
+            raise RunError(f"the run in {str(folder)!r} is {status!r}, not complete. Run it again with --config {experiment.folder / CONFIG}.")
+        return experiment
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        """Write a file whole: beside its place, flushed to disk, then renamed."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            with temporary.open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise RunError(f"cannot write {str(path)!r}: {error}. Free some space or choose another folder with --output.") from error
+        return path
+
+    def write_json(self, name: str, values: Mapping[str, Any]) -> Path:
+        return self.write(name, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def write_rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
+        """Write a CSV file whose columns are the keys of all rows, in the order of their first appearance."""
+        rows = list(rows)
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return self.write(name, text.getvalue().encode("utf-8", "surrogateescape"))
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        path = self.folder / name
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"cannot read {str(path)!r}: {error}. The run is damaged; run it again.") from error
+        if not isinstance(values, dict):
+            raise RunError(f"{str(path)!r} holds no object. The run is damaged; run it again.")
+        return values
+
+    def config(self) -> RunConfig:
+        return RunConfig.create(config=self.folder / CONFIG)
+
+    def calibration(self) -> Calibration:
+        return Calibration.from_dict(self.read_json(CALIBRATION))
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Write the model's tensors as safetensors, which can hold no code."""
+        from safetensors.torch import save
+
+        self.write(WEIGHTS, save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}))
+
+    def load_state(self) -> dict[str, Any]:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        path = self.folder / WEIGHTS
+        try:
+            return dict(load_file(path))
+        except (OSError, SafetensorError) as error:
+            raise RunError(f"cannot read the weights {str(path)!r}: {error}. The run is damaged; run it again.") from error

@@ -1,0 +1,1 @@
+"""Pure functions in ``functional``, and thin stateful classes over them."""

@@ -1,0 +1,115 @@
+"""Heat maps as pictures: image, map, mask and overlay side by side, with one colour scale a run."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from anomaly_core.calibration import Calibration
+from anomaly_core.errors import RunError
+
+# Dark violet, magenta, orange, pale yellow: perceptually ordered, and readable by the colour-blind.
+_ANCHORS = np.array(
+    [[0, 0, 4], [40, 11, 84], [101, 21, 110], [159, 42, 99], [212, 72, 66], [245, 125, 21], [250, 193, 39], [252, 255, 164]],
+    dtype=np.float64,
+)
+_CONTOUR = (0, 230, 230)
+_GAP, _HEADER, _NARROWEST = 4, 16, 96
+
+
+def relative(anomaly_map: Tensor, calibration: Calibration | None) -> NDArray[np.float64]:
+    """(1, H, W) map -> (H, W) in [0, 1]: ordinary normal pixels 0, the calibrated map threshold 0.5, twice as far 1."""
+    values = anomaly_map.squeeze(0).double().numpy()
+    low = high = None
+    if calibration is not None and calibration.map_low is not None and calibration.map_threshold is not None:
+        low, high = calibration.map_low, 2 * calibration.map_threshold - calibration.map_low
+    if low is None or high is None or high <= low:
+        low, high = float(values.min()), float(values.max())
+    clipped: NDArray[np.float64] = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
+    return clipped
+
+
+def heat_map(anomaly_map: Tensor, calibration: Calibration | None) -> NDArray[np.uint8]:
+    """(1, H, W) map -> uint8 (H, W, 3) colours."""
+    level = relative(anomaly_map, calibration)
+    stops = np.linspace(0, 1, len(_ANCHORS))
+    return np.stack([np.interp(level, stops, channel) for channel in _ANCHORS.T], axis=-1).round().astype(np.uint8)
+
+
+def overlay(image: Tensor, anomaly_map: Tensor, calibration: Calibration | None) -> NDArray[np.uint8]:
+    """(3, H, W) image in [0, 1] under its map, uint8 (H, W, 3); the higher, the more opaque.
+
+    A cyan line surrounds what exceeds the map threshold; without a threshold there is none.
+    """
+    level = relative(anomaly_map, calibration)
+    alpha = (0.75 * np.clip(level * 1.6 - 0.3, 0, 1))[..., None]
+    blended = (1 - alpha) * _pixels(image) + alpha * heat_map(anomaly_map, calibration)
+    if calibration is not None and calibration.map_threshold is not None:
+        inside = anomaly_map.squeeze(0).numpy() > calibration.map_threshold
+        padded = np.pad(inside, 1, mode="edge")
+        surrounded = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+        blended[inside & ~surrounded] = _CONTOUR
+    return blended.round().astype(np.uint8)
+
+
+def save_panel(
+    path: Path, image: Tensor, anomaly_map: Tensor | None, mask: Tensor | None, calibration: Calibration | None, title: str = ""
+) -> None:
+    """Write image | map | mask | overlay as one PNG, whole or not at all.
+
+    Args:
+        image: float (3, H, W) in [0, 1].
+        anomaly_map: float (1, H, W), or None: then the picture is image | mask.
+        mask: bool (1, H, W), or None where nothing is known: its panel says so, for an empty mask would mean a good image.
+        calibration: fixes the colour scale of a run; None stretches each map to its own range.
+        title: a line below, such as the image's name and score.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    panels: list[tuple[str, NDArray[np.uint8]]] = [("image", _pixels(image))]
+    if anomaly_map is not None:
+        panels.append(("anomaly map", heat_map(anomaly_map, calibration)))
+    panels.append(("no mask" if mask is None else "mask", _mask_pixels(mask, panels[0][1].shape)))
+    if anomaly_map is not None:
+        panels.append(("overlay", overlay(image, anomaly_map, calibration)))
+    # Small images are enlarged by whole pixels until a label fits above them.
+    factor = math.ceil(_NARROWEST / image.shape[-1])
+    height, width = image.shape[-2] * factor, image.shape[-1] * factor
+    canvas = Image.new("RGB", (len(panels) * (width + _GAP) - _GAP, height + (2 if title else 1) * _HEADER), "white")
+    draw = ImageDraw.Draw(canvas)
+    for column, (label, picture) in enumerate(panels):
+        left = column * (width + _GAP)
+        draw.text((left + 3, 2), label, fill="black")
+        canvas.paste(Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST), (left, _HEADER))
+    if title:
+        # Pillow's own font has no more than Latin letters.
+        draw.text((3, _HEADER + height + 2), title.encode("ascii", "replace").decode(), fill="black")
+    _write_whole(canvas, path)
+
+
+def _write_whole(picture: Image.Image, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(temporary, format="PNG")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(f"cannot write {str(path)!r}: {error}. Free some space or choose another folder.") from error
+
+
+def _mask_pixels(mask: Tensor | None, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    if mask is None:
+        return np.full(shape, 200, dtype=np.uint8)
+    return np.repeat(mask.squeeze(0).numpy().astype(np.uint8)[..., None] * 255, 3, axis=-1)
+
+
+def _pixels(image: Tensor) -> NDArray[np.uint8]:
+    return (image.clamp(0, 1).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)

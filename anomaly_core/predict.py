@@ -1,0 +1,131 @@
+"""A finished run applied to new images: paths, PIL images, arrays or tensors, one or many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from anomaly_core.base.modeler import BaseModeler
+from anomaly_core.base.trainer import choose_device
+from anomaly_core.calibration import Calibration
+from anomaly_core.config import RunConfig
+from anomaly_core.errors import DataError
+from anomaly_core.experiment import Experiment
+from anomaly_core.inputs import IMAGE_SUFFIXES, read_image, to_rgb
+from anomaly_core.registry import registry
+from anomaly_core.types import Prediction
+
+ImageLike = Any  # str | Path | PIL.Image.Image | numpy (H, W, 3) uint8 | tensor (3, H, W)
+
+
+class Detector:
+    """A fitted detector.
+
+    Attributes:
+        config: of the run that fitted it.
+        calibration: its threshold, and p-values.
+    """
+
+    def __init__(self, modeler: BaseModeler, config: RunConfig, calibration: Calibration, device: torch.device) -> None:
+        self.modeler = modeler.to(device).eval()
+        self.config = config
+        self.calibration = calibration
+        self.device = device
+
+    def predict(self, images: ImageLike, *, batch_size: int = 32) -> Prediction:
+        """Score one image or several.
+
+        Args:
+            images: paths, PIL images, numpy arrays (H, W, 3) or (H, W) of uint8, or tensors (3, H, W) of uint8 or of floats in
+                [0, 1]; one, a sequence of them, or a (B, ...) array or tensor. Any size: they are resized as in the run.
+            batch_size: how many go through the network at once; does not change the scores.
+
+        Returns:
+            Scores (B,) and maps (B, 1, H, W) at the model's input size, float32 on the CPU; B is 1 for one image.
+        """
+        parts = [prediction for _, prediction in self.stream(_several(images), batch_size=batch_size)]
+        if not parts:
+            raise DataError("no image was given to predict.")
+        maps = [part.maps for part in parts if part.maps is not None]
+        return Prediction(torch.cat([part.scores for part in parts]), torch.cat(maps) if maps else None)
+
+    def stream(self, images: Iterable[ImageLike], *, batch_size: int = 32) -> Iterator[tuple[Tensor, Prediction]]:
+        """Batches of (inputs (B, 3, H, W) in [0, 1], prediction), in order and in constant memory."""
+        held: list[Tensor] = []
+        for image in images:
+            held.append(self.modeler.input_spec.image(as_image(image)))
+            if len(held) == batch_size:
+                yield self._score(held)
+                held = []
+        if held:
+            yield self._score(held)
+
+    def _score(self, held: list[Tensor]) -> tuple[Tensor, Prediction]:
+        inputs = torch.stack(held)
+        with torch.inference_mode():
+            return inputs, self.modeler.predict_step(inputs.to(self.device)).cpu()
+
+
+def load_run(folder: str | Path, device: str = "auto") -> Detector:
+    """The detector that a finished run left in its folder; loading executes nothing and looks for no backbone.
+
+    Raises:
+        RunError: the folder is no complete run.
+        PluginError: the distribution that holds its method is not installed.
+    """
+    experiment = Experiment.open(folder)
+    config = experiment.config()
+    modeler: BaseModeler = registry.models[config.model.name].build(config.model, backbones=None)
+    modeler.load_state(experiment.load_state())
+    return Detector(modeler, config, experiment.calibration(), choose_device(device))
+
+
+def image_files(names: Iterable[str]) -> list[Path]:
+    """Files as they are, and the images below folders, sorted; DataError where there is none."""
+    found: list[Path] = []
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            inside = sorted(item for item in path.rglob("*") if item.suffix.lower() in IMAGE_SUFFIXES and item.is_file())
+            if not inside:
+                raise DataError(f"the folder {name!r} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}). Check the path.")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise DataError(f"there is no image or folder {name!r}. Check the path.")
+    return found
+
+
+def as_image(image: ImageLike) -> Image.Image:
+    """Any accepted form of an image as 8-bit RGB; DataError says what is wrong with another."""
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        return to_rgb(image)
+    if isinstance(image, Tensor):
+        if image.ndim != 3 or image.shape[0] not in (1, 3):
+            raise DataError(f"a tensor image must be (3, H, W), not {tuple(image.shape)}.")
+        if image.is_floating_point():
+            image = (image.clamp(0, 1) * 255).round().to(torch.uint8)
+        image = image.permute(1, 2, 0).cpu().numpy()
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
+            raise DataError(f"an array image must be (H, W, 3) of uint8, not {image.shape} of {image.dtype}.")
+        return Image.fromarray(image.squeeze(-1) if image.ndim == 3 and image.shape[2] == 1 else image).convert("RGB")
+    raise DataError(f"cannot take a {type(image).__name__} as an image: give a path, a PIL image, an array or a tensor.")
+
+
+def _several(images: ImageLike) -> Sequence[ImageLike]:
+    if isinstance(images, str | Path | Image.Image):
+        return [images]
+    if isinstance(images, np.ndarray | Tensor):
+        single = images.ndim == 2 or (images.ndim == 3 and (isinstance(images, Tensor) or images.shape[-1] in (1, 3)))
+        return [images] if single else list(images)
+    return list(images)

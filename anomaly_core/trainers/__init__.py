@@ -1,0 +1,1 @@
+"""The core's trainers, one file each, registered by entry point like anybody's."""

@@ -1,0 +1,73 @@
+"""What flows through the house: Sample -> Batch -> Prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NORMAL, ANOMALOUS = 0, 1
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a data set.
+
+    Args:
+        path: the image file.
+        label: 0 normal, 1 anomalous, None unknown.
+        mask_path: file whose non-zero pixels are defective; None where there is none.
+        category: the object or texture, such as ``candle``.
+        defect: the kind of defect (the folder's name); ``good`` for normal images.
+    """
+
+    path: Path
+    label: int | None = None
+    mask_path: Path | None = None
+    category: str = ""
+    defect: str = ""
+
+
+@dataclass
+class Batch:
+    """Several images of one size, with what is known of them.
+
+    Args:
+        images: float32 RGB in [0, 1], (B, 3, H, W), resized and cropped as the modeler's InputSpec says, not normalised.
+        labels: int64 (B,): 0 normal, 1 anomalous, -1 unknown.
+        masks: bool (B, 1, H, W) in the images' geometry, or None where the data set has no masks.
+        has_mask: bool (B,): False where an anomalous image came without its mask, so that its pixels say nothing.
+        samples: the B samples.
+    """
+
+    images: Tensor
+    labels: Tensor
+    masks: Tensor | None
+    has_mask: Tensor
+    samples: list[Sample]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+
+@dataclass
+class Prediction:
+    """What a modeler says of B images. Higher is always more anomalous.
+
+    Args:
+        scores: float32 (B,), raw: never clamped, squashed or rescaled.
+        maps: float32 (B, 1, H, W) at the model's input size, or None.
+        reconstruction: float32 (B, 3, H, W) in [0, 1] from methods that reconstruct, else None.
+    """
+
+    scores: Tensor
+    maps: Tensor | None = None
+    reconstruction: Tensor | None = None
+
+    def cpu(self) -> Prediction:
+        """The same prediction, detached, as float32 on the CPU."""
+        to = lambda tensor: None if tensor is None else tensor.detach().float().cpu()  # noqa: E731
+        return Prediction(self.scores.detach().float().cpu(), to(self.maps), to(self.reconstruction))

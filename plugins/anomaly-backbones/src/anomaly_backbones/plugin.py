@@ -1,0 +1,12 @@
+"""The backbones that this distribution carries; torch-free."""
+
+from __future__ import annotations
+
+from anomaly_core.specs import BackboneSpec
+
+TF_EFFICIENTNET_LITE0 = BackboneSpec(
+    target="anomaly_backbones.files:tf_efficientnet_lite0",
+    summary="EfficientNet-Lite0, ImageNet-1k, 4.7 M parameters",
+    license="Apache-2.0",
+    by_position=True,  # the wheel's file is in timm's order under the names of another implementation
+)
