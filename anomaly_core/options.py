@@ -22,8 +22,12 @@ class BaseConfig:
     output: Annotated[str, Field(description="folder under which runs are written")] = "experiments"
     preset: Annotated[str | None, Field(description="the model's preset that lies beneath the other options")] = None
     seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="governs everything that is random")] = 0
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps")] = "auto"
-    backbones: Annotated[str | None, Field(description="folder with weight files; else $ANOMALY_BACKBONES, else ./backbones")] = None
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps")] = (
+        "auto"
+    )
+    backbones: Annotated[
+        str | None, Field(description="folder with weight files; else $ANOMALY_BACKBONES, else ./backbones")
+    ] = None
     false_alarm_rate: Annotated[
         float, Field(gt=0, lt=1, description="share of normal images that may exceed the threshold")
     ] = 0.01

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,8 @@ def _write_whole(picture: Image.Image, path: Path) -> None:
         picture.save(temporary, format="PNG")
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # Nothing to remove where not even the folder could be made.
+            temporary.unlink()
         raise RunError(f"cannot write {str(path)!r}: {error}. Free some space or choose another folder.") from error
 
 

@@ -146,14 +146,21 @@ def _fit_and_judge(
 ) -> RunResult:
     set_seed(config.base.seed)
     modeler: BaseModeler = registry.models[config.model.name].build(config.model, backbones=Backbones(config.base.backbones))
-    trainer: BaseTrainer = registry.trainers[config.train.name].build(config.train, device=config.base.device, progress=progress)
+    trainer: BaseTrainer = registry.trainers[config.train.name].build(
+        config.train, device=config.base.device, progress=progress
+    )
     splits = [data.split(category) for category in categories]
     fit = [sample for part, _ in splits for sample in part]
     held_out = [sample for _, part in splits for sample in part]
     test = [sample for category in categories for sample in data.test_samples(category)]
     if not test:
         raise DataError(f"category {label!r} of {config.data.name!r} has no test image under {str(data.root)!r}.")
-    manifest["data"] = {"fit": len(fit), "held_out": len(held_out), "test": len(test), "digest": _digest([*fit, *held_out, *test])}
+    manifest["data"] = {
+        "fit": len(fit),
+        "held_out": len(held_out),
+        "test": len(test),
+        "digest": _digest([*fit, *held_out, *test]),
+    }
 
     start = time.perf_counter()
     loader = data.loader(held_out, modeler.input_spec) if held_out else None
@@ -225,7 +232,9 @@ class Judge:
         if prediction.maps is not None and len(kept) < self.pictures:
             mask = batch.masks[index] if batch.masks is not None and bool(batch.has_mask[index]) else None
             image = (batch.images[index] * 255).round().to(torch.uint8)
-            kept.append((sample, score, image, prediction.maps[index].half() if self.pictures > 64 else prediction.maps[index], mask))
+            kept.append(
+                (sample, score, image, prediction.maps[index].half() if self.pictures > 64 else prediction.maps[index], mask)
+            )
 
     def finish(self, label: str, rate: float, fit_seconds: float, modeler: BaseModeler) -> RunResult:
         """Compute and write metrics, predictions and pictures."""
@@ -260,7 +269,9 @@ class Judge:
         for number, (sample, score, image, anomaly_map, mask) in enumerate(chosen[: self.pictures]):
             name = "-".join(part for part in (sample.category, sample.defect, sample.path.stem) if part)
             path = self.experiment.folder / "maps" / f"{number:04d}-{safe_name(name)}.png"
-            save_panel(path, image.float() / 255, anomaly_map.float(), mask, self.calibration, title=f"{name}  score {score:.4g}")
+            save_panel(
+                path, image.float() / 255, anomaly_map.float(), mask, self.calibration, title=f"{name}  score {score:.4g}"
+            )
 
 
 def select(batch: Batch, prediction: Prediction, chosen: list[int]) -> tuple[Batch, Prediction]:
@@ -314,7 +325,10 @@ def _calibrate(
                 medians.append(flat.median(dim=1).values)
     joined = [torch.cat(parts) if parts else None for parts in (scores, maxima, medians)]
     return calibrate(
-        joined[0] if joined[0] is not None else torch.empty(0), joined[1], joined[2], false_alarm_rate=config.base.false_alarm_rate
+        joined[0] if joined[0] is not None else torch.empty(0),
+        joined[1],
+        joined[2],
+        false_alarm_rate=config.base.false_alarm_rate,
     )
 
 

@@ -29,7 +29,7 @@ class ModelSpec(ComponentSpec):
     """A method: a :class:`~anomaly_core.BaseModeler`, its config and the trainer that fits it.
 
     Args:
-        config: address of a stdlib dataclass that extends :class:`~anomaly_core.ModelConfig`; importing it must not import torch.
+        config: address of a stdlib dataclass that extends :class:`~anomaly_core.ModelConfig`; imports no torch.
         trainer: name of the trainer: ``memory``, ``gradient``, ``flow``, ``classification`` or a plugin's.
         paper: where the method is described.
         code: the original implementation.
@@ -50,7 +50,7 @@ class DatasetSpec(ComponentSpec):
     """A data set: a :class:`~anomaly_core.BaseDataModule` and its config.
 
     Args:
-        config: address of a stdlib dataclass that extends :class:`~anomaly_core.DataConfig`; importing it must not import torch.
+        config: address of a stdlib dataclass that extends :class:`~anomaly_core.DataConfig`; imports no torch.
         homepage: where the data set is published.
         license: its licence, as its publisher names it.
         noncommercial: True where the licence excludes commercial use; a run then says so once.
@@ -66,7 +66,7 @@ class DatasetSpec(ComponentSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSpec(ComponentSpec):
-    """A way of fitting: a :class:`~anomaly_core.BaseTrainer` and its config, which extends :class:`~anomaly_core.TrainConfig`."""
+    """A way of fitting: a :class:`~anomaly_core.BaseTrainer` and its config, a :class:`~anomaly_core.TrainConfig`."""
 
     kind: ClassVar[str] = "trainer"
 

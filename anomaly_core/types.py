@@ -69,5 +69,7 @@ class Prediction:
 
     def cpu(self) -> Prediction:
         """The same prediction, detached, as float32 on the CPU."""
-        to = lambda tensor: None if tensor is None else tensor.detach().float().cpu()  # noqa: E731
-        return Prediction(self.scores.detach().float().cpu(), to(self.maps), to(self.reconstruction))
+        maps, reconstruction = (
+            None if part is None else part.detach().float().cpu() for part in (self.maps, self.reconstruction)
+        )
+        return Prediction(self.scores.detach().float().cpu(), maps, reconstruction)

@@ -67,7 +67,9 @@ class BaseDataModule(ABC):
         samples = self.train_samples(category)
         normal = [sample for sample in samples if sample.label in (NORMAL, None)]
         if not normal:
-            raise DataError(f"category {category!r} of {self.config.name!r} has no normal training image under {str(self.root)!r}.")
+            raise DataError(
+                f"category {category!r} of {self.config.name!r} has no normal training image under {str(self.root)!r}."
+            )
         count = round(len(normal) * self.config.holdout)
         if self.config.holdout and len(normal) > 1:
             count = min(max(count, 1), len(normal) - 1)

@@ -28,7 +28,8 @@ class BaseModeler(nn.Module, ABC):
             ``load_state``: the network is then built without looking for any.
 
     Attributes:
-        input_spec: the size, crop, mean and std that the method wants; images arrive in [0, 1] and are normalised by the modeler.
+        input_spec: the size, crop, mean and std that the method wants;
+            images arrive in [0, 1] and are normalised by the modeler.
     """
 
     input_spec: InputSpec

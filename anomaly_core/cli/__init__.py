@@ -40,7 +40,12 @@ def shared_options() -> list[click.Option]:
             help="Leave out a distribution or component; repeatable.",
         ),
         click.Option(
-            ["--debug"], is_flag=True, is_eager=True, expose_value=False, callback=_debug, help="Show the traceback of an error."
+            ["--debug"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_debug,
+            help="Show the traceback of an error.",
         ),
     ]
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import click
 
-from anomaly_core.registry import registry
+from anomaly_core.registry import Component, registry
 from anomaly_core.specs import KINDS
+
+COLUMNS = ("kind", "name", "distribution", "version", "status", "location")
 
 
 @click.command("list-plugins")
@@ -16,34 +19,55 @@ from anomaly_core.specs import KINDS
 @click.option("--check", is_flag=True, help="Import each in turn; the exit code is 1 if any is broken.")
 def list_plugins(kind: str | None, as_json: bool, check: bool) -> None:
     """Show what is installed, and from where. Without --check nothing of a plugin is imported."""
-    components = [component for component in registry.components() if kind in (None, component.kind)]
-    rows = []
-    for component in components:
-        reason = component.check() if check else component.reason
-        status = "broken" if reason and component.status == "ok" else component.status
-        rows.append(
-            {
-                "kind": component.kind,
-                "name": component.name,
-                "distribution": component.distribution,
-                "version": component.version,
-                "location": component.location,
-                "status": status,
-                "reason": reason or component.reason,
-            }
-        )
+    rows = [_row(component, check) for component in registry.components() if kind in (None, component.kind)]
     if as_json:
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+    elif sys.stdout.isatty():
+        _print_table(rows)
     else:
-        _table(rows)
+        _print_lines(rows)
     if check and any(row["status"] in ("broken", "incompatible") for row in rows):
         raise SystemExit(1)
 
 
-def _table(rows: list[dict[str, str]]) -> None:
-    widths = {key: max([len(key), *(len(row[key]) for row in rows)]) for key in ("kind", "name", "distribution", "version", "status")}
-    click.echo("  ".join(key.ljust(width) for key, width in widths.items()) + "  location")
+def _row(component: Component, check: bool) -> dict[str, str]:
+    status, reason = component.status, component.reason
+    if check and status in ("ok", "conflict") and (failure := component.check()):
+        status, reason = "broken", failure
+    return {
+        "kind": component.kind,
+        "name": component.name,
+        "distribution": component.distribution,
+        "version": component.version,
+        "location": component.location,
+        "status": status,
+        "reason": reason,
+    }
+
+
+def _print_table(rows: list[dict[str, str]]) -> None:
+    """For a terminal: what is too long for its width folds, but never the name."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for column in COLUMNS:
+        table.add_column(column, overflow="fold", no_wrap=column == "name")
     for row in rows:
-        click.echo("  ".join(row[key].ljust(width) for key, width in widths.items()) + f"  {row['location']}")
+        style = "" if row["status"] == "ok" else "yellow" if row["status"] == "blocked" else "red"
+        table.add_row(*(Text(row[column], style=style) for column in COLUMNS))
+    console = Console()
+    console.print(table)
+    for row in rows:
         if row["reason"]:
+            console.print(Text(f"{row['distribution']}:{row['name']}: {row['reason']}"))
+
+
+def _print_lines(rows: list[dict[str, str]]) -> None:
+    """For a pipe: one line a component, whole however long, and its reason beneath."""
+    widths = {column: max([len(column), *(len(row[column]) for row in rows)]) for column in COLUMNS[:-1]}
+    for row in [{column: column for column in COLUMNS}, *rows]:
+        click.echo("  ".join(row[column].ljust(width) for column, width in widths.items()) + f"  {row['location']}")
+        if row.get("reason"):
             click.echo(f"    {row['reason']}")

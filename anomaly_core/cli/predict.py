@@ -17,14 +17,15 @@ import click
 @click.option("--jsonl", is_flag=True, help="One JSON object a line instead of CSV.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images a batch.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-def predict(run_folder: str, images: tuple[str, ...], maps_folder: str | None, jsonl: bool, batch_size: int, device: str) -> None:
+def predict(
+    run_folder: str, images: tuple[str, ...], maps_folder: str | None, jsonl: bool, batch_size: int, device: str
+) -> None:
     """Score IMAGES (files or folders) with the finished run in the folder RUN.
 
     Prints path, score, verdict and p-value (the share of normal images that look at least this odd).
     """
     from anomaly_core.pictures import save_panel
-    from anomaly_core.predict import load_run
-    from anomaly_core.predict import image_files
+    from anomaly_core.predict import image_files, load_run
     from anomaly_core.runner import safe_name
 
     paths = image_files(images)
@@ -44,5 +45,7 @@ def predict(run_folder: str, images: tuple[str, ...], maps_folder: str | None, j
             if maps_folder is not None:
                 target = Path(maps_folder) / f"{number:05d}-{safe_name(path.stem)}.png"
                 anomaly_map = None if prediction.maps is None else prediction.maps[index]
-                save_panel(target, inputs[index], anomaly_map, None, detector.calibration, title=f"{path.name}  score {score:.4g}")
+                save_panel(
+                    target, inputs[index], anomaly_map, None, detector.calibration, title=f"{path.name}  score {score:.4g}"
+                )
             number += 1

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 @click.command("run")
 @click.option("--model", metavar="NAME", help="The method, such as patchcore.")
 @click.option("--data", metavar="NAME", help="The data set, such as visa or folder.")
-@click.option("--category", "categories", multiple=True, metavar="NAME", help="A category; repeatable. None (or `all`) means all of them.")
+@click.option(
+    "--category", "categories", multiple=True, metavar="NAME", help="A category; repeatable. None (or `all`) means all of them."
+)
 @click.option("--preset", metavar="NAME", help="A preset of the model, such as paper or edge.")
 @click.option("--config", "config_file", metavar="FILE", help="A YAML file, such as a run's own config.yaml.")
 @click.option("--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Any option; repeatable.")
@@ -37,7 +39,8 @@ def run(
 ) -> None:
     """Fit, calibrate and judge a detector.
 
-    Options rise in this order: defaults, preset, --config, --set, the flags of this command. `anomaly show NAME` lists all of them.
+    Options rise in this order: defaults, preset, --config, --set, the flags of this command.
+    `anomaly show NAME` lists all of them.
     """
     from anomaly_core.config import RunConfig, parse_assignment
 
@@ -50,7 +53,12 @@ def run(
     if unified:
         flags["data.unified"] = True
     config = RunConfig.create(
-        model=model, data=data, preset=preset, config=config_file, overrides=dict(map(parse_assignment, assignments)), flags=flags
+        model=model,
+        data=data,
+        preset=preset,
+        config=config_file,
+        overrides=dict(map(parse_assignment, assignments)),
+        flags=flags,
     )
 
     from anomaly_core.progress import progress_bar
@@ -87,4 +95,6 @@ def print_summary(result: ExperimentResult) -> None:
     for run in result.runs:
         for name, reason in run.undefined.items():
             console.print(f"{run.category}: {name} is undefined: {reason}", markup=False, highlight=False)
-        console.print(f"{run.category}: threshold from {run.calibration.source}; results in {run.folder}", markup=False, highlight=False)
+        console.print(
+            f"{run.category}: threshold from {run.calibration.source}; results in {run.folder}", markup=False, highlight=False
+        )

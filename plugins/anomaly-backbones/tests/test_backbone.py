@@ -1,6 +1,7 @@
 """The carried weights load, fit timm's network and are real."""
 
 import torch
+
 from anomaly_core.backbones import Backbones, FeatureExtractor
 from anomaly_core.registry import registry
 

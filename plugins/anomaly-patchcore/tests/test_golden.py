@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from anomaly_core.errors import AnomalyError, ConfigError
 from anomaly_patchcore.coreset import k_center_greedy
 from anomaly_patchcore.patchcore.model import PatchCoreModel

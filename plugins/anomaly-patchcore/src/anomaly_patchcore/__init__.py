@@ -1,1 +1,1 @@
-"""Methods that remember normal patches: PatchCore."""
+"""Methods that remember normal images: PatchCore."""

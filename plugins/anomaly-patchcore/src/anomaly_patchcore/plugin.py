@@ -1,4 +1,4 @@
-"""What this distribution registers."""
+"""The methods of this distribution; torch-free."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ PATCHCORE = ModelSpec(
     target="anomaly_patchcore.patchcore.modeler:PatchCoreModeler",
     config="anomaly_patchcore.patchcore.config:PatchCoreConfig",
     trainer="memory",
-    summary="distance to a coreset of normal patches",
+    summary="nearest neighbours in a coreset of normal patch features",
     paper="https://arxiv.org/abs/2106.08265",
     code="https://github.com/amazon-science/patchcore-inspection",
     presets="anomaly_patchcore.patchcore:presets",

@@ -1,27 +1,47 @@
-"""Exact nearest neighbours in a memory bank."""
+"""Exact nearest neighbours: candidates by matrix products, their distances from differences."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+SPARE = 3  # candidates beyond k, so that rounding of the products does not hide the true neighbour
+CELLS = 2**24  # distances that are held at once
 
-def nearest(queries: Tensor, bank: Tensor, count: int, chunk: int = 4096) -> tuple[Tensor, Tensor]:
-    """Squared L2 distances and indices of the ``count`` nearest bank entries, nearest first.
+
+def nearest(queries: Tensor, bank: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+    """The k nearest bank entries of each query, by Euclidean distance.
+
+    Candidates come from |q|^2 - 2qb + |b|^2; the distances of the winners are computed again from differences, so that they
+    do not depend on how the queries are batched.
 
     Args:
-        queries: float (Q, D). bank: float (K, D). count: at most K.
+        queries: float (N, D).
+        bank: float (M, D) with M >= 1.
+        k: neighbours a query; no more than M are returned.
 
     Returns:
-        (distances (Q, count), indices (Q, count)). Candidates are ranked by |x|^2 - 2xy + |y|^2, and their distances then
-        computed anew from the differences, so that cancellation and the batch's size do not show in the scores.
+        float32 (N, min(k, M)) **squared** distances, ascending, and int64 indices into the bank of the same shape.
     """
-    norms = bank.square().sum(dim=1)
-    distances, indices = [], []
-    for part in queries.split(chunk):
-        ranked = torch.addmm(norms, part, bank.T, alpha=-2)  # (q, K); |x|^2 is the same for all entries
-        found = ranked.topk(count, dim=1, largest=False).indices
-        exact, order = (part[:, None] - bank[found]).square().sum(dim=2).sort(dim=1, stable=True)
-        distances.append(exact)
-        indices.append(found.gather(1, order))
-    return torch.cat(distances), torch.cat(indices)
+    k = min(k, len(bank))
+    with torch.autocast(queries.device.type, enabled=False):
+        queries, bank = queries.float(), bank.float()
+        centre = bank.mean(dim=0)  # smaller norms, smaller rounding
+        centred = bank - centre
+        norms = (centred * centred).sum(dim=1)
+        rows = max(1, CELLS // len(bank))
+        parts = [_nearest(part, bank, part - centre, centred, norms, k) for part in queries.split(rows)]
+    if not parts:
+        return queries.new_empty(0, k), torch.empty(0, k, dtype=torch.long, device=queries.device)
+    return torch.cat([distances for distances, _ in parts]), torch.cat([indices for _, indices in parts])
+
+
+def _nearest(
+    queries: Tensor, bank: Tensor, centred_queries: Tensor, centred: Tensor, norms: Tensor, k: int
+) -> tuple[Tensor, Tensor]:
+    # the queries' own norms change no ranking and are left out: (n, M)
+    products = torch.addmm(norms, centred_queries, centred.T, alpha=-2)
+    candidates = products.topk(min(k + SPARE, len(bank)), dim=1, largest=False).indices
+    exact = torch.stack([(queries - bank[column]).square().sum(dim=1) for column in candidates.unbind(dim=1)], dim=1)
+    distances, order = exact.sort(dim=1, stable=True)
+    return distances[:, :k], candidates.gather(1, order)[:, :k]

@@ -1,1 +1,1 @@
-"""PatchCore, Roth et al., CVPR 2022."""
+"""PatchCore: config, model, modeler, and presets."""

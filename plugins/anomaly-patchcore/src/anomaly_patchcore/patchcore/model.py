@@ -1,10 +1,17 @@
-"""PatchCore: Towards Total Recall in Industrial Anomaly Detection.
+"""PatchCore's network part: patch embedding, memory bank, scores.
 
-Paper: Roth et al., CVPR 2022, https://arxiv.org/abs/2106.08265. Original: https://github.com/amazon-science/patchcore-inspection.
+Paper: Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022, https://arxiv.org/abs/2106.08265
+Code: https://github.com/amazon-science/patchcore-inspection
 
-Deviations: the coreset's greedy search is exact from one start (the original estimates it from ten random starts); the search for
-neighbours is exact and in float32; ``pretrain_dim`` and ``target_dim`` may be None, which averages each 3x3 patch per channel and
-concatenates the layers, as the paper describes and the official code does not; equation 7 is offered, and off.
+Deviations:
+- The coreset is the exact greedy k-center from one random start, in a random projection as the original; the original starts
+  from its estimate of distances to ten random points.
+- A patch is pooled before the deeper layer is resized, not after: both are linear, so that the embedding is the same and
+  costs less.
+- Nearest neighbours are searched exactly in torch, without FAISS.
+- ``target_dim=None`` averages each patch, concatenates the layers and does not pool over channels (the `edge` preset).
+- ``reweight=True`` is equation 7 of the paper, which the original code leaves out; its weight is applied to the official code's
+  score, a squared distance, so that scores and maps keep one unit.
 """
 
 from __future__ import annotations
@@ -12,32 +19,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from anomaly_core.maps import gaussian_smooth, upsample
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomaly_patchcore.coreset import coverage_radius, k_center_greedy
+from anomaly_core.maps import gaussian_smooth, upsample
+from anomaly_patchcore.coreset import k_center_greedy_with_radius
 from anomaly_patchcore.search import nearest
 
 
 class PatchCoreModel(nn.Module):
-    """Patch embeddings of given feature maps, the memory bank, and the scores; usable without the rest of the project.
+    """From feature maps to scores; the feature extractor is whoever's it may be.
 
     Args:
-        patch_size: side of a patch in feature cells.
-        pretrain_dim: values that each layer's flattened patch is pooled to; None averages the patch per channel.
-        target_dim: values of the whole embedding after a second pooling; None keeps all.
-        neighbors: bank entries whose squared distances are averaged.
-        reweight: apply the paper's equation 7 to the image score, over ``reweight_neighbors`` bank entries.
-        sigma: of the map's Gaussian, in pixels.
+        patch_size: side of a patch in feature cells, odd.
+        pretrain_dim: values that each layer's patch is pooled to.
+        target_dim: values of a patch's embedding; None: patches are averaged, layers concatenated, nothing pooled.
+        neighbors: nearest bank entries whose squared distances are averaged.
+        reweight, reweight_neighbors: the paper's equation 7 on the image score.
+        sigma: of the Gaussian that smooths the map, in pixels.
+
+    Attributes:
+        memory_bank: float32 (M, D), empty until :meth:`build`.
+        coreset_radius: float32 (): the largest distance of a training patch to the bank, where the coreset was searched.
     """
 
     memory_bank: Tensor
+    coreset_radius: Tensor
 
     def __init__(
         self,
         patch_size: int = 3,
-        pretrain_dim: int | None = 1024,
+        pretrain_dim: int = 1024,
         target_dim: int | None = 1024,
         neighbors: int = 1,
         reweight: bool = False,
@@ -52,65 +64,90 @@ class PatchCoreModel(nn.Module):
         self.reweight = reweight
         self.reweight_neighbors = reweight_neighbors
         self.sigma = sigma
-        self.register_buffer("memory_bank", torch.empty(0, 0))
-        self.register_buffer("radius", torch.zeros(()))
+        self.register_buffer("memory_bank", torch.empty(0, target_dim or 0))
+        self.register_buffer("coreset_radius", torch.tensor(0.0))
 
     def embed(self, features: Sequence[Tensor]) -> Tensor:
-        """Feature maps (B, C_l, H_l, W_l), shallow to deep -> patches (B, H_0, W_0, D)."""
-        grid = features[0].shape[-2:]
-        layers = [self._average(level, grid) if self.pretrain_dim is None else self._pool(level, grid) for level in features]
-        if self.pretrain_dim is None:
-            joined = torch.cat(layers, dim=-1)  # (B, H, W, sum C)
-        else:
-            joined = torch.stack(layers, dim=-2).flatten(-2)  # (B, H, W, L, P) -> (B, H, W, L*P)
-        if self.target_dim is None:
-            return joined
-        flat = F.adaptive_avg_pool1d(joined.flatten(0, 2)[:, None], self.target_dim)[:, 0]  # (B*H*W, D)
-        return flat.view(*joined.shape[:3], self.target_dim)
+        """Feature maps of one batch, the shallowest first, as patches.
 
-    def build(self, patches: Tensor, count: int, search_space: Tensor | None = None) -> None:
-        """Keep ``count`` of the patches (N, D) as the memory bank; chosen in ``search_space`` (N, d), by default the patches."""
-        chosen = k_center_greedy(patches if search_space is None else search_space, count)
-        self.memory_bank = patches[chosen.to(patches.device)].contiguous()
-        self.radius = torch.tensor(coverage_radius(patches, self.memory_bank), device=patches.device)
+        Args:
+            features: float (B, C_i, h_i, w_i), one a layer.
+
+        Returns:
+            float32 (B, h_0, w_0, D): D is ``target_dim``, or the sum of the channels where that is None.
+        """
+        grid = features[0].shape[-2:]
+        layers = []
+        for feature in features:
+            pooled = self._pool(feature.float())  # (B, C, h, w) -> (B, d, h, w)
+            layers.append(
+                pooled if pooled.shape[-2:] == grid else F.interpolate(pooled, grid, mode="bilinear", align_corners=False)
+            )
+        patches = torch.cat(layers, dim=1).permute(0, 2, 3, 1)  # (B, d * layers, h, w) -> (B, h, w, d * layers)
+        if self.target_dim is None:
+            return patches.contiguous()
+        return F.adaptive_avg_pool1d(patches.flatten(0, 2)[:, None], self.target_dim).view(*patches.shape[:3], self.target_dim)
 
     def forward(self, features: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Feature maps -> (image scores (B,), anomaly maps (B, 1, *size)); squared L2 distances."""
-        patches = self.embed(features)
+        """Feature maps to image scores (B,) and anomaly maps (B, 1, *size): :meth:`embed`, then :meth:`score`."""
+        return self.score(self.embed(features), size)
+
+    def _pool(self, feature: Tensor) -> Tensor:
+        """Each patch pooled to ``pretrain_dim`` values over its (C * patch_size^2) cells, or averaged."""
+        padding = self.patch_size // 2
+        if self.target_dim is None:
+            return F.avg_pool2d(feature, self.patch_size, stride=1, padding=padding)
+        height, width = feature.shape[-2:]
+        cells = F.unfold(feature, self.patch_size, padding=padding)  # (B, C, h, w) -> (B, C * p * p, h * w)
+        pooled = F.adaptive_avg_pool2d(cells[:, None], (self.pretrain_dim, height * width))  # along the first axis alone
+        return pooled.view(len(feature), self.pretrain_dim, height, width)
+
+    def build(
+        self, patches: Tensor, ratio: float, projection_dim: int | None = 128, generator: torch.Generator | None = None
+    ) -> None:
+        """Fill the memory bank with a coreset of all training patches.
+
+        Args:
+            patches: float32 (N, D).
+            ratio: share of them that is kept, at least one.
+            projection_dim: the coreset is searched in a random projection to so many values; None or 0: in all D.
+            generator: a CPU generator for the projection and the first pick.
+        """
+        count = max(1, int(len(patches) * ratio))
+        first = int(torch.randint(len(patches), (1,), generator=generator))
+        if count == len(patches):
+            self.memory_bank, self.coreset_radius = patches, torch.zeros((), device=patches.device)
+            return
+        searched = patches
+        if projection_dim and projection_dim < patches.shape[1]:
+            projection = torch.randn(patches.shape[1], projection_dim, generator=generator) / projection_dim**0.5
+            searched = patches @ projection.to(patches.device)
+        picked, radius = k_center_greedy_with_radius(searched, count, first)
+        self.memory_bank, self.coreset_radius = patches[picked], torch.tensor(radius, device=patches.device)
+
+    def score(self, patches: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Image scores and anomaly maps.
+
+        Args:
+            patches: float32 (B, h, w, D) of :meth:`embed`.
+            size: (H, W) of the maps.
+
+        Returns:
+            float32 (B,) scores: the largest patch score (a mean **squared** distance), re-weighted where asked
+            for; and float32 (B, 1, *size) maps.
+        """
         batch, height, width, _ = patches.shape
-        count = min(self.neighbors, len(self.memory_bank))
-        distances, indices = nearest(patches.flatten(0, 2), self.memory_bank, count)
-        patch_scores = distances.mean(dim=1).view(batch, height * width)
-        scores, oddest = patch_scores.max(dim=1)
+        distances, indices = nearest(patches.flatten(0, 2), self.memory_bank, self.neighbors)
+        patch_scores = distances.mean(dim=1).view(batch, -1)  # (B * h * w, k) -> (B, h * w)
+        scores, worst = patch_scores.max(dim=1)
         if self.reweight:
-            rows = torch.arange(batch, device=scores.device)
-            entry = indices.view(batch, height * width, count)[rows, oddest, 0]
-            scores = scores * self._weight(patches.flatten(1, 2)[rows, oddest], entry)
+            rows = torch.arange(batch, device=worst.device) * height * width + worst
+            scores = scores * self._weight(patches.flatten(0, 2)[rows], distances[rows, 0], indices[rows, 0])
         maps = upsample(patch_scores.view(batch, 1, height, width), size)
         return scores, gaussian_smooth(maps, self.sigma)
 
-    def _weight(self, oddest: Tensor, entry: Tensor) -> Tensor:
-        """Equation 7: 1 - softmax over the bank entries around the nearest one, of their distances to the patch; (B,)."""
-        count = min(self.reweight_neighbors, len(self.memory_bank))
-        _, around = nearest(self.memory_bank[entry], self.memory_bank, count)  # (B, count), the entry itself first
-        distances = (oddest[:, None] - self.memory_bank[around]).square().sum(dim=2).sqrt()
-        return 1 - torch.softmax(distances, dim=1)[:, 0]
-
-    def _average(self, level: Tensor, grid: torch.Size) -> Tensor:
-        """(B, C, h, w) -> (B, H, W, C): the mean of each patch, zero padded, resized to the shallow grid."""
-        averaged = F.avg_pool2d(level, self.patch_size, stride=1, padding=self.patch_size // 2)
-        if averaged.shape[-2:] != grid:
-            averaged = F.interpolate(averaged, size=grid, mode="bilinear", align_corners=False)
-        return averaged.permute(0, 2, 3, 1)
-
-    def _pool(self, level: Tensor, grid: torch.Size) -> Tensor:
-        """(B, C, h, w) -> (B, H, W, pretrain_dim): whole patches, resized per element, then pooled to one length."""
-        batch, channels = level.shape[:2]
-        patches = F.unfold(level, self.patch_size, padding=self.patch_size // 2)  # (B, C*k*k, h*w)
-        patches = patches.view(batch, -1, *level.shape[-2:])
-        if level.shape[-2:] != grid:
-            patches = F.interpolate(patches, size=grid, mode="bilinear", align_corners=False)
-        flat = patches.permute(0, 2, 3, 1).flatten(0, 2)  # (B*H*W, C*k*k)
-        assert self.pretrain_dim is not None
-        pooled = F.adaptive_avg_pool1d(flat[:, None], self.pretrain_dim)[:, 0]
-        return pooled.view(batch, *grid, self.pretrain_dim)
+    def _weight(self, patches: Tensor, squared: Tensor, neighbor: Tensor) -> Tensor:
+        """Equation 7's weight in (0, 1), of float32 (B,): a patch whose nearest entry is itself rare counts more."""
+        _, around = nearest(self.memory_bank[neighbor], self.memory_bank, self.reweight_neighbors)  # (B, b)
+        distances = (patches[:, None] - self.memory_bank[around]).square().sum(dim=2).sqrt()
+        return 1 - torch.exp(squared.sqrt() - distances.logsumexp(dim=1))

@@ -1,0 +1,61 @@
+"""The data sets' options. Torch-free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from anomaly_core.options import DataConfig
+
+
+@dataclass(kw_only=True)
+class MVTecConfig(DataConfig):
+    """MVTec AD needs no option of its own."""
+
+
+@dataclass(kw_only=True)
+class VisAConfig(DataConfig):
+    """VisA needs no option of its own: the original tree and the MVTec-style one are told apart by what is there."""
+
+
+@dataclass(kw_only=True)
+class BTADConfig(DataConfig):
+    """BTAD needs no option of its own."""
+
+
+@dataclass(kw_only=True)
+class ELPVConfig(DataConfig):
+    """ELPV publishes no split: normal cells are divided once, by a number of its own, so that seeds share one test set."""
+
+    train_share: Annotated[float, Field(gt=0, lt=1, description="share of the normal cells that train; the rest test")] = 0.7
+    split_seed: Annotated[int, Field(ge=0, description="divides the normal cells; apart from base.seed")] = 0
+    ambiguous: Annotated[bool, Field(description="test on cells of probability 1/3 and 2/3 too, as anomalous")] = False
+
+
+@dataclass(kw_only=True)
+class FolderConfig(DataConfig):
+    """Either ``root`` in MVTec AD's layout, or ``normal`` and ``abnormal``."""
+
+    normal: Annotated[str | None, Field(description="folder of normal images; a share of them tests")] = None
+    normal_test: Annotated[str | None, Field(description="folder of normal images that test; else a share of data.normal")] = (
+        None
+    )
+    abnormal: Annotated[str | None, Field(description="folder of abnormal images")] = None
+    masks: Annotated[str | None, Field(description="folder of the abnormal images' masks, matched by stem")] = None
+    normal_test_share: Annotated[float, Field(gt=0, lt=1, description="share of data.normal that tests")] = 0.2
+    split_seed: Annotated[int, Field(ge=0, description="divides data.normal; apart from base.seed")] = 0
+
+
+@dataclass(kw_only=True)
+class SampleConfig(DataConfig):
+    """How much is generated, and from which number."""
+
+    sample_seed: Annotated[int, Field(ge=0, description="governs the generated images; apart from base.seed")] = 0
+    size: Annotated[int, Field(ge=64, le=1024, description="side of an image in pixels")] = 256
+    train_count: Annotated[int, Field(ge=2, le=10000, description="normal training images a category")] = 60
+    good_count: Annotated[int, Field(ge=1, le=10000, description="normal test images a category")] = 20
+    bad_count: Annotated[
+        int, Field(ge=5, le=10000, description="defective test images a category, over its kinds of defect")
+    ] = 40

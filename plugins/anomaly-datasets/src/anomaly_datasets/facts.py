@@ -1,0 +1,95 @@
+"""Published facts: categories, counts, layouts and archives of the data sets that have a publisher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a complete copy holds.
+
+    Attributes:
+        categories: in the publisher's order.
+        totals: images by part: train, good (normal test), bad (anomalous test).
+        per_category: (train, good, bad) of each category, where published.
+        layout: what stands under the root, in words.
+        masked: every anomalous image has a mask.
+        archive: a direct address of the whole data set, where the publisher offers one.
+        sha256: of that archive.
+    """
+
+    categories: tuple[str, ...]
+    totals: tuple[int, int, int]
+    layout: str
+    per_category: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    masked: bool = True
+    archive: str = ""
+    sha256: str = ""
+
+
+MVTEC = Facts(
+    categories=tuple(
+        "bottle cable capsule carpet grid hazelnut leather metal_nut pill screw tile toothbrush transistor wood zipper".split()
+    ),
+    totals=(3629, 467, 1258),
+    layout="<category>/{train/good, test/<defect|good>, ground_truth/<defect>/NNN_mask.png}",
+    per_category={
+        "bottle": (209, 20, 63),
+        "cable": (224, 58, 92),
+        "capsule": (219, 23, 109),
+        "carpet": (280, 28, 89),
+        "grid": (264, 21, 57),
+        "hazelnut": (391, 40, 70),
+        "leather": (245, 32, 92),
+        "metal_nut": (220, 22, 93),
+        "pill": (267, 26, 141),
+        "screw": (320, 41, 119),
+        "tile": (230, 33, 84),
+        "toothbrush": (60, 12, 30),
+        "transistor": (213, 60, 40),
+        "wood": (247, 19, 60),
+        "zipper": (240, 32, 119),
+    },
+    archive="https://www.mydrive.ch/shares/150996/b52ecdcbf521176e9db9c731f2304b27/"
+    "download/420938113-1629960298/mvtec_anomaly_detection.tar.xz",
+    sha256="cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d",
+)
+VISA = Facts(
+    categories=tuple("candle capsules cashew chewinggum fryum macaroni1 macaroni2 pcb1 pcb2 pcb3 pcb4 pipe_fryum".split()),
+    totals=(8659, 962, 1200),
+    layout="<category>/Data/{Images/{Normal,Anomaly}, Masks/Anomaly} and split_csv/1cls.csv; or MVTec AD's layout",
+    per_category={
+        "candle": (900, 100, 100),
+        "capsules": (542, 60, 100),
+        "cashew": (450, 50, 100),
+        "chewinggum": (453, 50, 100),
+        "fryum": (450, 50, 100),
+        "macaroni1": (900, 100, 100),
+        "macaroni2": (900, 100, 100),
+        "pcb1": (904, 100, 100),
+        "pcb2": (901, 100, 100),
+        "pcb3": (905, 101, 100),
+        "pcb4": (904, 101, 100),
+        "pipe_fryum": (450, 50, 100),
+    },
+    archive="https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar",
+    sha256="2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362",
+)
+BTAD = Facts(
+    categories=("01", "02", "03"),
+    totals=(1799, 451, 290),
+    layout="BTech_Dataset_transformed/{01,02,03}/{train/ok, test/{ok,ko}, ground_truth/ko}",
+    per_category={"01": (400, 21, 49), "02": (399, 30, 200), "03": (1000, 400, 41)},
+    archive="https://avires.dimi.uniud.it/papers/btad/btad.zip",
+    sha256="461c9387e515bfed41ecaae07c50cf6b10def647b36c9e31d239ab2736b10d2a",
+)
+# ELPV publishes no split: 588 and 920 normal cells, divided 70/30 as the config's defaults say; 401 ambiguous ones left out.
+ELPV = Facts(
+    categories=("mono", "poly"),
+    totals=(1056, 452, 715),
+    layout="labels.csv (path, defect probability, mono or poly) and images/cellNNNN.png",
+    per_category={"mono": (412, 176, 313), "poly": (644, 276, 402)},
+    masked=False,
+)
+FACTS = {"mvtec": MVTEC, "visa": VISA, "btad": BTAD, "elpv": ELPV}

@@ -1,0 +1,102 @@
+"""What the data sets share: images in a folder, masks by stem, and the message for a root that is missing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from anomaly_core.base.data import BaseDataModule
+from anomaly_core.errors import DataError
+from anomaly_core.inputs import IMAGE_SUFFIXES
+from anomaly_core.types import ANOMALOUS, NORMAL, Sample
+
+
+def natural_key(path: Path) -> list[tuple[int, int | str]]:
+    """Orders ``2.png`` before ``10.png``."""
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path.name)]
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The image files of a folder (not below it; no hidden ones), in natural order."""
+    found = (item for item in folder.iterdir() if item.suffix.lower() in IMAGE_SUFFIXES and not item.name.startswith("."))
+    return sorted(found, key=natural_key)
+
+
+def images_in(folder: Path) -> list[Path]:
+    """As :func:`image_files`; DataError where the folder is missing or holds none."""
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {str(folder)!r}. Check the path, and that the data set was unpacked whole.")
+    found = image_files(folder)
+    if not found:
+        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise DataError(f"the folder {str(folder)!r} holds no image ({kinds}). Put some there, or check the path.")
+    return found
+
+
+def masks_in(folder: Path) -> dict[str, Path]:
+    """Mask files by their own stem, whatever their suffix; nothing where there is no such folder."""
+    return {item.stem: item for item in image_files(folder)} if folder.is_dir() else {}
+
+
+def samples_in(folder: Path, label: int, category: str, defect: str, masks: dict[str, Path] | None = None) -> list[Sample]:
+    """The images of a folder as samples of one label; ``000.png`` has the mask ``000.*`` or ``000_mask.*``, or none."""
+    masks = masks or {}
+    return [
+        Sample(path, label, masks.get(path.stem) or masks.get(f"{path.stem}_mask"), category, defect)
+        for path in images_in(folder)
+    ]
+
+
+def tree_categories(root: Path) -> list[str]:
+    """The folders under a root that hold a ``train`` folder, in natural order."""
+    return [item.name for item in sorted(root.iterdir(), key=natural_key) if (item / "train").is_dir()] if root.is_dir() else []
+
+
+def missing_root(module: BaseDataModule, layout: str) -> DataError:
+    """The error for a root that is not there: what was looked for, where the data set is published, its licence and layout."""
+    name = module.config.name.rpartition(":")[2]
+    spec = module.spec
+    published = f" It is published at {spec.homepage}, licence {spec.license}." if spec and spec.homepage else ""
+    return DataError(
+        f"no {name} data set under {str(module.root.absolute())!r} (data.root, else $ANOMALY_DATA/{name}, else data/{name}). "
+        f"Expected there: {layout}.{published} Name its folder with --set data.root=DIR (`anomaly data`: --root DIR)."
+    )
+
+
+class MVTecTree(BaseDataModule):
+    """A data set in MVTec AD's layout; subclasses rename its parts."""
+
+    layout = "<category>/{train/good, test/<defect|good>, ground_truth/<defect>/NNN_mask.png}"
+    good = "good"
+
+    @property
+    def tree(self) -> Path:
+        """The folder that holds the categories."""
+        return self.root
+
+    def folder(self, category: str) -> Path:
+        """The folder that holds the category's ``train`` and ``test``."""
+        return self.tree / category
+
+    def categories(self) -> list[str]:
+        found = tree_categories(self.tree)
+        if not found:
+            raise missing_root(self, self.layout)
+        return found
+
+    def train_samples(self, category: str) -> list[Sample]:
+        return samples_in(self.folder(category) / "train" / self.good, NORMAL, category, "good")
+
+    def test_samples(self, category: str) -> list[Sample]:
+        test = self.folder(category) / "test"
+        kinds = sorted((item for item in test.iterdir() if item.is_dir()), key=natural_key) if test.is_dir() else []
+        if not kinds:
+            raise DataError(f"there is no test image under {str(test)!r}. Expected {self.layout}.")
+        found: list[Sample] = []
+        for kind in kinds:
+            if kind.name == self.good:
+                found += samples_in(kind, NORMAL, category, "good")
+            else:  # the label comes from the folder, never from the mask, which may be empty
+                masks = masks_in(self.folder(category) / "ground_truth" / kind.name)
+                found += samples_in(kind, ANOMALOUS, category, kind.name, masks)
+        return found

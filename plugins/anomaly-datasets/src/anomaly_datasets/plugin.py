@@ -1,0 +1,49 @@
+"""What this distribution registers."""
+
+from __future__ import annotations
+
+from anomaly_core.specs import CommandSpec, DatasetSpec
+
+MVTEC = DatasetSpec(
+    target="anomaly_datasets.mvtec:MVTecData",
+    config="anomaly_datasets.config:MVTecConfig",
+    summary="MVTec AD: 15 objects and textures, pixel masks",
+    homepage="https://www.mvtec.com/company/research/datasets/mvtec-ad",
+    license="CC BY-NC-SA 4.0",
+    noncommercial=True,
+)
+VISA = DatasetSpec(
+    target="anomaly_datasets.visa:VisAData",
+    config="anomaly_datasets.config:VisAConfig",
+    summary="VisA: 12 objects, pixel masks",
+    homepage="https://github.com/amazon-science/spot-diff",
+    license="CC BY 4.0",
+)
+BTAD = DatasetSpec(
+    target="anomaly_datasets.btad:BTADData",
+    config="anomaly_datasets.config:BTADConfig",
+    summary="BTAD: 3 industrial products, pixel masks",
+    homepage="https://github.com/pankajmishra000/VT-ADL",
+    license="CC BY-NC-SA 4.0",
+    noncommercial=True,
+)
+ELPV = DatasetSpec(
+    target="anomaly_datasets.elpv:ELPVData",
+    config="anomaly_datasets.config:ELPVConfig",
+    summary="ELPV: electroluminescence images of solar cells, no masks",
+    homepage="https://github.com/zae-bayern/elpv-dataset",
+    license="CC BY-NC-SA 4.0",
+    noncommercial=True,
+)
+FOLDER = DatasetSpec(
+    target="anomaly_datasets.folder:FolderData",
+    config="anomaly_datasets.config:FolderConfig",
+    summary="your own images: MVTec AD's layout, or a folder of normal and one of abnormal images",
+)
+SAMPLE = DatasetSpec(
+    target="anomaly_datasets.sample:SampleData",
+    config="anomaly_datasets.config:SampleConfig",
+    summary="generated textures and objects with defects and pixel masks: no download, no licence",
+    license="none: generated",
+)
+DATA = CommandSpec(target="anomaly_datasets.commands:data", summary="Verify and prepare data sets on disk.")

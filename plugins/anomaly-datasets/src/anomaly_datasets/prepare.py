@@ -1,0 +1,164 @@
+"""From an archive or the publisher's address to a tree under the root, and the comparison of a tree with what is published."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import io
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlparse
+
+from anomaly_core.base.data import BaseDataModule
+from anomaly_core.errors import DataError
+from anomaly_core.specs import DatasetSpec
+from anomaly_core.types import ANOMALOUS, NORMAL
+from anomaly_datasets import config as configs
+from anomaly_datasets import plugin
+from anomaly_datasets.archives import unpack
+from anomaly_datasets.facts import FACTS
+
+SPECS = {"mvtec": plugin.MVTEC, "visa": plugin.VISA, "btad": plugin.BTAD, "elpv": plugin.ELPV}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One category's images, found and published: (train, good, bad, masks). ``problem`` says why they cannot be counted."""
+
+    category: str
+    found: tuple[int, int, int, int]
+    published: tuple[int, int, int, int]
+    problem: str = ""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the copy is complete."""
+        return not self.problem and self.found == self.published
+
+
+def data_module(name: str, root: Path | None) -> BaseDataModule:
+    """The data set's module with its default options."""
+    spec: DatasetSpec = SPECS[name]
+    module, _, attribute = spec.target.partition(":")
+    settings = getattr(configs, spec.config.partition(":")[2])(name=name, root=None if root is None else str(root))
+    data: BaseDataModule = getattr(importlib.import_module(module), attribute)(settings, 0, spec)
+    return data
+
+
+def compare(name: str, root: Path | None) -> list[Comparison]:
+    """Every published category against the tree under a root, and categories that nobody published.
+
+    Raises:
+        DataError: there is no such data set under the root.
+    """
+    data, facts = data_module(name, root), FACTS[name]
+    found = data.categories()
+    rows = []
+    for category in [*facts.categories, *(extra for extra in found if extra not in facts.categories)]:
+        train, good, bad = facts.per_category.get(category, (0, 0, 0))
+        published = (train, good, bad, bad if facts.masked else 0)
+        if category not in found:
+            rows.append(Comparison(category, (0, 0, 0, 0), published, "not there"))
+            continue
+        try:
+            rows.append(Comparison(category, _count(data, category), published))
+        except DataError as error:
+            rows.append(Comparison(category, (0, 0, 0, 0), published, str(error)))
+    return rows
+
+
+def _count(data: BaseDataModule, category: str) -> tuple[int, int, int, int]:
+    test = data.test_samples(category)
+    bad = [sample for sample in test if sample.label == ANOMALOUS]
+    masks = sum(sample.mask_path is not None for sample in bad)
+    return len(data.train_samples(category)), sum(sample.label == NORMAL for sample in test), len(bad), masks
+
+
+def install(name: str, archive: Path, root: Path) -> None:
+    """Unpack an archive beside the root, find the data set in it, and move it into the root.
+
+    Raises:
+        DataError: the archive is refused or holds no such data set, or one of its folders exists under the root already.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".unpack-", dir=root, ignore_cleanup_errors=True) as temporary:
+            unpack(archive, Path(temporary))
+            tree = _find_tree(name, archive, Path(temporary))
+            items = sorted(tree.iterdir())
+            taken = [item.name for item in items if (root / item.name).exists()]
+            if taken:
+                raise DataError(
+                    f"{str(root)!r} holds {', '.join(taken)} already; nothing was changed. "
+                    f"Check it with `anomaly data verify {name} --root {root}`, remove it, or name another folder with --root."
+                )
+            for item in items:
+                item.rename(root / item.name)
+    except OSError as error:
+        raise DataError(f"cannot write to {str(root)!r}: {error}. Name another folder with --root.") from error
+
+
+def _find_tree(name: str, archive: Path, folder: Path) -> Path:
+    """The unpacked folder, or the one that the archive wraps everything in."""
+    while True:
+        with contextlib.suppress(DataError):  # not here: perhaps one folder further in
+            if set(data_module(name, folder).categories()) & set(FACTS[name].categories):
+                return folder
+        inside = [item for item in folder.iterdir() if item.is_dir() and not item.name.startswith(("__MACOSX", "."))]
+        if len(inside) != 1:
+            raise DataError(
+                f"the archive {str(archive)!r} holds no {name} data set. Expected in it: {FACTS[name].layout}. "
+                f"Download it from {SPECS[name].homepage}."
+            )
+        folder = inside[0]
+
+
+def download(name: str, folder: Path, url: str | None = None) -> Path:
+    """The publisher's archive, or another copy of it at ``url``, in a folder; with a progress bar on a terminal.
+
+    Raises:
+        DataError: there is no direct address, no connection, or the file is not the published one.
+    """
+    facts, spec = FACTS[name], SPECS[name]
+    by_hand = f"Download it by hand from {spec.homepage} (licence {spec.license}), then run again with --archive FILE."
+    address = url or facts.archive
+    if not address:
+        raise DataError(f"the data set {name!r} has no archive that can be downloaded directly. {by_hand}")
+    from torchvision.datasets.utils import download_url
+
+    file = Path(urlparse(address).path).name or f"{name}.archive"
+    silent = contextlib.nullcontext() if sys.stderr.isatty() else contextlib.redirect_stderr(io.StringIO())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with silent:
+            download_url(address, str(folder), file)
+    except (OSError, RuntimeError, ValueError) as error:  # URLError is an OSError
+        raise DataError(f"the download of {name!r} from {address} failed: {error}. {by_hand}") from error
+    if url is None and _sha256(folder / file) != facts.sha256:
+        raise DataError(f"the file at {address} is not the archive that was published: its SHA-256 differs. {by_hand}")
+    return folder / file
+
+
+def download_and_install(name: str, root: Path, url: str | None = None) -> None:
+    """Download into a folder that is gone afterwards, then :func:`install`."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".download-", dir=root))
+    except OSError as error:
+        raise DataError(f"cannot write to {str(root)!r}: {error}. Name another folder with --root.") from error
+    try:
+        install(name, download(name, scratch, url), root)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

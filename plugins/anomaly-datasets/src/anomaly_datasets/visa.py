@@ -1,0 +1,74 @@
+"""VisA (Zou et al., ECCV 2022): images of many sizes, masks of class indices; the split is a CSV file."""
+
+from __future__ import annotations
+
+import csv
+from functools import cached_property
+from pathlib import Path
+
+from anomaly_core.errors import DataError
+from anomaly_core.types import ANOMALOUS, NORMAL, Sample
+from anomaly_datasets.facts import VISA
+from anomaly_datasets.files import MVTecTree, missing_root, natural_key, tree_categories
+
+
+class VisAData(MVTecTree):
+    """The original tree with ``split_csv/1cls.csv``, or the same converted to MVTec AD's layout."""
+
+    layout = VISA.layout
+
+    @property
+    def tree(self) -> Path:
+        """The root, or the folder ``1cls`` that the common conversion makes in it."""
+        return self.root / "1cls" if (self.root / "1cls").is_dir() else self.root
+
+    @property
+    def table(self) -> Path:
+        """The published one-class split."""
+        return self.root / "split_csv" / "1cls.csv"
+
+    def categories(self) -> list[str]:
+        if self.table.is_file():
+            found = [name for name in dict.fromkeys(row["object"] for row in self.rows) if (self.root / name).is_dir()]
+        else:
+            found = tree_categories(self.tree)
+        if not found:
+            raise missing_root(self, self.layout)
+        return found
+
+    def train_samples(self, category: str) -> list[Sample]:
+        return self._listed(category, "train") if self.table.is_file() else super().train_samples(category)
+
+    def test_samples(self, category: str) -> list[Sample]:
+        return self._listed(category, "test") if self.table.is_file() else super().test_samples(category)
+
+    @cached_property
+    def rows(self) -> list[dict[str, str]]:
+        """The rows of the split: object, split, label, image, mask."""
+        with self.table.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        wanted = {"object", "split", "label", "image", "mask"}
+        if not rows or not wanted <= set(rows[0]):
+            columns = ", ".join(sorted(wanted))
+            raise DataError(f"the split {str(self.table)!r} must have the columns {columns}. Unpack the data set again.")
+        return rows
+
+    def _listed(self, category: str, part: str) -> list[Sample]:
+        found = [self._sample(row) for row in self.rows if row["object"] == category and row["split"] == part]
+        missing = [sample.path for sample in found if not sample.path.is_file()]
+        if missing:
+            raise DataError(
+                f"{len(missing)} images of {str(self.table)!r} are not there, such as {str(missing[0])!r}. Unpack it again."
+            )
+        return sorted(found, key=lambda sample: (sample.label, natural_key(sample.path)))
+
+    def _sample(self, row: dict[str, str]) -> Sample:
+        normal = row["label"] == "normal"
+        mask = self.root / row["mask"] if row["mask"] else None
+        return Sample(
+            path=self.root / row["image"],
+            label=NORMAL if normal else ANOMALOUS,
+            mask_path=mask if mask and mask.is_file() else None,
+            category=row["object"],
+            defect="good" if normal else "anomaly",
+        )

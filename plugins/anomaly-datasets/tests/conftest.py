@@ -1,0 +1,93 @@
+"""Miniature trees with the quirks of the published data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def draw(path: Path, size: tuple[int, int] = (24, 16), value: int = 120, mode: str = "RGB", **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if mode == "I;16":
+        Image.fromarray(np.full(size[::-1], value * 257, dtype=np.uint16)).save(path)
+    else:
+        Image.new(mode, size, value if mode == "L" else (value, value // 2, 10)).save(path, **options)
+    return path
+
+
+def draw_mask(path: Path, size: tuple[int, int] = (24, 16), values: tuple[int, ...] = (255,)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mask = np.zeros(size[::-1], dtype=np.uint8)
+    for column, value in enumerate(values):
+        mask[4:8, 4 + 4 * column : 8 + 4 * column] = value
+    Image.fromarray(mask).save(path)
+    return path
+
+
+@pytest.fixture
+def picture():
+    return draw
+
+
+@pytest.fixture
+def mask():
+    return draw_mask
+
+
+@pytest.fixture
+def mvtec_tree(tmp_path: Path) -> Path:
+    """Two categories: one grey-scale; file names that sort naturally; one image without its mask."""
+    root = tmp_path / "mvtec"
+    for category, mode in (("bottle", "RGB"), ("grid", "L")):
+        for index in (2, 10, 1):
+            draw(root / category / "train" / "good" / f"{index}.png", mode=mode)
+        draw(root / category / "test" / "good" / "000.png", mode=mode)
+        for index in (0, 1):
+            draw(root / category / "test" / "broken" / f"{index:03d}.png", mode=mode)
+        draw_mask(root / category / "ground_truth" / "broken" / "000_mask.png")
+    (root / "bottle" / "train" / "good" / "._1.png").write_bytes(b"not an image")
+    (root / "readme.txt").write_text("x")
+    return root
+
+
+@pytest.fixture
+def visa_tree(tmp_path: Path) -> Path:
+    """The original tree: JPG in capitals, sizes that differ, a rotated one, masks of class indices 1 and 2."""
+    root = tmp_path / "visa"
+    images = root / "candle" / "Data" / "Images"
+    rows = ["object,split,label,image,mask"]
+    for index, size in enumerate(((24, 16), (32, 20), (16, 24))):
+        draw(images / "Normal" / f"{index:04d}.JPG", size)
+        part = "train" if index < 2 else "test"
+        rows.append(f"candle,{part},normal,candle/Data/Images/Normal/{index:04d}.JPG,")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned a quarter: stored 16 wide and 24 high, seen 24 wide and 16 high
+    draw(images / "Anomaly" / "000.JPG", (16, 24), exif=exif)
+    draw(images / "Anomaly" / "001.JPG", (24, 16))
+    draw_mask(root / "candle" / "Data" / "Masks" / "Anomaly" / "000.png", (24, 16), (1, 2))
+    for name in ("000", "001"):  # the mask of 001 is listed and not there
+        image, mask = f"candle/Data/Images/Anomaly/{name}.JPG", f"candle/Data/Masks/Anomaly/{name}.png"
+        rows.append(f"candle,test,anomaly,{image},{mask}")
+    rows.append("capsules,train,normal,capsules/Data/Images/Normal/0000.JPG,")
+    (root / "split_csv").mkdir()
+    (root / "split_csv" / "1cls.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+@pytest.fixture
+def btad_tree(tmp_path: Path) -> Path:
+    """bmp and png mixed, masks of another suffix, an empty mask in ko."""
+    root = tmp_path / "btad"
+    tree = root / "BTech_Dataset_transformed"
+    for category, suffix in (("01", "bmp"), ("02", "png")):
+        for index in range(2):
+            draw(tree / category / "train" / "ok" / f"{index:04d}.{suffix}")
+        draw(tree / category / "test" / "ok" / f"0005.{suffix}")
+        draw(tree / category / "test" / "ko" / f"0000.{suffix}")
+        draw(tree / category / "test" / "ko" / "0001.bmp")
+        draw_mask(tree / category / "ground_truth" / "ko" / "0000.png")
+        draw_mask(tree / category / "ground_truth" / "ko" / "0001.png", values=())
+    return root

@@ -1,0 +1,71 @@
+"""Fixtures of the core's tests: distributions that exist on disk, as an installer would have left them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+
+class Distributions:
+    """Writes ``*.dist-info`` folders and packages into folders that stand on ``sys.path``."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.site = folder / "site"
+        self._monkeypatch = monkeypatch
+        self.folder(self.site)
+
+    def folder(self, path: Path) -> Path:
+        """Make a further folder and put it first on ``sys.path``."""
+        path.mkdir()
+        self._monkeypatch.syspath_prepend(str(path))
+        return path
+
+    def install(
+        self,
+        name: str,
+        version: str = "1.2.3",
+        *,
+        points: Mapping[str, Mapping[str, str]] | None = None,
+        entry_points: str = "",
+        files: Mapping[str, str] | None = None,
+        requires: Sequence[str] = ("anomaly-core",),
+        into: Path | None = None,
+    ) -> Path:
+        """Install a distribution.
+
+        Args:
+            points: group without its ``anomaly_core.`` -> name -> value.
+            entry_points: the text of the file, where ``points`` cannot say it.
+            files: path below the folder -> source.
+
+        Returns:
+            the ``dist-info`` folder.
+        """
+        site = into or self.site
+        for path, source in (files or {}).items():
+            (site / path).parent.mkdir(parents=True, exist_ok=True)
+            (site / path).write_text(dedent(source), encoding="utf-8")
+        for group, names in (points or {}).items():
+            entry_points += f"[anomaly_core.{group}]\n" + "".join(f"{leaf} = {value}\n" for leaf, value in names.items())
+        info = site / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        needs = "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}", encoding="utf-8")
+        (info / "entry_points.txt").write_text(entry_points, encoding="utf-8")
+        return info
+
+
+@pytest.fixture
+def distributions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Distributions]:
+    """Fake distributions on ``sys.path``, gone with their modules after the test; the registry's variables are unset."""
+    monkeypatch.delenv("ANOMALY_PLUGINS", raising=False)
+    monkeypatch.delenv("ANOMALY_BLOCK", raising=False)
+    before = set(sys.modules)
+    yield Distributions(tmp_path, monkeypatch)
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]

@@ -1,0 +1,118 @@
+"""The split-conformal threshold, its promise and its warnings."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from anomaly_core.calibration import Calibration, calibrate
+from anomaly_core.errors import AnomalyError, RunError
+
+
+def shuffled(count: int) -> torch.Tensor:
+    """The scores 1..count in another order."""
+    return (torch.randperm(count, generator=torch.Generator().manual_seed(0)) + 1).float()
+
+
+@pytest.mark.parametrize(
+    ("count", "rate", "rank"),
+    [
+        (99, 0.01, 99),
+        (199, 0.01, 198),
+        (200, 0.01, 199),  # 201 * 0.99 = 198.99
+        (9, 0.1, 9),
+        (19, 0.1, 18),
+        (9, 0.7, 3),  # in floating point 10 * (1 - 0.7) is above 3
+        (1999, 0.001, 1998),
+    ],
+)
+def test_rank_of_the_threshold(count, rate, rank):
+    found = calibrate(shuffled(count), false_alarm_rate=rate)
+    assert found.threshold == rank
+    assert found.warning is None
+    assert found.count == count
+    assert found.source == f"{count} held-out normal images"
+    assert found.scores == tuple(range(1, count + 1))
+
+
+@pytest.mark.parametrize(("rate", "needed"), [(0.01, 99), (0.1, 9), (0.05, 19), (0.03, 33), (0.001, 999)])
+def test_too_few_images_take_the_maximum_and_say_how_many_are_needed(rate, needed):
+    assert calibrate(shuffled(needed), false_alarm_rate=rate).warning is None
+    found = calibrate(shuffled(needed - 1), false_alarm_rate=rate)
+    assert found.threshold == needed - 1
+    assert found.warning is not None
+    assert f"{needed - 1} held-out normal images" in found.warning
+    assert f"rate of {rate:g}" in found.warning
+    assert f"needs {needed} images" in found.warning
+
+
+def test_no_images_no_threshold():
+    found = calibrate(torch.empty(0), false_alarm_rate=0.01)
+    assert found.threshold is None
+    assert found.source == "none: no held-out normal images (data.holdout=0)"
+    assert found.is_anomalous(1e9) is None
+    assert found.p_value(1e9) == 1
+
+
+def test_false_alarms_stay_below_the_rate():
+    generator = torch.Generator().manual_seed(1)
+    alarms = []
+    for _ in range(300):
+        scores = torch.randn(120, generator=generator).exp()
+        found = calibrate(scores[:60], false_alarm_rate=0.1)
+        alarms += [found.is_anomalous(score) for score in scores[60:].tolist()]
+    assert 0.08 < sum(alarms) / len(alarms) <= 0.1
+
+
+def test_the_threshold_itself_is_normal():
+    found = calibrate(shuffled(99), false_alarm_rate=0.1)
+    assert found.threshold == 90
+    assert found.is_anomalous(90.0) is False
+    assert found.is_anomalous(90.001) is True
+
+
+def test_p_value_counts_ties_and_matches_the_threshold():
+    found = calibrate(torch.tensor([1.0, 2.0, 2.0, 3.0]), false_alarm_rate=0.5)
+    assert [found.p_value(score) for score in (0.0, 1.0, 2.0, 2.5, 3.0, 4.0)] == [1.0, 1.0, 0.8, 0.4, 0.4, 0.2]
+    found = calibrate(shuffled(99), false_alarm_rate=0.1)
+    for score in (89.0, 90.0, 90.5, 91.0, 99.0):
+        assert found.is_anomalous(score) == (found.p_value(score) <= 0.1)
+
+
+def test_scale_of_the_maps():
+    maxima, medians = shuffled(99) * 10, torch.linspace(0, 1, 99)
+    found = calibrate(shuffled(99), maxima, medians, false_alarm_rate=0.1)
+    assert found.map_threshold == 900
+    assert found.map_low == 0.5
+    assert calibrate(shuffled(99), false_alarm_rate=0.1).map_threshold is None
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_refuses_damaged_scores_and_maps(bad):
+    good, damaged = torch.ones(3), torch.tensor([1.0, bad, 2.0])
+    with pytest.raises(AnomalyError, match="the scores of 1 of 3"):
+        calibrate(damaged, false_alarm_rate=0.1)
+    with pytest.raises(AnomalyError, match="the maps of 1 of 3"):
+        calibrate(good, damaged, good, false_alarm_rate=0.1)
+
+
+def test_survives_json_without_loss():
+    scores = torch.rand(20, generator=torch.Generator().manual_seed(2)) / 3
+    found = calibrate(scores, scores * 2, scores / 2, false_alarm_rate=0.01)
+    assert Calibration.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False))) == found
+    assert found.warning
+    empty = calibrate(torch.empty(0), false_alarm_rate=0.01)
+    assert Calibration.from_dict(json.loads(json.dumps(empty.to_dict()))) == empty
+
+
+def test_damaged_files_and_frozen_values():
+    values = calibrate(shuffled(9), false_alarm_rate=0.1).to_dict()
+    with pytest.raises(RunError, match="expected threshold"):
+        Calibration.from_dict({**values, "colour": 1})
+    with pytest.raises(RunError, match="damaged"):
+        Calibration.from_dict({key: value for key, value in values.items() if key != "scores"})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        calibrate(shuffled(9), false_alarm_rate=0.1).threshold = 0.0  # type: ignore[misc]
