@@ -75,9 +75,10 @@ def print_summary(result: ExperimentResult) -> None:
     shown = ("image_auroc", "image_ap", "image_f1_max", "image_f1", "pixel_auroc", "pixel_ap")
     names = [name for name in shown if any(run.metrics.get(name) is not None for run in result.runs)]
     names += [n for n in result.metrics if n.startswith(("image_", "pixel_")) and n not in shown and len(names) < 4]
-    table = Table(caption_justify="left")
+    table = Table(box=None, padding=(0, 1), header_style="bold")
     for column in ("category", *names, "threshold", "images/s"):
-        table.add_column(column.replace("_", " "), justify="left" if column == "category" else "right")
+        left = column == "category"
+        table.add_column(column.replace("_", " "), justify="left" if left else "right", no_wrap=not left, overflow="fold")
 
     def cells(values: dict[str, float | None]) -> list[str]:
         return ["-" if values.get(name) is None else f"{values[name]:.4f}" for name in names]
@@ -90,11 +91,12 @@ def print_summary(result: ExperimentResult) -> None:
     if len(result.runs) > 1:
         table.add_section()
         table.add_row("mean", *cells(result.metrics), "", "")
-    console = Console(soft_wrap=True)
+    console = Console()
+    console = console if console.is_terminal else Console(width=120)  # a pipe has no width of its own
     console.print(table)
     for run in result.runs:
         for name, reason in run.undefined.items():
-            console.print(f"{run.category}: {name} is undefined: {reason}", markup=False, highlight=False)
+            console.print(f"{run.category}: {name} is undefined: {reason}", markup=False, highlight=False, soft_wrap=True)
         console.print(
             f"{run.category}: threshold from {run.calibration.source}; results in {run.folder}", markup=False, highlight=False
         )

@@ -1,0 +1,90 @@
+"""Precedence, coercion by annotation, and errors that name key, value, type and range."""
+
+import pytest
+
+from anomaly_core.config import RunConfig, describe_type, parse_assignment
+from anomaly_core.errors import ConfigError, PluginError
+
+
+def make(**arguments):
+    return RunConfig.create(model="patchcore", data="sample", **arguments)
+
+
+def test_precedence_rises_from_defaults_to_flags(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("model: {coreset_ratio: 0.2, sigma: 2}\n")
+    assert make().model.coreset_ratio == 0.1
+    assert make(preset="edge").model.coreset_ratio == 0.01
+    assert make(preset="edge", config=file).model.coreset_ratio == 0.2
+    raised = make(
+        preset="edge", config=file, overrides={"model.coreset_ratio": "0.3", "base.seed": "1"}, flags={"base.seed": "2"}
+    )
+    assert (raised.model.coreset_ratio, raised.model.sigma, raised.base.seed) == (0.3, 2.0, 2)
+
+
+def test_annotations_decide_not_yaml(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "base: {false_alarm_rate: 1e-3}\ndata: {unified: no, category: [01, on], root: null}\nmodel: {image_size: '224,320'}\n"
+    )
+    config = make(config=file)
+    assert config.base.false_alarm_rate == 0.001
+    assert config.data.unified is False
+    assert config.data.category == ["01", "on"]
+    assert config.data.root is None
+    assert config.model.image_size == (224, 320)
+
+
+def test_the_saved_config_is_the_same_config(tmp_path):
+    config = make(preset="edge", overrides={"data.category": "fabric", "model.image_size": "64,96", "base.pictures": "all"})
+    file = tmp_path / "config.yaml"
+    file.write_text(config.to_yaml())
+    assert RunConfig.create(config=file) == config
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("model.coreset_ratio", "ten", ["model.coreset_ratio='ten'", "float > 0 and <= 1"]),
+        ("model.coreset_ratio", "2", ["model.coreset_ratio='2'", "<= 1"]),
+        ("model.coreset_ration", "0.1", ["unknown option", "Did you mean model.coreset_ratio?"]),
+        ("data.batch_size", "0", ["data.batch_size='0'", "int >= 1"]),
+        ("model.resize", "squash", ["stretch | keep | pad"]),
+        ("base.device", "gpu", ["base.device='gpu'"]),
+        ("nowhere.key", "1", ["section"]),
+    ],
+)
+def test_a_wrong_option_is_explained(key, value, words):
+    with pytest.raises(ConfigError) as error:
+        make(overrides={key: value})
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_unknown_names_are_explained(tmp_path):
+    with pytest.raises(PluginError, match="anomaly-flow"):
+        RunConfig.create(model="fastflow", data="sample")
+    with pytest.raises(ConfigError, match="edge, paper"):
+        make(preset="huge")
+    with pytest.raises(ConfigError, match="no data was chosen"):
+        RunConfig.create(model="patchcore")
+    with pytest.raises(ConfigError, match="cannot read the config file"):
+        make(config=tmp_path / "absent.yaml")
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("model: [unclosed\n")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        make(config=bad)
+    bad.write_text("modle: {}\n")
+    with pytest.raises(ConfigError, match="Did you mean 'model'"):
+        make(config=bad)
+
+
+def test_assignments_are_text_lists_or_null():
+    assert parse_assignment("data.root=/a b=c") == ("data.root", "/a b=c")
+    assert parse_assignment("model.layers=[1, 2]") == ("model.layers", ["1", "2"])
+    assert parse_assignment("model.center_crop=null") == ("model.center_crop", None)
+    with pytest.raises(ConfigError, match="section.key=value"):
+        parse_assignment("coreset_ratio")
+
+
+def test_types_in_words():
+    assert describe_type(int | None) == "int or none"
