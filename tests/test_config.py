@@ -82,7 +82,7 @@ def test_assignments_are_text_lists_or_null():
     assert parse_assignment("data.root=/a b=c") == ("data.root", "/a b=c")
     assert parse_assignment("model.layers=[1, 2]") == ("model.layers", ["1", "2"])
     assert parse_assignment("model.center_crop=null") == ("model.center_crop", None)
-    with pytest.raises(ConfigError, match="section.key=value"):
+    with pytest.raises(ConfigError, match=r"section\.key=value"):
         parse_assignment("coreset_ratio")
 
 

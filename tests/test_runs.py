@@ -64,7 +64,8 @@ def test_a_run_leaves_everything_that_it_promises(finished):
         assert len(list(csv.DictReader(file))) == len(finished.predictions) == metrics["images"]
     pictures = sorted((folder / "maps").glob("*.png"))
     assert len(pictures) == 3
-    assert Image.open(pictures[0]).width > 4 * 96
+    with Image.open(pictures[0]) as panel:
+        assert panel.width > 4 * 96
     assert not list(folder.glob(".*.part"))
 
 
@@ -83,7 +84,8 @@ def test_batches_and_workers_do_not_change_the_scores(root, tmp_path, finished, 
 def test_a_loaded_run_takes_every_form_of_image_and_agrees(finished):
     detector = load_run(finished.folder)
     row = finished.predictions[0]
-    picture = Image.open(row["path"]).convert("RGB")
+    with Image.open(row["path"]) as opened:
+        picture = opened.convert("RGB")
     array = np.array(picture)
     tensor = torch.from_numpy(array).permute(2, 0, 1)
     forms = [row["path"], picture, array, tensor, tensor.float() / 255]
