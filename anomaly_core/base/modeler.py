@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from anomaly_core.errors import AnomalyError
 from anomaly_core.inputs import InputSpec
 from anomaly_core.options import ModelConfig
 from anomaly_core.types import Batch, Prediction
@@ -71,7 +72,7 @@ class MemoryModeler(BaseModeler):
     def merge(self, accelerator: Accelerator) -> None:
         """Join what several processes have collected, so that each holds all of it; called before :meth:`build`."""
         if accelerator.num_processes > 1:
-            raise NotImplementedError(f"{type(self).__name__} does not merge what several processes collect; use --devices 1")
+            raise AnomalyError(f"{type(self).__name__} does not merge what several processes collect. Run it in one process.")
 
 
 class GradientModeler(BaseModeler):
