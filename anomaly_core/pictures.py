@@ -60,7 +60,14 @@ def overlay(image: Tensor, anomaly_map: Tensor, calibration: Calibration | None)
 
 
 def save_panel(
-    path: Path, image: Tensor, anomaly_map: Tensor | None, mask: Tensor | None, calibration: Calibration | None, title: str = ""
+    path: Path,
+    image: Tensor,
+    anomaly_map: Tensor | None,
+    mask: Tensor | None,
+    calibration: Calibration | None,
+    title: str = "",
+    *,
+    with_mask: bool = True,
 ) -> None:
     """Write image | map | mask | overlay as one PNG, whole or not at all.
 
@@ -70,6 +77,7 @@ def save_panel(
         mask: bool (1, H, W), or None where nothing is known: its panel says so, for an empty mask would mean a good image.
         calibration: fixes the colour scale of a run; None stretches each map to its own range.
         title: a line below, such as the image's name and score.
+        with_mask: False leaves the mask's panel out, for new images, of which nobody expects one.
 
     Raises:
         RunError: the file cannot be written.
@@ -77,7 +85,8 @@ def save_panel(
     panels: list[tuple[str, NDArray[np.uint8]]] = [("image", _pixels(image))]
     if anomaly_map is not None:
         panels.append(("anomaly map", heat_map(anomaly_map, calibration)))
-    panels.append(("no mask" if mask is None else "mask", _mask_pixels(mask, panels[0][1].shape)))
+    if with_mask:
+        panels.append(("no mask" if mask is None else "mask", _mask_pixels(mask, panels[0][1].shape)))
     if anomaly_map is not None:
         panels.append(("overlay", overlay(image, anomaly_map, calibration)))
     # Small images are enlarged by whole pixels until a label fits above them.

@@ -45,7 +45,6 @@ def predict(
             if maps_folder is not None:
                 target = Path(maps_folder) / f"{number:05d}-{safe_name(path.stem)}.png"
                 anomaly_map = None if prediction.maps is None else prediction.maps[index]
-                save_panel(
-                    target, inputs[index], anomaly_map, None, detector.calibration, title=f"{path.name}  score {score:.4g}"
-                )
+                title = f"{path.name}  score {score:.4g}"
+                save_panel(target, inputs[index], anomaly_map, None, detector.calibration, title, with_mask=False)
             number += 1
