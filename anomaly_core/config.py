@@ -15,7 +15,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from anomaly_core.errors import ConfigError
-from anomaly_core.options import BaseConfig, DataConfig, ModelConfig, RunSections, TrainConfig
+from anomaly_core.options import BaseConfig, RunSections
 from anomaly_core.registry import registry
 
 SECTIONS = ("base", "data", "model", "train")
@@ -266,15 +266,3 @@ def _takes_list(hint: Any) -> bool:
 
 def _takes_scalar(hint: Any) -> bool:
     return any(typing.get_origin(member) not in (list, tuple) and member is not type(None) for member in _members(hint))
-
-
-__all__ = [
-    "BaseConfig",
-    "DataConfig",
-    "ModelConfig",
-    "RunConfig",
-    "TrainConfig",
-    "describe_options",
-    "parse_assignment",
-    "validate",
-]

@@ -164,7 +164,7 @@ def _fit_and_judge(
 
     start = time.perf_counter()
     loader = data.loader(held_out, modeler.input_spec) if held_out else None
-    history = trainer.fit(modeler, data.loader(fit, modeler.input_spec, shuffle=_shuffles(trainer)), loader)
+    history = trainer.fit(modeler, data.loader(fit, modeler.input_spec, shuffle=trainer.shuffles), loader)
     manifest["fit_seconds"] = fit_seconds = time.perf_counter() - start
     for row in history:
         hooks.call("anomaly_log", run=experiment, metrics=row, step=int(row.get("epoch", 0)))
@@ -330,13 +330,6 @@ def _calibrate(
         joined[2],
         false_alarm_rate=config.base.false_alarm_rate,
     )
-
-
-def _shuffles(trainer: BaseTrainer) -> bool:
-    """A memory is the same in any order; gradients want another order every epoch."""
-    from anomaly_core.trainers.memory import MemoryTrainer
-
-    return not isinstance(trainer, MemoryTrainer)
 
 
 def _versions() -> dict[str, str]:

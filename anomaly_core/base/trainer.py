@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 
@@ -37,7 +37,12 @@ class BaseTrainer(ABC):
         config: the trainer's own dataclass.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         progress: shows how far it has come.
+
+    Attributes:
+        shuffles: whether the training images come in another order every epoch.
     """
+
+    shuffles: ClassVar[bool] = True
 
     def __init__(self, config: TrainConfig, device: str = "auto", progress: Progress = quiet) -> None:
         self.config = config

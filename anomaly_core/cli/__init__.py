@@ -22,11 +22,6 @@ def _block(context: click.Context, parameter: click.Parameter, names: tuple[str,
         registry.block(*names)
 
 
-def _debug(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-    if value:
-        context.find_root().meta["anomaly.debug"] = True
-
-
 def shared_options() -> list[click.Option]:
     """The options that every command takes, before or after its name."""
     return [
@@ -44,7 +39,6 @@ def shared_options() -> list[click.Option]:
             is_flag=True,
             is_eager=True,
             expose_value=False,
-            callback=_debug,
             help="Show the traceback of an error.",
         ),
     ]
@@ -57,12 +51,11 @@ class LazyGroup(click.Group):
         return list(registry.commands)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in registry.commands:
-            try:
-                registry.commands[cmd_name]
-            except PluginError as error:
-                raise click.UsageError(str(error), ctx) from None
-        command = registry.commands[cmd_name].load()
+        try:
+            component = registry.commands[cmd_name]
+        except PluginError as error:
+            raise click.UsageError(str(error), ctx) from None
+        command = component.load()
         if not any(parameter.name == "debug" for parameter in command.params):
             command.params.extend(shared_options())
         return command  # type: ignore[no-any-return]
@@ -91,9 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     try:
         result: Any = cli.main(arguments, prog_name="anomaly", standalone_mode=False)
-    except click.exceptions.Abort:
-        _fail("interrupted. What was complete is kept; run the same command again.", 130, debug)
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         _fail("interrupted. What was complete is kept; run the same command again.", 130, debug)
     except click.ClickException as error:
         error.show()

@@ -36,7 +36,7 @@ def show(name: str) -> None:
 
 def _find(name: str) -> list[Component]:
     groups = (registry.models, registry.datasets, registry.trainers, registry.metrics, registry.backbones)
-    found = [group[name] for group in groups if name in group or name in [c.qualified for c in group.values()]]
+    found = [group[name] for group in groups if name in group]
     if not found:
         for group in groups:
             if any(c.name == name or c.qualified == name for c in registry.components() if c.kind == group._kind):

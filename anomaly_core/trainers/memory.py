@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class MemoryTrainer(BaseTrainer):
     """Fits a :class:`~anomaly_core.MemoryModeler`; held-out images are left alone."""
 
+    shuffles = False  # a memory is built from all images at once
+
     def fit(self, modeler: BaseModeler, train: DataLoader[Batch], validation: DataLoader[Batch] | None) -> History:
         if not isinstance(modeler, MemoryModeler):
             raise PluginError(

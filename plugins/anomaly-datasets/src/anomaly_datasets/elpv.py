@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import random
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -13,7 +12,7 @@ from anomaly_core.errors import DataError
 from anomaly_core.types import ANOMALOUS, NORMAL, Sample
 from anomaly_datasets.config import ELPVConfig
 from anomaly_datasets.facts import ELPV
-from anomaly_datasets.files import missing_root
+from anomaly_datasets.files import drawn, missing_root
 
 
 class ELPVData(BaseDataModule):
@@ -70,6 +69,4 @@ class ELPVData(BaseDataModule):
             for name, p, kind in self.rows
             if kind == category and p == 0
         ]
-        chosen = set(random.Random(config.split_seed).sample(range(len(good)), round(len(good) * config.train_share)))
-        train = [sample for index, sample in enumerate(good) if index in chosen]
-        return train, [sample for index, sample in enumerate(good) if index not in chosen]
+        return drawn(good, round(len(good) * config.train_share), config.split_seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from pathlib import Path
 
@@ -45,6 +46,12 @@ def samples_in(folder: Path, label: int, category: str, defect: str, masks: dict
         Sample(path, label, masks.get(path.stem) or masks.get(f"{path.stem}_mask"), category, defect)
         for path in images_in(folder)
     ]
+
+
+def drawn(samples: list[Sample], count: int, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """(``count`` samples drawn by a seed, the rest), each in the order that they had."""
+    chosen = set(random.Random(seed).sample(range(len(samples)), count))
+    return [s for i, s in enumerate(samples) if i in chosen], [s for i, s in enumerate(samples) if i not in chosen]
 
 
 def tree_categories(root: Path) -> list[str]:

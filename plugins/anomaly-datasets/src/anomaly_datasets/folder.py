@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import cast
 
 from anomaly_core.errors import ConfigError, DataError
 from anomaly_core.types import ANOMALOUS, NORMAL, Sample
 from anomaly_datasets.config import FolderConfig
-from anomaly_datasets.files import MVTecTree, images_in, masks_in, missing_root, samples_in, tree_categories
+from anomaly_datasets.files import MVTecTree, drawn, images_in, masks_in, missing_root, samples_in, tree_categories
 
 
 class FolderData(MVTecTree):
@@ -73,9 +72,8 @@ class FolderData(MVTecTree):
                 "Add images, or name others with --set data.normal_test=DIR."
             )
         count = min(max(round(len(normal) * self.options.normal_test_share), 1), len(normal) - 1)
-        kept = set(random.Random(self.options.split_seed).sample(range(len(normal)), count))
-        train = [sample for index, sample in enumerate(normal) if index not in kept]
-        return train, [normal[index] for index in sorted(kept)]
+        test, train = drawn(normal, count, self.options.split_seed)
+        return train, test
 
 
 def _name(folder: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import io
 import shutil
 import sys
@@ -15,14 +14,10 @@ from urllib.parse import urlparse
 
 from anomaly_core.base.data import BaseDataModule
 from anomaly_core.errors import DataError
-from anomaly_core.specs import DatasetSpec
+from anomaly_core.registry import registry
 from anomaly_core.types import ANOMALOUS, NORMAL
-from anomaly_datasets import config as configs
-from anomaly_datasets import plugin
 from anomaly_datasets.archives import unpack
 from anomaly_datasets.facts import FACTS
-
-SPECS = {"mvtec": plugin.MVTEC, "visa": plugin.VISA, "btad": plugin.BTAD, "elpv": plugin.ELPV}
 
 
 @dataclass(frozen=True)
@@ -42,10 +37,9 @@ class Comparison:
 
 def data_module(name: str, root: Path | None) -> BaseDataModule:
     """The data set's module with its default options."""
-    spec: DatasetSpec = SPECS[name]
-    module, _, attribute = spec.target.partition(":")
-    settings = getattr(configs, spec.config.partition(":")[2])(name=name, root=None if root is None else str(root))
-    data: BaseDataModule = getattr(importlib.import_module(module), attribute)(settings, 0, spec)
+    component = registry.datasets[name]
+    settings = component.config_class()(name=name, root=None if root is None else str(root))
+    data: BaseDataModule = component.build(settings, spec=component.spec)
     return data
 
 
@@ -112,7 +106,7 @@ def _find_tree(name: str, archive: Path, folder: Path) -> Path:
         if len(inside) != 1:
             raise DataError(
                 f"the archive {str(archive)!r} holds no {name} data set. Expected in it: {FACTS[name].layout}. "
-                f"Download it from {SPECS[name].homepage}."
+                f"Download it from {registry.datasets[name].spec.homepage}."
             )
         folder = inside[0]
 
@@ -123,7 +117,7 @@ def download(name: str, folder: Path, url: str | None = None) -> Path:
     Raises:
         DataError: there is no direct address, no connection, or the file is not the published one.
     """
-    facts, spec = FACTS[name], SPECS[name]
+    facts, spec = FACTS[name], registry.datasets[name].spec
     by_hand = f"Download it by hand from {spec.homepage} (licence {spec.license}), then run again with --archive FILE."
     address = url or facts.archive
     if not address:
