@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from anomaly_core.backbones import Backbones, FeatureExtractor
     from anomaly_core.base.data import BaseDataModule
     from anomaly_core.base.metric import BaseMetric
-    from anomaly_core.base.modeler import BaseModeler, GradientModeler, MemoryModeler
+    from anomaly_core.base.modeler import BaseModeler, ClassificationModeler, FlowModeler, GradientModeler, MemoryModeler
     from anomaly_core.base.trainer import BaseTrainer
     from anomaly_core.calibration import Calibration
     from anomaly_core.config import RunConfig
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
         RunError,
         UndefinedMetric,
     )
+    from anomaly_core.features import FrozenNetwork
     from anomaly_core.hookspecs import hookimpl
     from anomaly_core.inputs import InputSpec
     from anomaly_core.options import BaseConfig, DataConfig, ModelConfig, TrainConfig
     from anomaly_core.predict import Detector, load_run
-    from anomaly_core.runner import ExperimentResult, RunResult, run_experiment
+    from anomaly_core.results import ExperimentResult, RunResult
+    from anomaly_core.runner import run_experiment
     from anomaly_core.specs import BackboneSpec, CommandSpec, DatasetSpec, HookSpec, MetricSpec, ModelSpec, TrainerSpec
     from anomaly_core.types import Batch, Prediction, Sample
 
@@ -42,14 +44,17 @@ _HOME = {
     "BaseTrainer": "base.trainer",
     "Batch": "types",
     "Calibration": "calibration",
+    "ClassificationModeler": "base.modeler",
     "CommandSpec": "specs",
     "ConfigError": "errors",
     "DataConfig": "options",
     "DataError": "errors",
     "DatasetSpec": "specs",
     "Detector": "predict",
-    "ExperimentResult": "runner",
+    "ExperimentResult": "results",
     "FeatureExtractor": "backbones",
+    "FlowModeler": "base.modeler",
+    "FrozenNetwork": "features",
     "GradientModeler": "base.modeler",
     "HookSpec": "specs",
     "InputSpec": "inputs",
@@ -61,7 +66,7 @@ _HOME = {
     "Prediction": "types",
     "RunConfig": "config",
     "RunError": "errors",
-    "RunResult": "runner",
+    "RunResult": "results",
     "Sample": "types",
     "TrainConfig": "options",
     "TrainerSpec": "specs",
@@ -82,6 +87,7 @@ __all__ = [
     "BaseTrainer",
     "Batch",
     "Calibration",
+    "ClassificationModeler",
     "CommandSpec",
     "ConfigError",
     "DataConfig",
@@ -90,6 +96,8 @@ __all__ = [
     "Detector",
     "ExperimentResult",
     "FeatureExtractor",
+    "FlowModeler",
+    "FrozenNetwork",
     "GradientModeler",
     "HookSpec",
     "InputSpec",

@@ -15,9 +15,10 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from anomaly_core.errors import BackboneError, ConfigError, PluginError
+from anomaly_core.features import FrozenNetwork
 from anomaly_core.registry import registry
 
 # The file names under which these weights have always been published.
@@ -98,8 +99,8 @@ class Backbones:
         return _fitted(_read(path), full, f"{path} of {component.distribution}", component.spec.by_position), ""
 
 
-class FeatureExtractor(nn.Module):
-    """Feature maps of a frozen timm network: always in eval mode, never trained, normalising its images itself.
+class FeatureExtractor(FrozenNetwork):
+    """Feature maps of a timm network that normalises its images itself; frozen: always in eval mode, never trained.
 
     Timm's bare ``resnet18`` and ``wide_resnet50_2`` are other weights than the papers': those are ``resnet18.tv_in1k`` and
     ``wide_resnet50_2.tv_in1k``.
@@ -109,6 +110,7 @@ class FeatureExtractor(nn.Module):
         layers: timm's ``features_only`` indices (for ResNets 1, 2, 3 are layer1, layer2, layer3) or module names such as
             ``layer2`` or ``blocks.2``; features come in this order.
         backbones: where the weights come from; None builds without any, for a saved state that follows.
+        frozen: False makes it an ordinary trainable network (a student).
 
     Attributes:
         channels, strides: of each feature map, in the order of ``layers``.
@@ -126,8 +128,11 @@ class FeatureExtractor(nn.Module):
     _mean: Tensor
     _std: Tensor
 
-    def __init__(self, name: str, layers: Sequence[int | str], backbones: Backbones | None = None) -> None:
+    def __init__(
+        self, name: str, layers: Sequence[int | str], backbones: Backbones | None = None, *, frozen: bool = True
+    ) -> None:
         super().__init__()
+        self.frozen = frozen
         full = full_name(name)
         indices = layer_indices(full, layers)
         # timm itself turns whole checkpoints into those of its feature networks, whose names may differ
@@ -136,7 +141,7 @@ class FeatureExtractor(nn.Module):
         )
         with _no_word_of_unused_weights():
             self.network = timm.create_model(full, features_only=True, out_indices=tuple(sorted(set(indices))), **weights)
-        self.network.eval().requires_grad_(False)
+        self.network.train(not frozen).requires_grad_(not frozen)
         self._order = [sorted(set(indices)).index(index) for index in indices]
         info = self.network.feature_info
         self.channels = [info.channels()[i] for i in self._order]
@@ -146,14 +151,10 @@ class FeatureExtractor(nn.Module):
         self.register_buffer("_mean", torch.tensor(self.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def features(self, images: Tensor) -> list[Tensor]:
         """float32 (B, 3, H, W) images in [0, 1] -> one (B, C, H/stride, W/stride) map a layer."""
         features = self.network((images - self._mean) / self._std)
         return [features[i] for i in self._order]
-
-    def train(self, mode: bool = True) -> FeatureExtractor:
-        """Stays in eval mode, whatever its owner does: batch statistics must not change."""
-        return super().train(False)
 
 
 def full_name(name: str) -> str:

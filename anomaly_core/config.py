@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from anomaly_core.errors import ConfigError
 from anomaly_core.options import BaseConfig, RunSections
@@ -143,6 +143,8 @@ def describe_type(hint: Any) -> str:
     """An annotation in words: ``float > 0 and <= 1``."""
     if hint is type(None):
         return "none"
+    if hint is ByteSize:
+        return "bytes, such as 2GiB"
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         text = describe_type(arguments[0])

@@ -16,12 +16,15 @@ from anomaly_core.calibration import Calibration
 from anomaly_core.config import RunConfig
 from anomaly_core.errors import RunError
 
-MANIFEST, CONFIG, WEIGHTS, CALIBRATION, METRICS = (
+MANIFEST, CONFIG, WEIGHTS, CALIBRATION, METRICS, PREDICTIONS, CURVES, CHECKPOINTS = (
     "manifest.json",
     "config.yaml",
     "model.safetensors",
     "calibration.json",
     "metrics.json",
+    "predictions.csv",
+    "curves.json",
+    "checkpoints",
 )
 
 
@@ -35,12 +38,27 @@ class Experiment:
     def create(cls, output: str, dataset: str, category: str, model: str) -> Experiment:
         """A new folder ``<output>/<dataset>/<category>/<model>/<run-id>``."""
         run_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
-        parts = [part.replace(":", "-").replace(os.sep, "-") for part in (dataset, category, model)]
-        folder = Path(output).expanduser().joinpath(*parts, run_id)
+        folder = _place(output, dataset, category, model) / run_id
         try:
             folder.mkdir(parents=True)
         except OSError as error:
             raise RunError(f"cannot make the run's folder {str(folder)!r}: {error}. Choose another with --output.") from error
+        return cls(folder)
+
+    @classmethod
+    def latest(cls, output: str, dataset: str, category: str, model: str, config: RunConfig) -> Experiment | None:
+        """The newest run of exactly this config, complete or not; None where there is none."""
+        text = config.to_yaml().encode()
+        for path in sorted(_place(output, dataset, category, model).glob(f"*/{CONFIG}"), reverse=True):
+            if path.read_bytes() == text:
+                return cls(path.parent)
+        return None
+
+    @classmethod
+    def unfinished(cls, folder: str | Path) -> Experiment:
+        """A run's folder, complete or not; RunError where it is not one."""
+        if not (Path(folder) / CONFIG).is_file():
+            raise RunError(f"{str(folder)!r} is not a run's folder: it has no {CONFIG}. Give one that `anomaly run` made.")
         return cls(folder)
 
     @classmethod
@@ -56,9 +74,13 @@ class Experiment:
         if status != "complete":
             raise RunError(
                 f"the run in {str(folder)!r} is {status!r}, not complete. "
-                f"Run it again with --config {experiment.folder / CONFIG}."
+                f"Go on with `anomaly run --resume {experiment.folder}`."
             )
         return experiment
+
+    def is_complete(self) -> bool:
+        """Whether the manifest says so, which it does last."""
+        return (self.folder / MANIFEST).is_file() and self.read_json(MANIFEST).get("status") == "complete"
 
     def write(self, name: str, content: str | bytes) -> Path:
         """Write a file whole: beside its place, flushed to disk, then renamed."""
@@ -122,3 +144,12 @@ class Experiment:
             return dict(load_file(path))
         except (OSError, SafetensorError) as error:
             raise RunError(f"cannot read the weights {str(path)!r}: {error}. The run is damaged; run it again.") from error
+
+
+def _place(output: str, dataset: str, category: str, model: str) -> Path:
+    """The folder that holds the runs of one model on one category."""
+    return (
+        Path(output)
+        .expanduser()
+        .joinpath(*(part.replace(":", "-").replace(os.sep, "-") for part in (dataset, category, model)))
+    )

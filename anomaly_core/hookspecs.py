@@ -39,6 +39,10 @@ class RunHooks:
     def anomaly_run_error(self, run: Any, error: BaseException) -> None:
         """The run failed; the error is raised afterwards."""
 
+    @hookspec
+    def anomaly_benchmark_end(self, folder: Any, cells: Any) -> None:
+        """A grid is done; its tables are in ``folder``, ``cells`` are its ``anomaly_core.benchmark.Cell``s."""
+
 
 HOOKS = [name for name in vars(RunHooks) if name.startswith("anomaly_")]
 

@@ -93,8 +93,12 @@ class InputSpec:
 
     def image(self, image: Image.Image) -> Tensor:
         """RGB image of any size -> float32 (3, H, W) in [0, 1]; antialiased bilinear."""
+        return self.placed(image).float().div_(255)
+
+    def placed(self, image: Image.Image) -> Tensor:
+        """RGB image of any size -> uint8 (3, H, W): :meth:`image` before it is scaled."""
         array = np.array(self._place(image, Image.Resampling.BILINEAR), dtype=np.uint8)
-        return torch.from_numpy(array).permute(2, 0, 1).contiguous().float().div_(255)
+        return torch.from_numpy(array).permute(2, 0, 1).contiguous()
 
     def mask(self, mask: Image.Image) -> Tensor:
         """0/255 mask of the image's size -> bool (1, H, W); nearest, in the image's own geometry."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ByteSize, Field
 
 Side = Annotated[int, Field(ge=8, le=65536)]
 Size = Side | tuple[Side, Side]
+ONE_GIB, TWO_GIB = ByteSize(1024**3), ByteSize(2 * 1024**3)
 
 
 @dataclass(kw_only=True)
@@ -32,6 +33,16 @@ class BaseConfig:
         float, Field(gt=0, lt=1, description="share of normal images that may exceed the threshold")
     ] = 0.01
     metrics: Annotated[list[str] | None, Field(description="names of the metrics; none means the defaults")] = None
+    feature_cache: Annotated[
+        Literal["auto", "off", "ram", "disk"],
+        Field(
+            description="compute frozen features once: kept in memory while training (auto: on a CPU), or on disk for all runs"
+        ),
+    ] = "auto"
+    cache_budget: Annotated[ByteSize, Field(ge=0, description="bytes that cached features may take, such as 2GiB")] = TWO_GIB
+    cache_folder: Annotated[
+        str | None, Field(description="folder of features cached on disk; none: .cache/features under base.output")
+    ] = None
     pictures: Annotated[
         int | Literal["all"], Field(description="how many test images are saved as image | map | mask | overlay")
     ] = 24
@@ -49,6 +60,9 @@ class DataConfig:
         float, Field(ge=0, lt=1, description="share of the normal training images kept for threshold and validation")
     ] = 0.1
     batch_size: Annotated[int, Field(ge=1, description="images a batch")] = 32
+    image_cache: Annotated[
+        ByteSize, Field(ge=0, description="bytes of decoded training images kept for the next epoch, such as 1GiB; 0: none")
+    ] = ONE_GIB
     num_workers: Annotated[
         int | None, Field(ge=0, description="processes that decode; none chooses by the machine, 0 is the main process")
     ] = None

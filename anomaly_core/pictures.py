@@ -68,8 +68,9 @@ def save_panel(
     title: str = "",
     *,
     with_mask: bool = True,
+    reconstruction: Tensor | None = None,
 ) -> None:
-    """Write image | map | mask | overlay as one PNG, whole or not at all.
+    """Write image | reconstruction | map | mask | overlay as one PNG, whole or not at all; what there is not is left out.
 
     Args:
         image: float (3, H, W) in [0, 1].
@@ -78,11 +79,14 @@ def save_panel(
         calibration: fixes the colour scale of a run; None stretches each map to its own range.
         title: a line below, such as the image's name and score.
         with_mask: False leaves the mask's panel out, for new images, of which nobody expects one.
+        reconstruction: float (3, H, W) in [0, 1] of a method that reconstructs.
 
     Raises:
         RunError: the file cannot be written.
     """
     panels: list[tuple[str, NDArray[np.uint8]]] = [("image", _pixels(image))]
+    if reconstruction is not None:
+        panels.append(("reconstruction", _pixels(reconstruction)))
     if anomaly_map is not None:
         panels.append(("anomaly map", heat_map(anomaly_map, calibration)))
     if with_mask:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from anomaly_core.specs import CommandSpec, MetricSpec, TrainerSpec
 
 
-def _metric(target: str, summary: str) -> MetricSpec:
-    return MetricSpec(target=f"anomaly_core.metrics.{target}", summary=summary, default=True)
+def _metric(target: str, summary: str, *, default: bool = True) -> MetricSpec:
+    return MetricSpec(target=f"anomaly_core.metrics.{target}", summary=summary, default=default)
 
 
 IMAGE_AUROC = _metric("image:ImageAUROC", "area under the ROC curve of the image scores")
@@ -15,6 +15,9 @@ IMAGE_F1_MAX = _metric("image:ImageF1Max", "best F1 of the image scores over all
 PIXEL_AUROC = _metric("pixel:PixelAUROC", "area under the ROC curve of the map values")
 PIXEL_AP = _metric("pixel:PixelAP", "average precision of the map values")
 PIXEL_F1_MAX = _metric("pixel:PixelF1Max", "best F1 of the map values over all thresholds (oracle)")
+AUPRO = _metric("pixel:AUPRO", "area under the per-region-overlap curve up to a false-positive rate of 0.3")
+AUPRO_005 = _metric("pixel:AUPRO005", "the same up to 0.05", default=False)
+AUPIMO = _metric("pixel:AUPIMO", "area under the per-image-overlap curve, false-positive rates 1e-5 to 1e-4", default=False)
 IMAGE_ACCURACY = _metric("threshold:ImageAccuracy", "share of right verdicts at the calibrated threshold")
 IMAGE_PRECISION = _metric("threshold:ImagePrecision", "precision at the calibrated threshold")
 IMAGE_RECALL = _metric("threshold:ImageRecall", "recall at the calibrated threshold")
@@ -26,7 +29,30 @@ MEMORY = TrainerSpec(
     summary="one pass over the normal images, then the memory is built",
 )
 
+GRADIENT = TrainerSpec(
+    target="anomaly_core.trainers.gradient:GradientTrainer",
+    config="anomaly_core.trainers.config:GradientTrainConfig",
+    summary="epochs of gradient descent; the best epoch on held-out normal images is kept",
+)
+FLOW = TrainerSpec(
+    target="anomaly_core.trainers.flow:FlowTrainer",
+    config="anomaly_core.trainers.config:FlowTrainConfig",
+    summary="gradient descent on a likelihood: NLL and bits per dimension, gradients clipped",
+)
+CLASSIFICATION = TrainerSpec(
+    target="anomaly_core.trainers.classification:ClassificationTrainer",
+    config="anomaly_core.trainers.config:ClassificationTrainConfig",
+    summary="gradient descent on synthetic anomalies, supervised by their pixels",
+)
+
 RUN = CommandSpec(target="anomaly_core.cli.run:run", summary="Fit, calibrate and judge a detector.")
 PREDICT = CommandSpec(target="anomaly_core.cli.predict:predict", summary="Score new images with a finished run.")
+EVALUATE = CommandSpec(
+    target="anomaly_core.cli.evaluate:evaluate", summary="Judge a finished run again, on the same or other data."
+)
+COMPARE = CommandSpec(
+    target="anomaly_core.cli.compare:compare", summary="Put finished runs side by side: which differences are real."
+)
+BENCHMARK = CommandSpec(target="anomaly_core.cli.benchmark:benchmark", summary="Run a grid of models, categories and seeds.")
 LIST_PLUGINS = CommandSpec(target="anomaly_core.cli.list_plugins:list_plugins", summary="Show what is installed, and whence.")
 SHOW = CommandSpec(target="anomaly_core.cli.show:show", summary="Show every option of a model, data set or trainer.")

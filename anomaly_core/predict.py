@@ -12,12 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from anomaly_core.base.modeler import BaseModeler
-from anomaly_core.base.trainer import choose_device
 from anomaly_core.calibration import Calibration
 from anomaly_core.config import RunConfig
 from anomaly_core.errors import DataError
 from anomaly_core.experiment import Experiment
 from anomaly_core.inputs import IMAGE_SUFFIXES, read_image, to_rgb
+from anomaly_core.processes import choose_device
 from anomaly_core.registry import registry
 from anomaly_core.types import Prediction
 
@@ -47,13 +47,17 @@ class Detector:
             batch_size: how many go through the network at once; does not change the scores.
 
         Returns:
-            Scores (B,) and maps (B, 1, H, W) at the model's input size, float32 on the CPU; B is 1 for one image.
+            Scores (B,), maps (B, 1, H, W) and, from methods that reconstruct, reconstructions (B, 3, H, W) at the model's
+            input size, float32 on the CPU; B is 1 for one image.
         """
         parts = [prediction for _, prediction in self.stream(_several(images), batch_size=batch_size)]
         if not parts:
             raise DataError("no image was given to predict.")
         maps = [part.maps for part in parts if part.maps is not None]
-        return Prediction(torch.cat([part.scores for part in parts]), torch.cat(maps) if maps else None)
+        made = [part.reconstruction for part in parts if part.reconstruction is not None]
+        return Prediction(
+            torch.cat([part.scores for part in parts]), torch.cat(maps) if maps else None, torch.cat(made) if made else None
+        )
 
     def stream(self, images: Iterable[ImageLike], *, batch_size: int = 32) -> Iterator[tuple[Tensor, Prediction]]:
         """Batches of (inputs (B, 3, H, W) in [0, 1], prediction), in order and in constant memory."""

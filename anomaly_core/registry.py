@@ -282,6 +282,11 @@ class Registry:
         self._blocked |= {_canonical(name) for name in names}
         self._cache = None
 
+    @property
+    def blocked(self) -> frozenset[str]:
+        """The names given to :meth:`block`."""
+        return frozenset(self._blocked)
+
     def refresh(self) -> None:
         """Read the environment and ``sys.path`` again."""
         importlib.invalidate_caches()

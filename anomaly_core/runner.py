@@ -5,331 +5,252 @@ from __future__ import annotations
 import hashlib
 import platform
 import resource
+import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast_object_list, set_seed
 
 from anomaly_core.backbones import Backbones
 from anomaly_core.base.data import BaseDataModule
-from anomaly_core.base.metric import BaseMetric
 from anomaly_core.base.modeler import BaseModeler
-from anomaly_core.base.trainer import BaseTrainer, Progress, quiet
+from anomaly_core.base.trainer import BaseTrainer, Progress, RunContext, quiet
 from anomaly_core.calibration import Calibration, calibrate
 from anomaly_core.config import RunConfig
-from anomaly_core.errors import DataError, UndefinedMetric
-from anomaly_core.experiment import CALIBRATION, CONFIG, MANIFEST, METRICS, Experiment
+from anomaly_core.errors import DataError
+from anomaly_core.experiment import CALIBRATION, CHECKPOINTS, CONFIG, MANIFEST, Experiment
+from anomaly_core.features import FeatureCache, frozen_networks
 from anomaly_core.hookspecs import Hooks
-from anomaly_core.pictures import save_panel
+from anomaly_core.judge import Judge
+from anomaly_core.processes import is_launched, launch, state
 from anomaly_core.registry import registry
-from anomaly_core.types import Batch, Prediction, Sample
+from anomaly_core.results import ExperimentResult, Row, RunResult
+from anomaly_core.types import Sample
 
-Row = dict[str, Any]
-
-
-@dataclass
-class RunResult:
-    """What one run found.
-
-    Attributes:
-        folder: the run's folder.
-        category: the category, or ``unified``.
-        metrics: value by name; None where a metric is undefined.
-        undefined: the reason, for each metric that is.
-        predictions: a row a test image: path, category, defect, label, score, is_anomalous.
-        calibration: the threshold and where it came from.
-        images_per_second: of scoring, decoding included.
-        per_category: of a unified run, each category's metrics.
-    """
-
-    folder: Path
-    category: str
-    metrics: dict[str, float | None]
-    undefined: dict[str, str]
-    predictions: list[Row]
-    calibration: Calibration
-    images_per_second: float
-    fit_seconds: float
-    per_category: dict[str, dict[str, float | None]] = field(default_factory=dict)
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 
-@dataclass
-class ExperimentResult:
-    """What an experiment found: a run for each category (or one, unified), and their mean.
-
-    Attributes:
-        runs: one result a model.
-    """
-
-    runs: list[RunResult]
-
-    @property
-    def metrics(self) -> dict[str, float | None]:
-        """The mean over categories; None where a metric is undefined in one of them."""
-        return mean_metrics([run.metrics for run in self.runs])
-
-    @property
-    def predictions(self) -> list[Row]:
-        """The rows of all runs."""
-        return [row for run in self.runs for row in run.predictions]
-
-    @property
-    def folder(self) -> Path:
-        """The run's folder; of several runs, the folder ``<output>/<dataset>`` that holds them."""
-        return self.runs[0].folder if len(self.runs) == 1 else self.runs[0].folder.parents[2]
-
-
-def run_experiment(config: RunConfig, *, progress: Progress = quiet) -> ExperimentResult:
+def run_experiment(
+    config: RunConfig, *, progress: Progress = quiet, resume: bool | str | Path = False, devices: int = 1
+) -> ExperimentResult:
     """Fit, calibrate and judge a detector for each chosen category, and write a folder for each.
 
     Args:
         config: as :meth:`RunConfig.create` or :func:`load_run` gives it.
         progress: shows how far long steps have come; silent by default.
+        resume: True goes on with the newest run of this config, category by category: what is complete is read, what was
+            stopped goes on from its last epoch. A run's folder goes on with that one.
+        devices: so many processes on this machine, one a device. Started by torchrun or accelerate launch, the processes that
+            are there are used.
 
     Raises:
         AnomalyError: what cannot be done, where, and the next step.
     """
+    if devices > 1 and not is_launched():
+        folders = launch(devices, _launched, config.to_dict(), progress, resume, registry.blocked)
+        return ExperimentResult([RunResult.load(folder) for folder in folders])
+    processes = state(config.base.device)
     hooks = Hooks(registry, on_failure=_warn)
     hooks.call("anomaly_configure", config=config)
     component = registry.datasets[config.data.name]
     data: BaseDataModule = component.build(config.data, seed=config.base.seed, spec=component.spec)
-    if component.spec.noncommercial:
+    if component.spec.noncommercial and processes.is_main_process:
         _warn(f"the data set {config.data.name!r} is licensed {component.spec.license}: not for commercial use.")
-    categories = data.chosen_categories()
+    with processes.local_main_process_first():  # a data set may be made when it is first looked at
+        categories = data.chosen_categories()
     groups = [categories] if config.data.unified else [[category] for category in categories]
-    return ExperimentResult([_run_one(config, data, group, hooks, progress) for group in groups])
+    runs = [_Run(config, data, group, processes, hooks, progress).result(resume) for group in groups]
+    return ExperimentResult([run for run in runs if run is not None])
 
 
-def _run_one(config: RunConfig, data: BaseDataModule, categories: list[str], hooks: Hooks, progress: Progress) -> RunResult:
-    label = "unified" if config.data.unified else categories[0]
-    config = config.replace(**{"data.category": categories})
-    experiment = Experiment.create(config.base.output, config.data.name, label, config.model.name)
-    experiment.write(CONFIG, config.to_yaml())
-    manifest: Row = {"status": "running", "seed": config.base.seed, "started": time.time(), "versions": _versions()}
-    experiment.write_json(MANIFEST, manifest)
-    log: list[str] = []
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("default")
-            hooks.call("anomaly_run_start", run=experiment)
-            result = _fit_and_judge(config, data, categories, label, experiment, manifest, hooks, progress)
-            log = [str(item.message) for item in caught]
-    except BaseException as error:
-        manifest["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        experiment.write_json(MANIFEST, {**manifest, "error": f"{type(error).__name__}: {error}"})
-        hooks.call("anomaly_run_error", run=experiment, error=error)
-        raise
-    for text in dict.fromkeys(log):
-        _warn(text)
-    experiment.write("log.txt", "".join(f"warning: {text}\n" for text in dict.fromkeys(log)))
-    experiment.write_json(MANIFEST, {**manifest, "status": "complete", "warnings": list(dict.fromkeys(log))})
-    hooks.call("anomaly_run_end", run=experiment, results=result)
-    return result
+def _launched(config: dict[str, Any], progress: Progress, resume: bool | str | Path, blocked: frozenset[str]) -> list[str]:
+    """The same in one of several processes; the folders."""
+    registry.block(*blocked)
+    result = run_experiment(RunConfig.create(config=config), progress=progress, resume=resume)
+    return [str(run.folder) for run in result.runs]
 
 
-def _fit_and_judge(
-    config: RunConfig,
-    data: BaseDataModule,
-    categories: list[str],
-    label: str,
-    experiment: Experiment,
-    manifest: Row,
-    hooks: Hooks,
-    progress: Progress,
-) -> RunResult:
-    set_seed(config.base.seed)
-    modeler: BaseModeler = registry.models[config.model.name].build(config.model, backbones=Backbones(config.base.backbones))
-    trainer: BaseTrainer = registry.trainers[config.train.name].build(
-        config.train, device=config.base.device, progress=progress
-    )
-    splits = [data.split(category) for category in categories]
-    fit = [sample for part, _ in splits for sample in part]
-    held_out = [sample for _, part in splits for sample in part]
-    test = [sample for category in categories for sample in data.test_samples(category)]
-    if not test:
-        raise DataError(f"category {label!r} of {config.data.name!r} has no test image under {str(data.root)!r}.")
-    manifest["data"] = {
-        "fit": len(fit),
-        "held_out": len(held_out),
-        "test": len(test),
-        "digest": _digest([*fit, *held_out, *test]),
-    }
+@dataclass
+class _Splits:
+    """The images of a run."""
 
-    start = time.perf_counter()
-    loader = data.loader(held_out, modeler.input_spec) if held_out else None
-    history = trainer.fit(modeler, data.loader(fit, modeler.input_spec, shuffle=trainer.shuffles), loader)
-    manifest["fit_seconds"] = fit_seconds = time.perf_counter() - start
-    for row in history:
-        hooks.call("anomaly_log", run=experiment, metrics=row, step=int(row.get("epoch", 0)))
-    experiment.write_rows("history.csv", history)
-    experiment.save_state(modeler.state_dict())
+    fit: list[Sample]
+    held_out: list[Sample]
+    test: list[Sample]
 
-    calibration = _calibrate(config, trainer, modeler, data, held_out)
-    experiment.write_json(CALIBRATION, calibration.to_dict())
-    if calibration.warning:
-        warnings.warn(calibration.warning, stacklevel=2)
-
-    judge = Judge(config, calibration, categories, experiment)
-    start = time.perf_counter()
-    test_loader = data.loader(test, modeler.input_spec)
-    for batch, prediction in trainer.predict(modeler, test_loader, "scoring test images", len(test_loader)):
-        judge.update(batch, prediction)
-    rate = len(test) / (time.perf_counter() - start)
-    result = judge.finish(label, rate, fit_seconds, modeler)
-    manifest |= {"test_images_per_second": rate, "peak_memory_mb": _peak_memory_mb(), "finished": time.time()}
-    return result
+    def facts(self) -> Row:
+        """What the manifest says of them."""
+        counts = {"fit": len(self.fit), "held_out": len(self.held_out), "test": len(self.test)}
+        return {**counts, "digest": _digest([*self.fit, *self.held_out, *self.test])}
 
 
-class Judge:
-    """Gathers predictions: metrics per category, rows, and pictures of some of the images."""
+class _Run:
+    """One model's run: the folder is made, the story told, its end written."""
 
-    def __init__(self, config: RunConfig, calibration: Calibration, categories: list[str], experiment: Experiment) -> None:
-        self.calibration = calibration
-        self.experiment = experiment
-        self.names = config.base.metrics or [c.name for c in registry.metrics.values() if c.spec.default]
-        self.metrics = {category: {name: self._metric(name) for name in self.names} for category in categories}
-        self.rows: list[Row] = []
-        self.resolution: list[int] | None = None
-        self.pictures = sys.maxsize if config.base.pictures == "all" else config.base.pictures
-        self.kept: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
+    def __init__(
+        self,
+        config: RunConfig,
+        data: BaseDataModule,
+        categories: list[str],
+        processes: PartialState,
+        hooks: Hooks,
+        progress: Progress,
+    ) -> None:
+        self.label = "unified" if config.data.unified else categories[0]
+        self.config = config.replace(**{"data.category": categories})
+        self.data = data
+        self.categories = categories
+        self.main = processes.is_main_process
+        self.processes = processes
+        self.hooks = hooks
+        self.progress = progress
+        self.manifest: Row = {}
 
-    def _metric(self, name: str) -> BaseMetric:
-        metric: BaseMetric = registry.metrics[name].build(self.calibration)
-        return metric
+    def result(self, resume: bool | str | Path) -> RunResult | None:
+        """What the run found, from its folder where it is complete already; None in a process that is not the main one."""
+        experiment, complete = self._folder(resume)
+        if complete:
+            return RunResult.load(experiment.folder) if self.main else None
+        if not self.main:
+            self._fit(experiment, bool(resume))
+            return None
+        self.manifest = {"status": "running", "category": self.label, "seed": self.config.base.seed, "started": time.time()}
+        self.manifest |= {"processes": self.processes.num_processes, "versions": _versions()}
+        experiment.write(CONFIG, self.config.to_yaml())
+        experiment.write_json(MANIFEST, self.manifest)
+        log: list[str] = []
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("default")
+                self.hooks.call("anomaly_run_start", run=experiment)
+                result = self._fit_and_judge(experiment, bool(resume))
+                log = list(dict.fromkeys(str(item.message) for item in caught))
+        except BaseException as error:
+            self.manifest["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            experiment.write_json(MANIFEST, {**self.manifest, "error": f"{type(error).__name__}: {error}"})
+            self.hooks.call("anomaly_run_error", run=experiment, error=error)
+            raise
+        for text in log:
+            _warn(text)
+        experiment.write("log.txt", "".join(f"warning: {text}\n" for text in log))
+        experiment.write_json(MANIFEST, {**self.manifest, "status": "complete", "warnings": log})
+        self.hooks.call("anomaly_run_end", run=experiment, results=result)
+        return result
 
-    def update(self, batch: Batch, prediction: Prediction) -> None:
-        self.resolution = None if prediction.maps is None else list(prediction.maps.shape[-2:])
-        for category in dict.fromkeys(sample.category for sample in batch.samples):
-            chosen = [i for i, sample in enumerate(batch.samples) if sample.category == category]
-            part = (batch, prediction) if len(chosen) == len(batch) else select(batch, prediction, chosen)
-            for metric in self.metrics[category].values():
-                metric.update(*part)
-        for index, (sample, score) in enumerate(zip(batch.samples, prediction.scores.tolist(), strict=True)):
-            self.rows.append(self._row(sample, score))
-            self._keep(sample, score, batch, prediction, index)
+    def _folder(self, resume: bool | str | Path) -> tuple[Experiment, bool]:
+        """The run's folder, the same in all processes, and whether the run is complete."""
+        answer: list[Any] = [None, False]
+        if self.main:
+            where = (self.config.base.output, self.config.data.name, self.label, self.config.model.name)
+            found = None
+            if resume is True:
+                found = Experiment.latest(*where, self.config)
+            elif resume:
+                found = Experiment.unfinished(resume)
+            answer = [(found or Experiment.create(*where)).folder, found is not None and found.is_complete()]
+        if self.processes.num_processes > 1:
+            broadcast_object_list(answer)
+        return Experiment(answer[0]), bool(answer[1])
 
-    def _row(self, sample: Sample, score: float) -> Row:
-        verdict = self.calibration.is_anomalous(score)
-        return {
-            "path": str(sample.path),
-            "category": sample.category,
-            "defect": sample.defect,
-            "label": "" if sample.label is None else sample.label,
-            "score": repr(score),
-            "is_anomalous": "" if verdict is None else int(verdict),
-        }
+    def _fit_and_judge(self, experiment: Experiment, resume: bool) -> RunResult:
+        trainer, modeler, splits, figures = self._fit(experiment, resume)
+        calibration = self._calibrate(trainer, modeler, splits.held_out)
+        experiment.write_json(CALIBRATION, calibration.to_dict())
+        if calibration.warning:
+            warnings.warn(calibration.warning, stacklevel=2)
 
-    def _keep(self, sample: Sample, score: float, batch: Batch, prediction: Prediction, index: int) -> None:
-        """The first images of every kind of defect, as many as could be needed."""
-        kept = self.kept.setdefault((sample.category, sample.defect), [])
-        if prediction.maps is not None and len(kept) < self.pictures:
-            mask = batch.masks[index] if batch.masks is not None and bool(batch.has_mask[index]) else None
-            image = (batch.images[index] * 255).round().to(torch.uint8)
-            kept.append(
-                (sample, score, image, prediction.maps[index].half() if self.pictures > 64 else prediction.maps[index], mask)
-            )
+        judge = Judge(self.config, calibration, self.categories, experiment)
+        start = time.perf_counter()
+        loader = self.data.loader(splits.test, modeler.input_spec)
+        for batch, prediction in trainer.predict(modeler, loader, "scoring test images", len(loader)):
+            judge.update(batch, prediction)
+        rate = len(splits.test) / (time.perf_counter() - start)
+        result = judge.finish(self.label, {**figures}, rate, self.manifest["fit_seconds"])
+        self.manifest |= {"test_images_per_second": rate, "peak_memory_mb": _peak_memory_mb(), "finished": time.time()}
+        if not getattr(self.config.train, "keep_checkpoints", False):
+            shutil.rmtree(experiment.folder / CHECKPOINTS, ignore_errors=True)
+        return result
 
-    def finish(self, label: str, rate: float, fit_seconds: float, modeler: BaseModeler) -> RunResult:
-        """Compute and write metrics, predictions and pictures."""
-        undefined: dict[str, str] = {}
-        per_category: dict[str, dict[str, float | None]] = {}
-        for category, metrics in self.metrics.items():
-            per_category[category] = {name: _compute(metric, name, undefined) for name, metric in metrics.items()}
-        values: dict[str, float | None] = {**mean_metrics(list(per_category.values())), **modeler.describe()}
-        several = per_category if len(per_category) > 1 else {}
-        self.experiment.write_json(
-            METRICS,
-            {
-                **values,
-                "undefined": undefined,
-                "categories": several,
-                "threshold": self.calibration.threshold,
-                "threshold_source": self.calibration.source,
-                "resolution": self.resolution,
-                "images": len(self.rows),
-            },
+    def _fit(self, experiment: Experiment, resume: bool) -> tuple[BaseTrainer, BaseModeler, _Splits, dict[str, float]]:
+        """The part that all processes share."""
+        config = self.config
+        set_seed(config.base.seed)
+        backbones = Backbones(config.base.backbones)
+        modeler: BaseModeler = registry.models[config.model.name].build(config.model, backbones=backbones)
+        trainer: BaseTrainer = registry.trainers[config.train.name].build(
+            config.train, device=config.base.device, progress=self.progress if self.main else quiet
         )
-        self.experiment.write_rows("predictions.csv", self.rows)
-        self._save_pictures()
-        return RunResult(
-            self.experiment.folder, label, values, undefined, self.rows, self.calibration, rate, fit_seconds, several
-        )
+        splits = self._split()
+        self.manifest["data"] = splits.facts()
+        again = trainer.shuffles
+        start = time.perf_counter()
+        held_out = self.data.loader(splits.held_out, modeler.input_spec, keep=again) if splits.held_out else None
+        train = self.data.loader(splits.fit, modeler.input_spec, shuffle=again, keep=again)
+        context = RunContext(config.base.seed, experiment.folder, experiment.write, resume)
+        if self.main:
+            context.log = lambda row, step: self.hooks.call("anomaly_log", run=experiment, metrics=row, step=step)
+        with self._cached(modeler, trainer):
+            history = trainer.fit(modeler, train, held_out, context)
+        self.manifest["fit_seconds"] = time.perf_counter() - start
+        if self.main:
+            experiment.write_rows("history.csv", history.rows)
+            experiment.save_state(modeler.state_dict())
+        return trainer, modeler, splits, history.figures
 
-    def _save_pictures(self) -> None:
-        """Images of each kind in turn, until the number that was asked for is reached."""
-        queues = [list(items) for items in self.kept.values()]
-        chosen = [queue[turn] for turn in range(max(map(len, queues), default=0)) for queue in queues if turn < len(queue)]
-        for number, (sample, score, image, anomaly_map, mask) in enumerate(chosen[: self.pictures]):
-            name = "-".join(part for part in (sample.category, sample.defect, sample.path.stem) if part)
-            path = self.experiment.folder / "maps" / f"{number:04d}-{safe_name(name)}.png"
-            save_panel(
-                path, image.float() / 255, anomaly_map.float(), mask, self.calibration, title=f"{name}  score {score:.4g}"
+    @contextmanager
+    def _cached(self, modeler: BaseModeler, trainer: BaseTrainer) -> Iterator[None]:
+        """Frozen features are computed once: in memory while training lasts, on disk for this run and all others."""
+        base = self.config.base
+        networks = frozen_networks(modeler)
+        if base.feature_cache == "disk":
+            folder = Path(base.cache_folder or Path(base.output) / ".cache" / "features").expanduser()
+            for network in networks:
+                network.cache = FeatureCache(base.cache_budget, folder / network.identity())
+            yield
+            return
+        asked = base.feature_cache == "ram" or (base.feature_cache == "auto" and trainer.device.type == "cpu")
+        for network in networks if asked and trainer.shuffles else ():
+            network.cache = FeatureCache(base.cache_budget // len(networks))
+        yield
+        for network in networks:
+            network.cache = None
+
+    def _split(self) -> _Splits:
+        with self.processes.local_main_process_first():
+            parts = [self.data.split(category) for category in self.categories]
+            test = [sample for category in self.categories for sample in self.data.test_samples(category)]
+        if not test:
+            raise DataError(
+                f"category {self.label!r} of {self.config.data.name!r} has no test image under {str(self.data.root)!r}."
             )
+        return _Splits([sample for fit, _ in parts for sample in fit], [sample for _, held in parts for sample in held], test)
 
-
-def select(batch: Batch, prediction: Prediction, chosen: list[int]) -> tuple[Batch, Prediction]:
-    """The same batch and prediction with some of their images alone."""
-    part = Batch(
-        batch.images[chosen],
-        batch.labels[chosen],
-        None if batch.masks is None else batch.masks[chosen],
-        batch.has_mask[chosen],
-        [batch.samples[i] for i in chosen],
-    )
-    return part, Prediction(prediction.scores[chosen], None if prediction.maps is None else prediction.maps[chosen])
-
-
-def safe_name(text: str) -> str:
-    """A file name of letters, digits, dash, dot and underscore, at most 120 characters."""
-    return "".join(c if c.isascii() and (c.isalnum() or c in "-._") else "_" for c in text)[:120]
-
-
-def mean_metrics(rows: Iterable[dict[str, float | None]]) -> dict[str, float | None]:
-    """The mean of each metric; None where it is undefined in one of the rows."""
-    rows = list(rows)
-    names = dict.fromkeys(name for row in rows for name in row)
-    means: dict[str, float | None] = {}
-    for name in names:
-        values = [row.get(name) for row in rows]
-        numbers = [value for value in values if value is not None]
-        means[name] = sum(numbers) / len(numbers) if len(numbers) == len(values) else None
-    return means
-
-
-def _compute(metric: BaseMetric, name: str, undefined: dict[str, str]) -> float | None:
-    try:
-        return float(metric.compute())
-    except UndefinedMetric as reason:
-        undefined[name] = str(reason)
-        return None
-
-
-def _calibrate(
-    config: RunConfig, trainer: BaseTrainer, modeler: BaseModeler, data: BaseDataModule, held_out: list[Sample]
-) -> Calibration:
-    scores, maxima, medians = [], [], []
-    if held_out:
-        loader = data.loader(held_out, modeler.input_spec)
-        for _, prediction in trainer.predict(modeler, loader, "calibrating", len(loader)):
-            scores.append(prediction.scores)
-            if prediction.maps is not None:
-                flat = prediction.maps.flatten(1)
-                maxima.append(flat.amax(dim=1))
-                medians.append(flat.median(dim=1).values)
-    joined = [torch.cat(parts) if parts else None for parts in (scores, maxima, medians)]
-    return calibrate(
-        joined[0] if joined[0] is not None else torch.empty(0),
-        joined[1],
-        joined[2],
-        false_alarm_rate=config.base.false_alarm_rate,
-    )
+    def _calibrate(self, trainer: BaseTrainer, modeler: BaseModeler, held_out: list[Sample]) -> Calibration:
+        scores, maxima, medians = [], [], []
+        if held_out:
+            loader = self.data.loader(held_out, modeler.input_spec)
+            for _, prediction in trainer.predict(modeler, loader, "calibrating", len(loader)):
+                scores.append(prediction.scores)
+                if prediction.maps is not None:
+                    flat = prediction.maps.flatten(1)
+                    maxima.append(flat.amax(dim=1))
+                    medians.append(flat.median(dim=1).values)
+        joined = [torch.cat(parts) if parts else None for parts in (scores, maxima, medians)]
+        return calibrate(
+            joined[0] if joined[0] is not None else torch.empty(0),
+            joined[1],
+            joined[2],
+            false_alarm_rate=self.config.base.false_alarm_rate,
+        )
 
 
 def _versions() -> dict[str, str]:

@@ -80,12 +80,14 @@ class MetricSpec(ComponentSpec):
     Args:
         higher_is_better: the direction in which a method improves.
         default: computed when the user names no metric.
+        needs: ``"reconstruction"`` where it judges reconstructions: as a default it is then left out for other methods.
     """
 
     kind: ClassVar[str] = "metric"
 
     higher_is_better: bool = True
     default: bool = False
+    needs: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

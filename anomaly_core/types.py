@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 NORMAL, ANOMALOUS = 0, 1
@@ -51,6 +52,11 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with its tensors on a device."""
+        masks = None if self.masks is None else self.masks.to(device)
+        return Batch(self.images.to(device), self.labels.to(device), masks, self.has_mask.to(device), self.samples)
 
 
 @dataclass

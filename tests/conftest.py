@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
+
+from anomaly_core.registry import registry
 
 
 class Distributions:
@@ -69,3 +72,18 @@ def distributions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[D
     for name in set(sys.modules) - before:
         if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
+
+
+@pytest.fixture
+def without_flow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine on which anomaly-flow is not installed."""
+    everything = importlib.metadata.distributions
+
+    def fewer() -> Iterator[importlib.metadata.Distribution]:
+        return (found for found in everything() if found.metadata["Name"] != "anomaly-flow")
+
+    monkeypatch.setattr(importlib.metadata, "distributions", fewer)
+    registry.refresh()
+    yield
+    monkeypatch.undo()
+    registry.refresh()

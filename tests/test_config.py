@@ -60,6 +60,7 @@ def test_a_wrong_option_is_explained(key, value, words):
     assert all(word in str(error.value) for word in words), str(error.value)
 
 
+@pytest.mark.usefixtures("without_flow")
 def test_unknown_names_are_explained(tmp_path):
     with pytest.raises(PluginError, match="anomaly-flow"):
         RunConfig.create(model="fastflow", data="sample")

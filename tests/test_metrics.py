@@ -9,19 +9,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score
+from sklearn import metrics as sklearn_metrics
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from anomaly_core.base.metric import BaseMetric
 from anomaly_core.calibration import Calibration
 from anomaly_core.errors import AnomalyError, UndefinedMetric
-from anomaly_core.metrics.functional import auroc, average_precision, f1_max
+from anomaly_core.metrics.functional import auroc, average_precision, f1_max, precision_recall_curve, roc_curve
 from anomaly_core.metrics.image import ImageAP, ImageAUROC, ImageF1Max
-from anomaly_core.metrics.pixel import PixelAP, PixelAUROC, PixelF1Max
+from anomaly_core.metrics.pixel import AUPRO, AUPRO005, PixelAP, PixelAUROC, PixelF1Max
 from anomaly_core.metrics.threshold import ImageAccuracy, ImageF1, ImagePrecision, ImageRecall
 from anomaly_core.types import Batch, Prediction, Sample
 
 GOLDEN = Path(__file__).parent / "golden" / "metrics.npz"
-FUNCTIONS = (auroc, average_precision, f1_max)
+FUNCTIONS = (auroc, average_precision, f1_max, roc_curve, precision_recall_curve)
 
 # Few distinct values, so that ties abound, and any finite float32, so that scales do not matter.
 SCORE = st.one_of(st.integers(-3, 3).map(float), st.floats(width=32, allow_nan=False, allow_infinity=False))
@@ -60,11 +61,22 @@ def test_as_scikit_learn(case):
     assert average_precision(scores, labels) == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
 
     best, threshold = f1_max(scores, labels)
-    precision, recall, _ = precision_recall_curve(labels, scores)
+    precision, recall, _ = sklearn_metrics.precision_recall_curve(labels, scores)
     with np.errstate(invalid="ignore"):
         assert best == pytest.approx(np.nanmax(2 * precision * recall / (precision + recall)), abs=1e-12)
     assert threshold in scores
     assert f1_score(labels, scores >= threshold) == pytest.approx(best, abs=1e-12)
+
+
+@given(CASES)
+@settings(deadline=None)
+def test_curves_as_scikit_learn(case):
+    scores, labels = split(case)
+    for ours, theirs in zip(roc_curve(scores, labels), sklearn_metrics.roc_curve(labels, scores), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+    theirs = sklearn_metrics.precision_recall_curve(labels, scores)
+    for ours, expected in zip(precision_recall_curve(scores, labels), theirs, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-12)
 
 
 @given(CASES)
@@ -171,6 +183,8 @@ def test_golden_functions():
         (PixelAUROC, "pixel_auroc"),
         (PixelAP, "pixel_ap"),
         (PixelF1Max, "pixel_f1_max"),
+        (AUPRO, "aupro_030"),
+        (AUPRO005, "aupro_005"),
     ],
 )
 def test_golden_metrics_whatever_the_batch_size(metric, key, size):
@@ -188,7 +202,7 @@ def test_images_of_unknown_label_are_left_out(metric):
         feed(metric(), [0.0, 9.0], [-1, -1]).compute()
 
 
-@pytest.mark.parametrize("metric", [PixelAUROC, PixelAP, PixelF1Max])
+@pytest.mark.parametrize("metric", [PixelAUROC, PixelAP, PixelF1Max, AUPRO])
 def test_images_without_their_mask_are_left_out_and_good_ones_kept(metric):
     masks = torch.zeros(3, 1, 2, 2, dtype=torch.bool)
     masks[0, 0, 0, 0] = True
@@ -196,13 +210,12 @@ def test_images_without_their_mask_are_left_out_and_good_ones_kept(metric):
     maps[1] = 9  # anomalous, its mask is missing
     maps[2] = 0.5  # good
     has_mask = torch.tensor([True, False, True])
-    known = feed(metric(), [0.0] * 3, [1, 1, 0], maps, masks, has_mask, size=3)
-    assert known.compute() == 1
+    assert feed(metric(), [0.0] * 3, [1, 1, 0], maps, masks, has_mask, size=3).compute() == 1
     maps[2] = 2  # now the good image is the most anomalous one
-    assert known.compute() < 1, "good images count, and maps are held by reference"
+    assert feed(metric(), [0.0] * 3, [1, 1, 0], maps, masks, has_mask, size=3).compute() < 1
 
 
-@pytest.mark.parametrize("metric", [PixelAUROC, PixelAP, PixelF1Max])
+@pytest.mark.parametrize("metric", [PixelAUROC, PixelAP, PixelF1Max, AUPRO])
 def test_pixel_metrics_say_why_they_are_undefined(metric):
     maps, masks = torch.zeros(2, 1, 2, 2), torch.zeros(2, 1, 2, 2, dtype=torch.bool)
     with pytest.raises(UndefinedMetric, match="no anomaly maps"):

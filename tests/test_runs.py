@@ -13,6 +13,10 @@ from PIL import Image
 
 from anomaly_core import RunConfig, load_run, run_experiment
 from anomaly_core.cli import main
+from anomaly_core.errors import PluginError
+from anomaly_core.judge import default_metrics
+from anomaly_core.registry import registry
+from anomaly_core.specs import MetricSpec
 
 TINY = {"data.size": 96, "data.train_count": 8, "data.good_count": 3, "data.bad_count": 5}
 SMALL = {**TINY, "model.image_size": 96, "model.coreset_ratio": 0.05}
@@ -157,6 +161,7 @@ def test_predict_prints_scores_and_writes_maps(finished, tmp_path, capfd):
         (["show", "patchcoer"], 2, "patchcore"),
     ],
 )
+@pytest.mark.usefixtures("without_flow")
 def test_errors_are_one_paragraph(capfd, arguments, expected, words):
     code, _, err = cli(capfd, *arguments)
     assert code == expected
@@ -182,6 +187,7 @@ def test_bad_data_is_one_paragraph(root, tmp_path, capfd):
     assert failed == ["failed", "failed"]
 
 
+@pytest.mark.usefixtures("without_flow")
 def test_debug_shows_the_traceback(capfd):
     code, _, err = cli(capfd, "run", "--debug", "--model", "fastflow", "--data", "sample")
     assert (code, "Traceback" in err) == (2, True)
@@ -203,3 +209,14 @@ def test_the_public_api_is_flat_lazy_and_whole():
     for name in anomaly_core.__all__:
         assert getattr(anomaly_core, name) is not None
     assert sorted(anomaly_core.__all__) == sorted(anomaly_core._HOME)
+
+
+def test_a_broken_default_metric_costs_no_run(root, tmp_path):
+    registry.add("broken", MetricSpec(target="no_such_module:Metric", default=True))
+    try:
+        with pytest.warns(UserWarning, match="no_such_module"):
+            assert default_metrics().count("broken") == 0
+        with pytest.raises(PluginError, match="no_such_module"):
+            run_experiment(config(root, tmp_path, **{"base.metrics": ["broken"]}))
+    finally:
+        registry.remove("broken", "metric")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from anomaly_core.errors import ConfigError, DataError
@@ -77,13 +78,22 @@ class BaseDataModule(ABC):
         held = set(order[:count])
         return [s for i, s in enumerate(normal) if i not in held], [s for i, s in enumerate(normal) if i in held]
 
-    def loader(self, samples: Sequence[Sample], input_spec: InputSpec, *, shuffle: bool = False) -> DataLoader[Batch]:
-        """Batches of samples in the geometry of ``input_spec``; shuffled by the seed, the same for any number of workers."""
+    def loader(
+        self, samples: Sequence[Sample], input_spec: InputSpec, *, shuffle: bool = False, keep: bool = False
+    ) -> DataLoader[Batch]:
+        """Batches of samples in the geometry of ``input_spec``.
+
+        Args:
+            samples: what there is.
+            input_spec: the modeler's.
+            shuffle: in an order of the seed, the same for any number of workers.
+            keep: the images come again and again: decoded ones are kept, as far as ``data.image_cache`` allows.
+        """
         workers = self.config.num_workers
         if workers is None:
             workers = 0 if len(samples) < 512 or (os.cpu_count() or 1) <= 2 else min(8, (os.cpu_count() or 1) // 2)
         return DataLoader(
-            SampleDataset(samples, input_spec),
+            SampleDataset(samples, input_spec, self.config.image_cache if keep else 0),
             batch_size=self.config.batch_size,
             shuffle=shuffle,
             num_workers=workers,
@@ -94,11 +104,19 @@ class BaseDataModule(ABC):
 
 
 class SampleDataset(Dataset[Batch]):
-    """Each sample as a batch of one, decoded when asked for."""
+    """Each sample as a batch of one, decoded when asked for.
 
-    def __init__(self, samples: Sequence[Sample], input_spec: InputSpec) -> None:
+    Args:
+        samples: what there is.
+        input_spec: the geometry.
+        budget: bytes of placed images (uint8) that are kept for the next time; 0 keeps none.
+    """
+
+    def __init__(self, samples: Sequence[Sample], input_spec: InputSpec, budget: int = 0) -> None:
         self.samples = samples
         self.input_spec = input_spec
+        self._budget = budget
+        self._placed: dict[int, Tensor] = {}
         self.with_masks = any(sample.mask_path is not None for sample in samples)
 
     def __len__(self) -> int:
@@ -106,6 +124,9 @@ class SampleDataset(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         sample = self.samples[index]
+        placed = self._placed.get(index)
+        if placed is not None and not self.with_masks:
+            return self._batch(sample, placed, None)
         image = read_image(sample.path)
         mask = None
         if self.with_masks:
@@ -118,8 +139,15 @@ class SampleDataset(Dataset[Batch]):
                         f"{image.width}x{image.height}. A mask must have its image's size; export it again."
                     )
                 mask = self.input_spec.mask(picture)
+        placed = self.input_spec.placed(image)
+        if placed.numel() <= self._budget:
+            self._placed[index] = placed
+            self._budget -= placed.numel()
+        return self._batch(sample, placed, mask)
+
+    def _batch(self, sample: Sample, placed: Tensor, mask: Tensor | None) -> Batch:
         return Batch(
-            images=self.input_spec.image(image)[None],
+            images=placed[None].float().div_(255),
             labels=torch.tensor([-1 if sample.label is None else sample.label]),
             masks=None if mask is None else mask[None],
             has_mask=torch.tensor([self.with_masks and (sample.mask_path is not None or sample.label != ANOMALOUS)]),

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from anomaly_core.calibration import Calibration
 from anomaly_core.types import Batch, Prediction
+
+if TYPE_CHECKING:
+    from anomaly_core.backbones import Backbones
 
 
 class BaseMetric(ABC):
@@ -13,10 +18,19 @@ class BaseMetric(ABC):
 
     Args:
         calibration: the threshold from held-out normal images, for metrics that need one.
+        backbones: where pretrained weights come from, for metrics that compare features.
     """
 
-    def __init__(self, calibration: Calibration | None = None) -> None:
+    def __init__(self, calibration: Calibration | None = None, backbones: Backbones | None = None) -> None:
         self.calibration = calibration
+        self.backbones = backbones
+
+    def share(self, others: Sequence[BaseMetric]) -> None:  # noqa: B027 - sharing is a choice
+        """Called once, before the first update, with metrics that are fed the same batches: work may be shared."""
+
+    def curves(self) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
+        """Curves to draw, by name: x and y of some hundred points; none where the metric has no curve or no value."""
+        return {}
 
     @abstractmethod
     def update(self, batch: Batch, prediction: Prediction) -> None:

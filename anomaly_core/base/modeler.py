@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from anomaly_core.errors import AnomalyError
 from anomaly_core.inputs import InputSpec
@@ -74,18 +76,65 @@ class MemoryModeler(BaseModeler):
         if accelerator.num_processes > 1:
             raise AnomalyError(f"{type(self).__name__} does not merge what several processes collect. Run it in one process.")
 
+    def held_out_step(self, images: Tensor) -> dict[str, Tensor]:
+        """What the built memory says of float32 (B, 3, H, W) held-out normal images: means by name, logged as metrics."""
+        return {}
+
 
 class GradientModeler(BaseModeler):
-    """A method that is trained by gradient descent."""
+    """A method that is trained by gradient descent.
+
+    Everything random is drawn from torch's global generator, which the trainer seeds anew for every epoch: so a resumed run
+    repeats what an uninterrupted one would have drawn. Parameters that are not trained have ``requires_grad=False``.
+    """
 
     @abstractmethod
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
-        """Scalar losses of a batch by name; ``loss`` is the one that is minimised."""
+        """Scalar means over the batch by name; ``loss`` is the one that is minimised, the others are logged.
+
+        Called in train mode, on the modeler's device, perhaps under autocast.
+        """
 
     @abstractmethod
-    def configure_optimizer(self) -> tuple[torch.optim.Optimizer, Any | None]:
-        """The optimiser and, or None, a learning-rate schedule that steps once an epoch."""
+    def configure_optimizer(self, epochs: int) -> tuple[Optimizer, LRScheduler | None]:
+        """The optimiser and, or None, a learning-rate schedule that steps once an epoch, for a training of so many epochs."""
 
     def validation_step(self, batch: Batch) -> dict[str, Tensor]:
-        """The training computation on held-out normal images, without backpropagation; choose the best epoch by ``loss``."""
+        """The training computation on held-out normal images, in eval mode, without gradients; ``loss`` chooses the epoch."""
         return self.training_step(batch)
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Called before each epoch, counted from 1: the place for a warm-up."""
+        return
+
+
+class FlowModeler(GradientModeler):
+    """A normalising flow: ``loss`` is the negative log-likelihood in nats an image, less its Gaussian constant.
+
+    That is the mean over the batch of ``0.5 * sum(z**2) - log|det|``, summed over all latent values of an image.
+    """
+
+    @property
+    @abstractmethod
+    def dimensions(self) -> int:
+        """How many latent values an image has, all levels together."""
+
+
+class ClassificationModeler(GradientModeler):
+    """A method that learns from synthetic anomalies, with their masks as supervision."""
+
+    @abstractmethod
+    def synthesize(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """float32 (B, 3, H, W) normal images -> (images, some with anomalies; float32 (B, 1, H, W) masks of 0 and 1)."""
+
+    @abstractmethod
+    def supervised_step(self, images: Tensor, augmented: Tensor, masks: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Scalar losses by name, and the probability (B, 1, H, W) of each pixel to be anomalous."""
+
+    def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        """The losses, and the shares of pixels that the classification trainer makes an F1 of."""
+        augmented, masks = self.synthesize(batch.images)
+        losses, probability = self.supervised_step(batch.images, augmented, masks)
+        found, truth = probability.detach() > 0.5, masks > 0.5
+        pairs = {"true_positives": found & truth, "false_positives": found & ~truth, "false_negatives": ~found & truth}
+        return {**losses, **{name: hits.float().mean() for name, hits in pairs.items()}}

@@ -3,29 +3,69 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 
 from anomaly_core.base.modeler import BaseModeler
-from anomaly_core.errors import ConfigError
 from anomaly_core.options import TrainConfig
+from anomaly_core.processes import choose_device
 from anomaly_core.types import Batch, Prediction
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
-History = list[dict[str, float]]
+Figures = dict[str, float]
+
+
+@dataclass
+class History:
+    """What a fit tells of itself.
+
+    Attributes:
+        rows: a row of figures an epoch: ``history.csv``.
+        figures: those of the state that was kept, which stand among the run's metrics.
+    """
+
+    rows: list[Figures] = field(default_factory=list)
+    figures: Figures = field(default_factory=dict)
+
+
+def _unheard(figures: Figures, step: int) -> None:
+    """Nobody listens."""
+
+
+@dataclass
+class RunContext:
+    """What a trainer may know of its run.
+
+    Attributes:
+        seed: governs everything that is random.
+        folder: where checkpoints live; None keeps none.
+        write: writes a file of that folder whole or not at all, by name.
+        resume: go on from the last checkpoint where there is one.
+        log: told the figures of each epoch.
+    """
+
+    seed: int = 0
+    folder: Path | None = None
+    write: Callable[[str, bytes], Any] | None = None
+    resume: bool = False
+    log: Callable[[Figures, int], None] = _unheard
 
 
 class Progress(Protocol):
     """Shows how far a step has come; ``runner`` gives one that draws a bar on a terminal and nothing in a pipe."""
 
-    def __call__(self, items: Iterable[Any], description: str, total: int | None = None) -> Iterable[Any]: ...
+    def __call__(
+        self, items: Iterable[Any], description: str | Callable[[], str], total: int | None = None
+    ) -> Iterable[Any]: ...
 
 
-def quiet(items: Iterable[Any], description: str, total: int | None = None) -> Iterable[Any]:
+def quiet(items: Iterable[Any], description: str | Callable[[], str], total: int | None = None) -> Iterable[Any]:
     """A Progress that shows nothing."""
     return items
 
@@ -50,27 +90,25 @@ class BaseTrainer(ABC):
         self.progress = progress
 
     @abstractmethod
-    def fit(self, modeler: BaseModeler, train: DataLoader[Batch], validation: DataLoader[Batch] | None) -> History:
-        """Fit on normal images; ``validation`` holds held-out normal images. Returns a row of figures an epoch."""
+    def fit(
+        self,
+        modeler: BaseModeler,
+        train: DataLoader[Batch],
+        validation: DataLoader[Batch] | None,
+        run: RunContext | None = None,
+    ) -> History:
+        """Fit on normal images; ``validation`` holds held-out normal images."""
 
     def predict(
         self, modeler: BaseModeler, batches: Iterable[Batch], description: str, total: int | None = None
     ) -> Iterator[tuple[Batch, Prediction]]:
         """Each batch with its prediction, float32 on the CPU; in eval mode and without gradients."""
-        modeler.to(self.device).eval()
-        with torch.inference_mode():
-            for batch in self.progress(batches, description, total):
-                yield batch, modeler.predict_step(batch.images.to(self.device)).cpu()
+        return score(modeler, self.progress(batches, description, total), self.device)
 
 
-def choose_device(name: str) -> torch.device:
-    """The device that a name means; ``auto`` is what Accelerate finds. ConfigError where it is not there."""
-    if name == "auto":
-        from accelerate import PartialState
-
-        return torch.device(PartialState().device)
-    device = torch.device(name)
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[device.type]
-    if not available or (device.index or 0) >= max(1, torch.cuda.device_count()):
-        raise ConfigError(f"base.device={name} is not available here. Use base.device=auto or base.device=cpu.")
-    return device
+def score(modeler: BaseModeler, batches: Iterable[Batch], device: torch.device) -> Iterator[tuple[Batch, Prediction]]:
+    """Each batch with its prediction, float32 on the CPU; in eval mode and without gradients."""
+    modeler.to(device).eval()
+    with torch.inference_mode():
+        for batch in batches:
+            yield batch, modeler.predict_step(batch.images.to(device)).cpu()

@@ -24,9 +24,9 @@ def predict(
 
     Prints path, score, verdict and p-value (the share of normal images that look at least this odd).
     """
+    from anomaly_core.judge import safe_name
     from anomaly_core.pictures import save_panel
     from anomaly_core.predict import image_files, load_run
-    from anomaly_core.runner import safe_name
 
     paths = image_files(images)
     detector = load_run(run_folder, device=device)
@@ -46,5 +46,15 @@ def predict(
                 target = Path(maps_folder) / f"{number:05d}-{safe_name(path.stem)}.png"
                 anomaly_map = None if prediction.maps is None else prediction.maps[index]
                 title = f"{path.name}  score {score:.4g}"
-                save_panel(target, inputs[index], anomaly_map, None, detector.calibration, title, with_mask=False)
+                made = None if prediction.reconstruction is None else prediction.reconstruction[index]
+                save_panel(
+                    target,
+                    inputs[index],
+                    anomaly_map,
+                    None,
+                    detector.calibration,
+                    title,
+                    with_mask=False,
+                    reconstruction=made,
+                )
             number += 1

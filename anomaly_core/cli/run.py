@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from anomaly_core.runner import ExperimentResult
+    from anomaly_core.results import ExperimentResult
 
 
 @click.command("run")
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 @click.option("--output", metavar="DIR", help="Folder under which runs are written (base.output).")
 @click.option("--seed", metavar="N", help="Governs everything that is random (base.seed).")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps (base.device).")
+@click.option("--devices", type=click.IntRange(min=1), default=1, metavar="N", help="Processes on this machine, one a device.")
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="newest",
+    metavar="[RUN]",
+    help="Go on where a stopped run stopped: the one in the folder RUN, or the newest of the same options.",
+)
 @click.option("--unified", is_flag=True, default=False, help="One model on all categories instead of one each.")
 def run(
     model: str | None,
@@ -35,6 +44,8 @@ def run(
     output: str | None,
     seed: str | None,
     device: str | None,
+    devices: int,
+    resume: str | None,
     unified: bool,
 ) -> None:
     """Fit, calibrate and judge a detector.
@@ -50,6 +61,11 @@ def run(
         flags["data.category"] = None if "all" in categories else list(categories)
     if metrics:
         flags["base.metrics"] = list(metrics)
+    going_on: bool | str = resume is not None
+    if resume is not None and resume != "newest":
+        if model or data or preset or config_file or assignments or flags or unified:
+            raise click.UsageError("--resume RUN goes on with the run's own options; give no others, or --resume alone.")
+        going_on, config_file = resume, str(Path(resume) / "config.yaml")
     if unified:
         flags["data.unified"] = True
     config = RunConfig.create(
@@ -64,7 +80,9 @@ def run(
     from anomaly_core.progress import progress_bar
     from anomaly_core.runner import run_experiment
 
-    print_summary(run_experiment(config, progress=progress_bar))
+    result = run_experiment(config, progress=progress_bar, resume=going_on, devices=devices)
+    if result.runs:  # of several processes, the main one alone has them
+        print_summary(result)
 
 
 def print_summary(result: ExperimentResult) -> None:
@@ -72,7 +90,7 @@ def print_summary(result: ExperimentResult) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    shown = ("image_auroc", "image_ap", "image_f1_max", "image_f1", "pixel_auroc", "pixel_ap")
+    shown = ("image_auroc", "image_ap", "image_f1_max", "image_f1", "pixel_auroc", "pixel_ap", "aupro")
     names = [name for name in shown if any(run.metrics.get(name) is not None for run in result.runs)]
     names += [n for n in result.metrics if n.startswith(("image_", "pixel_")) and n not in shown and len(names) < 4]
     table = Table(box=None, padding=(0, 1), header_style="bold")

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_core.errors import AnomalyError, UndefinedMetric
+from anomaly_core.metrics.arrays import require_both_classes, scores_and_labels
+from anomaly_core.metrics.aupimo import aupimo
+from anomaly_core.metrics.curve import Curve, curve
+from anomaly_core.metrics.regions import aupro, pro_curve
+
+__all__ = [
+    "Curve",
+    "aupimo",
+    "aupro",
+    "auroc",
+    "average_precision",
+    "curve",
+    "f1_max",
+    "precision_recall_curve",
+    "pro_curve",
+    "roc_curve",
+]
 
 
 def auroc(scores: Any, labels: Any) -> float:
@@ -38,79 +53,34 @@ def f1_max(scores: Any, labels: Any) -> tuple[float, float]:
     return curve(scores, labels).f1_max()
 
 
-@dataclass(frozen=True)
-class Curve:
-    """Counts at each distinct score of the anomalous, rising: the only thresholds where recall changes.
+def roc_curve(scores: Any, labels: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[Any]]:
+    """(false-positive rate, true-positive rate, threshold), each (T,); arguments as :func:`auroc`.
 
-    Args:
-        thresholds: (T,), of the scores' dtype.
-        true_positives: int64 (T,), how many anomalous ones are at or above it.
-        false_positives: int64 (T,), how many normal ones are at or above it.
-        ties: int64 (T,), how many normal ones are exactly there.
-        normal: how many normal ones there are.
+    The thresholds fall from infinity, where the rates are 0, to the lowest score, where they are 1; predict ``score >=
+    threshold``. Points on a straight line between their neighbours are left out.
     """
-
-    thresholds: NDArray[Any]
-    true_positives: NDArray[np.int64]
-    false_positives: NDArray[np.int64]
-    ties: NDArray[np.int64]
-    normal: int
-
-    @property
-    def gained(self) -> NDArray[np.int64]:
-        """int64 (T,), how many anomalous ones are exactly at each threshold."""
-        return -np.diff(self.true_positives, append=0)
-
-    def auroc(self) -> float:
-        """The share of (anomalous, normal) pairs in the right order, ties half (Mann-Whitney)."""
-        twice = int(np.sum(self.gained * (2 * (self.normal - self.false_positives) + self.ties)))
-        return twice / (2 * int(self.true_positives[0]) * self.normal)
-
-    def average_precision(self) -> float:
-        """The step sum over recall."""
-        precision = self.true_positives / (self.true_positives + self.false_positives)
-        return float(np.sum(self.gained * precision) / self.true_positives[0])
-
-    def f1_max(self) -> tuple[float, float]:
-        """Best F1 and its threshold, the highest where several are best."""
-        # Never 0/0: at least one anomalous score stands at or above each threshold.
-        f1 = 2 * self.true_positives / (self.true_positives + self.false_positives + self.true_positives[0])
-        best = int(np.flatnonzero(f1 == f1.max())[-1])
-        return float(f1[best]), float(self.thresholds[best])
+    thresholds, found, false, anomalous, normal = _counts(scores, labels)
+    thresholds, found, false = thresholds[::-1], found[::-1], false[::-1]
+    bends = np.ones(thresholds.size, dtype=bool)
+    bends[1:-1] = (np.diff(found, 2) != 0) | (np.diff(false, 2) != 0)
+    fpr, tpr = (np.append(0, counts[bends]) / total for counts, total in ((false, normal), (found, anomalous)))
+    return fpr, tpr, np.append(np.inf, thresholds[bends])
 
 
-def curve(scores: Any, labels: Any) -> Curve:
-    """What all three metrics are read from, by sorting once; arguments and errors as :func:`auroc`.
+def precision_recall_curve(scores: Any, labels: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[Any]]:
+    """(precision (T + 1,), recall (T + 1,), threshold (T,)), thresholds rising; arguments as :func:`auroc`.
 
-    The two classes are sorted apart and by value: far faster than ordering indices, and ties need no care.
+    One point for each distinct score, predicting ``score >= threshold``; the last, which has no threshold, is (1, 0).
     """
-    values, anomalous = _flat(scores), _flat(labels)
-    if values.size != anomalous.size:
-        raise AnomalyError(f"{values.size} scores and {anomalous.size} labels: a metric needs one label a score.")
-    finite = np.isfinite(values)
-    if not finite.all():
-        first = int(np.argmin(finite))
-        raise AnomalyError(
-            f"{int((~finite).sum())} of {values.size} scores are NaN or infinite, first {values[first]} at position {first}: "
-            "the model's output is damaged. Check its input and weights, and fit it again."
-        )
-    if anomalous.size and anomalous.min() < 0:
-        raise AnomalyError(f"a label is {anomalous.min()}: 0 is normal, above 0 anomalous. Leave out what has no known label.")
-    anomalous = anomalous != 0
+    thresholds, found, false, anomalous, _ = _counts(scores, labels)
+    return np.append(found / (found + false), 1), np.append(found / anomalous, 0), thresholds
+
+
+def _counts(scores: Any, labels: Any) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64], int, int]:
+    """Distinct scores, rising; anomalous and normal ones at or above each; how many there are of both."""
+    values, anomalous = scores_and_labels(scores, labels)
     rising, normal = np.sort(values[anomalous]), np.sort(values[~anomalous])
-    if not rising.size or not normal.size:
-        only = "normal" if normal.size else "anomalous"
-        raise UndefinedMetric(f"all {values.size} labels are {only}" if values.size else "there are no scores")
-    starts = np.flatnonzero(np.concatenate(([True], rising[1:] != rising[:-1])))
-    thresholds = rising[starts]
-    below = np.searchsorted(normal, thresholds, side="left")
-    ties = np.searchsorted(normal, thresholds, side="right") - below
-    return Curve(thresholds, rising.size - starts, normal.size - below, ties, normal.size)
-
-
-def _flat(values: Any) -> NDArray[Any]:
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        # numpy has no bfloat16; float32 holds its values exactly.
-        values = values.float().numpy() if "bfloat16" in str(values.dtype) else values.numpy()
-    return np.asarray(values).ravel()
+    require_both_classes(normal.size, rising.size)
+    thresholds = np.unique(values)
+    found, false = (part.size - np.searchsorted(part, thresholds) for part in (rising, normal))
+    return thresholds, found, false, rising.size, normal.size

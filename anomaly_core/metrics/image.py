@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
@@ -11,12 +13,15 @@ from anomaly_core.errors import UndefinedMetric
 from anomaly_core.metrics.functional import auroc, average_precision, f1_max
 from anomaly_core.types import Batch, Prediction
 
+if TYPE_CHECKING:
+    from anomaly_core.backbones import Backbones
+
 
 class ImageMetric(BaseMetric):
     """Gathers the scores and labels of the images whose label is known."""
 
-    def __init__(self, calibration: Calibration | None = None) -> None:
-        super().__init__(calibration)
+    def __init__(self, calibration: Calibration | None = None, backbones: Backbones | None = None) -> None:
+        super().__init__(calibration, backbones)
         self._scores: list[Tensor] = []
         self._labels: list[Tensor] = []
 

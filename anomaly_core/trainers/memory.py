@@ -5,30 +5,66 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch.utils.data import DataLoader, Subset
 
+from anomaly_core.base.data import collate
 from anomaly_core.base.modeler import BaseModeler, MemoryModeler
-from anomaly_core.base.trainer import BaseTrainer, History
+from anomaly_core.base.trainer import BaseTrainer, Figures, History, RunContext
 from anomaly_core.errors import PluginError
+from anomaly_core.processes import accelerator
+from anomaly_core.trainers.means import Means
 from anomaly_core.types import Batch
 
 if TYPE_CHECKING:
-    from torch.utils.data import DataLoader
+    from accelerate import Accelerator
 
 
 class MemoryTrainer(BaseTrainer):
-    """Fits a :class:`~anomaly_core.MemoryModeler`; held-out images are left alone."""
+    """Fits a :class:`~anomaly_core.MemoryModeler`; held-out images only say how well the memory covers what it has not seen.
+
+    Several processes take consecutive shares of the images and merge what they collected in that order: the memory is
+    that of one process.
+    """
 
     shuffles = False  # a memory is built from all images at once
 
-    def fit(self, modeler: BaseModeler, train: DataLoader[Batch], validation: DataLoader[Batch] | None) -> History:
+    def fit(
+        self,
+        modeler: BaseModeler,
+        train: DataLoader[Batch],
+        validation: DataLoader[Batch] | None,
+        run: RunContext | None = None,
+    ) -> History:
         if not isinstance(modeler, MemoryModeler):
             raise PluginError(
                 f"the memory trainer fits a MemoryModeler, and {type(modeler).__name__} is none. "
                 "Leave train.name out, so that the method's own trainer is used."
             )
+        processes = accelerator(self.device)
         modeler.to(self.device).eval()
         with torch.inference_mode():
-            for batch in self.progress(train, "collecting features", len(train)):
+            share = _share(train, processes)
+            for batch in self.progress(share, "collecting features", len(share)):
                 modeler.collect(batch.images.to(self.device))
+            modeler.merge(processes)
             modeler.build()
-        return [{"epoch": 1.0, **modeler.describe()}]
+            figures = {**modeler.describe(), **self._held_out(modeler, validation)}
+        if run:
+            run.log(figures, 1)
+        return History([{"epoch": 1.0, **figures}], figures)
+
+    def _held_out(self, modeler: MemoryModeler, validation: DataLoader[Batch] | None) -> Figures:
+        means = Means()
+        for batch in self.progress(validation or (), "looking at held-out images", len(validation) if validation else 0):
+            means.add(modeler.held_out_step(batch.images.to(self.device)), len(batch))
+        return means.values()
+
+
+def _share(train: DataLoader[Batch], processes: Accelerator) -> DataLoader[Batch]:
+    """The consecutive images of this process; all of them where it is alone."""
+    if processes.num_processes == 1:
+        return train
+    with processes.split_between_processes(list(range(len(train.dataset)))) as mine:  # type: ignore[arg-type]  # has a length
+        return DataLoader(
+            Subset(train.dataset, mine), batch_size=train.batch_size, num_workers=train.num_workers, collate_fn=collate
+        )

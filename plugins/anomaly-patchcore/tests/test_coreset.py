@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from anomaly_core.errors import ConfigError, DataError
+from anomaly_patchcore import coreset
 from anomaly_patchcore.coreset import k_center_greedy, k_center_greedy_with_radius
 
 
 def plain(points: Tensor, count: int, first: int) -> list[int]:
-    """The definition, in float64."""
+    """The definition: one pass over all points a pick, differences in float64."""
     points = points.double()
+    nearest = torch.full((len(points),), torch.inf, dtype=torch.float64)
     picked = [first]
-    while len(picked) < count:
-        picked.append(int(torch.cdist(points, points[picked]).min(dim=1).values.argmax()))
-    return picked
+    while True:
+        nearest = torch.minimum(nearest, (points - points[picked[-1]]).square().sum(dim=1))
+        nearest[picked[-1]] = -1
+        if len(picked) == count:
+            return picked
+        picked.append(int(nearest.argmax()))
 
 
-def radius(points: Tensor, picked: Tensor) -> float:
-    return float(torch.cdist(points.double(), points[picked].double()).min(dim=1).values.max())
+def radius(points: Tensor, picked: Tensor | list[int]) -> float:
+    """By differences, in float64."""
+    points = points.double()
+    distances = torch.cdist(points, points[picked], compute_mode="donot_use_mm_for_euclid_dist")
+    return float(distances.min(dim=1).values.max())
 
 
 def test_golden(kcenter: dict[str, Tensor]) -> None:
@@ -32,10 +44,73 @@ def test_golden(kcenter: dict[str, Tensor]) -> None:
     assert reported == pytest.approx(float(kcenter["radius"]), rel=1e-5)
 
 
-@pytest.mark.parametrize("offset", [0.0, 1000.0], ids=["centred", "far from the origin"])
-def test_same_order_as_the_definition(offset: float) -> None:
-    points = torch.randn(200, 5, generator=torch.Generator().manual_seed(1)) + offset
-    assert k_center_greedy(points, 40, first=7).tolist() == plain(points, 40, 7)
+def cloud(kind: str) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    points = torch.randn(300, 6, generator=generator)
+    centres = 1000 * torch.randn(20, 6, generator=generator)
+    return {
+        "plain": points,
+        "far from the origin": points + 1e5,
+        "low rank": points[:, :2] @ torch.randn(2, 40, generator=generator) + 1e-4 * torch.randn(300, 40, generator=generator),
+        "clusters": centres[torch.arange(300) % 20] + 0.01 * points,
+        "clusters in float64, closer than products can tell": centres[torch.arange(300) % 20].double() + 1e-7 * points.double(),
+        "copies": points[torch.randint(60, (300,), generator=generator)],
+        "copies and neighbours of copies": torch.cat([points[:60], points[:60] + 1e-6, points[:60]]).repeat(2, 1),
+        "a grid, full of ties": torch.randint(4, (300, 3), generator=generator).float() + 0.5,
+        "one-dimensional": points[:, :1],
+        "an outlier of other copies": torch.cat([points[:200], torch.full((2, 6), 1e6), points[:100] * 1e-3]),
+        "half precision": points.half(),
+        "heavy tails": points / torch.rand(300, 1, generator=generator) ** 4,
+    }[kind]
+
+
+KINDS = """plain; far from the origin; low rank; clusters; clusters in float64, closer than products can tell; copies;
+copies and neighbours of copies; a grid, full of ties; one-dimensional; an outlier of other copies; half precision;
+heavy tails"""
+
+
+@pytest.mark.parametrize("sizes", [(24, 8), (4096, 256)], ids=["small pool", "one pool"])
+@pytest.mark.parametrize("kind", " ".join(KINDS.split()).split("; "))
+def test_the_picks_of_the_plain_loop_in_its_order(kind: str, sizes: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coreset, "POOL", sizes[0])
+    monkeypatch.setattr(coreset, "BLOCK", sizes[1])
+    monkeypatch.setattr(coreset, "CELLS", 64 * sizes[1])
+    points = cloud(kind)
+    for count in (2, 120):
+        picked, reached = k_center_greedy_with_radius(points, count, first=7)
+        expected = plain(points, count, 7)
+        assert picked.tolist() == expected
+        assert reached == pytest.approx(radius(points, expected), rel=1e-9, abs=1e-12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**31), rows=st.integers(1, 150), columns=st.integers(1, 8), levels=st.integers(1, 6), data=st.data()
+)
+def test_any_points(seed: int, rows: int, columns: int, levels: int, data: st.DataObject) -> None:
+    """Clusters, copies and ties of all sizes: as many distinct values as ``levels`` a column, some of them shaken."""
+    generator = torch.Generator().manual_seed(seed)
+    points = torch.randint(levels, (rows, columns), generator=generator).float()
+    shaken = torch.rand(rows, 1, generator=generator) < 0.5
+    points += shaken * 10.0 ** -data.draw(st.integers(0, 6)) * torch.randn(rows, columns, generator=generator)
+    count, first = data.draw(st.integers(1, rows)), data.draw(st.integers(0, rows - 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(coreset, "POOL", 10)
+        patch.setattr(coreset, "BLOCK", 3)
+        assert k_center_greedy(points, count, first).tolist() == plain(points, count, first)
+
+
+def test_progress_is_told_of_each_pick() -> None:
+    told: list[object] = []
+
+    def progress(items: Iterable[object], description: str, total: int | None = None) -> Iterator[object]:
+        told.append((description, total))
+        for item in items:
+            told.append(item)
+            yield item
+
+    picked = k_center_greedy(cloud("plain"), 30, progress=progress)
+    assert told == [("choosing the coreset", 30), *picked.tolist()]
 
 
 def test_distinct_points_come_first() -> None:

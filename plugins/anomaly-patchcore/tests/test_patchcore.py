@@ -158,7 +158,7 @@ def test_merge_gathers_what_each_process_has(images: Tensor) -> None:
         other = modeler.embed(images[2:]).flatten(0, 2)
         mine = modeler.embed(images[:2]).flatten(0, 2)
         modeler.merge(TwoProcesses(other))  # type: ignore[arg-type]
-        assert torch.equal(torch.cat(modeler._collected), torch.cat([mine, other]))
+        assert torch.equal(modeler._patches(), torch.cat([mine, other]))
 
 
 def test_errors(images: Tensor) -> None:

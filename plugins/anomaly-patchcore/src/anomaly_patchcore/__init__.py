@@ -1,1 +1,1 @@
-"""Methods that remember normal images: PatchCore."""
+"""Methods that remember normal images: PatchCore and PaDiM."""

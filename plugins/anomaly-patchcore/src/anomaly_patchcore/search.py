@@ -1,12 +1,22 @@
-"""Exact nearest neighbours: candidates by matrix products, their distances from differences."""
+"""Nearest neighbours in a memory bank: exact in torch, or by an index of faiss; their distances always from differences."""
 
 from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from anomaly_core.errors import ConfigError
+
+Kind = Literal["exact", "ivf", "hnsw"]
+
 SPARE = 3  # candidates beyond k, so that rounding of the products does not hide the true neighbour
 CELLS = 2**24  # distances that are held at once
+SMALL = 8192  # entries below which faiss's exact search is not worth its copies
+PROBES = 12  # cells of an inverted file that a query looks into
+LINKS, CONSTRUCTION, EFFORT = 16, 100, 16  # of an HNSW graph: links an entry, and list lengths while building and searching
 
 
 def nearest(queries: Tensor, bank: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
@@ -17,7 +27,7 @@ def nearest(queries: Tensor, bank: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
 
     Args:
         queries: float (N, D).
-        bank: float (M, D) with M >= 1.
+        bank: float (M, D) with M >= 1, of any precision; computed in float32.
         k: neighbours a query; no more than M are returned.
 
     Returns:
@@ -42,6 +52,89 @@ def _nearest(
     # the queries' own norms change no ranking and are left out: (n, M)
     products = torch.addmm(norms, centred_queries, centred.T, alpha=-2)
     candidates = products.topk(min(k + SPARE, len(bank)), dim=1, largest=False).indices
+    return _ranked(queries, bank, candidates, k)
+
+
+def _ranked(queries: Tensor, bank: Tensor, candidates: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k nearest of each query's candidates (n, c), by differences."""
     exact = torch.stack([(queries - bank[column]).square().sum(dim=1) for column in candidates.unbind(dim=1)], dim=1)
     distances, order = exact.sort(dim=1, stable=True)
     return distances[:, :k], candidates.gather(1, order)[:, :k]
+
+
+class BankSearch:
+    """One bank, made ready for many queries.
+
+    ``exact`` is faiss's flat index where faiss is installed, the bank is large and both are on the CPU, else :func:`nearest`;
+    both give the same. ``ivf`` (an inverted file) and ``hnsw`` (a graph) run on the CPU, may miss a neighbour for a slightly
+    farther one, and give the same answers each time that they are built from the same bank.
+
+    Args:
+        bank: float (M, D) with M >= 1; not copied for :func:`nearest`.
+        kind: ``exact``, ``ivf`` or ``hnsw``.
+
+    Raises:
+        ConfigError: ``ivf`` or ``hnsw`` without faiss.
+    """
+
+    def __init__(self, bank: Tensor, kind: Kind = "exact") -> None:
+        require_faiss(kind)
+        self.bank = bank
+        self.kind = kind
+        wants_faiss = kind != "exact" or (len(bank) >= SMALL and bank.device.type == "cpu" and has_faiss())
+        self._index = _index(bank, kind) if wants_faiss else None
+
+    def __call__(self, queries: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+        """As :func:`nearest`."""
+        if self._index is None or not len(queries):
+            return nearest(queries, self.bank, k)
+        import faiss
+
+        k = min(k, len(self.bank))
+        faiss.omp_set_num_threads(torch.get_num_threads())  # faiss has threads of its own
+        rows = queries.detach().float().cpu().contiguous()
+        _, found = self._index.search(rows.numpy(), min(k + SPARE, len(self.bank)))
+        candidates = torch.from_numpy(found).to(queries.device)
+        missing = candidates < 0  # fewer entries in the cells that were looked into
+        distances, indices = _ranked(queries.float(), self.bank, candidates.clamp(min=0), k)
+        short = missing.any(dim=1).nonzero()[:, 0]
+        if len(short):
+            distances[short], indices[short] = nearest(queries[short], self.bank, k)
+        return distances, indices
+
+
+def has_faiss() -> bool:
+    """Whether faiss can be imported."""
+    return find_spec("faiss") is not None
+
+
+def require_faiss(kind: Kind) -> None:
+    """ConfigError where an index is asked for that only faiss has."""
+    if kind != "exact" and not has_faiss():
+        raise ConfigError(
+            f"model.search={kind} needs faiss, which is not installed. Run `pip install anomaly-patchcore[faiss]`, "
+            "or use model.search=exact."
+        )
+
+
+def _index(bank: Tensor, kind: Kind) -> Any:
+    import faiss
+
+    rows = bank.detach().float().cpu().contiguous().numpy()
+    size, dim = rows.shape
+    threads = faiss.omp_get_max_threads()
+    index: Any
+    if kind == "hnsw":
+        index = faiss.IndexHNSWFlat(dim, LINKS)
+        index.hnsw.efConstruction, index.hnsw.efSearch = CONSTRUCTION, EFFORT
+        faiss.omp_set_num_threads(1)  # threads would link the entries in an order of their own
+    elif kind == "ivf":
+        cells = max(1, min(int(4 * size**0.5), size // 39))  # faiss wants 39 entries a cell to find its centre
+        index = faiss.IndexIVFFlat(faiss.IndexFlatL2(dim), dim, cells)
+        index.nprobe = min(PROBES, cells)
+        index.train(rows)  # its k-means has a fixed seed
+    else:
+        index = faiss.IndexFlatL2(dim)
+    index.add(rows)
+    faiss.omp_set_num_threads(threads)
+    return index

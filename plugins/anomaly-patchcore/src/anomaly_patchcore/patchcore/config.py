@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -34,6 +34,17 @@ class PatchCoreConfig(ModelConfig):
         int | None, Field(ge=0, description="values that the coreset is searched in, by a random projection; none or 0: all")
     ] = 128
     neighbors: Annotated[int, Field(ge=1, description="nearest entries whose squared distances are averaged")] = 1
+    search: Annotated[
+        Literal["exact", "ivf", "hnsw"],
+        Field(description="nearest neighbours: exact, or a faster approximation that needs anomaly-patchcore[faiss]"),
+    ] = "exact"
+    bank_dtype: Annotated[
+        Literal["float32", "float16"], Field(description="of the memory bank; float16 takes half the memory")
+    ] = "float32"
+    memory_budget: Annotated[
+        str | None,
+        Field(description="most memory that patches may take while they are collected, such as 2GiB; none: no bound"),
+    ] = None
     reweight: Annotated[bool, Field(description="weigh the image score by the paper's equation 7")] = False
     reweight_neighbors: Annotated[int, Field(ge=2, description="entries around the nearest one that equation 7 looks at")] = 9
     sigma: Annotated[float, Field(ge=0, description="of the Gaussian that smooths the map, in pixels; 0: none")] = 4.0

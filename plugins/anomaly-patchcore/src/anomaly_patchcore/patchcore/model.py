@@ -8,7 +8,9 @@ Deviations:
   from its estimate of distances to ten random points.
 - A patch is pooled before the deeper layer is resized, not after: both are linear, so that the embedding is the same and
   costs less.
-- Nearest neighbours are searched exactly in torch, without FAISS.
+- Nearest neighbours are searched exactly in torch where FAISS is not installed; both give the same. ``search="ivf"`` and
+  ``"hnsw"`` are approximate.
+- Patches may be thinned while they are collected, within a budget of memory (:mod:`anomaly_patchcore.patchcore.store`).
 - ``target_dim=None`` averages each patch, concatenates the layers and does not pool over channels (the `edge` preset).
 - ``reweight=True`` is equation 7 of the paper, which the original code leaves out; its weight is applied to the official code's
   score, a squared distance, so that scores and maps keep one unit.
@@ -17,14 +19,17 @@ Deviations:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anomaly_core.errors import DataError
 from anomaly_core.maps import gaussian_smooth, upsample
 from anomaly_patchcore.coreset import k_center_greedy_with_radius
-from anomaly_patchcore.search import nearest
+from anomaly_patchcore.patchcore.store import PatchStore
+from anomaly_patchcore.search import BankSearch, Kind, nearest
 
 
 class PatchCoreModel(nn.Module):
@@ -37,14 +42,20 @@ class PatchCoreModel(nn.Module):
         neighbors: nearest bank entries whose squared distances are averaged.
         reweight, reweight_neighbors: the paper's equation 7 on the image score.
         sigma: of the Gaussian that smooths the map, in pixels.
+        search: how neighbours are found, :class:`~anomaly_patchcore.search.BankSearch`. Its index is made from the bank when
+            it is first needed and never saved; a graph taken of the model for an export searches exactly.
+        bank_dtype: torch.float32, or torch.float16 for a bank of half the size; distances are computed in float32.
 
     Attributes:
-        memory_bank: float32 (M, D), empty until :meth:`build`.
-        coreset_radius: float32 (): the largest distance of a training patch to the bank, where the coreset was searched.
+        memory_bank: ``bank_dtype`` (M, D), empty until :meth:`build`.
+        coreset_radius: float32 (): the largest distance of a training patch to the bank (not squared), where the coreset was
+            searched: between projected patches if there is a projection. An upper bound of it after :meth:`build_streamed`.
+        projection: float32 (D, projection_dim), or empty where the coreset was searched in all values. Not saved.
     """
 
     memory_bank: Tensor
     coreset_radius: Tensor
+    projection: Tensor
 
     def __init__(
         self,
@@ -55,6 +66,8 @@ class PatchCoreModel(nn.Module):
         reweight: bool = False,
         reweight_neighbors: int = 9,
         sigma: float = 4.0,
+        search: Kind = "exact",
+        bank_dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         self.patch_size = patch_size
@@ -64,8 +77,12 @@ class PatchCoreModel(nn.Module):
         self.reweight = reweight
         self.reweight_neighbors = reweight_neighbors
         self.sigma = sigma
-        self.register_buffer("memory_bank", torch.empty(0, target_dim or 0))
+        self.search = search
+        self.bank_dtype = bank_dtype
+        self.register_buffer("memory_bank", torch.empty(0, target_dim or 0, dtype=bank_dtype))
         self.register_buffer("coreset_radius", torch.tensor(0.0))
+        self.register_buffer("projection", torch.empty(0, 0), persistent=False)
+        self._searched_bank: BankSearch | None = None
 
     def embed(self, features: Sequence[Tensor]) -> Tensor:
         """Feature maps of one batch, the shallowest first, as patches.
@@ -115,15 +132,63 @@ class PatchCoreModel(nn.Module):
         """
         count = max(1, int(len(patches) * ratio))
         first = int(torch.randint(len(patches), (1,), generator=generator))
+        self.projection = patches.new_empty(0, 0)
         if count == len(patches):
-            self.memory_bank, self.coreset_radius = patches, torch.zeros((), device=patches.device)
+            self._remember(patches, 0.0)
             return
-        searched = patches
         if projection_dim and projection_dim < patches.shape[1]:
             projection = torch.randn(patches.shape[1], projection_dim, generator=generator) / projection_dim**0.5
-            searched = patches @ projection.to(patches.device)
-        picked, radius = k_center_greedy_with_radius(searched, count, first)
-        self.memory_bank, self.coreset_radius = patches[picked], torch.tensor(radius, device=patches.device)
+            self.projection = projection.to(patches.device)
+        picked, radius = k_center_greedy_with_radius(self._project(patches), count, first)
+        self._remember(patches[picked], radius)
+
+    def build_streamed(self, store: PatchStore, ratio: float) -> None:
+        """Fill the memory bank from what a store within a budget has kept.
+
+        Args:
+            store: the patches, and how far each may be from those for which it stands.
+            ratio: share of all patches that came to the store; the bank takes no more than it holds.
+        """
+        patches, reach = store.patches(), store.reach
+        searched = store.project(patches)
+        self.projection = patches.new_empty(0, 0) if store.projection is None else store.projection
+        count = min(max(1, int(store.total * ratio)), len(store))
+        first = int(torch.randint(len(store), (1,), generator=store.generator))
+        picked, _ = k_center_greedy_with_radius(searched, count, first)
+        distances = nearest(searched, searched[picked])[0][:, 0].sqrt()
+        self._remember(patches[picked], float((distances if reach is None else distances + reach).max()))
+
+    def coverage(self, patches: Tensor) -> Tensor:
+        """Share of patches, float32 (..., D), that lie no farther from the bank than the coreset radius: float32 ().
+
+        Both distances are taken where the coreset was searched: in the random projection if there is one.
+        """
+        distances, _ = nearest(self._project(patches.flatten(0, -2)), self._project(self.memory_bank.float()))
+        return (distances[:, 0] <= self.coreset_radius**2).float().mean()
+
+    def _project(self, patches: Tensor) -> Tensor:
+        return patches @ self.projection if len(self.projection) else patches
+
+    def _remember(self, patches: Tensor, radius: float) -> None:
+        bank = patches.to(self.bank_dtype)
+        if not bank.isfinite().all():
+            raise DataError(
+                f"the patches hold values up to {float(patches.abs().max()):.3g}, too large for model.bank_dtype=float16. "
+                "Use model.bank_dtype=float32."
+            )
+        self.memory_bank, self.coreset_radius = bank, torch.tensor(radius, device=patches.device)
+
+    def _neighbors(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared distances and indices (n, neighbors) of (n, D) patches."""
+        if torch._C._get_tracing_state() or torch.compiler.is_compiling():
+            return nearest(patches, self.memory_bank, self.neighbors)
+        if self._searched_bank is None or self._searched_bank.bank is not self.memory_bank:
+            self._searched_bank = BankSearch(self.memory_bank, self.search)
+        return self._searched_bank(patches, self.neighbors)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._searched_bank = None  # the same tensor with other values
 
     def score(self, patches: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Image scores and anomaly maps.
@@ -137,7 +202,7 @@ class PatchCoreModel(nn.Module):
             for; and float32 (B, 1, *size) maps.
         """
         batch, height, width, _ = patches.shape
-        distances, indices = nearest(patches.flatten(0, 2), self.memory_bank, self.neighbors)
+        distances, indices = self._neighbors(patches.flatten(0, 2))
         patch_scores = distances.mean(dim=1).view(batch, -1)  # (B * h * w, k) -> (B, h * w)
         scores, worst = patch_scores.max(dim=1)
         if self.reweight:
@@ -148,6 +213,6 @@ class PatchCoreModel(nn.Module):
 
     def _weight(self, patches: Tensor, squared: Tensor, neighbor: Tensor) -> Tensor:
         """Equation 7's weight in (0, 1), of float32 (B,): a patch whose nearest entry is itself rare counts more."""
-        _, around = nearest(self.memory_bank[neighbor], self.memory_bank, self.reweight_neighbors)  # (B, b)
+        _, around = nearest(self.memory_bank[neighbor].float(), self.memory_bank, self.reweight_neighbors)  # (B, b)
         distances = (patches[:, None] - self.memory_bank[around]).square().sum(dim=2).sqrt()
         return 1 - torch.exp(squared.sqrt() - distances.logsumexp(dim=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +15,8 @@ from anomaly_core.inputs import InputSpec
 from anomaly_core.types import Prediction
 from anomaly_patchcore.patchcore.config import PatchCoreConfig
 from anomaly_patchcore.patchcore.model import PatchCoreModel
+from anomaly_patchcore.patchcore.store import PatchStore, parse_bytes
+from anomaly_patchcore.search import require_faiss
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -27,7 +30,8 @@ class PatchCoreModeler(MemoryModeler):
         backbones: where the weights come from; None when a saved state follows.
 
     Raises:
-        ConfigError: an even patch size, a backbone or a layer that does not exist.
+        ConfigError: an even patch size, a backbone or a layer that does not exist, a budget that is no size, an approximate
+            search without faiss.
         BackboneError: the weights are nowhere to be found.
     """
 
@@ -37,6 +41,8 @@ class PatchCoreModeler(MemoryModeler):
         super().__init__(config, backbones)
         if config.patch_size % 2 == 0:
             raise ConfigError(f"model.patch_size={config.patch_size} is even: a patch needs a centre. Choose 1, 3, 5, ...")
+        require_faiss(config.search)
+        self._budget = None if config.memory_budget is None else parse_bytes(config.memory_budget)
         # drawn before anything else, so that the same seed gives the same bank whatever is built or loaded in between
         self._seed = int(torch.randint(2**31, (1,)))
         self.extractor = FeatureExtractor(config.backbone, config.layers, backbones)
@@ -49,37 +55,78 @@ class PatchCoreModeler(MemoryModeler):
             config.reweight,
             config.reweight_neighbors,
             config.sigma,
+            config.search,
+            getattr(torch, config.bank_dtype),
         )
-        self._collected: list[Tensor] = []
+        self._store = self._new_store()
+        self._built = False
 
     def embed(self, images: Tensor) -> Tensor:
         """float32 (B, 3, H, W) in [0, 1] -> (B, h, w, D) patches."""
         return self.model.embed(self.extractor(images))
 
     def collect(self, images: Tensor) -> None:
-        self._collected.append(self.embed(images).flatten(0, 2))
+        self._store.add(self.embed(images).flatten(0, 2))
 
     def merge(self, accelerator: Accelerator) -> None:
         if accelerator.num_processes == 1:
             return
-        mine = self._patches()
-        counts = accelerator.gather(torch.tensor([len(mine)], device=mine.device))
-        padded = accelerator.gather(accelerator.pad_across_processes(mine))
-        parts = padded.split(int(counts.max()))
-        self._collected = [part[: int(count)] for part, count in zip(parts, counts, strict=True)]
+        if self._store.budget is not None:  # so that all of them together fit into each one's budget
+            self._store.shrink(self._store.capacity // accelerator.num_processes)
+        patches = self._patches()
+        reach = self._store.reach
+        if reach is not None:  # travels as one more column
+            patches = torch.cat([patches, reach[:, None]], dim=1)
+        counts = accelerator.gather(torch.tensor([len(patches)], device=patches.device))
+        totals = accelerator.gather(torch.tensor([self._store.total], device=patches.device))
+        parts = accelerator.gather(accelerator.pad_across_processes(patches)).split(int(counts.max()))
+        store = self._new_store()
+        for part, count, total in zip(parts, counts.tolist(), totals.tolist(), strict=True):
+            rows = part[:count]
+            store.add(rows if reach is None else rows[:, :-1], None if reach is None else rows[:, -1], total)
+        self._store = store
 
     def build(self) -> None:
-        patches = self._patches()
-        self._collected = []
-        generator = torch.Generator().manual_seed(self._seed)
-        self.model.build(patches, self.config.coreset_ratio, self.config.projection_dim, generator)
+        patches, store = self._patches(), self._store
+        if store.budget is None:
+            generator = torch.Generator().manual_seed(self._seed)
+            self.model.build(patches, self.config.coreset_ratio, self.config.projection_dim, generator)
+        else:
+            self.model.build_streamed(store, self.config.coreset_ratio)
+            wanted = max(1, int(store.total * self.config.coreset_ratio))
+            if len(store) < wanted:
+                warnings.warn(
+                    f"model.memory_budget={self.config.memory_budget} holds {len(store)} patches: fewer than the {wanted} that "
+                    f"model.coreset_ratio={self.config.coreset_ratio} asks for. The memory bank has {len(store)}.",
+                    stacklevel=2,
+                )
+        self._store = self._new_store()
+        self._built = True
+
+    def held_out_step(self, images: Tensor) -> dict[str, Tensor]:
+        """``coverage``: share of the images' patches that are as near to the bank as the farthest training patch.
+
+        A share far below 1 says that the bank does not yet know what normal looks like: more normal images are needed. Nothing
+        where the bank holds every training patch, which are then at distance 0. See :meth:`PatchCoreModel.coverage` for units.
+        """
+        if not float(self.model.coreset_radius):
+            return {}
+        if self.config.projection_dim and not self._built:
+            raise RunError(
+                "the coverage of a loaded PatchCore is unknown: the projection that its coreset was searched in is not saved. "
+                "It is measured when a run is fitted, and stands in its history.csv."
+            )
+        return {"coverage": self.model.coverage(self.embed(images))}
+
+    def _new_store(self) -> PatchStore:
+        return PatchStore(self._budget, self._seed, self.config.projection_dim)
 
     def _patches(self) -> Tensor:
-        if not self._collected:
+        if not len(self._store):
             raise DataError(
                 "PatchCore saw no training image, so that there is nothing to remember. Check data.root and data.category."
             )
-        return torch.cat(self._collected)
+        return self._store.patches()
 
     def predict_step(self, images: Tensor) -> Prediction:
         if not len(self.model.memory_bank):

@@ -1,0 +1,216 @@
+"""Many runs: a grid of models, categories and seeds, resumable, on joblib's backends."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from typing import Any
+
+from anomaly_core.base.data import BaseDataModule
+from anomaly_core.base.trainer import Progress, quiet
+from anomaly_core.config import RunConfig
+from anomaly_core.errors import AnomalyError, ConfigError
+from anomaly_core.experiment import MANIFEST, Experiment
+from anomaly_core.registry import registry
+from anomaly_core.results import Metrics, RunResult
+
+BACKENDS = ("loky", "dask", "ray")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run of the grid, and what came of it.
+
+    Attributes:
+        data, category, model, seed: where it stands in the grid.
+        config: of the run, as plain values.
+        folder: the run's folder; empty where it failed before there was one.
+        metrics: value by name, fit_seconds, images_per_second and peak_memory_mb among them; empty where it failed.
+        error: why it failed, or empty.
+    """
+
+    data: str
+    category: str
+    model: str
+    seed: int
+    config: dict[str, Any] = dataclasses.field(repr=False)
+    folder: str = ""
+    metrics: Metrics = dataclasses.field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.model} on {self.data}/{self.category}, seed {self.seed}"
+
+
+def grid(
+    models: Sequence[str],
+    datasets: Sequence[str],
+    *,
+    categories: Sequence[str] | None = None,
+    seeds: Sequence[int] = (0,),
+    preset: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> list[Cell]:
+    """The cells of models x data sets x categories x seeds.
+
+    Args:
+        categories: those that are wanted; of several data sets each takes those that it has. None means all.
+        preset: of every model.
+        overrides: options of every run; those of ``model`` and ``train`` go to the models that know them.
+
+    Raises:
+        ConfigError: a name or option that no component knows.
+        DataError: a data set that is not there.
+    """
+    overrides = dict(overrides or {})
+    _refuse_unknown(models, overrides)
+    known = {model: {k: v for k, v in overrides.items() if _knows(model, k)} for model in models}
+    cells = []
+    for dataset in datasets:
+        found = _categories(models[0], dataset, preset, known[models[0]])
+        wanted = [category for category in found if categories is None or category in categories]
+        if not wanted and len(datasets) == 1:
+            raise ConfigError(f"{dataset!r} has no category {', '.join(categories or ())}. It has: {', '.join(found)}.")
+        for category, model, seed in itertools.product(wanted, models, seeds):
+            options = {**known[model], "data.category": [category], "base.seed": seed}
+            config = RunConfig.create(model=model, data=dataset, preset=preset, overrides=options)
+            cells.append(Cell(dataset, category, model, seed, config.to_dict()))
+    if not cells:
+        raise ConfigError(f"none of {', '.join(datasets)} has a category {', '.join(categories or ())}.")
+    return cells
+
+
+def run_grid(
+    cells: Sequence[Cell],
+    *,
+    jobs: int = 1,
+    backend: str = "loky",
+    address: str | None = None,
+    resume: bool = False,
+    progress: Progress = quiet,
+) -> list[Cell]:
+    """Run every cell, each an ordinary run in a folder of its own; one that fails is reported, and the rest goes on.
+
+    Args:
+        cells: of :func:`grid`.
+        jobs: how many at once.
+        backend: ``loky`` (processes of this machine), ``dask`` or ``ray``.
+        address: of a Dask scheduler or Ray cluster; None starts a local one with ``jobs`` workers.
+        resume: cells that are complete are read, those that were stopped go on.
+        progress: shows how many are done.
+
+    Returns:
+        The cells in their order, with their results.
+
+    Raises:
+        ConfigError: the backend is not installed.
+    """
+    from joblib import Parallel, delayed
+
+    threads = max(1, (os.cpu_count() or 1) // jobs) if address is None else None
+    blocked = registry.blocked
+    with _engine(backend, jobs, address):
+        # Ray's engine hands results over at the end alone
+        parallel = Parallel(n_jobs=jobs, return_as="list" if backend == "ray" else "generator_unordered")
+        done = parallel(delayed(run_cell)(cell, resume, threads, blocked) for cell in cells)
+        finished = list(progress(done, "running the grid", len(cells)))
+    place = {(cell.data, cell.category, cell.model, cell.seed): number for number, cell in enumerate(cells)}
+    return sorted(finished, key=lambda cell: place[cell.data, cell.category, cell.model, cell.seed])
+
+
+def run_cell(cell: Cell, resume: bool, threads: int | None = None, blocked: Iterable[str] = ()) -> Cell:
+    """One cell, in whatever process: the run, or why there is none."""
+    import torch
+
+    from anomaly_core.runner import run_experiment
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    registry.block(*blocked)
+    config = RunConfig.create(config=cell.config)
+    try:
+        with redirect_stderr(io.StringIO()):  # each run's log keeps its warnings
+            (run,) = run_experiment(config, resume=resume).runs
+    except AnomalyError as error:
+        return dataclasses.replace(cell, error=str(error))
+    except Exception as error:  # one cell's bug must not cost the others
+        return dataclasses.replace(cell, error=f"{type(error).__name__}: {error}")
+    return dataclasses.replace(cell, folder=str(run.folder), metrics=_figures(run))
+
+
+def _figures(run: RunResult) -> Metrics:
+    memory = Experiment(run.folder).read_json(MANIFEST).get("peak_memory_mb")
+    costs = {"fit_seconds": run.fit_seconds, "images_per_second": run.images_per_second, "peak_memory_mb": memory}
+    return {**run.metrics, **costs}
+
+
+def _categories(model: str, dataset: str, preset: str | None, overrides: Mapping[str, Any]) -> list[str]:
+    config = RunConfig.create(model=model, data=dataset, preset=preset, overrides=overrides)
+    component = registry.datasets[dataset]
+    module: BaseDataModule = component.build(config.data, seed=config.base.seed, spec=component.spec)
+    return module.categories()
+
+
+def _refuse_unknown(models: Sequence[str], overrides: Mapping[str, Any]) -> None:
+    for key in overrides:
+        if key.startswith(("model.", "train.")) and not any(_knows(model, key) for model in models):
+            raise ConfigError(f"no model of the benchmark has the option {key}. `anomaly show MODEL` lists what each has.")
+
+
+def _knows(model: str, key: str) -> bool:
+    section, _, option = key.partition(".")
+    if section not in ("model", "train"):
+        return True
+    component = registry.models[model]
+    owner = component if section == "model" else registry.trainers[component.spec.trainer]
+    return option in {field.name for field in dataclasses.fields(owner.config_class())}
+
+
+@contextmanager
+def _engine(backend: str, jobs: int, address: str | None) -> Iterator[None]:
+    """joblib's backend; Dask's and Ray's workers live as long as the grid."""
+    from joblib import parallel_config
+
+    if backend == "loky":
+        with parallel_config("loky", n_jobs=jobs):
+            yield
+    elif backend == "dask":
+        try:
+            from distributed import Client, LocalCluster
+        except ImportError as error:
+            raise _missing("dask") from error
+        cluster = None if address else LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
+        with Client(address or cluster), parallel_config("dask", n_jobs=jobs):
+            yield
+        if cluster is not None:
+            cluster.close()
+    elif backend == "ray":
+        try:
+            import ray
+            from ray.util.joblib import register_ray
+        except ImportError as error:
+            raise _missing("ray") from error
+        ray.init(address=address, **({} if address else {"num_cpus": jobs, "include_dashboard": False}))
+        register_ray()
+        try:
+            with parallel_config("ray", n_jobs=jobs):
+                yield
+        finally:
+            ray.shutdown()
+    else:
+        raise ConfigError(f"--backend {backend}: choose one of {', '.join(BACKENDS)}.")
+
+
+def _missing(backend: str) -> ConfigError:
+    return ConfigError(f'--backend {backend} needs its engine: pip install "anomaly-core[{backend}]".')
+
+
+def output_folder(cells: Sequence[Cell]) -> Path:
+    """Where the grid's table goes: ``<base.output>/benchmark``."""
+    return Path(cells[0].config["base"]["output"]).expanduser() / "benchmark"

@@ -1,0 +1,114 @@
+"""``anomaly benchmark``: a grid of models, categories and seeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+
+@click.command("benchmark")
+@click.option("--model", "models", multiple=True, required=True, metavar="NAME", help="A method; repeatable; `all` for all.")
+@click.option("--data", "datasets", multiple=True, required=True, metavar="NAME", help="A data set; repeatable.")
+@click.option(
+    "--category", "categories", multiple=True, metavar="NAME", help="A category; repeatable. None (or `all`) means all."
+)
+@click.option(
+    "--seed", "seeds", multiple=True, type=click.IntRange(min=0), metavar="N", help="A seed; repeatable; 0 by default."
+)
+@click.option("--preset", metavar="NAME", help="A preset of every model, such as paper or edge.")
+@click.option("--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="An option of every run; repeatable.")
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="A metric; repeatable. None means the defaults.")
+@click.option("--output", metavar="DIR", help="Folder under which runs and tables are written (base.output).")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at once.")
+@click.option(
+    "--backend", type=click.Choice(["loky", "dask", "ray"]), default="loky", show_default=True, help="What runs them."
+)
+@click.option("--address", metavar="ADDRESS", help="A Dask scheduler or Ray cluster; none starts a local one.")
+@click.option("--resume", is_flag=True, help="Skip what is complete, go on with what was stopped.")
+def benchmark(
+    models: tuple[str, ...],
+    datasets: tuple[str, ...],
+    categories: tuple[str, ...],
+    seeds: tuple[int, ...],
+    preset: str | None,
+    assignments: tuple[str, ...],
+    metrics: tuple[str, ...],
+    output: str | None,
+    jobs: int,
+    backend: str,
+    address: str | None,
+    resume: bool,
+) -> None:
+    """Run models x data sets x categories x seeds, and say which differences are real.
+
+    Each cell is an ordinary run. One that fails is reported, and the rest goes on; killed at any moment, the same command with
+    --resume loses at most the cells in flight. Options of `model` and `train` go to the models that know them.
+    """
+    from anomaly_core.config import parse_assignment
+    from anomaly_core.registry import registry
+
+    overrides: dict[str, Any] = dict(map(parse_assignment, assignments))
+    if output is not None:
+        overrides["base.output"] = output
+    if metrics:
+        overrides["base.metrics"] = list(metrics)
+    chosen = list(registry.models) if "all" in models else list(dict.fromkeys(models))
+
+    from anomaly_core.benchmark import grid, output_folder, run_grid
+    from anomaly_core.experiment import Experiment
+    from anomaly_core.hookspecs import Hooks
+    from anomaly_core.progress import progress_bar
+    from anomaly_core.tables import Summary, to_csv, to_latex, to_markdown
+
+    cells = grid(
+        chosen,
+        list(dict.fromkeys(datasets)),
+        categories=None if not categories or "all" in categories else list(categories),
+        seeds=list(dict.fromkeys(seeds)) or [0],
+        preset=preset,
+        overrides=overrides,
+    )
+    done = run_grid(cells, jobs=jobs, backend=backend, address=address, resume=resume, progress=progress_bar)
+    summary = Summary(done)
+    folder = Experiment(output_folder(done))
+    for name, text in (
+        ("results.csv", to_csv(summary)),
+        ("results.md", to_markdown(summary)),
+        ("results.tex", to_latex(summary)),
+    ):
+        folder.write(name, text)
+    print_grid(summary)
+    hooks = Hooks(registry, on_failure=lambda text: click.echo(f"warning: {text}", err=True))
+    hooks.call("anomaly_benchmark_end", folder=folder.folder, cells=done)
+    click.echo(f"tables in {folder.folder}")
+    if summary.failed:
+        raise SystemExit(1)
+
+
+def print_grid(summary: Any) -> None:
+    """The tables on the screen."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from anomaly_core.tables import costs, rows, verdict
+
+    console = Console()
+    console = console if console.is_terminal else Console(width=200)
+
+    def show(title: str, header: list[str], body: list[list[str]]) -> None:
+        table = Table(box=None, padding=(0, 1), header_style="bold", title=title, title_justify="left")
+        for number, column in enumerate(header):
+            table.add_column(column, justify="right" if number else "left", overflow="fold")
+        for number, row in enumerate(body):
+            if row[0] == "mean" and number == len(body) - 1:
+                table.add_section()
+            table.add_row(*row)
+        console.print(table)
+
+    for metric in summary.metrics:
+        show(metric, *rows(summary, metric))
+        console.print(verdict(summary, metric) + "\n", markup=False, highlight=False)
+    show("cost, mean over cells", *costs(summary))
+    for cell in summary.failed:
+        console.print(f"failed: {cell.name}: {cell.error}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,46 @@
+"""``anomaly evaluate``: a finished run judged again, on the same or other data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+
+@click.command("evaluate")
+@click.argument("run_folder", metavar="RUN")
+@click.option("--data", metavar="NAME", help="Another data set; none means the run's own.")
+@click.option("--category", "categories", multiple=True, metavar="NAME", help="A category; repeatable; `all` for all of them.")
+@click.option("--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Options of data and base; repeatable.")
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="A metric; repeatable. None means the defaults.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+def evaluate(
+    run_folder: str,
+    data: str | None,
+    categories: tuple[str, ...],
+    assignments: tuple[str, ...],
+    metrics: tuple[str, ...],
+    device: str,
+) -> None:
+    """Judge the finished run in the folder RUN again, without fitting, at its own threshold.
+
+    The results are written below RUN/evaluations/.
+    """
+    from anomaly_core.config import parse_assignment
+
+    overrides: dict[str, Any] = dict(map(parse_assignment, assignments))
+    for key in overrides:
+        if key.startswith(("model.", "train.")):
+            raise click.UsageError(f"--set {key}: the run is fitted; only options of data and base can change.")
+    if categories:
+        overrides["data.category"] = None if "all" in categories else list(categories)
+    if metrics:
+        overrides["base.metrics"] = list(metrics)
+
+    from anomaly_core import evaluate as core
+    from anomaly_core.cli.run import print_summary
+    from anomaly_core.progress import progress_bar
+    from anomaly_core.results import ExperimentResult
+
+    result = core.evaluate(run_folder, data=data, overrides=overrides, device=device, progress=progress_bar)
+    print_summary(ExperimentResult([result]))

@@ -1,0 +1,160 @@
+"""A grid's results as tables: CSV, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from anomaly_core.benchmark import Cell
+from anomaly_core.statistics import Ranks, Spread, rank_test, spread
+
+SHOWN = ("image_auroc", "pixel_auroc", "aupro")
+COSTS = ("fit_seconds", "images_per_second", "peak_memory_mb")
+
+
+class Summary:
+    """The cells by model: figures per category (mean over seeds), and their mean over categories with the spread over seeds.
+
+    Only what every model has done is compared: a category in which a model failed is left out of means and ranks, and said.
+    """
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self.cells = list(cells)
+        self.models = list(dict.fromkeys(cell.model for cell in cells))
+        self.blocks = list(dict.fromkeys((cell.data, cell.category) for cell in cells))
+        self.seeds = list(dict.fromkeys(cell.seed for cell in cells))
+        self.failed = [cell for cell in cells if cell.error]
+        self.metrics = [name for name in SHOWN if any(cell.metrics.get(name) is not None for cell in cells)]
+        self._by_place = {(cell.model, cell.data, cell.category, cell.seed): cell for cell in cells}
+
+    def value(self, model: str, block: tuple[str, str], metric: str, seed: int) -> float | None:
+        """A figure of one cell; None where it is undefined or the cell failed."""
+        cell = self._by_place.get((model, *block, seed))
+        return None if cell is None else cell.metrics.get(metric)
+
+    def over_seeds(self, model: str, block: tuple[str, str], metric: str) -> float | None:
+        """The mean over seeds in one category; None where a seed has none."""
+        values = [self.value(model, block, metric, seed) for seed in self.seeds]
+        numbers = [value for value in values if value is not None]
+        return sum(numbers) / len(numbers) if len(numbers) == len(values) else None
+
+    def shared_blocks(self, metric: str) -> list[tuple[str, str]]:
+        """The categories in which every model has the figure."""
+        return [b for b in self.blocks if all(self.over_seeds(model, b, metric) is not None for model in self.models)]
+
+    def spread(self, model: str, metric: str) -> Spread | None:
+        """The mean over the shared categories, with its spread over seeds."""
+        blocks = self.shared_blocks(metric)
+        if not blocks:
+            return None
+        rows = [[self.value(model, block, metric, seed) or 0.0 for block in blocks] for seed in self.seeds]
+        return spread([sum(row) / len(row) for row in rows])
+
+    def ranks(self, metric: str) -> Ranks | None:
+        """Whether the models differ over the shared categories."""
+        blocks = self.shared_blocks(metric)
+        return rank_test({model: [self.over_seeds(model, b, metric) or 0.0 for b in blocks] for model in self.models})
+
+
+def to_csv(summary: Summary) -> str:
+    """A row a cell: every metric, the costs, the folder, and the error of one that failed."""
+    names = list(dict.fromkeys(name for cell in summary.cells for name in cell.metrics))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["data", "category", "model", "seed", *names, "folder", "error"])
+    for cell in summary.cells:
+        values = ["" if cell.metrics.get(name) is None else repr(cell.metrics[name]) for name in names]
+        writer.writerow([cell.data, cell.category, cell.model, cell.seed, *values, cell.folder, cell.error])
+    return text.getvalue()
+
+
+def rows(summary: Summary, metric: str) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of one metric: a row a category, a column a model, the mean and its spread last."""
+    header = ["category", *summary.models]
+    several = len({data for data, _ in summary.blocks}) > 1
+    body = []
+    for block in summary.blocks:
+        name = "/".join(block) if several else block[1]
+        values = [summary.over_seeds(model, block, metric) for model in summary.models]
+        body.append([name, *("-" if value is None else f"{value:.4f}" for value in values)])
+    means = [summary.spread(model, metric) for model in summary.models]
+    body.append(["mean", *(_mean(mean) for mean in means)])
+    return header, body
+
+
+def costs(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of what the models cost: means over their complete cells."""
+    body = []
+    for model in summary.models:
+        cells = [cell for cell in summary.cells if cell.model == model and not cell.error]
+        values = [[cell.metrics[name] for cell in cells if cell.metrics.get(name) is not None] for name in COSTS]
+        body.append([model, *("-" if not v else f"{sum(x or 0 for x in v) / len(v):.3g}" for v in values)])
+    return ["model", *(name.replace("_", " ") for name in COSTS)], body
+
+
+def to_markdown(summary: Summary) -> str:
+    """Every shown metric as a table, the rank tests in words, the costs, and what failed."""
+    parts = []
+    for metric in summary.metrics:
+        parts.append(f"## {metric}\n\n{_markdown(*rows(summary, metric))}")
+        parts.append(verdict(summary, metric))
+    parts.append(f"## cost, mean over cells\n\n{_markdown(*costs(summary))}")
+    if summary.failed:
+        lines = "\n".join(f"- {cell.name}: {cell.error}" for cell in summary.failed)
+        parts.append(f"## failed\n\n{lines}")
+    return "\n\n".join(parts) + "\n"
+
+
+def to_latex(summary: Summary) -> str:
+    """Every shown metric as a booktabs table."""
+    parts = []
+    for metric in summary.metrics:
+        header, body = rows(summary, metric)
+        lines = [" & ".join(map(_escape, row)) + r" \\" for row in body]
+        parts.append(
+            "\n".join(
+                [
+                    rf"% {metric}",
+                    rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
+                    r"\toprule",
+                    " & ".join(map(_escape, header)) + r" \\",
+                    r"\midrule",
+                    *lines[:-1],
+                    r"\midrule",
+                    lines[-1],
+                    r"\bottomrule",
+                    r"\end{tabular}",
+                ]
+            )
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def verdict(summary: Summary, metric: str) -> str:
+    """The rank test in words."""
+    ranks = summary.ranks(metric)
+    if ranks is None:
+        return "Too few models or categories for a rank test."
+    order = ", ".join(f"{model} {rank:.2f}" for model, rank in sorted(ranks.mean_ranks.items(), key=lambda item: item[1]))
+    real = [f"{a} and {b} (p = {p:.2g})" for (a, b), p in ranks.pairs.items() if p < 0.05]
+    found = f"Different at the 5 % level: {'; '.join(real)}." if real else "No pair differs at the 5 % level."
+    return f"{ranks.test} over {ranks.blocks} categories: p = {ranks.p_value:.2g}; mean ranks: {order}. {found}"
+
+
+def _mean(value: Spread | None) -> str:
+    if value is None:
+        return "-"
+    if value.std is None or value.low is None or value.high is None:
+        return f"{value.mean:.4f}"
+    return f"{value.mean:.4f} ± {value.std:.4f} [{value.low:.4f}, {value.high:.4f}]"
+
+
+def _markdown(header: list[str], body: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _escape(text: str) -> str:
+    escaped = "".join(f"\\{c}" if c in "&%$#_{}" else c for c in text)
+    return escaped.replace("±", r"$\pm$")

@@ -1,0 +1,113 @@
+"""PSNR, SSIM and LPIPS of a category: the mean over all its test images, normal and anomalous."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from anomaly_autoencoder.functional import SMALLEST_LPIPS, WINDOW, lpips, psnr, ssim
+from anomaly_core.backbones import Backbones
+from anomaly_core.base.metric import BaseMetric
+from anomaly_core.calibration import Calibration
+from anomaly_core.errors import BackboneError, UndefinedMetric
+from anomaly_core.types import Batch, Prediction
+
+if TYPE_CHECKING:
+    from lpips import LPIPS as PerceptualNetwork  # type: ignore[import-untyped]  # ships no annotations
+
+
+class ReconstructionMetric(BaseMetric):
+    """Gathers a value for each image that was reconstructed; the smallest side that has one is ``smallest``."""
+
+    name = ""
+    smallest = 1
+
+    def __init__(self, calibration: Calibration | None = None, backbones: Backbones | None = None) -> None:
+        super().__init__(calibration, backbones)
+        self._values: list[Tensor] = []
+        self._reason = "the method reconstructs nothing"
+
+    @abstractmethod
+    def measure(self, reconstruction: Tensor, images: Tensor) -> Tensor:
+        """One value for each pair of float32 (B, 3, H, W) in [0, 1]."""
+
+    def update(self, batch: Batch, prediction: Prediction) -> None:
+        if prediction.reconstruction is None:
+            return
+        height, width = batch.images.shape[-2:]
+        if min(height, width) < self.smallest:
+            self._reason = (
+                f"images of {height}x{width} are too small: {self.name} needs {self.smallest} pixels a side. "
+                "Enlarge model.image_size"
+            )
+            return
+        self._values.append(self.measure(prediction.reconstruction, batch.images))
+
+    def compute(self) -> float:
+        if not self._values:
+            raise UndefinedMetric(self._reason)
+        return float(torch.cat(self._values).double().mean())
+
+
+class PSNR(ReconstructionMetric):
+    """Peak signal-to-noise ratio in dB."""
+
+    name = "PSNR"
+
+    def measure(self, reconstruction: Tensor, images: Tensor) -> Tensor:
+        return psnr(reconstruction, images)
+
+    def compute(self) -> float:
+        value = super().compute()
+        if math.isinf(value):
+            values = torch.cat(self._values)
+            raise UndefinedMetric(
+                f"{int(values.isinf().sum())} of {len(values)} images are reconstructed exactly, so that their PSNR is infinite"
+            )
+        return value
+
+
+class SSIM(ReconstructionMetric):
+    """Structural similarity."""
+
+    name = "SSIM"
+    smallest = WINDOW
+
+    def measure(self, reconstruction: Tensor, images: Tensor) -> Tensor:
+        return ssim(reconstruction, images)
+
+
+class LPIPS(ReconstructionMetric):
+    """Learned perceptual distance; lower is better.
+
+    Its network is looked for when the first reconstruction comes. Weights that are nowhere to be found leave the metric
+    undefined, with the places that were searched as the reason: a run that was trained is not lost for them.
+    """
+
+    name = "LPIPS"
+    smallest = SMALLEST_LPIPS
+
+    def __init__(self, calibration: Calibration | None = None, backbones: Backbones | None = None) -> None:
+        super().__init__(calibration, backbones)
+        self._network: PerceptualNetwork | None = None
+        self._missing = False
+
+    def update(self, batch: Batch, prediction: Prediction) -> None:
+        if self._missing:
+            return
+        try:
+            super().update(batch, prediction)
+        except BackboneError as error:
+            self._missing, self._reason = True, str(error)
+
+    def measure(self, reconstruction: Tensor, images: Tensor) -> Tensor:
+        if self._network is None:
+            from anomaly_autoencoder.perceptual import perceptual_network  # torchvision comes with it, only where it is used
+
+            self._network = perceptual_network(self.backbones or Backbones())
+        with torch.no_grad():
+            return lpips(reconstruction, images, self._network)

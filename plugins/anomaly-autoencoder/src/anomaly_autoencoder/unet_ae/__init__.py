@@ -1,0 +1,1 @@
+"""UNetAE: config, model, modeler, and presets."""

@@ -1,0 +1,1 @@
+"""UNetVAE: config, model, modeler, and presets."""

@@ -1,0 +1,1 @@
+"""VanillaAE: config, model, modeler, and presets."""

@@ -1,0 +1,1 @@
+"""VanillaVAE: config, model, modeler, and presets."""

@@ -1,0 +1,1 @@
+"""DRAEM: config, model, losses, modeler, and presets."""

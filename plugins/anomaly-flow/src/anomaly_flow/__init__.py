@@ -1,0 +1,1 @@
+"""Methods that score by likelihood under a normalizing flow: FastFlow."""

@@ -1,0 +1,1 @@
+"""FastFlow: config, model, extractors, modeler, and presets."""

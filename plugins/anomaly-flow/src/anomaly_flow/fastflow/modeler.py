@@ -1,0 +1,84 @@
+"""FastFlowModeler: frozen features, a flow for each, as a run drives them. Paper and deviations: see ``model.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from anomaly_core.backbones import Backbones, FeatureExtractor
+from anomaly_core.base.modeler import FlowModeler
+from anomaly_core.inputs import InputSpec
+from anomaly_core.types import Batch, Prediction
+from anomaly_flow.fastflow.config import FastFlowConfig
+from anomaly_flow.fastflow.model import FastFlowModel, Shape
+from anomaly_flow.fastflow.transformer import TransformerExtractor, is_transformer
+
+
+class FastFlowModeler(FlowModeler):
+    """FastFlow behind the core's interface.
+
+    Args:
+        config: its options.
+        backbones: where the weights come from; None when a saved state follows.
+
+    Raises:
+        ConfigError: a backbone or a layer that does not exist; images that are no whole number of a transformer's patches.
+        BackboneError: the weights are nowhere to be found.
+    """
+
+    config: FastFlowConfig
+    extractor: FeatureExtractor | TransformerExtractor
+
+    def __init__(self, config: FastFlowConfig, backbones: Backbones | None = None) -> None:
+        super().__init__(config, backbones)
+        size = InputSpec.from_config(config).output_size
+        transformer = is_transformer(config.backbone)
+        if transformer:
+            self.extractor = TransformerExtractor(config.backbone, config.layers, size, backbones)
+        else:
+            self.extractor = FeatureExtractor(config.backbone, config.layers, backbones)
+        self.input_spec = InputSpec.from_config(config, self.extractor.mean, self.extractor.std)
+        self._shapes = self._feature_shapes(size)
+        self.model = FastFlowModel(
+            self._shapes,
+            config.flow_steps,
+            config.hidden_ratio,
+            config.conv3x3_only,
+            config.clamp,
+            norm=not transformer,
+            trainable_norm=config.trainable_norm,
+        )
+
+    @property
+    def dimensions(self) -> int:
+        return sum(channels * height * width for channels, height, width in self._shapes)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """float32 (B, 3, H, W) in [0, 1] -> (B, C, h, w) maps, one a level. Frozen: an image's are the same in every epoch."""
+        with torch.no_grad():
+            features: list[Tensor] = self.extractor(images)
+        return features
+
+    def flow_step(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The loss of the features of a batch: everything that training changes comes behind them."""
+        return {"loss": self.model.loss(*self.model(features))}
+
+    def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        return self.flow_step(self.features(batch.images))
+
+    def configure_optimizer(self, epochs: int) -> tuple[Optimizer, LRScheduler | None]:
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return Adam(trained, lr=self.config.learning_rate, weight_decay=self.config.weight_decay), None
+
+    def predict_step(self, images: Tensor) -> Prediction:
+        latents, _ = self.model(self.features(images))
+        maps = self.model.anomaly_maps(latents, (images.shape[-2], images.shape[-1]))
+        return Prediction(maps.amax(dim=(1, 2, 3)), maps)
+
+    def _feature_shapes(self, size: tuple[int, int]) -> list[Shape]:
+        """(C, h, w) of each level: networks round the sides of their maps in their own ways, so that one is asked."""
+        return [(maps.shape[1], maps.shape[2], maps.shape[3]) for maps in self.features(torch.zeros(1, 3, *size))]

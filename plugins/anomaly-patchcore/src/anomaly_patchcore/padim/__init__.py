@@ -1,0 +1,1 @@
+"""PaDiM: config, moments, model, modeler, and presets."""

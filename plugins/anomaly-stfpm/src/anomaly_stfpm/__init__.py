@@ -1,0 +1,1 @@
+"""Methods of a teacher and its student: STFPM."""

@@ -1,0 +1,1 @@
+"""STFPM: config, model, modeler, and presets."""
