@@ -1,0 +1,1 @@
+"""Figures, the HTML report of a run and the leaderboard of many."""

@@ -1,0 +1,49 @@
+"""``anomaly report``: a run's report again, or a leaderboard of all runs below a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("report")
+@click.argument("folder", metavar="RUN|DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--each", is_flag=True, help="With DIR: write the report of each complete run first.")
+def report(folder: Path, each: bool) -> None:
+    """Rebuild the report of the finished run in the folder RUN, or make a leaderboard of all runs below DIR.
+
+    Writes RUN/report.html and RUN/figures/, or DIR/leaderboard.html; they open without internet.
+    """
+    from anomaly_report.runs import is_run, read_runs
+
+    if is_run(folder):
+        if each:
+            raise click.UsageError(f"--each is for a folder of runs, and {str(folder)!r} is one run.")
+        from anomaly_report.report import write_report
+
+        click.echo(write_report(folder))
+        return
+    from anomaly_report.leaderboard import write_leaderboard
+
+    if each:
+        _write_each(folder)
+    rows = read_runs(folder)
+    complete = sum(row.status == "complete" for row in rows)
+    page = write_leaderboard(folder, rows)
+    click.echo(f"{complete} complete {'run' if complete == 1 else 'runs'}, {len(rows) - complete} other")
+    click.echo(page)
+
+
+def _write_each(folder: Path) -> None:
+    """One run that cannot be reported does not keep the others from it."""
+    from anomaly_core.errors import AnomalyError
+    from anomaly_report.report import write_report
+    from anomaly_report.runs import read_runs
+
+    for row in read_runs(folder):
+        if row.status == "complete":
+            try:
+                click.echo(write_report(row.folder))
+            except AnomalyError as error:
+                click.echo(f"warning: {error}", err=True)

@@ -1,0 +1,249 @@
+"""A run's report: figures and ``report.html`` in its folder."""
+
+from __future__ import annotations
+
+import math
+import struct
+import time
+from pathlib import Path
+from typing import Any
+
+from anomaly_core.experiment import Experiment
+from anomaly_report import words
+from anomaly_report.figures.all import write_figures
+from anomaly_report.figures.examples import examples
+from anomaly_report.finished import FinishedRun
+from anomaly_report.page import relative_url, render
+from anomaly_report.verdicts import FALSE_ALARM, HIT, Oracle, Scale, verdict
+
+REPORT = "report.html"
+SCRIPTS = ["scores.js", "threshold.js", "gallery.js", "report.js"]
+
+# The page's own numbers, computed by its script: key, name, meaning.
+MEASURES = [
+    ("accuracy", "Accuracy", "right verdicts among all"),
+    ("precision", "Precision", "true anomalies among the alarms"),
+    ("recall", "Recall", "anomalies that were found"),
+    ("f1", "F1", "balance of precision and recall"),
+    ("alarms", "False-alarm rate", "normal images called anomalous"),
+]
+
+
+def write_report(folder: str | Path) -> Path:
+    """Write ``figures/`` and ``report.html`` of a complete run, in place of those that may be there.
+
+    Returns:
+        the page.
+
+    Raises:
+        RunError: the run is not complete, its folder is damaged or cannot be written.
+    """
+    run = FinishedRun.read(folder)
+    figures = write_figures(run)
+    labels = {image.label for image in run.images}
+    data = page_data(run)
+    page = render(
+        "report.html",
+        SCRIPTS,
+        data,
+        title=f"{_dataset(run)} · {run.result.category} · {_model(run)}",
+        run=run,
+        facts=_facts(run),
+        tiles=_tiles(run),
+        metrics=_metrics(run),
+        figures_of_method=[(words.title(n), _number(v)) for n, v in run.result.metrics.items() if not words.is_metric(n)],
+        category_names=words.ordered(name for values in run.result.per_category.values() for name in values),
+        number=_number,
+        score=_score,
+        words=words,
+        warnings=_warnings(run),
+        calibration=run.result.calibration,
+        figures=figures,
+        examples=examples(run),
+        panel=_panel_size(run),
+        scale=Scale.of(run),
+        oracle=Oracle.of(run),
+        labelled=bool(labels - {None}),
+        unlabelled=None in labels,
+        measures=MEASURES,
+        verdicts=_verdicts(labels),
+        defects=data["defects"],
+        pictures_differ=len({bool(image.picture) for image in run.images}) > 1,
+        versions=run.manifest.get("versions") or {},
+    )
+    return Experiment(run.folder).write(REPORT, page)
+
+
+def page_data(run: FinishedRun) -> dict[str, Any]:
+    """What the page's scripts read: the test images by columns, which is a third of the size that objects would have."""
+    oracle, scale = Oracle.of(run), Scale.of(run)
+    defects = list(dict.fromkeys(image.defect for image in run.images))
+    return {
+        "names": [image.name for image in run.images],
+        "categories": run.categories,
+        "category": [run.categories.index(image.category) for image in run.images],
+        "defects": defects,
+        "defect": [defects.index(image.defect) for image in run.images],
+        "labels": [-1 if image.label is None else int(image.label > 0) for image in run.images],
+        "scores": [image.score for image in run.images],
+        "pictures": [relative_url(image.picture) for image in run.images],
+        "panel": _panel_size(run),
+        "threshold": run.threshold,
+        "oracle": None if oracle is None else {"threshold": oracle.threshold, "f1": oracle.f1},
+        "heldOut": [score for score in run.result.calibration.scores if math.isfinite(score)],
+        "scale": {"low": scale.low, "high": scale.high, "log": scale.log},
+    }
+
+
+def _verdicts(labels: set[int | None]) -> list[str]:
+    """The keys of the verdicts that images with these labels can have."""
+    labelled = ["hit", "miss", "false-alarm", "correct"] if labels - {None} else []
+    return labelled + (["flagged", "passed"] if None in labels else [])
+
+
+def _facts(run: FinishedRun) -> list[tuple[str, str]]:
+    """The summary's rows: what was fitted, on what, when and how long."""
+    manifest, data = run.manifest, run.manifest.get("data") or {}
+    config = _sections(run)
+    counts = [f"{data[key]:,} {words}" for key, words in (("fit", "fitted"), ("held_out", "held out")) if key in data]
+    resolution = _resolution(run)
+    facts = [
+        ("Data set", _dataset(run)),
+        ("Category", run.result.category if len(run.categories) < 2 else f"{run.result.category}: {', '.join(run.categories)}"),
+        ("Method", _model(run)),
+        ("Preset", str(config.get("base", {}).get("preset") or "")),
+        ("Normal images", ", ".join(counts)),
+        ("Test images", f"{len(run.images):,}{_label_counts(run)}"),
+        ("Maps judged at", resolution),
+        ("Seed", str(manifest.get("seed", ""))),
+        ("Started", _when(manifest.get("started"))),
+        ("Fitting", _duration(run.result.fit_seconds)),
+        ("Scoring", f"{run.result.images_per_second:.3g} images a second" if run.result.images_per_second else ""),
+        ("Peak memory", f"{manifest['peak_memory_mb']:,.0f} MB" if manifest.get("peak_memory_mb") else ""),
+        ("Judges the run", str(manifest.get("evaluates", ""))),
+        ("Test images lie in", run.root),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _label_counts(run: FinishedRun) -> str:
+    counts = {
+        "normal": sum(image.label == 0 for image in run.images),
+        "anomalous": sum(bool(image.label) for image in run.images),
+        "without a label": sum(image.label is None for image in run.images),
+    }
+    parts = [f"{count:,} {name}" for name, count in counts.items() if count]
+    return f": {', '.join(parts)}" if parts else ""
+
+
+def _tiles(run: FinishedRun) -> list[tuple[str, str, str]]:
+    """The figures that a reader looks for first: (name, value, beside it)."""
+    tiles = []
+    anomalous = sum(image.label == 1 for image in run.images)
+    normal = sum(image.label == 0 for image in run.images)
+    if run.threshold is not None and anomalous:
+        hits = sum(verdict(image, run.threshold) == HIT for image in run.images)
+        tiles.append(("Anomalies found", f"{hits:,} of {anomalous:,}", "at the run's threshold"))
+    if run.threshold is not None and normal:
+        alarms = sum(verdict(image, run.threshold) == FALSE_ALARM for image in run.images)
+        tiles.append(("False alarms", f"{alarms:,} of {normal:,}", "normal test images"))
+    if run.threshold is not None and not anomalous + normal:
+        called = sum(image.score is not None and image.score > run.threshold for image in run.images)
+        tiles.append(("Called anomalous", f"{called:,} of {len(run.images):,}", "at the run's threshold"))
+    for name in ("image_auroc", "pixel_auroc", "aupro"):
+        value = run.result.metrics.get(name)
+        if value is not None:
+            tiles.append((words.title(name), f"{value:.3f}", "1 is perfect"))
+    if run.result.images_per_second:
+        tiles.append(("Speed", f"{run.result.images_per_second:.3g}", "images a second"))
+    return tiles
+
+
+def _metrics(run: FinishedRun) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": words.title(name),
+            "value": _number(run.result.metrics.get(name)),
+            "meaning": words.meaning(name),
+            "oracle": name in words.ORACLES,
+            "undefined": run.result.undefined.get(name, "it has no value in one of the categories")
+            if run.result.metrics.get(name) is None
+            else "",
+        }
+        for name in words.ordered([*run.result.metrics, *run.result.undefined])
+    ]
+
+
+def _warnings(run: FinishedRun) -> list[str]:
+    """What the run warned of; the threshold's own warning stands beside the threshold."""
+    return [str(text) for text in run.manifest.get("warnings") or [] if text != run.result.calibration.warning]
+
+
+def _sections(run: FinishedRun) -> dict[str, dict[str, Any]]:
+    from anomaly_report.runs import read_sections
+
+    return read_sections(run.config_text)
+
+
+def _dataset(run: FinishedRun) -> str:
+    return str(_sections(run).get("data", {}).get("name") or run.folder.absolute().parents[2].name)
+
+
+def _model(run: FinishedRun) -> str:
+    return str(_sections(run).get("model", {}).get("name") or run.folder.absolute().parents[0].name)
+
+
+def _resolution(run: FinishedRun) -> str:
+    found = Experiment(run.folder).read_json("metrics.json").get("resolution")
+    if isinstance(found, list) and len(found) == 2:
+        return f"{found[1]} × {found[0]} pixels"
+    return str(found or "")
+
+
+def _panel_size(run: FinishedRun) -> tuple[int, int] | None:
+    """Width and height of the first panel that can be read: the page keeps its place before it is loaded."""
+    for image in run.images:
+        if image.picture and (size := _png_size(run.folder / image.picture)) is not None:
+            return size
+    return None
+
+
+def _png_size(path: Path) -> tuple[int, int] | None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(24)
+    except OSError:
+        return None
+    if len(start) < 24 or start[:8] != b"\x89PNG\r\n\x1a\n":
+        return None
+    width, height = struct.unpack(">II", start[16:])
+    return int(width), int(height)
+
+
+def _number(value: float | None) -> str:
+    """Four digits after the point for shares, else what is needed; a dash where there is none."""
+    if value is None:
+        return "–"
+    if float(value).is_integer() and abs(value) >= 2:
+        return f"{value:,.0f}"
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.5g}"
+
+
+def _score(value: float) -> str:
+    """Five digits, as the page's scripts write them."""
+    if value and not 1e-3 <= abs(value) < 1e6:
+        return f"{value:.3e}"
+    return f"{float(f'{value:.5g}'):.10g}"
+
+
+def _when(seconds: Any) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds)) if isinstance(seconds, int | float) else ""
+
+
+def _duration(seconds: float) -> str:
+    if not seconds:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

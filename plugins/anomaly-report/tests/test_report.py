@@ -1,0 +1,176 @@
+"""The report as a file: what stands in it, what is escaped, what happens where parts are missing."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from sklearn.metrics import f1_score
+
+from anomaly_core.cli import cli
+from anomaly_core.errors import RunError
+from anomaly_core.experiment import Experiment
+from anomaly_core.hookspecs import Hooks
+from anomaly_core.registry import registry
+from anomaly_report.finished import FinishedRun
+from anomaly_report.page import relative_url, script_json
+from anomaly_report.report import page_data, write_report
+from anomaly_report.verdicts import Oracle
+
+HOSTILE = "<img src=x onerror=alert(1)>.png"
+
+
+pytestmark = pytest.mark.usefixtures("without_figures")
+
+
+class Page(HTMLParser):
+    """The page's elements with their attributes, and its visible text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def page_of(folder: Path) -> Page:
+    return Page(write_report(folder).read_text("utf-8"))
+
+
+def test_the_report_tells_what_the_run_found(make_run, tmp_path):
+    undefined = {"pixel_ap": "no image has a mask"}
+    metrics = {"image_f1_max": 0.95, "pixel_ap": None, "undefined": undefined}
+    page = page_of(make_run(tmp_path, warning="3 images are few", metrics=metrics, manifest={"warnings": ["the disk is slow"]}))
+    for words in "bolts|m6|patchcore|edge|0.9000|Image AUROC|3 images are few|the disk is slow|12.5 s".split("|"):
+        assert words in page.text
+    assert "Undefined: no image has a mask." in page.text
+    assert "2026-11-24 04:13 UTC" in page.text
+    assert "memory bank size" in page.text
+
+
+def test_nothing_is_fetched_and_nothing_but_its_own_script_may_run(make_run, tmp_path):
+    page = page_of(make_run(tmp_path))
+    for tag, attributes in page.elements:
+        for name in ("src", "href", "action", "srcset", "data"):
+            assert not re.match(r"\s*(https?:|//|javascript:)", attributes.get(name, "")), (tag, attributes)
+        assert not [name for name in attributes if name.startswith("on") or name == "style"], (tag, attributes)
+    (policy,) = (a["content"] for tag, a in page.elements if tag == "meta" and a.get("http-equiv"))
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+
+
+def test_a_hostile_name_stays_text(make_run, row, tmp_path):
+    rows = [
+        row(f"good/{HOSTILE}", 0, 1.0, category=HOSTILE, picture="maps/0.png"),
+        row(f"{HOSTILE}</script><script>alert(2)</script>/1.png", 1, 9.0, category=HOSTILE),
+    ]
+    metrics = {"undefined": {"aupro": HOSTILE}, "categories": {HOSTILE: {"image_auroc": 0.5}, "b": {"image_auroc": 1.0}}}
+    facts = {"category": HOSTILE, "versions": {HOSTILE: HOSTILE}, "warnings": [HOSTILE]}
+    folder = make_run(tmp_path, rows=rows, warning=HOSTILE, metrics=metrics, manifest=facts, dataset=f"'{HOSTILE}'")
+    text = write_report(folder).read_text("utf-8")
+    assert "<img src=x" not in text
+    assert "alert(2)</script>" not in text
+    assert HOSTILE in Page(text).text
+    assert [a for tag, a in Page(text).elements if a.get("onerror")] == []
+
+
+def test_script_json_holds_anything():
+    value = {"a": "</script><!--<script>&\u2028\udcff", "b": [1.5, None]}
+    text = script_json(value)
+    assert not set("<>&\u2028") & set(text) and text.isascii()
+    assert json.loads(text) == value
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("maps/a b.png", "maps/a%20b.png"),
+        ("maps/100%#?.png", "maps/100%25%23%3F.png"),
+        ("javascript:alert(1)", "javascript%3Aalert%281%29"),
+        ("//host/x.png", "host/x.png"),
+        ("maps/\udcff.png", "maps/%FF.png"),
+        ("", ""),
+    ],
+)
+def test_a_path_is_never_more_than_a_relative_link(path, expected):
+    assert relative_url(path) == expected
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pictures": False},
+        {"threshold": None, "held_out": ()},
+        {"rows": []},
+        {"metrics": {"resolution": None, "image_auroc": None, "pixel_auroc": None}},
+        {"manifest": {"versions": None, "data": None, "started": None, "fit_seconds": 0, "test_images_per_second": 0}},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_missing_parts_are_said_not_fatal(make_run, tmp_path, options):
+    page = page_of(make_run(tmp_path, **options))
+    assert "bolts" in page.text
+    assert "None" not in re.sub(r"None\.", "", page.text.partition('"use strict"')[0])
+
+
+def test_images_without_labels_or_scores(make_run, row, tmp_path):
+    rows = [row("a.png", "", 1.0), row("b.png", "", 9.0), row("c.png", "", float("nan"))]
+    run = make_run(tmp_path, rows=rows)
+    page = page_of(run)
+    assert "1 of 3" in page.text and "no labels" in page.text
+    data = page_data(FinishedRun.read(run))
+    assert data["labels"] == [-1, -1, -1] and data["scores"] == [1.0, 9.0, None] and data["oracle"] is None
+    assert data["names"] == ["a.png", "b.png", "c.png"]
+
+
+def test_files_that_every_run_has_are_not_missed_silently(make_run, tmp_path):
+    (make_run(tmp_path / "a") / "predictions.csv").unlink()
+    with pytest.raises(RunError, match=r"predictions\.csv"):
+        write_report(tmp_path / "a")
+    (make_run(tmp_path / "b") / "predictions.csv").write_text("path,score\nx,abc\n")
+    with pytest.raises(RunError, match=r"predictions\.csv"):
+        write_report(tmp_path / "b")
+    with pytest.raises(RunError, match="failed"):
+        write_report(make_run(tmp_path / "c", manifest={"status": "failed"}))
+
+
+def test_the_oracle_is_the_best_f1_of_the_test_set(make_run, tmp_path):
+    run = FinishedRun.read(make_run(tmp_path))
+    scores, labels = run.labelled()
+    oracle = Oracle.of(run)
+    best = max(f1_score(labels, scores > value) for value in [scores.min() - 1, *scores])
+    assert oracle.f1 == pytest.approx(best)
+    assert f1_score(labels, scores > oracle.threshold) == pytest.approx(best)
+    assert not np.isin(oracle.threshold, scores)
+
+
+def test_the_command_rebuilds_a_report(make_run, tmp_path):
+    run = make_run(tmp_path / "run")
+    result = CliRunner().invoke(cli, ["report", str(run)])
+    assert result.exit_code == 0, result.output
+    assert result.output.strip() == str(run / "report.html")
+    assert (run / "report.html").stat().st_size > 20_000
+    refused = CliRunner().invoke(cli, ["report", str(run), "--each"])
+    assert refused.exit_code == 2 and "one run" in refused.output
+
+
+def test_the_hook_writes_the_report_and_costs_no_run(make_run, tmp_path):
+    failures: list[str] = []
+    hooks = Hooks(registry, failures.append)
+    hooks.call("anomaly_run_end", run=Experiment(make_run(tmp_path)), results=None)
+    assert (tmp_path / "report.html").is_file() and not failures
+    (tmp_path / "predictions.csv").unlink()
+    hooks.call("anomaly_run_end", run=Experiment(tmp_path), results=None)
+    (text,) = failures
+    assert "anomaly-report" in text and "The run goes on" in text
