@@ -119,7 +119,7 @@ class PatchCoreModeler(MemoryModeler):
         return {"coverage": self.model.coverage(self.embed(images))}
 
     def _new_store(self) -> PatchStore:
-        return PatchStore(self._budget, self._seed, self.config.projection_dim)
+        return PatchStore(self._budget, self._seed, self.config.projection_dim, self.config.coreset_ratio)
 
     def _patches(self) -> Tensor:
         if not len(self._store):

@@ -1,7 +1,12 @@
-"""PatchStore: the patches that are collected, all of them or, within a budget of memory, a coreset renewed on the way."""
+"""PatchStore: the patches that are collected, all of them or, within a budget of memory, coresets of them.
+
+Coresets compose: the greedy k-center of the coresets of parts covers the whole, at most as far off as both radii together
+(Indyk et al., Composable core-sets for diversity and coverage maximization, PODS 2014).
+"""
 
 from __future__ import annotations
 
+import math
 import re
 
 import torch
@@ -23,6 +28,8 @@ UNITS = {
     "GIB": 2**30,
     "TIB": 2**40,
 }
+BLOCK = 32768  # patches of which a coreset is made at once: its cost grows with their square
+GENEROSITY = 4  # a block keeps so many times the share that the memory bank will; the rest of the work is left to the bank
 
 
 def parse_bytes(text: str) -> int:
@@ -39,26 +46,29 @@ def parse_bytes(text: str) -> int:
 class PatchStore:
     """Patches of one embedding, in order of arrival.
 
-    Within a budget, a full store keeps the half of its patches that a greedy k-center picks, and each of these takes over how
-    far away those lie for which it now stands: ``reach``. By the triangle inequality no patch that ever came lies farther than
-    ``reach`` from the one that stands for it; so that coresets of coresets, and of other processes' coresets, know how far
-    they may be off.
+    Within a budget, whenever the store is full, those that came since are thinned in blocks: of each a greedy k-center keeps
+    four times the share that the memory bank will have. When even those fill it, all are thinned to half. Every patch that is
+    kept takes over how far away those lie for which it now stands: ``reach``. By the triangle inequality no patch that ever
+    came lies farther than ``reach`` from the one that stands for it; so that coresets of coresets, and of other processes'
+    coresets, know how far they may be off. What fits into the budget is kept whole, and its coreset is the exact one.
 
     Args:
-        budget: bytes of patches that are held at most; None: no bound.
-        seed: of the coreset's first picks and of the projection.
+        budget: bytes of patches that are held at most, with what their coresets take; None: no bound.
+        seed: of the coresets' first picks and of the projection.
         projection_dim: coresets are searched, and ``reach`` is measured, in a random projection to so many values;
             None or 0: in all.
+        ratio: share of all patches that the memory bank will have.
 
     Attributes:
         total: how many patches have come.
         peak: the most bytes of patches that were held.
     """
 
-    def __init__(self, budget: int | None = None, seed: int = 0, projection_dim: int | None = None) -> None:
+    def __init__(self, budget: int | None = None, seed: int = 0, projection_dim: int | None = None, ratio: float = 0.1) -> None:
         self.budget = budget
         self.generator = torch.Generator().manual_seed(seed)
         self.projection_dim = projection_dim
+        self.share = min(0.5, GENEROSITY * ratio)
         self.projection: Tensor | None = None
         self.total = 0
         self.peak = 0
@@ -66,6 +76,7 @@ class PatchStore:
         self._buffer: Tensor | None = None  # (rows, D), of which the first `_held` count
         self._reach: Tensor | None = None
         self._held = 0
+        self._thinned = 0  # so many of them, the first, are coresets already
 
     def __len__(self) -> int:
         return self._held
@@ -90,7 +101,7 @@ class PatchStore:
             buffer, ranges = self._room(patches)
             while len(patches):
                 if self._held == len(buffer):
-                    self.shrink(len(buffer) // 2)
+                    self._make_room()
                 count = min(len(buffer) - self._held, len(patches))
                 new = slice(self._held, self._held + count)
                 buffer[new] = patches[:count]
@@ -108,16 +119,9 @@ class PatchStore:
         return self._parts[0]
 
     def shrink(self, count: int) -> None:
-        """Keep a coreset of at most ``count`` patches; a store without a budget keeps all."""
-        if self._buffer is None or self._reach is None or self._held <= count:
-            return
-        searched = self.project(self.patches())
-        picked = k_center_greedy(searched, count, int(torch.randint(self._held, (1,), generator=self.generator)))
-        squared, owners = nearest(searched, searched[picked])
-        reach = squared[:, 0].sqrt() + self._reach[: self._held]
-        self._buffer[:count] = self._buffer[picked]
-        self._reach[:count] = torch.zeros_like(reach[:count]).scatter_reduce(0, owners[:, 0], reach, "amax")
-        self._held = count
+        """Keep coresets of at most ``count`` patches in all; a store without a budget keeps all."""
+        if self._buffer is not None and self._held > count:
+            self._thin(0, count / self._held)
 
     def project(self, patches: Tensor) -> Tensor:
         """float32 (n, D) where coresets are searched: the random projection, the same each time, or the patches themselves."""
@@ -128,11 +132,37 @@ class PatchStore:
             self.projection = (torch.randn(patches.shape[1], dim, generator=self.generator) / dim**0.5).to(patches.device)
         return patches @ self.projection
 
+    def _make_room(self) -> None:
+        """Thin what came since; all of it where that would give less than half of the room back."""
+        fresh = self._held - self._thinned
+        if fresh * (1 - self.share) * 2 >= self._held:
+            self._thin(self._thinned, self.share)
+        else:
+            self._thin(0, 0.5)
+
+    def _thin(self, start: int, share: float) -> None:
+        """Of what is held from ``start`` on, keep a coreset of each block."""
+        assert self._buffer is not None and self._reach is not None
+        end, self._held = self._held, start
+        for low in range(start, end, BLOCK):
+            block = self._buffer[low : min(low + BLOCK, end)]
+            count = max(1, math.floor(len(block) * share))
+            searched = self.project(block)
+            picked = k_center_greedy(searched, count, int(torch.randint(len(block), (1,), generator=self.generator)))
+            squared, owners = nearest(searched, searched[picked])
+            far = squared[:, 0].sqrt() + self._reach[low : low + len(block)]
+            kept = slice(self._held, self._held + count)
+            self._buffer[kept] = block[picked]
+            self._reach[kept] = torch.zeros_like(far[:count]).scatter_reduce(0, owners[:, 0], far, "amax")
+            self._held += count
+        self._thinned = self._held
+
     def _room(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         if self._buffer is None or self._reach is None:
             assert self.budget is not None
             size = patches.element_size() * patches.shape[1]
-            rows = self.budget // (size + 4)  # 4: its reach
+            searched = patches.element_size() * min(self.projection_dim or 0, patches.shape[1])
+            rows = self.budget // (size + searched + 4)  # 4: its reach
             if rows < 2:
                 raise ConfigError(
                     f"model.memory_budget of {self.budget} bytes holds {rows} patches of {size} bytes. Give it at least the "
