@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint types format soak wheels clean
+.PHONY: help install run test lint types format soak bench wheels clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ format: $(STAMP) ## let ruff format and fix what it can
 
 soak: $(STAMP) ## the long tests that `make test` leaves out
 	$(BIN)/python -m pytest -m soak $(ARGS)
+
+bench: $(STAMP) ## measure everything side by side into benchmarks/RESULTS.md (ARGS='search' for some)
+	$(BIN)/python benchmarks/run_all.py $(ARGS)
 
 wheels: $(STAMP) ## build the core's and every plugin's wheel into dist/
 	rm -rf $(DIST)

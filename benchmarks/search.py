@@ -1,0 +1,70 @@
+"""Nearest neighbours in a memory bank of 10 % of the patches: exact and approximate, seconds an image and image AUROC.
+
+    python benchmarks/search.py
+
+PatchCore's `edge` features of the ELPV split, its exact coreset; 200 test images of 784 patches each. One bank, the same
+queries for all; searches take turns. `torch` is what is used where faiss is not installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import bench
+import torch
+from torch import Tensor
+
+from anomaly_core.metrics.functional import auroc
+from anomaly_core.types import Sample
+from anomaly_patchcore.coreset import k_center_greedy
+from anomaly_patchcore.search import BankSearch, nearest
+
+IMAGES = 20  # a turn
+
+
+def compare(kind: str) -> None:
+    """A table of the searches in the bank of one kind of cell."""
+    _, data, modeler = bench.prepared("patchcore", kind)
+    modeler.eval()
+    category = data.categories()[0]
+    test = data.test_samples(category)
+
+    def patches(samples: Sequence[Sample]) -> Tensor:
+        parts = [modeler.embed(batch.images).flatten(1, 2) for batch in data.loader(samples, modeler.input_spec)]
+        return torch.cat(parts)  # (images, 784, D)
+
+    train, queries = patches(data.train_samples(category)).flatten(0, 1), patches(test)
+    projected = train @ torch.randn(train.shape[1], 64, generator=torch.Generator().manual_seed(0))
+    bank = train[k_center_greedy(projected, len(train) // 10)]
+    searches: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {"torch": partial(nearest, bank=bank)}
+    searches |= {"faiss flat": BankSearch(bank), "ivf": BankSearch(bank, "ivf"), "hnsw": BankSearch(bank, "hnsw")}
+    searches["hnsw, fp16 bank"] = BankSearch(bank.half(), "hnsw")
+    some = queries[:: len(queries) // IMAGES][:IMAGES].flatten(0, 1)
+    seconds = bench.in_turn({name: partial(search, some) for name, search in searches.items()})
+    labels = torch.tensor([sample.label for sample in test])
+    exact = nearest(queries.flatten(0, 1), bank)[1]
+    print(f"\nELPV {kind}: bank {tuple(bank.shape)}")
+    print(f"{'search':18}{'ms an image':>12}{'x torch':>9}{'x flat':>9}{'AUROC':>9}{'same neighbour':>16}")
+    for name, search in searches.items():
+        distances, found = search(queries.flatten(0, 1))
+        value = auroc(distances.view(len(test), -1).amax(dim=1), labels)
+        same = float((found == exact).float().mean())
+        ratios = (seconds[other] / seconds[name] for other in ("torch", "faiss flat"))
+        print(
+            f"{name:18}{1000 * seconds[name] / IMAGES:12.1f}",
+            *(f"{r:8.1f}" for r in ratios),
+            f"{value:8.4f}{same:16.4f}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    print(bench.machine())
+    with torch.inference_mode():
+        for kind in ("mono", "poly"):
+            compare(kind)
+
+
+if __name__ == "__main__":
+    main()
