@@ -3,8 +3,8 @@
     python benchmarks/scaling.py                       # 100, 400, 1,600 and 6,400 images; draws scaling.png
     python benchmarks/scaling.py --sizes 100 400       # a smaller one
 
-Each cell is a process of its own. Images are the ELPV split's, turned and with their brightness jittered, made on the way; `edge`
-preset, 1 % coreset. Without a budget all patches are held, at most up to --largest-unbounded images.
+Each cell is a process of its own. Images are the ELPV split's, turned and with their brightness jittered, made on the way;
+`edge` preset, 1 % coreset. Without a budget all patches are held, at most up to --largest-unbounded images.
 """
 
 from __future__ import annotations
