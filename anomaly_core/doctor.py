@@ -20,7 +20,7 @@ from anomaly_core.errors import AnomalyError
 from anomaly_core.registry import CORE, registry
 
 LIBRARIES = tuple(
-    "torch torchvision timm numpy scipy scikit-learn pillow accelerate safetensors huggingface-hub pydantic pluggy click".split()
+    "torch torchvision timm numpy scipy scikit-learn pillow accelerate safetensors huggingface-hub pydantic pluggy".split()
 )
 REQUIRED = frozenset(LIBRARIES) - {"torchvision"}  # what the core cannot do without
 # module -> the distributions that may hold it

@@ -88,15 +88,17 @@ def hub(state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> Iterator[s
 def anomaly(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """The real command in a process of its own, whose hub is what ``variables`` say."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "ANOMALY_"))}
-    environment |= {"HF_HOME": str(folder / "hub"), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1", **variables}
+    environment |= {"HF_HOME": str(folder / "hub"), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    environment |= {"NO_PROXY": "127.0.0.1", **variables}
     command = [sys.executable, "-m", "anomaly_core", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
 
 
 def test_fetched_from_a_hub(tmp_path: Path, hub: str, state: dict[str, Tensor]) -> None:
-    done = anomaly(tmp_path, "backbones", "fetch", NAME, "--to", "carried", HF_ENDPOINT=hub)
-    assert done.returncode == 0, done.stderr
+    """One that the hub has, and one that it lacks: the first is kept, the second is told in words."""
+    done = anomaly(tmp_path, "backbones", "fetch", NAME, "resnet34.tv_in1k", "--to", "carried", HF_ENDPOINT=hub)
     path = tmp_path / "carried" / f"{NAME}.safetensors"
+    assert path.is_file(), done.stderr
     assert [item.name for item in path.parent.iterdir()] == [path.name], "nothing half-written stays"
     assert hashlib.sha256(path.read_bytes()).hexdigest() in done.stdout
     loaded = load_file(path)
@@ -106,14 +108,10 @@ def test_fetched_from_a_hub(tmp_path: Path, hub: str, state: dict[str, Tensor]) 
     assert torch.equal(Backbones(path.parent).load(NAME)["conv1.weight"], state["conv1.weight"])
     assert [verdict.problem for verdict in verify(path.parent)] == [""]
 
-
-def test_a_hub_without_the_model(tmp_path: Path, hub: str) -> None:
-    done = anomaly(tmp_path, "backbones", "fetch", "resnet34.tv_in1k", "--to", "carried", HF_ENDPOINT=hub)
     assert done.returncode == 1
-    for part in ("resnet34.tv_in1k", "cannot be downloaded", "machine with internet", "resnet34.tv_in1k.safetensors"):
+    for part in ("'resnet34.tv_in1k' cannot be downloaded", "machine with internet", "resnet34.tv_in1k.safetensors"):
         assert part in done.stderr
     assert "Traceback" not in done.stderr
-    assert not (tmp_path / "carried").exists()
 
 
 def test_fetch_offline_says_so(no_hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
