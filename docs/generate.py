@@ -46,18 +46,15 @@ def method_page(component: Component) -> str:
     """A method from its spec, its module's docstring, its presets and its options."""
     spec = component.spec
     trainer = registry.trainers[spec.trainer]
-    facts = [
-        ("distribution", f"`{component.distribution}` {component.version}"),
-        ("trainer", f"`{spec.trainer}`: {trainer.spec.summary}"),
-    ]
-    facts += [(label, f"<{value}>") for label in ("paper", "code") if (value := getattr(spec, label))]
-    lines = [f"# {component.name}", "", f"{sentence(spec.summary)}", "", "| | |", "|---|---|"]
-    lines += [f"| {label} | {value} |" for label, value in facts]
+    lines = [f"# {component.name}", "", sentence(spec.summary), ""]
+    lines += [f"- Distribution: `{component.distribution}` {component.version}"]
+    lines += [f"- Trainer: `{spec.trainer}`, {trainer.spec.summary}"]
+    lines += [f"- {label}: <{value}>" for label, value in (("Paper", spec.paper), ("Code", spec.code)) if value]
     names = preset_names(component)
     example = "edge" if "edge" in names else names[0] if names else ""
     lines += [
         "",
-        "```console",
+        "```sh",
         f"anomaly run --model {component.name} --data sample{f' --preset {example}' if example else ''}",
     ]
     lines += [f"anomaly show {component.name}", "```", ""]
