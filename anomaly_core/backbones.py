@@ -8,11 +8,14 @@ import os
 import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import timm
 import torch
+from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -29,6 +32,27 @@ WELL_KNOWN_FILES = {
     "efficientnet_b0.ra_in1k": "efficientnet_b0_ra-3dd342df.pth",
 }
 SUFFIXES = (".safetensors", ".pth")
+# What timm asks the hub for, in its order.
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of pretrained weights that lies on this machine.
+
+    Attributes:
+        place: ``folder``, ``hub cache``, or the distribution that carries it.
+        by_position: its tensors are in timm's order under other names.
+    """
+
+    path: Path
+    place: str
+    by_position: bool = False
+
+    def load(self, full: str) -> dict[str, Tensor]:
+        """Its tensors under timm's names; BackboneError where it cannot be read or does not fit the model ``full``."""
+        where = str(self.path) if self.place in ("folder", "hub cache") else f"{self.path} of {self.place}"
+        return fitted(_read(self.path), full, where, self.by_position)
 
 
 class Backbones:
@@ -52,12 +76,9 @@ class Backbones:
             BackboneError: no place has the weights (the message names every place), or a file that was found does not fit.
         """
         full = full_name(name)
-        path = self._file(full)
-        if path is not None:
-            return _fitted(_read(path), full, str(path))
-        carried, no_distribution = self._distribution(full)
-        if carried is not None:
-            return carried
+        found, no_distribution = self._folder_or_distribution(full)
+        if found is not None:
+            return found.load(full)
         try:
             network = timm.create_model(full, pretrained=True)
         except Exception as error:  # network, cache, proxy, hub: whatever fails, the user is told all three places
@@ -67,9 +88,19 @@ class Backbones:
                 f"backbone folder {str(self.folder.absolute())!r}; (2) an installed distribution: {no_distribution}; "
                 f"(3) timm's hub cache and download: {reason}. Next step: put one of these files into the folder, or name "
                 "another folder with --set base.backbones=DIR or $ANOMALY_BACKBONES, or install a distribution that carries "
-                "it, or run once with internet."
+                f"it, or run `anomaly backbones fetch {full}` once with internet."
             ) from error
         return dict(network.state_dict())
+
+    def find(self, name: str) -> WeightsFile | None:
+        """The file that :meth:`load` would read, without reading it; None where it would have to be downloaded.
+
+        Raises:
+            ConfigError: timm knows no such model.
+            BackboneError: two distributions carry it, or the one that does lacks its file.
+        """
+        full = full_name(name)
+        return self._folder_or_distribution(full)[0] or _cached(full)
 
     def _candidates(self, full: str) -> list[str]:
         """File names that hold this model, the well-known one first; without the tag where it is timm's default."""
@@ -78,11 +109,11 @@ class Backbones:
         known = [WELL_KNOWN_FILES[full]] if full in WELL_KNOWN_FILES else []
         return known + [name + suffix for name in names for suffix in SUFFIXES]
 
-    def _file(self, full: str) -> Path | None:
-        return next((path for name in self._candidates(full) if (path := self.folder / name).is_file()), None)
-
-    def _distribution(self, full: str) -> tuple[dict[str, Tensor] | None, str]:
-        """The weights that an installed distribution carries, or None and the reason."""
+    def _folder_or_distribution(self, full: str) -> tuple[WeightsFile | None, str]:
+        """The file in the folder, else the one that an installed distribution carries; or None and why none does."""
+        for name in self._candidates(full):
+            if (path := self.folder / name).is_file():
+                return WeightsFile(path, "folder"), ""
         carriers = [key for key in registry.backbones if _same_model(key.rpartition(":")[2], full)]
         if len(carriers) > 1:
             raise BackboneError(
@@ -95,8 +126,7 @@ class Backbones:
                 return None, str(error).rstrip(".")
             return None, "none carries it"
         component = registry.backbones[carriers[0]]
-        path = Path(component.load()())
-        return _fitted(_read(path), full, f"{path} of {component.distribution}", component.spec.by_position), ""
+        return WeightsFile(Path(component.load()()), component.distribution, component.spec.by_position), ""
 
 
 class FeatureExtractor(FrozenNetwork):
@@ -215,6 +245,21 @@ def _no_word_of_unused_weights() -> Iterator[None]:
         logger.removeFilter(wanted)
 
 
+def _cached(full: str) -> WeightsFile | None:
+    """What timm downloaded before: from its hub, or from the address of the file."""
+    cfg = timm.get_pretrained_cfg(full)
+    if cfg is None:  # a model without published weights
+        return None
+    if cfg.hf_hub_id:
+        repository, _, revision = cfg.hf_hub_id.partition("@")
+        for name in (cfg.hf_hub_filename,) if cfg.hf_hub_filename else HUB_FILES:
+            if isinstance(path := try_to_load_from_cache(repository, name, revision=revision or None), str):
+                return WeightsFile(Path(path), "hub cache")
+        return None
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(cfg.url or "").path).name
+    return WeightsFile(path, "hub cache") if path.is_file() else None
+
+
 def _same_model(name: str, full: str) -> bool:
     try:
         return full_name(name) == full
@@ -243,7 +288,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     return dict(loaded)
 
 
-def _fitted(state: dict[str, Tensor], full: str, source: str, by_position: bool = False) -> dict[str, Tensor]:
+def fitted(state: dict[str, Tensor], full: str, source: str, by_position: bool = False) -> dict[str, Tensor]:
     """The state under timm's names; BackboneError where tensors are missing or have another shape."""
     with torch.device("meta"):
         network = timm.create_model(full, pretrained=False)

@@ -74,7 +74,7 @@ class RunConfig(RunSections):
                 )
         model_component = registry.models[names["model"]]
         chosen = above.get("base", {}).get("preset")
-        merged = _merge(_preset(model_component, chosen) if chosen else {}, above)
+        merged = _merge(preset_layer(model_component, chosen) if chosen else {}, above)
         trainer = str(merged.get("train", {}).get("name") or model_component.spec.trainer)
         merged.setdefault("train", {})["name"] = trainer
         return cls(
@@ -191,7 +191,8 @@ def _preset_folder(component: Any) -> Any:
     return importlib.resources.files(package) / (folder or "presets")
 
 
-def _preset(component: Any, name: str) -> Layer:
+def preset_layer(component: Any, name: str) -> Layer:
+    """What a model's preset sets, by section; ConfigError where it has no such preset."""
     names = preset_names(component)
     if name not in names:
         raise ConfigError(f"{component.name!r} has no preset {name!r}. It has: {', '.join(names) or 'none'}.")

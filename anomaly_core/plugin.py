@@ -56,3 +56,8 @@ COMPARE = CommandSpec(
 BENCHMARK = CommandSpec(target="anomaly_core.cli.benchmark:benchmark", summary="Run a grid of models, categories and seeds.")
 LIST_PLUGINS = CommandSpec(target="anomaly_core.cli.list_plugins:list_plugins", summary="Show what is installed, and whence.")
 SHOW = CommandSpec(target="anomaly_core.cli.show:show", summary="Show every option of a model, data set or trainer.")
+BACKBONES = CommandSpec(
+    target="anomaly_core.cli.backbones:backbones", summary="List, fetch and verify the pretrained weights that methods need."
+)
+DOCTOR = CommandSpec(target="anomaly_core.cli.doctor:doctor", summary="Say what is installed and works, for a bug report.")
+COMPLETION = CommandSpec(target="anomaly_core.cli.completion:completion", summary="Print the shell's completion script.")

@@ -7,6 +7,7 @@ import traceback
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from anomaly_core.errors import AnomalyError, PluginError
 from anomaly_core.registry import registry
@@ -54,11 +55,18 @@ class LazyGroup(click.Group):
         try:
             component = registry.commands[cmd_name]
         except PluginError as error:
+            if ctx.resilient_parsing:  # a shell that completes a line, where no message belongs
+                return None
             raise click.UsageError(str(error), ctx) from None
         command = component.load()
         if not any(parameter.name == "debug" for parameter in command.params):
             command.params.extend(shared_options())
         return command  # type: ignore[no-any-return]
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The names of the commands, and the options: without importing a command, as click's own would."""
+        named = [CompletionItem(name) for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        return named + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The summaries come from the specs: no command's module is imported for the help, and a broken one is named."""

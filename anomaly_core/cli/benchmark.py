@@ -6,19 +6,44 @@ from typing import Any
 
 import click
 
+from anomaly_core.cli.completion import names, presets
+
 
 @click.command("benchmark")
-@click.option("--model", "models", multiple=True, required=True, metavar="NAME", help="A method; repeatable; `all` for all.")
-@click.option("--data", "datasets", multiple=True, required=True, metavar="NAME", help="A data set; repeatable.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    shell_complete=names("model", "all"),
+    help="A method; repeatable; `all` for all.",
+)
+@click.option(
+    "--data",
+    "datasets",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    shell_complete=names("dataset"),
+    help="A data set; repeatable.",
+)
 @click.option(
     "--category", "categories", multiple=True, metavar="NAME", help="A category; repeatable. None (or `all`) means all."
 )
 @click.option(
     "--seed", "seeds", multiple=True, type=click.IntRange(min=0), metavar="N", help="A seed; repeatable; 0 by default."
 )
-@click.option("--preset", metavar="NAME", help="A preset of every model, such as paper or edge.")
+@click.option("--preset", metavar="NAME", shell_complete=presets, help="A preset of every model, such as paper or edge.")
 @click.option("--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="An option of every run; repeatable.")
-@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="A metric; repeatable. None means the defaults.")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=names("metric"),
+    help="A metric; repeatable. None means the defaults.",
+)
 @click.option("--output", metavar="DIR", help="Folder under which runs and tables are written (base.output).")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at once.")
 @click.option(

@@ -7,20 +7,32 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from anomaly_core.cli.completion import names, presets
+
 if TYPE_CHECKING:
     from anomaly_core.results import ExperimentResult
 
 
 @click.command("run")
-@click.option("--model", metavar="NAME", help="The method, such as patchcore.")
-@click.option("--data", metavar="NAME", help="The data set, such as visa or folder.")
+@click.option("--model", metavar="NAME", shell_complete=names("model"), help="The method, such as patchcore.")
+@click.option("--data", metavar="NAME", shell_complete=names("dataset"), help="The data set, such as visa or folder.")
 @click.option(
     "--category", "categories", multiple=True, metavar="NAME", help="A category; repeatable. None (or `all`) means all of them."
 )
-@click.option("--preset", metavar="NAME", help="A preset of the model, such as paper or edge.")
+@click.option("--preset", metavar="NAME", shell_complete=presets, help="A preset of the model, such as paper or edge.")
 @click.option("--config", "config_file", metavar="FILE", help="A YAML file, such as a run's own config.yaml.")
 @click.option("--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Any option; repeatable.")
-@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="A metric; repeatable. None means the defaults.")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=names("metric"),
+    help="A metric; repeatable. None means the defaults.",
+)
+@click.option(
+    "--trainer", metavar="NAME", shell_complete=names("trainer"), help="Another trainer than the method's own (train.name)."
+)
 @click.option("--output", metavar="DIR", help="Folder under which runs are written (base.output).")
 @click.option("--seed", metavar="N", help="Governs everything that is random (base.seed).")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps (base.device).")
@@ -41,6 +53,7 @@ def run(
     config_file: str | None,
     assignments: tuple[str, ...],
     metrics: tuple[str, ...],
+    trainer: str | None,
     output: str | None,
     seed: str | None,
     device: str | None,
@@ -55,7 +68,7 @@ def run(
     """
     from anomaly_core.config import RunConfig, parse_assignment
 
-    flags: dict[str, Any] = {"base.output": output, "base.seed": seed, "base.device": device}
+    flags: dict[str, Any] = {"base.output": output, "base.seed": seed, "base.device": device, "train.name": trainer}
     flags = {key: value for key, value in flags.items() if value is not None}
     if categories:
         flags["data.category"] = None if "all" in categories else list(categories)

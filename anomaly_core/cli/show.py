@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from anomaly_core.cli.completion import shown
 from anomaly_core.errors import PluginError
 from anomaly_core.registry import Component, registry
 
@@ -11,7 +12,7 @@ SECTIONS = {"model": "model", "dataset": "data", "trainer": "train"}
 
 
 @click.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=shown)
 def show(name: str) -> None:
     """Show every option of the model, data set or trainer NAME (or `base`): its type, default and meaning."""
     from anomaly_core.config import describe_options, preset_names

@@ -1,0 +1,117 @@
+"""``anomaly doctor``: healthy here; what is broken is named, with exit code 1, and nothing secret is printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from anomaly_core.cli.doctor import doctor
+from anomaly_core.registry import registry
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    registry.refresh()
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(doctor, list(arguments), catch_exceptions=False)
+
+
+def test_healthy(tmp_path: Path) -> None:
+    output = tmp_path / "runs"
+    done = run("--output", str(output))
+    assert done.exit_code == 0, done.output
+    assert done.output.rstrip().endswith("healthy")
+    for part in (
+        "python",
+        "torch",
+        "timm",
+        "anomaly-patchcore 0.1.0",
+        "tf_efficientnet_lite0.in1k",
+        "writable",
+        "faiss",
+        "openvino",
+    ):
+        assert part in done.output
+    assert not output.exists(), "looking writes nothing"
+
+
+def test_json(tmp_path: Path) -> None:
+    found = json.loads(run("--json", "--output", str(tmp_path)).stdout)
+    assert found["healthy"] is True
+    assert found["problems"] == []
+    assert {"system", "libraries", "extras", "plugins", "devices", "backbones", "folders", "variables"} <= set(
+        found["sections"]
+    )
+    assert set(found["sections"]["plugins"].values()) == {"ok"}
+
+
+def test_a_broken_plugin_and_one_for_another_core(distributions, tmp_path: Path) -> None:
+    distributions.install(
+        "anomaly-torn",
+        points={"models": {"torn": "torn.plugin:TORN"}},
+        files={"torn/plugin.py": "import no_such_module_anywhere\n"},
+    )
+    distributions.install("anomaly-old", points={"models": {"old": "old:OLD"}}, requires=["anomaly-core<0.0.1"])
+    registry.refresh()
+    done = run("--output", str(tmp_path))
+    assert done.exit_code == 1
+    for part in ("model torn is broken", "no_such_module_anywhere", "anomaly-old 1.2.3: model old is incompatible"):
+        assert part in done.output
+    assert done.output.rstrip().endswith("broken")
+
+
+def test_two_of_one_name(distributions, tmp_path: Path) -> None:
+    for name in ("anomaly-a", "anomaly-b"):
+        distributions.install(name, points={"metrics": {"same": "anomaly_core.plugin:IMAGE_AP"}})
+    registry.refresh()
+    done = run("--output", str(tmp_path))
+    assert done.exit_code == 1
+    assert "metric same is in conflict" in done.output
+
+
+def test_blocked_is_not_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANOMALY_BLOCK", "anomaly-flow")
+    registry.refresh()
+    done = run("--output", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert "model fastflow: blocked by ANOMALY_BLOCK" in done.output
+
+
+def test_an_output_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run("--output", str(tmp_path / "file" / "runs"))
+    assert done.exit_code == 1
+    assert "cannot be written" in done.output
+
+
+def test_no_secret_and_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANOMALY_API_KEY", "hunter2")
+    monkeypatch.setenv("ANOMALY_PROXY", "http://alice:hunter2@proxy.example:8080/x")
+    monkeypatch.setenv("ANOMALY_BACKBONES", str(Path.home() / "weights"))
+    monkeypatch.setenv("UNRELATED_TOKEN", "hunter2")
+    output = run("--output", str(tmp_path)).output
+    assert "hunter2" not in output
+    assert "UNRELATED" not in output
+    assert "http://proxy.example:8080/x" in output
+    assert "~/weights" in output.replace("\\", "/")
+
+
+def test_torch_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib
+
+    real = importlib.import_module
+
+    def torn(name: str, package: str | None = None):
+        if name == "torch":
+            raise OSError("libtorch_cpu.so: cannot open shared object file")
+        return real(name, package)
+
+    monkeypatch.setattr(importlib, "import_module", torn)
+    done = run("--output", str(tmp_path))
+    assert done.exit_code == 1
+    assert "torch cannot be imported: OSError: libtorch_cpu.so" in done.output
