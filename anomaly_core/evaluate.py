@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from anomaly_core.base.data import BaseDataModule
+from anomaly_core.base.tiled import scorer
 from anomaly_core.base.trainer import Progress, quiet, score
 from anomaly_core.config import RunConfig
 from anomaly_core.errors import DataError
@@ -59,9 +60,9 @@ def evaluate(
 
     judge = Judge(config, detector.calibration, categories, experiment)
     start = time.perf_counter()
-    loader = module.loader(samples, detector.modeler.input_spec)
+    loader = module.images(samples, detector.modeler.input_spec)
     batches = progress(loader, "scoring test images", len(loader))
-    for batch, prediction in score(detector.modeler, batches, detector.device):
+    for batch, prediction in score(scorer(detector.modeler, config.data), batches, detector.device):
         judge.update(batch, prediction)
     rate = len(samples) / (time.perf_counter() - start)
     result = judge.finish(label, {}, rate, 0.0)
@@ -74,6 +75,6 @@ def _config(config: RunConfig, data: str | None, overrides: Mapping[str, Any]) -
     """The run's config with another data section; what another data set does not know is left out."""
     sections = config.to_dict()
     if data is not None and data != config.data.name:
-        kept = ("batch_size", "num_workers")
+        kept = ("batch_size", "num_workers", "tile", "tile_overlap", "on_bad_image")
         sections["data"] = {"name": data, **{key: sections["data"][key] for key in kept}}
     return RunConfig.create(config=sections, overrides=overrides)

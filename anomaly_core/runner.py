@@ -22,6 +22,7 @@ from accelerate.utils import broadcast_object_list, set_seed
 from anomaly_core.backbones import Backbones
 from anomaly_core.base.data import BaseDataModule
 from anomaly_core.base.modeler import BaseModeler
+from anomaly_core.base.tiled import scorer
 from anomaly_core.base.trainer import BaseTrainer, Progress, RunContext, quiet
 from anomaly_core.calibration import Calibration, calibrate
 from anomaly_core.config import RunConfig
@@ -170,8 +171,9 @@ class _Run:
 
         judge = Judge(self.config, calibration, self.categories, experiment)
         start = time.perf_counter()
-        loader = self.data.loader(splits.test, modeler.input_spec)
-        for batch, prediction in trainer.predict(modeler, loader, "scoring test images", len(loader)):
+        loader = self.data.images(splits.test, modeler.input_spec)
+        whole = scorer(modeler, self.config.data)
+        for batch, prediction in trainer.predict(whole, loader, "scoring test images", len(loader)):
             judge.update(batch, prediction)
         rate = len(splits.test) / (time.perf_counter() - start)
         result = judge.finish(self.label, {**figures}, rate, self.manifest["fit_seconds"])
@@ -237,8 +239,9 @@ class _Run:
     def _calibrate(self, trainer: BaseTrainer, modeler: BaseModeler, held_out: list[Sample]) -> Calibration:
         scores, maxima, medians = [], [], []
         if held_out:
-            loader = self.data.loader(held_out, modeler.input_spec)
-            for _, prediction in trainer.predict(modeler, loader, "calibrating", len(loader)):
+            loader = self.data.images(held_out, modeler.input_spec)
+            whole = scorer(modeler, self.config.data)
+            for _, prediction in trainer.predict(whole, loader, "calibrating", len(loader)):
                 scores.append(prediction.scores)
                 if prediction.maps is not None:
                     flat = prediction.maps.flatten(1)
