@@ -50,6 +50,18 @@ def image_size(path: str | Path) -> tuple[int, int]:
         return (width, height) if image.getexif().get(_ORIENTATION, 1) in _ON_ITS_SIDE else (height, width)
 
 
+def checked_size(path: str | Path) -> tuple[int, int]:
+    """(height, width) of an image that can be decoded to its last byte; DataError as :func:`read_image`."""
+    with _opened(path, "image") as image:
+        width, height = image.size
+        if image.mode not in ("L", "RGB") or image.getexif().get(_ORIENTATION, 1) != 1:
+            upright = to_rgb(image)
+            return upright.height, upright.width
+        image.draft(image.mode, (1, 1))  # of a JPEG all bytes are read, and few pixels made
+        image.load()
+        return height, width
+
+
 def read_mask(path: str | Path) -> Image.Image:
     """Decode a mask to 0/255, any non-zero value being defective, *before* any resize (VisA's masks hold 1, 2, ...)."""
     with _opened(path, "mask") as opened:
@@ -67,7 +79,7 @@ def _opened(path: str | Path, what: str) -> Iterator[Image.Image]:
         with Image.open(path) as image:
             yield image
     except Exception as error:  # on damaged bytes, Pillow's decoders raise whatever they stumble over
-        reason = str(error) or type(error).__name__
+        reason = str(error).rstrip(".") or type(error).__name__
         raise DataError(
             f"cannot read the {what} {str(path)!r}: {reason}. Remove or replace the file, then run again."
         ) from error

@@ -114,7 +114,7 @@ def image_files(names: Iterable[str]) -> list[Path]:
     for name in names:
         path = Path(name)
         if path.is_dir():
-            inside = sorted(item for item in path.rglob("*") if item.suffix.lower() in IMAGE_SUFFIXES and item.is_file())
+            inside = sorted(item for item in path.rglob("*") if _is_image(item))
             if not inside:
                 raise DataError(f"the folder {name!r} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}). Check the path.")
             found += inside
@@ -125,12 +125,21 @@ def image_files(names: Iterable[str]) -> list[Path]:
     return found
 
 
+def _is_image(path: Path) -> bool:
+    """A link that leads nowhere counts: it is an image that cannot be read, which must be said."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and (path.is_file() or (path.is_symlink() and not path.exists()))
+
+
 def as_image(image: ImageLike) -> Image.Image:
     """Any accepted form of an image as 8-bit RGB; DataError says what is wrong with another."""
     if isinstance(image, str | Path):
         return read_image(image)
     if isinstance(image, Image.Image):
-        return to_rgb(image)
+        try:
+            return to_rgb(image)
+        except Exception as error:  # Pillow decodes a file that it has opened only now, and raises what it stumbles over
+            name = getattr(image, "filename", "") or "given"
+            raise DataError(f"cannot read the image {name!r}: {error or type(error).__name__}. Give another.") from error
     if isinstance(image, Tensor):
         if image.ndim != 3 or image.shape[0] not in (1, 3):
             raise DataError(f"a tensor image must be (3, H, W), not {tuple(image.shape)}.")

@@ -34,6 +34,7 @@ from anomaly_core.judge import Judge
 from anomaly_core.processes import is_launched, launch, state
 from anomaly_core.registry import registry
 from anomaly_core.results import ExperimentResult, Row, RunResult
+from anomaly_core.screening import screen, warnings_of
 from anomaly_core.types import Sample
 
 if TYPE_CHECKING:
@@ -234,7 +235,29 @@ class _Run:
             raise DataError(
                 f"category {self.label!r} of {self.config.data.name!r} has no test image under {str(self.data.root)!r}."
             )
-        return _Splits([sample for fit, _ in parts for sample in fit], [sample for _, held in parts for sample in held], test)
+        return self._screened(
+            {
+                "fit": [sample for fit, _ in parts for sample in fit],
+                "held_out": [sample for _, held in parts for sample in held],
+                "test": test,
+            }
+        )
+
+    def _screened(self, parts: dict[str, list[Sample]]) -> _Splits:
+        """The images without those that cannot be used, which the manifest lists; DataError where none is left."""
+        found = screen([sample for samples in parts.values() for sample in samples], self.config.data.on_bad_image)
+        self.manifest["skipped"] = [{"path": str(item.path), "reason": item.reason} for item in found.skipped]
+        bad = {item.path for item in found.skipped}
+        kept = {name: [sample for sample in samples if sample.path not in bad] for name, samples in parts.items()}
+        for name in ("fit", "test"):
+            if not kept[name]:
+                raise DataError(
+                    f"none of the {len(parts[name])} {name} images of {self.label!r} can be used: {found.skipped[0].reason}"
+                )
+        splits = _Splits(**kept)
+        for text in warnings_of(found, splits.fit, splits.held_out, splits.test):
+            warnings.warn(text, stacklevel=2)
+        return splits
 
     def _calibrate(self, trainer: BaseTrainer, modeler: BaseModeler, held_out: list[Sample]) -> Calibration:
         scores, maxima, medians = [], [], []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from anomaly_core.base.tiled import TileDataset, tell_of_tiles
 from anomaly_core.errors import ConfigError, DataError
 from anomaly_core.inputs import InputSpec, Native, read_image, read_mask
 from anomaly_core.options import DataConfig
+from anomaly_core.screening import require_one_size
 from anomaly_core.specs import DatasetSpec
 from anomaly_core.tiles import Tiling
 from anomaly_core.types import ANOMALOUS, NORMAL, Batch, Sample
@@ -76,6 +78,13 @@ class BaseDataModule(ABC):
         if not normal:
             raise DataError(
                 f"category {category!r} of {self.config.name!r} has no normal training image under {str(self.root)!r}."
+            )
+        if len(normal) < len(samples):
+            wrong = next(sample for sample in samples if sample.label not in (NORMAL, None))
+            warnings.warn(
+                f"{len(samples) - len(normal)} training images of category {category!r} are labelled anomalous, such as "
+                f"{str(wrong.path)!r}: they are left out, for a detector is fitted on normal images.",
+                stacklevel=2,
             )
         count = round(len(normal) * self.config.holdout)
         if self.config.holdout and len(normal) > 1:
@@ -177,15 +186,6 @@ class SampleDataset(Dataset[Batch]):
             masks=None if mask is None else mask[None],
             has_mask=torch.tensor([self.with_masks and (sample.mask_path is not None or sample.label != ANOMALOUS)]),
             samples=[sample],
-        )
-
-
-def require_one_size(sample: Sample, image: tuple[int, int], mask: tuple[int, int]) -> None:
-    """DataError where the (height, width) of an image and its mask differ."""
-    if mask != image:
-        raise DataError(
-            f"mask {str(sample.mask_path)!r} is {mask[1]}x{mask[0]}, its image {str(sample.path)!r} {image[1]}x{image[0]}. "
-            "A mask must have its image's size; export it again."
         )
 
 
