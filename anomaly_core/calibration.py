@@ -38,8 +38,8 @@ class Calibration:
     scores: tuple[float, ...] = ()
 
     def is_anomalous(self, score: float) -> bool | None:
-        """The verdict on a raw score; None without a threshold."""
-        return None if self.threshold is None else score > self.threshold
+        """The verdict on a raw score; None without a threshold, and for NaN, which says nothing."""
+        return None if self.threshold is None or math.isnan(score) else score > self.threshold
 
     def p_value(self, score: float) -> float:
         """Split-conformal p-value: the share of normal images that look at least this odd; 1 without held-out images."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from anomaly_core.base.data import BaseDataModule
+from anomaly_core.base.tiled import scorer
 from anomaly_core.base.trainer import Progress, quiet, score
 from anomaly_core.config import RunConfig
 from anomaly_core.errors import DataError
@@ -15,7 +17,8 @@ from anomaly_core.experiment import CALIBRATION, CONFIG, MANIFEST, Experiment
 from anomaly_core.judge import Judge
 from anomaly_core.predict import load_run
 from anomaly_core.registry import registry
-from anomaly_core.results import RunResult
+from anomaly_core.results import Row, RunResult
+from anomaly_core.screening import screen, warnings_of
 
 
 def evaluate(
@@ -52,6 +55,10 @@ def evaluate(
         raise DataError(
             f"{config.data.name!r} has no test image under {str(module.root)!r}. Check data.root and data.category."
         )
+    screened = screen(samples, config.data.on_bad_image)
+    samples = screened.kept
+    if not samples:
+        raise DataError(f"none of the test images can be used: {screened.skipped[0].reason}")
     label = categories[0] if len(categories) == 1 else "unified"
     experiment = Experiment.create(str(Path(folder) / "evaluations"), config.data.name, label, config.model.name)
     experiment.write(CONFIG, config.to_yaml())
@@ -59,14 +66,23 @@ def evaluate(
 
     judge = Judge(config, detector.calibration, categories, experiment)
     start = time.perf_counter()
-    loader = module.loader(samples, detector.modeler.input_spec)
+    loader = module.images(samples, detector.modeler.input_spec)
     batches = progress(loader, "scoring test images", len(loader))
-    for batch, prediction in score(detector.modeler, batches, detector.device):
+    for batch, prediction in score(scorer(detector.modeler, config.data), batches, detector.device):
         judge.update(batch, prediction)
     rate = len(samples) / (time.perf_counter() - start)
     result = judge.finish(label, {}, rate, 0.0)
-    facts = {"category": label, "evaluates": str(Path(folder).absolute()), "test_images_per_second": rate}
-    experiment.write_json(MANIFEST, {"status": "complete", **facts})
+    told = warnings_of(screened, [], [], samples)
+    skipped = [{"path": str(item.path), "reason": item.reason} for item in screened.skipped]
+    facts: Row = {
+        "category": label,
+        "evaluates": str(Path(folder).absolute()),
+        "test_images_per_second": rate,
+        "skipped": skipped,
+    }
+    experiment.write_json(MANIFEST, {"status": "complete", **facts, "warnings": told})
+    for text in told:
+        warnings.warn(text, stacklevel=2)
     return result
 
 
@@ -74,6 +90,6 @@ def _config(config: RunConfig, data: str | None, overrides: Mapping[str, Any]) -
     """The run's config with another data section; what another data set does not know is left out."""
     sections = config.to_dict()
     if data is not None and data != config.data.name:
-        kept = ("batch_size", "num_workers")
+        kept = ("batch_size", "num_workers", "tile", "tile_overlap", "on_bad_image")
         sections["data"] = {"name": data, **{key: sections["data"][key] for key in kept}}
     return RunConfig.create(config=sections, overrides=overrides)

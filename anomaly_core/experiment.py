@@ -101,7 +101,9 @@ class Experiment:
         return path
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> Path:
-        return self.write(name, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        # A file name that is not UTF-8 holds lone surrogates: written as \udcff, they come back as they were.
+        text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return self.write(name, text.encode("utf-8", "backslashreplace"))
 
     def write_rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
         """Write a CSV file whose columns are the keys of all rows, in the order of their first appearance."""

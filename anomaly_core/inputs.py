@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,12 +12,15 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
+from torch.nn import functional as F
 
 from anomaly_core.errors import ConfigError, DataError
 from anomaly_core.options import ModelConfig
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+_LONGEST = 64  # times its own pixels: what covering the size may enlarge an image to
+_ORIENTATION, _ON_ITS_SIDE = 0x0112, range(5, 9)  # the EXIF tag, and its values that turn by 90 degrees
 
 
 def pair(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -34,24 +39,62 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def read_image(path: str | Path) -> Image.Image:
     """Decode an image file to upright 8-bit RGB; DataError names a file that cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return to_rgb(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"cannot read the image {str(path)!r}: {error}. Remove or replace the file, then run again.") from error
+    with _opened(path, "image") as image:
+        return to_rgb(image)
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(height, width) of the upright image, of which only the header is read; DataError as :func:`read_image`."""
+    with _opened(path, "image") as image:
+        width, height = image.size
+        return (width, height) if image.getexif().get(_ORIENTATION, 1) in _ON_ITS_SIDE else (height, width)
+
+
+def checked_size(path: str | Path) -> tuple[int, int]:
+    """(height, width) of an image that can be decoded to its last byte; DataError as :func:`read_image`."""
+    with _opened(path, "image") as image:
+        width, height = image.size
+        if image.mode not in ("L", "RGB") or image.getexif().get(_ORIENTATION, 1) != 1:
+            upright = to_rgb(image)
+            return upright.height, upright.width
+        image.draft(image.mode, (1, 1))  # of a JPEG all bytes are read, and few pixels made
+        image.load()
+        return height, width
 
 
 def read_mask(path: str | Path) -> Image.Image:
     """Decode a mask to 0/255, any non-zero value being defective, *before* any resize (VisA's masks hold 1, 2, ...)."""
-    try:
-        with Image.open(path) as opened:
-            image: Image.Image = ImageOps.exif_transpose(opened)
-            values = np.asarray(image if image.mode != "P" else image.convert("L"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"cannot read the mask {str(path)!r}: {error}. Remove or replace the file, then run again.") from error
+    with _opened(path, "mask") as opened:
+        image: Image.Image = ImageOps.exif_transpose(opened)
+        values = np.asarray(image if image.mode != "P" else image.convert("L"))
     if values.ndim == 3:
         values = values[..., :3].max(axis=-1)
     return Image.fromarray((values != 0).astype(np.uint8) * 255)
+
+
+@contextmanager
+def _opened(path: str | Path, what: str) -> Iterator[Image.Image]:
+    """An image file for as long as it is decoded; DataError names one that cannot be."""
+    try:
+        with Image.open(path) as image:
+            yield image
+    except Exception as error:  # on damaged bytes, Pillow's decoders raise whatever they stumble over
+        reason = str(error).rstrip(".") or type(error).__name__
+        raise DataError(
+            f"cannot read the {what} {str(path)!r}: {reason}. Remove or replace the file, then run again."
+        ) from error
+
+
+class Native:
+    """The geometry of the image itself, in place of an :class:`InputSpec`: nothing is resized."""
+
+    def placed(self, image: Image.Image) -> Tensor:
+        """RGB image -> uint8 (3, H, W)."""
+        return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1)
+
+    def mask(self, mask: Image.Image) -> Tensor:
+        """0/255 mask -> bool (1, H, W)."""
+        return torch.from_numpy(np.array(mask, dtype=np.uint8) > 0)[None]
 
 
 @dataclass(frozen=True)
@@ -91,6 +134,12 @@ class InputSpec:
         """(height, width) of the tensor that the network sees, and of its anomaly maps."""
         return self.center_crop or self.size
 
+    @property
+    def whole(self) -> InputSpec:
+        """The same input with nothing of the image lost: padded instead of covered, and not cropped."""
+        resize: Literal["stretch", "pad"] = "stretch" if self.resize == "stretch" else "pad"
+        return replace(self, size=self.output_size, resize=resize, center_crop=None)
+
     def image(self, image: Image.Image) -> Tensor:
         """RGB image of any size -> float32 (3, H, W) in [0, 1]; antialiased bilinear."""
         return self.placed(image).float().div_(255)
@@ -104,17 +153,43 @@ class InputSpec:
         """0/255 mask of the image's size -> bool (1, H, W); nearest, in the image's own geometry."""
         return torch.from_numpy(np.array(self._place(mask, Image.Resampling.NEAREST), dtype=np.uint8) > 0)[None]
 
+    def unplaced(self, maps: Tensor, height: int, width: int) -> Tensor:
+        """float (B, C, H, W) in this geometry -> (B, C, height, width) in an image's own; of a :attr:`whole` spec alone."""
+        assert self == self.whole
+        rows, columns = self.size
+        if self.resize == "pad":
+            wide, high = self._fitted(height, width)
+            top, left = (rows - high) // 2, (columns - wide) // 2
+            maps = maps[..., top : top + high, left : left + wide]
+        if maps.shape[-2:] == (height, width):
+            return maps
+        shrinks = height < maps.shape[-2] or width < maps.shape[-1]
+        return F.interpolate(maps, (height, width), mode="bilinear", align_corners=False, antialias=shrinks)
+
+    def _fitted(self, height: int, width: int) -> tuple[int, int]:
+        """(width, height) of an image that was enlarged or shrunk with its aspect kept."""
+        choose = max if self.resize == "keep" else min
+        scale = choose(self.size[0] / height, self.size[1] / width)
+        return max(1, round(width * scale)), max(1, round(height * scale))
+
     def _place(self, image: Image.Image, resample: Image.Resampling) -> Image.Image:
         height, width = self.size
         if self.resize == "stretch":
             image = image.resize((width, height), resample)
         else:
-            choose = max if self.resize == "keep" else min
-            scale = choose(height / image.height, width / image.width)
-            rounded = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-            image = image.resize(rounded, resample)
+            fitted = self._fitted(image.height, image.width)
+            if fitted[0] * fitted[1] > _LONGEST * height * width:  # only `keep` enlarges beyond the size
+                image = _strip(image, height, width)
+                fitted = self._fitted(image.height, image.width)
+            image = image.resize(fitted, resample)
             image = _crop(image, height, width) if self.resize == "keep" else _pad(image, height, width)
         return _crop(image, *self.center_crop) if self.center_crop else image
+
+
+def _strip(image: Image.Image, height: int, width: int) -> Image.Image:
+    """The centre of a very long image, of twice the aspect of the size: the rest would be enlarged to be thrown away."""
+    long = 2 * max(height, width) / min(height, width)
+    return _crop(image, min(image.height, round(image.width * long)), min(image.width, round(image.height * long)))
 
 
 def _crop(image: Image.Image, height: int, width: int) -> Image.Image:

@@ -16,7 +16,7 @@ from anomaly_core.calibration import Calibration
 from anomaly_core.config import RunConfig
 from anomaly_core.errors import PluginError, UndefinedMetric
 from anomaly_core.experiment import CURVES, METRICS, PREDICTIONS, Experiment
-from anomaly_core.pictures import save_panel
+from anomaly_core.pictures import reduced, save_panel
 from anomaly_core.registry import registry
 from anomaly_core.results import Metrics, Row, RunResult, mean_metrics
 from anomaly_core.types import Batch, Prediction, Sample
@@ -59,7 +59,7 @@ class Judge:
             for index, metric in enumerate(built):
                 metric.share(built[:index])
         self._rows: list[Row] = []
-        self._resolution: list[int] | None = None
+        self._resolutions: set[tuple[int, ...]] = set()
         self._reconstructs = False
         self._wanted = math.inf if config.base.pictures == "all" else config.base.pictures
         self._kept: dict[tuple[str, str], list[_Picture]] = {}
@@ -67,7 +67,8 @@ class Judge:
 
     def update(self, batch: Batch, prediction: Prediction) -> None:
         """Take in a batch and its prediction, both on the CPU."""
-        self._resolution = None if prediction.maps is None else list(prediction.maps.shape[-2:])
+        if prediction.maps is not None:
+            self._resolutions.add(tuple(prediction.maps.shape[-2:]))
         self._reconstructs |= prediction.reconstruction is not None
         for category in dict.fromkeys(sample.category for sample in batch.samples):
             chosen = [i for i, sample in enumerate(batch.samples) if sample.category == category]
@@ -103,7 +104,7 @@ class Judge:
             "categories": several,
             "threshold": self.calibration.threshold,
             "threshold_source": self.calibration.source,
-            "resolution": self._resolution,
+            "resolution": _resolution(self._resolutions),
             "images": len(self._rows),
         }
         self.experiment.write_json(METRICS, {**values, **beside})
@@ -134,10 +135,11 @@ class Judge:
         kept = self._kept.setdefault((sample.category, sample.defect), [])
         if len(kept) >= self._wanted:
             return
-        mask = batch.masks[index] if batch.masks is not None and bool(batch.has_mask[index]) else None
-        made = None if prediction.reconstruction is None else _bytes(prediction.reconstruction[index])
+        mask = reduced(batch.masks[index]) if batch.masks is not None and bool(batch.has_mask[index]) else None
+        made = None if prediction.reconstruction is None else _bytes(reduced(prediction.reconstruction[index]))
         score = float(prediction.scores[index])
-        picture = _Picture(sample, score, _bytes(batch.images[index]), prediction.maps[index], mask, made, row)
+        image, anomaly_map = _bytes(reduced(batch.images[index])), reduced(prediction.maps[index])
+        picture = _Picture(sample, score, image, anomaly_map, mask, made, row)
         if math.isinf(self._wanted):
             self._save(picture)
         else:
@@ -167,6 +169,14 @@ class Judge:
             reconstruction=None if picture.reconstruction is None else picture.reconstruction.float() / 255,
         )
         picture.row["picture"] = path.as_posix()
+
+
+def _resolution(found: set[tuple[int, ...]]) -> list[int] | str | None:
+    """[height, width] of the maps that were judged; with tiles they may differ."""
+    if len(found) > 1:
+        least, most = min(found), max(found)
+        return f"{len(found)} sizes, from {least[1]} × {least[0]} to {most[1]} × {most[0]} pixels"
+    return list(next(iter(found))) if found else None
 
 
 def default_metrics() -> list[str]:

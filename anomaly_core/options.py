@@ -66,6 +66,17 @@ class DataConfig:
     num_workers: Annotated[
         int | None, Field(ge=0, description="processes that decode; none chooses by the machine, 0 is the main process")
     ] = None
+    tile: Annotated[
+        Size | None,
+        Field(description="pixels of the tiles that large images are cut into: one number, or height,width; none: no tiles"),
+    ] = None
+    tile_overlap: Annotated[
+        int | None, Field(ge=0, description="pixels that neighbouring tiles share, at most half a tile; none: an eighth of it")
+    ] = None
+    on_bad_image: Annotated[
+        Literal["error", "skip"],
+        Field(description="an image that cannot be read: stop before training, or leave it out and list it in manifest.json"),
+    ] = "error"
 
 
 @dataclass(kw_only=True)

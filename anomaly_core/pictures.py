@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
+from torch.nn import functional as F
 
 from anomaly_core.calibration import Calibration
 from anomaly_core.errors import RunError
@@ -21,7 +22,7 @@ _ANCHORS = np.array(
     dtype=np.float64,
 )
 _CONTOUR = (0, 230, 230)
-_GAP, _HEADER, _NARROWEST = 4, 16, 96
+_GAP, _HEADER, _NARROWEST, _WIDEST = 4, 16, 96, 1024
 
 
 def relative(anomaly_map: Tensor, calibration: Calibration | None) -> NDArray[np.float64]:
@@ -59,6 +60,22 @@ def overlay(image: Tensor, anomaly_map: Tensor, calibration: Calibration | None)
     return blended.round().astype(np.uint8)
 
 
+def reduced(picture: Tensor, side: int = _WIDEST) -> Tensor:
+    """(C, H, W) of at most ``side`` pixels a side for a picture: colours are averaged; of a map or a mask the maximum is kept,
+    so that no small defect is lost.
+
+    Args:
+        picture: float with three channels (an image), or one channel of floats (a map) or bools (a mask).
+        side: the longest; what is no longer comes back as it is.
+    """
+    longest = max(picture.shape[-2:])
+    if longest <= side:
+        return picture
+    height, width = (max(1, round(length * side / longest)) for length in picture.shape[-2:])
+    pool = F.adaptive_avg_pool2d if picture.shape[0] == 3 else F.adaptive_max_pool2d
+    return pool(picture.float(), (height, width)).to(picture.dtype)
+
+
 def save_panel(
     path: Path,
     image: Tensor,
@@ -81,9 +98,15 @@ def save_panel(
         with_mask: False leaves the mask's panel out, for new images, of which nobody expects one.
         reconstruction: float (3, H, W) in [0, 1] of a method that reconstructs.
 
+    Images of more than 1024 pixels a side are shown :func:`reduced`.
+
     Raises:
         RunError: the file cannot be written.
     """
+    image = reduced(image)
+    anomaly_map, mask, reconstruction = (
+        None if part is None else reduced(part) for part in (anomaly_map, mask, reconstruction)
+    )
     panels: list[tuple[str, NDArray[np.uint8]]] = [("image", _pixels(image))]
     if reconstruction is not None:
         panels.append(("reconstruction", _pixels(reconstruction)))

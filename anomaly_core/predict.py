@@ -10,13 +10,15 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from anomaly_core.base.modeler import BaseModeler
+from anomaly_core.base.tiled import scorer
 from anomaly_core.calibration import Calibration
 from anomaly_core.config import RunConfig
 from anomaly_core.errors import DataError
 from anomaly_core.experiment import Experiment
-from anomaly_core.inputs import IMAGE_SUFFIXES, read_image, to_rgb
+from anomaly_core.inputs import IMAGE_SUFFIXES, Native, read_image, to_rgb
 from anomaly_core.processes import choose_device
 from anomaly_core.registry import registry
 from anomaly_core.types import Prediction
@@ -48,7 +50,8 @@ class Detector:
 
         Returns:
             Scores (B,), maps (B, 1, H, W) and, from methods that reconstruct, reconstructions (B, 3, H, W) at the model's
-            input size, float32 on the CPU; B is 1 for one image.
+            input size, float32 on the CPU; B is 1 for one image. Of a run with ``data.tile`` they have the image's own size;
+            where sizes differ, the smaller ones are NaN at the right and below.
         """
         parts = [prediction for _, prediction in self.stream(_several(images), batch_size=batch_size)]
         if not parts:
@@ -56,11 +59,17 @@ class Detector:
         maps = [part.maps for part in parts if part.maps is not None]
         made = [part.reconstruction for part in parts if part.reconstruction is not None]
         return Prediction(
-            torch.cat([part.scores for part in parts]), torch.cat(maps) if maps else None, torch.cat(made) if made else None
+            torch.cat([part.scores for part in parts]), _joined(maps) if maps else None, _joined(made) if made else None
         )
 
     def stream(self, images: Iterable[ImageLike], *, batch_size: int = 32) -> Iterator[tuple[Tensor, Prediction]]:
-        """Batches of (inputs (B, 3, H, W) in [0, 1], prediction), in order and in constant memory."""
+        """Batches of (inputs (B, 3, H, W) in [0, 1], prediction), in order and in constant memory.
+
+        Of a run with ``data.tile``: one image a batch, inputs and maps of its own size.
+        """
+        if self.config.data.tile is not None:
+            yield from self._stream_tiled(images)
+            return
         held: list[Tensor] = []
         for image in images:
             held.append(self.modeler.input_spec.image(as_image(image)))
@@ -69,6 +78,15 @@ class Detector:
                 held = []
         if held:
             yield self._score(held)
+
+    def _stream_tiled(self, images: Iterable[ImageLike]) -> Iterator[tuple[Tensor, Prediction]]:
+        """Each image by its tiles, ``data.batch_size`` of them through the network at once."""
+        whole = scorer(self.modeler, self.config.data)
+        for image in images:
+            inputs = Native().placed(as_image(image))[None].float().div_(255)
+            with torch.inference_mode():
+                prediction = whole.predict_step(inputs.to(self.device)).cpu()
+            yield inputs, prediction
 
     def _score(self, held: list[Tensor]) -> tuple[Tensor, Prediction]:
         inputs = torch.stack(held)
@@ -96,7 +114,7 @@ def image_files(names: Iterable[str]) -> list[Path]:
     for name in names:
         path = Path(name)
         if path.is_dir():
-            inside = sorted(item for item in path.rglob("*") if item.suffix.lower() in IMAGE_SUFFIXES and item.is_file())
+            inside = sorted(item for item in path.rglob("*") if _is_image(item))
             if not inside:
                 raise DataError(f"the folder {name!r} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}). Check the path.")
             found += inside
@@ -107,12 +125,21 @@ def image_files(names: Iterable[str]) -> list[Path]:
     return found
 
 
+def _is_image(path: Path) -> bool:
+    """A link that leads nowhere counts: it is an image that cannot be read, which must be said."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and (path.is_file() or (path.is_symlink() and not path.exists()))
+
+
 def as_image(image: ImageLike) -> Image.Image:
     """Any accepted form of an image as 8-bit RGB; DataError says what is wrong with another."""
     if isinstance(image, str | Path):
         return read_image(image)
     if isinstance(image, Image.Image):
-        return to_rgb(image)
+        try:
+            return to_rgb(image)
+        except Exception as error:  # Pillow decodes a file that it has opened only now, and raises what it stumbles over
+            name = getattr(image, "filename", "") or "given"
+            raise DataError(f"cannot read the image {name!r}: {error or type(error).__name__}. Give another.") from error
     if isinstance(image, Tensor):
         if image.ndim != 3 or image.shape[0] not in (1, 3):
             raise DataError(f"a tensor image must be (3, H, W), not {tuple(image.shape)}.")
@@ -124,6 +151,14 @@ def as_image(image: ImageLike) -> Image.Image:
             raise DataError(f"an array image must be (H, W, 3) of uint8, not {image.shape} of {image.dtype}.")
         return Image.fromarray(image.squeeze(-1) if image.ndim == 3 and image.shape[2] == 1 else image).convert("RGB")
     raise DataError(f"cannot take a {type(image).__name__} as an image: give a path, a PIL image, an array or a tensor.")
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """(b, C, h, w) tensors as one (B, C, H, W) of the greatest size, NaN where there is no image."""
+    height, width = (max(part.shape[axis] for part in parts) for axis in (-2, -1))
+    if all(part.shape[-2:] == (height, width) for part in parts):
+        return torch.cat(parts)
+    return torch.cat([F.pad(p, (0, width - p.shape[-1], 0, height - p.shape[-2]), value=torch.nan) for p in parts])
 
 
 def _several(images: ImageLike) -> Sequence[ImageLike]:

@@ -22,6 +22,7 @@ from accelerate.utils import broadcast_object_list, set_seed
 from anomaly_core.backbones import Backbones
 from anomaly_core.base.data import BaseDataModule
 from anomaly_core.base.modeler import BaseModeler
+from anomaly_core.base.tiled import scorer
 from anomaly_core.base.trainer import BaseTrainer, Progress, RunContext, quiet
 from anomaly_core.calibration import Calibration, calibrate
 from anomaly_core.config import RunConfig
@@ -33,6 +34,7 @@ from anomaly_core.judge import Judge
 from anomaly_core.processes import is_launched, launch, state
 from anomaly_core.registry import registry
 from anomaly_core.results import ExperimentResult, Row, RunResult
+from anomaly_core.screening import screen, warnings_of
 from anomaly_core.types import Sample
 
 if TYPE_CHECKING:
@@ -170,8 +172,9 @@ class _Run:
 
         judge = Judge(self.config, calibration, self.categories, experiment)
         start = time.perf_counter()
-        loader = self.data.loader(splits.test, modeler.input_spec)
-        for batch, prediction in trainer.predict(modeler, loader, "scoring test images", len(loader)):
+        loader = self.data.images(splits.test, modeler.input_spec)
+        whole = scorer(modeler, self.config.data)
+        for batch, prediction in trainer.predict(whole, loader, "scoring test images", len(loader)):
             judge.update(batch, prediction)
         rate = len(splits.test) / (time.perf_counter() - start)
         result = judge.finish(self.label, {**figures}, rate, self.manifest["fit_seconds"])
@@ -232,13 +235,36 @@ class _Run:
             raise DataError(
                 f"category {self.label!r} of {self.config.data.name!r} has no test image under {str(self.data.root)!r}."
             )
-        return _Splits([sample for fit, _ in parts for sample in fit], [sample for _, held in parts for sample in held], test)
+        return self._screened(
+            {
+                "fit": [sample for fit, _ in parts for sample in fit],
+                "held_out": [sample for _, held in parts for sample in held],
+                "test": test,
+            }
+        )
+
+    def _screened(self, parts: dict[str, list[Sample]]) -> _Splits:
+        """The images without those that cannot be used, which the manifest lists; DataError where none is left."""
+        found = screen([sample for samples in parts.values() for sample in samples], self.config.data.on_bad_image)
+        self.manifest["skipped"] = [{"path": str(item.path), "reason": item.reason} for item in found.skipped]
+        bad = {item.path for item in found.skipped}
+        kept = {name: [sample for sample in samples if sample.path not in bad] for name, samples in parts.items()}
+        for name in ("fit", "test"):
+            if not kept[name]:
+                raise DataError(
+                    f"none of the {len(parts[name])} {name} images of {self.label!r} can be used: {found.skipped[0].reason}"
+                )
+        splits = _Splits(**kept)
+        for text in warnings_of(found, splits.fit, splits.held_out, splits.test):
+            warnings.warn(text, stacklevel=2)
+        return splits
 
     def _calibrate(self, trainer: BaseTrainer, modeler: BaseModeler, held_out: list[Sample]) -> Calibration:
         scores, maxima, medians = [], [], []
         if held_out:
-            loader = self.data.loader(held_out, modeler.input_spec)
-            for _, prediction in trainer.predict(modeler, loader, "calibrating", len(loader)):
+            loader = self.data.images(held_out, modeler.input_spec)
+            whole = scorer(modeler, self.config.data)
+            for _, prediction in trainer.predict(whole, loader, "calibrating", len(loader)):
                 scores.append(prediction.scores)
                 if prediction.maps is not None:
                     flat = prediction.maps.flatten(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,10 +12,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from anomaly_core.base.tiled import TileDataset, tell_of_tiles
 from anomaly_core.errors import ConfigError, DataError
-from anomaly_core.inputs import InputSpec, read_image, read_mask
+from anomaly_core.inputs import InputSpec, Native, read_image, read_mask
 from anomaly_core.options import DataConfig
+from anomaly_core.screening import require_one_size
 from anomaly_core.specs import DatasetSpec
+from anomaly_core.tiles import Tiling
 from anomaly_core.types import ANOMALOUS, NORMAL, Batch, Sample
 
 
@@ -25,12 +29,16 @@ class BaseDataModule(ABC):
         config: the data set's own dataclass.
         seed: governs the split of held-out images and the order of training.
         spec: the data set's spec, for messages; None for one that is not registered.
+
+    Attributes:
+        tiling: how large images are cut; None for images that are seen whole.
     """
 
     def __init__(self, config: DataConfig, seed: int = 0, spec: DatasetSpec | None = None) -> None:
         self.config = config
         self.seed = seed
         self.spec = spec
+        self.tiling = Tiling.from_config(config)
 
     @abstractmethod
     def categories(self) -> list[str]:
@@ -71,6 +79,13 @@ class BaseDataModule(ABC):
             raise DataError(
                 f"category {category!r} of {self.config.name!r} has no normal training image under {str(self.root)!r}."
             )
+        if len(normal) < len(samples):
+            wrong = next(sample for sample in samples if sample.label not in (NORMAL, None))
+            warnings.warn(
+                f"{len(samples) - len(normal)} training images of category {category!r} are labelled anomalous, such as "
+                f"{str(wrong.path)!r}: they are left out, for a detector is fitted on normal images.",
+                stacklevel=2,
+            )
         count = round(len(normal) * self.config.holdout)
         if self.config.holdout and len(normal) > 1:
             count = min(max(count, 1), len(normal) - 1)
@@ -89,11 +104,19 @@ class BaseDataModule(ABC):
             shuffle: in an order of the seed, the same for any number of workers.
             keep: the images come again and again: decoded ones are kept, as far as ``data.image_cache`` allows.
         """
-        workers = self.config.num_workers
-        if workers is None:
-            workers = 0 if len(samples) < 512 or (os.cpu_count() or 1) <= 2 else min(8, (os.cpu_count() or 1) // 2)
+        budget = int(self.config.image_cache) if keep else 0
+        dataset: Dataset[Batch]
+        if self.tiling is None:
+            workers = self._workers(len(samples))
+            dataset = SampleDataset(samples, input_spec, budget)
+        else:
+            tiles = TileDataset(samples, input_spec, self.tiling)
+            workers = self._workers(len(tiles))
+            # A worker keeps what it decodes for itself: together they keep to the budget.
+            dataset = tiles.keeping(budget // max(1, workers))
+            tell_of_tiles(tiles, input_spec, budget, shuffle)
         return DataLoader(
-            SampleDataset(samples, input_spec, self.config.image_cache if keep else 0),
+            dataset,
             batch_size=self.config.batch_size,
             shuffle=shuffle,
             num_workers=workers,
@@ -102,17 +125,32 @@ class BaseDataModule(ABC):
             persistent_workers=workers > 0 and shuffle,
         )
 
+    def images(self, samples: Sequence[Sample], input_spec: InputSpec) -> DataLoader[Batch]:
+        """Batches of samples to score: as :meth:`loader`, but with ``data.tile`` one image a batch in its own geometry.
+
+        They go to :func:`~anomaly_core.base.tiled.scorer`. One image is in memory at a time; sizes may differ.
+        """
+        if self.tiling is None:
+            return self.loader(samples, input_spec)
+        return DataLoader(SampleDataset(samples, Native()), batch_size=1, collate_fn=collate)
+
+    def _workers(self, items: int) -> int:
+        cores = os.cpu_count() or 1
+        if self.config.num_workers is not None:
+            return self.config.num_workers
+        return 0 if items < 512 or cores <= 2 else min(8, cores // 2)
+
 
 class SampleDataset(Dataset[Batch]):
     """Each sample as a batch of one, decoded when asked for.
 
     Args:
         samples: what there is.
-        input_spec: the geometry.
+        input_spec: the geometry; :class:`~anomaly_core.inputs.Native` keeps each image's own.
         budget: bytes of placed images (uint8) that are kept for the next time; 0 keeps none.
     """
 
-    def __init__(self, samples: Sequence[Sample], input_spec: InputSpec, budget: int = 0) -> None:
+    def __init__(self, samples: Sequence[Sample], input_spec: InputSpec | Native, budget: int = 0) -> None:
         self.samples = samples
         self.input_spec = input_spec
         self._budget = budget
@@ -128,18 +166,14 @@ class SampleDataset(Dataset[Batch]):
         if placed is not None and not self.with_masks:
             return self._batch(sample, placed, None)
         image = read_image(sample.path)
+        placed = self.input_spec.placed(image)
         mask = None
         if self.with_masks:
-            mask = torch.zeros(1, *self.input_spec.output_size, dtype=torch.bool)
+            mask = torch.zeros(1, *placed.shape[-2:], dtype=torch.bool)
             if sample.mask_path is not None:
                 picture = read_mask(sample.mask_path)
-                if picture.size != image.size:
-                    raise DataError(
-                        f"mask {str(sample.mask_path)!r} is {picture.width}x{picture.height}, its image {str(sample.path)!r} "
-                        f"{image.width}x{image.height}. A mask must have its image's size; export it again."
-                    )
+                require_one_size(sample, (image.height, image.width), (picture.height, picture.width))
                 mask = self.input_spec.mask(picture)
-        placed = self.input_spec.placed(image)
         if placed.numel() <= self._budget:
             self._placed[index] = placed
             self._budget -= placed.numel()

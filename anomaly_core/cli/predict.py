@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 from pathlib import Path
@@ -27,9 +28,16 @@ def predict(
     from anomaly_core.judge import safe_name
     from anomaly_core.pictures import save_panel
     from anomaly_core.predict import image_files, load_run
+    from anomaly_core.screening import readable
 
-    paths = image_files(images)
     detector = load_run(run_folder, device=device)
+    paths, skipped = readable(image_files(images), detector.config.data.on_bad_image)
+    for item in skipped:
+        click.echo(f"skipped: {item.reason}", err=True)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="surrogateescape"
+        )  # file names are bytes: those that are no UTF-8 are printed as they are
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if not jsonl:
         writer.writerow(["path", "score", "is_anomalous", "p_value"])

@@ -80,7 +80,7 @@ class GradientTrainer(BaseTrainer):
             means = self._train(modeler, step, loader, optimizer, processes, epoch, run.seed, bar)
             row = {"epoch": float(epoch), "lr": float(optimizer.param_groups[0]["lr"])}
             row |= {f"train_{name}": value for name, value in self.summarize(modeler, means.values()).items()}
-            row |= self._validate(modeler, validation, processes, run.seed)
+            row |= self._validate(modeler, validation, processes, run.seed, epoch)
             seconds = time.perf_counter() - start
             row |= {"seconds": seconds, "images_per_second": means.count / seconds}
             if schedule is not None:
@@ -124,9 +124,8 @@ class GradientTrainer(BaseTrainer):
             value = float(losses["loss"].detach())
             if not math.isfinite(value):
                 raise RunError(
-                    f"the loss is {value} in epoch {epoch}, batch {number} of {len(loader)}: the training diverged. Lower the "
-                    "learning rate, set train.gradient_clip=1, or train in train.precision=32; epochs before are kept in "
-                    "checkpoints/."
+                    f"the loss is {value} in epoch {epoch}, batch {number} of {len(loader)}: "
+                    f"{self._cause(modeler, batch, losses)} {_kept(epoch)}"
                 )
             optimizer.zero_grad()
             processes.backward(losses["loss"])
@@ -139,7 +138,12 @@ class GradientTrainer(BaseTrainer):
         return means
 
     def _validate(
-        self, modeler: GradientModeler, validation: DataLoader[Batch] | None, processes: Accelerator, seed: int
+        self,
+        modeler: GradientModeler,
+        validation: DataLoader[Batch] | None,
+        processes: Accelerator,
+        seed: int,
+        epoch: int,
     ) -> Figures:
         """Figures of the held-out normal images, ``val_...``; the same random numbers each time, so that epochs compare."""
         if validation is None:
@@ -155,7 +159,31 @@ class GradientTrainer(BaseTrainer):
             figures = {f"val_{name}": value for name, value in self.summarize(modeler, means.values()).items()}
         if processes.num_processes > 1:
             figures = broadcast_object_list([figures])[0]
+        if not math.isfinite(figures.get(LOSS, 0.0)):
+            raise RunError(
+                f"the loss of the held-out images is {figures[LOSS]} after epoch {epoch}: the training diverged. Lower the "
+                f"learning rate or set train.gradient_clip=1. {_kept(epoch)}"
+            )
         return figures
+
+    def _cause(self, modeler: GradientModeler, batch: Batch, losses: dict[str, Tensor]) -> str:
+        """Why a loss may not be finite, and what to do about it."""
+        broken = next((name for name, value in modeler.named_parameters() if not value.isfinite().all()), None)
+        if not batch.images.isfinite().all():
+            return "its images are not finite. Check the files of this data set, and what its plugin makes of them."
+        if broken is not None:
+            return (
+                f"the weights ({broken}) are no longer finite after the step before: the training diverged. Lower the learning "
+                "rate or set train.gradient_clip=1."
+            )
+        terms = [name for name, value in losses.items() if name != "loss" and not value.isfinite().all()]
+        source = f" in {', '.join(terms)}" if terms else ""
+        if self.config.precision != "32":
+            return f"train.precision={self.config.precision} overflowed{source}. Set train.precision=32."
+        return (
+            f"weights and images are finite, so that the computation overflowed{source}. Lower the learning rate or set "
+            "train.gradient_clip=1; images of a single colour may also be the cause."
+        )
 
     def _exhausted(self, checkpoints: Checkpoints) -> bool:
         patience = self.config.patience
@@ -200,6 +228,13 @@ class _Bar:
     def close(self) -> None:
         if isinstance(self._ticks, Iterator) and hasattr(self._ticks, "close"):
             self._ticks.close()
+
+
+def _kept(epoch: int) -> str:
+    """What is left of a training that stopped in an epoch."""
+    if epoch == 1:
+        return "No epoch was complete."
+    return f"Epoch {epoch - 1} and the best one are kept in checkpoints/, from where --resume goes on."
 
 
 def _derived(seed: int, epoch: int, rank: int) -> int:

@@ -53,10 +53,14 @@ class ELPVData(BaseDataModule):
         table = self.root / "labels.csv"
         if not table.is_file():
             raise missing_root(self, "labels.csv and the folder images that it names")
-        rows = [line.split() for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
         try:
-            return [(name, float(probability), kind) for name, probability, kind in rows]
-        except ValueError as error:
+            rows = [line.split() for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
+            cells = [(name, float(probability), kind) for name, probability, kind in rows]
+            strange = next((name for name, probability, _ in cells if not 0 <= probability <= 1 or "\0" in name), None)
+            if strange is not None:
+                raise ValueError(f"the probability of {strange!r} is not between 0 and 1, or its name is no file's")
+            return cells
+        except (OSError, ValueError) as error:
             raise DataError(
                 f"each line of {str(table)!r} must hold a path, a probability and a kind: {error}. Install the package again."
             ) from error

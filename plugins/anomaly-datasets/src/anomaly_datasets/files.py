@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import warnings
 from pathlib import Path
 
 from anomaly_core.base.data import BaseDataModule
@@ -42,10 +43,19 @@ def masks_in(folder: Path) -> dict[str, Path]:
 def samples_in(folder: Path, label: int, category: str, defect: str, masks: dict[str, Path] | None = None) -> list[Sample]:
     """The images of a folder as samples of one label; ``000.png`` has the mask ``000.*`` or ``000_mask.*``, or none."""
     masks = masks or {}
-    return [
+    found = [
         Sample(path, label, masks.get(path.stem) or masks.get(f"{path.stem}_mask"), category, defect)
         for path in images_in(folder)
     ]
+    used = {sample.mask_path for sample in found}
+    lonely = [path for path in masks.values() if path not in used]
+    if lonely:
+        warnings.warn(
+            f"{len(lonely)} masks have no image in {str(folder)!r}, such as {str(lonely[0])!r}. "
+            "A mask has the name of its image, or that and _mask.",
+            stacklevel=2,
+        )
+    return found
 
 
 def drawn(samples: list[Sample], count: int, seed: int) -> tuple[list[Sample], list[Sample]]:

@@ -45,12 +45,23 @@ class VisAData(MVTecTree):
     @cached_property
     def rows(self) -> list[dict[str, str]]:
         """The rows of the split: object, split, label, image, mask."""
-        with self.table.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-        wanted = {"object", "split", "label", "image", "mask"}
-        if not rows or not wanted <= set(rows[0]):
-            columns = ", ".join(sorted(wanted))
-            raise DataError(f"the split {str(self.table)!r} must have the columns {columns}. Unpack the data set again.")
+        try:
+            with self.table.open(newline="", encoding="utf-8-sig") as file:
+                rows = list(csv.DictReader(file))
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise DataError(f"cannot read the split {str(self.table)!r}: {error}. Unpack the data set again.") from error
+        wanted = ("image", "label", "mask", "object", "split")
+        if not rows or not set(wanted) <= set(rows[0]):
+            raise DataError(
+                f"the split {str(self.table)!r} must have the columns {', '.join(wanted)}. Unpack the data set again."
+            )
+        for number, row in enumerate(rows, 2):
+            # What a short line lacks is None; a NUL is in no file's name.
+            if any(row[name] is None or "\0" in row[name] for name in wanted) or row["label"] not in ("normal", "anomaly"):
+                raise DataError(
+                    f"row {number} of the split {str(self.table)!r} must hold {', '.join(wanted)}, the label being normal or "
+                    "anomaly. Unpack the data set again."
+                )
         return rows
 
     def _listed(self, category: str, part: str) -> list[Sample]:
