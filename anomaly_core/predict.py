@@ -12,9 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from anomaly_core.base.modeler import BaseModeler
+from anomaly_core.base.trainer import score_images
 from anomaly_core.calibration import Calibration
 from anomaly_core.config import RunConfig
 from anomaly_core.errors import DataError
+from anomaly_core.exhaustion import Portions
 from anomaly_core.experiment import Experiment
 from anomaly_core.inputs import IMAGE_SUFFIXES, read_image, to_rgb
 from anomaly_core.processes import choose_device
@@ -37,6 +39,7 @@ class Detector:
         self.config = config
         self.calibration = calibration
         self.device = device
+        self._portions = Portions("scoring")
 
     def predict(self, images: ImageLike, *, batch_size: int = 32) -> Prediction:
         """Score one image or several.
@@ -53,11 +56,7 @@ class Detector:
         parts = [prediction for _, prediction in self.stream(_several(images), batch_size=batch_size)]
         if not parts:
             raise DataError("no image was given to predict.")
-        maps = [part.maps for part in parts if part.maps is not None]
-        made = [part.reconstruction for part in parts if part.reconstruction is not None]
-        return Prediction(
-            torch.cat([part.scores for part in parts]), torch.cat(maps) if maps else None, torch.cat(made) if made else None
-        )
+        return Prediction.joined(parts)
 
     def stream(self, images: Iterable[ImageLike], *, batch_size: int = 32) -> Iterator[tuple[Tensor, Prediction]]:
         """Batches of (inputs (B, 3, H, W) in [0, 1], prediction), in order and in constant memory."""
@@ -72,8 +71,7 @@ class Detector:
 
     def _score(self, held: list[Tensor]) -> tuple[Tensor, Prediction]:
         inputs = torch.stack(held)
-        with torch.inference_mode():
-            return inputs, self.modeler.predict_step(inputs.to(self.device)).cpu()
+        return inputs, score_images(self.modeler, inputs, self.device, self._portions)
 
 
 def load_run(folder: str | Path, device: str = "auto") -> Detector:
