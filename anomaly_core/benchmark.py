@@ -6,6 +6,7 @@ import dataclasses
 import io
 import itertools
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
@@ -42,6 +43,11 @@ class Cell:
     folder: str = ""
     metrics: Metrics = dataclasses.field(default_factory=dict)
     error: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """Its place in the grid."""
+        return self.data, self.category, self.model, self.seed
 
     @property
     def name(self) -> str:
@@ -114,14 +120,69 @@ def run_grid(
     from joblib import Parallel, delayed
 
     threads = max(1, (os.cpu_count() or 1) // jobs) if address is None else None
-    blocked = registry.blocked
-    with _engine(backend, jobs, address):
-        # Ray's engine hands results over at the end alone
-        parallel = Parallel(n_jobs=jobs, return_as="list" if backend == "ray" else "generator_unordered")
-        done = parallel(delayed(run_cell)(cell, resume, threads, blocked) for cell in cells)
-        finished = list(progress(done, "running the grid", len(cells)))
-    place = {(cell.data, cell.category, cell.model, cell.seed): number for number, cell in enumerate(cells)}
-    return sorted(finished, key=lambda cell: place[cell.data, cell.category, cell.model, cell.seed])
+    options = (threads, registry.blocked)
+    if backend == "loky" and jobs > 1:
+        finished = list(progress(_on_processes(cells, jobs, resume, options), "running the grid", len(cells)))
+    else:
+        with _engine(backend, jobs, address):
+            # Ray's engine hands results over at the end alone
+            parallel = Parallel(n_jobs=jobs, return_as="list" if backend == "ray" else "generator_unordered")
+            done = parallel(delayed(run_cell)(cell, resume, *options) for cell in cells)
+            finished = list(progress(done, "running the grid", len(cells)))
+    place = {cell.key: number for number, cell in enumerate(cells)}
+    return sorted(finished, key=lambda cell: place[cell.key])
+
+
+def _on_processes(cells: Sequence[Cell], jobs: int, resume: bool, options: tuple[int | None, frozenset[str]]) -> Iterator[Cell]:
+    """The cells as they are done, on joblib's processes. Where a process dies, what it took with it runs again, once and alone.
+
+    A process that dies (killed because memory ran out, say) breaks the whole pool, and the pool does not tell which cell it
+    had: each cell leaves a mark in a folder while it runs.
+    """
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    remaining = {cell.key: cell for cell in cells}
+    with tempfile.TemporaryDirectory(prefix="anomaly-grid-") as marks, _engine("loky", jobs, None):
+        while remaining:
+            queue = list(enumerate(remaining.values()))
+            parallel = Parallel(n_jobs=jobs, return_as="generator_unordered")
+            try:
+                for cell in parallel(delayed(_marked_cell)(marks, n, cell, resume, options) for n, cell in queue):
+                    del remaining[cell.key]
+                    yield cell
+            except BrokenProcessPool as error:
+                lost = [cell for n, cell in queue if (Path(marks) / str(n)).exists() and cell.key in remaining]
+                for cell in lost or [cell for _, cell in queue if cell.key in remaining][:1]:
+                    del remaining[cell.key]
+                    yield _alone(cell, options, str(error).partition("\n")[0])
+                for mark in Path(marks).iterdir():
+                    mark.unlink()
+
+
+def _marked_cell(marks: str, number: int, cell: Cell, resume: bool, options: tuple[int | None, frozenset[str]]) -> Cell:
+    mark = Path(marks) / str(number)
+    mark.touch()
+    done = run_cell(cell, resume, *options)
+    mark.unlink()
+    return done
+
+
+def _alone(cell: Cell, options: tuple[int | None, frozenset[str]], reason: str) -> Cell:
+    """A cell whose process died, gone on with in a process of its own; where that dies too, the cell says so."""
+    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    with ProcessPoolExecutor(max_workers=1) as executor:
+        try:
+            done: Cell = executor.submit(run_cell, cell, True, *options).result()
+        except BrokenProcessPool:
+            return dataclasses.replace(
+                cell,
+                error=f"the process that ran it died twice, the second time alone: {reason} If memory ran out, lower "
+                "data.batch_size or model.image_size, then run the same command with --resume.",
+            )
+    return done
 
 
 def run_cell(cell: Cell, resume: bool, threads: int | None = None, blocked: Iterable[str] = ()) -> Cell:

@@ -13,7 +13,7 @@ from anomaly_core.base.tiled import scorer
 from anomaly_core.base.trainer import Progress, quiet, score
 from anomaly_core.config import RunConfig
 from anomaly_core.errors import DataError
-from anomaly_core.experiment import CALIBRATION, CONFIG, MANIFEST, Experiment
+from anomaly_core.experiment import CALIBRATION, CONFIG, Experiment
 from anomaly_core.judge import Judge
 from anomaly_core.predict import load_run
 from anomaly_core.registry import registry
@@ -62,25 +62,25 @@ def evaluate(
     label = categories[0] if len(categories) == 1 else "unified"
     experiment = Experiment.create(str(Path(folder) / "evaluations"), config.data.name, label, config.model.name)
     experiment.write(CONFIG, config.to_yaml())
-    experiment.write_json(CALIBRATION, detector.calibration.to_dict())
-
-    judge = Judge(config, detector.calibration, categories, experiment)
-    start = time.perf_counter()
-    loader = module.images(samples, detector.modeler.input_spec)
-    batches = progress(loader, "scoring test images", len(loader))
-    for batch, prediction in score(scorer(detector.modeler, config.data), batches, detector.device):
-        judge.update(batch, prediction)
-    rate = len(samples) / (time.perf_counter() - start)
-    result = judge.finish(label, {}, rate, 0.0)
     told = warnings_of(screened, [], [], samples)
-    skipped = [{"path": str(item.path), "reason": item.reason} for item in screened.skipped]
     facts: Row = {
         "category": label,
         "evaluates": str(Path(folder).absolute()),
-        "test_images_per_second": rate,
-        "skipped": skipped,
+        "started": time.time(),
+        "skipped": [{"path": str(item.path), "reason": item.reason} for item in screened.skipped],
+        "warnings": told,
     }
-    experiment.write_json(MANIFEST, {"status": "complete", **facts, "warnings": told})
+    with experiment.locked(), experiment.recorded(facts):
+        experiment.write_json(CALIBRATION, detector.calibration.to_dict())
+        judge = Judge(config, detector.calibration, categories, experiment)
+        start = time.perf_counter()
+        loader = module.images(samples, detector.modeler.input_spec)
+        batches = progress(loader, "scoring test images", len(loader))
+        for batch, prediction in score(scorer(detector.modeler, config.data), batches, detector.device):
+            judge.update(batch, prediction)
+        rate = len(samples) / (time.perf_counter() - start)
+        result = judge.finish(label, {}, rate, 0.0)
+        facts["test_images_per_second"] = rate
     for text in told:
         warnings.warn(text, stacklevel=2)
     return result

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import calendar
 import csv
 import io
 import json
 import os
+import re
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from anomaly_core.calibration import Calibration
 from anomaly_core.config import RunConfig
 from anomaly_core.errors import RunError
+from anomaly_core.exhaustion import explained
+from anomaly_core.files import exclusive, sweep, write_whole
+from anomaly_core.progress import warn
+from anomaly_core.spreadsheet import guarded, plain
 
 MANIFEST, CONFIG, WEIGHTS, CALIBRATION, METRICS, PREDICTIONS, CURVES, CHECKPOINTS = (
     "manifest.json",
@@ -26,6 +34,8 @@ MANIFEST, CONFIG, WEIGHTS, CALIBRATION, METRICS, PREDICTIONS, CURVES, CHECKPOINT
     "curves.json",
     "checkpoints",
 )
+LOG = "log.txt"
+_STAMP, _RUN_ID = "%Y%m%d-%H%M%S", re.compile(r"[0-8]\d{7}-\d{6}-[0-9a-f]{6}")
 
 
 class Experiment:
@@ -37,21 +47,34 @@ class Experiment:
     @classmethod
     def create(cls, output: str, dataset: str, category: str, model: str) -> Experiment:
         """A new folder ``<output>/<dataset>/<category>/<model>/<run-id>``."""
-        run_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
-        folder = _place(output, dataset, category, model) / run_id
-        try:
-            folder.mkdir(parents=True)
-        except OSError as error:
-            raise RunError(f"cannot make the run's folder {str(folder)!r}: {error}. Choose another with --output.") from error
-        return cls(folder)
+        place = _place(output, dataset, category, model)
+        while True:
+            folder = place / _run_id(place)
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError as error:
+                if folder.is_dir():  # another process took the same name in the same moment
+                    continue
+                raise RunError(
+                    f"cannot make the run's folder {str(folder)!r}: a file is where a folder must be. "
+                    "Choose another with --output."
+                ) from error
+            except OSError as error:
+                raise RunError(
+                    f"cannot make the run's folder {str(folder)!r}: {error}. Choose another with --output."
+                ) from error
+            return cls(folder)
 
     @classmethod
     def latest(cls, output: str, dataset: str, category: str, model: str, config: RunConfig) -> Experiment | None:
         """The newest run of exactly this config, complete or not; None where there is none."""
         text = config.to_yaml().encode()
         for path in sorted(_place(output, dataset, category, model).glob(f"*/{CONFIG}"), reverse=True):
-            if path.read_bytes() == text:
-                return cls(path.parent)
+            try:
+                if path.read_bytes() == text:
+                    return cls(path.parent)
+            except OSError as error:
+                warnings.warn(f"{str(path)!r} cannot be read and is passed over: {error}.", stacklevel=2)
         return None
 
     @classmethod
@@ -82,22 +105,59 @@ class Experiment:
         """Whether the manifest says so, which it does last."""
         return (self.folder / MANIFEST).is_file() and self.read_json(MANIFEST).get("status") == "complete"
 
+    def locked(self) -> AbstractContextManager[None]:
+        """Held while a process writes the run; RunError where another process does."""
+        return exclusive(
+            self.folder,
+            f"another process is writing the run in {str(self.folder)!r}. Wait until it is done, or start a run of its own "
+            "without --resume.",
+        )
+
+    @contextmanager
+    def recorded(self, facts: dict[str, Any], shown: bool = True) -> Iterator[None]:
+        """Keep the manifest and the log of what is done inside: ``running``, then ``complete``, ``interrupted`` or ``failed``.
+
+        Args:
+            facts: what the manifest says; more may be added inside.
+            shown: whether the warnings that the log keeps are printed as well.
+
+        Raises:
+            BaseException: what was raised inside, in words for the user where there are better ones.
+        """
+        sweep(self.folder)
+        facts["status"] = "running"
+        self.write_json(MANIFEST, facts)
+        log: list[str] = []
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("default")
+                try:
+                    yield
+                finally:
+                    log = list(dict.fromkeys(str(item.message) for item in caught))
+            self._keep(log, shown)
+            self.write_json(MANIFEST, {**facts, "status": "complete", "warnings": log})
+        except BaseException as raised:
+            error = explained(raised)
+            facts["status"] = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
+            try:
+                self._keep(log, shown)
+                self.write_json(MANIFEST, {**facts, "warnings": log, "error": f"{type(error).__name__}: {error}"})
+            except RunError as second:  # a full disk, perhaps the first error's own cause
+                warn(f"{second} The folder {str(self.folder)!r} does not tell that its run did not complete.")
+            if error is raised:
+                raise
+            raise error from raised
+
+    def _keep(self, log: list[str], shown: bool) -> None:
+        for text in log if shown else ():
+            warn(text)
+        self.write(LOG, "".join(f"warning: {text}\n" for text in log))
+
     def write(self, name: str, content: str | bytes) -> Path:
         """Write a file whole: beside its place, flushed to disk, then renamed."""
         path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with temporary.open("wb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise RunError(
-                f"cannot write {str(path)!r}: {error}. Free some space or choose another folder with --output."
-            ) from error
+        write_whole(path, content.encode() if isinstance(content, str) else content)
         return path
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> Path:
@@ -106,14 +166,29 @@ class Experiment:
         return self.write(name, text.encode("utf-8", "backslashreplace"))
 
     def write_rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
-        """Write a CSV file whose columns are the keys of all rows, in the order of their first appearance."""
-        rows = list(rows)
+        """Write a CSV file whose columns are the keys of all rows, in the order of their first appearance.
+
+        Text that a spreadsheet would take for a formula gets an apostrophe before it, which :meth:`read_rows` takes away.
+        """
+        rows = [{key: guarded(value) for key, value in row.items()} for row in rows]
         columns = list(dict.fromkeys(key for row in rows for key in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         return self.write(name, text.getvalue().encode("utf-8", "surrogateescape"))
+
+    def read_rows(self, name: str) -> list[dict[str, Any]]:
+        """The rows of a CSV file that :meth:`write_rows` wrote, as text; RunError where it cannot be read."""
+        path = self.folder / name
+        try:
+            with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+                return [
+                    {key: plain(value) if isinstance(value, str) else value for key, value in row.items()}
+                    for row in csv.DictReader(file)
+                ]
+        except (OSError, csv.Error) as error:
+            raise RunError(f"cannot read {str(path)!r}: {error}. The run is damaged; run it again.") from error
 
     def read_json(self, name: str) -> dict[str, Any]:
         path = self.folder / name
@@ -150,8 +225,24 @@ class Experiment:
 
 def _place(output: str, dataset: str, category: str, model: str) -> Path:
     """The folder that holds the runs of one model on one category."""
-    return (
-        Path(output)
-        .expanduser()
-        .joinpath(*(part.replace(":", "-").replace(os.sep, "-") for part in (dataset, category, model)))
-    )
+    return Path(output).expanduser().joinpath(*map(_folder_name, (dataset, category, model)))
+
+
+def _folder_name(name: str) -> str:
+    """A name as one folder below another, whatever a data set calls its categories: never above or beside it."""
+    flat = re.sub(r"[:/\\\0]", "-", name.replace(os.sep, "-"))
+    return flat if flat.strip(". ") else f"_{flat}"
+
+
+def _run_id(place: Path) -> str:
+    """The time, and a random end; later than every run that is there, so that a clock set back does not change their order."""
+    now = time.gmtime()
+    stamp = time.strftime(_STAMP, now)
+    try:
+        newest = max((path.name for path in place.iterdir() if _RUN_ID.fullmatch(path.name)), default="")[:15]
+        if newest >= stamp:
+            after = calendar.timegm(time.strptime(newest, _STAMP)) + 1
+            stamp = time.strftime(_STAMP, time.gmtime(after))
+    except (OSError, ValueError):  # no folder yet, or a name that is no time
+        pass
+    return f"{stamp}-{secrets.token_hex(3)}"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
+
+from anomaly_core.errors import RunError
+from anomaly_core.files import write_whole
 
 Key = tuple[int, int]
 Compute = Callable[[Tensor], list[Tensor]]
@@ -37,7 +39,13 @@ class FeatureCache:
         self._held: dict[Key, list[Tensor]] = {}
         self._multipliers: dict[tuple[int, torch.device], Tensor] = {}
         if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise RunError(
+                    f"cannot make the folder of cached features {str(self.folder)!r}: {error}. Name another with "
+                    "base.cache_folder, or set base.feature_cache=auto."
+                ) from error
             self.used = sum(file.stat().st_size for file in self.folder.glob("*.safetensors"))
 
     def __call__(self, images: Tensor, compute: Compute) -> list[Tensor]:
@@ -81,8 +89,8 @@ class FeatureCache:
                 return
             if self.folder is None:
                 self._held[key] = [part.clone() for part in maps]
-            elif not self._file(key).exists():
-                self._write(key, maps)
+            else:
+                self._write(key, maps)  # in place of a damaged one too
             self.used += size
 
     def _get(self, key: Key) -> list[Tensor] | None:
@@ -94,15 +102,11 @@ class FeatureCache:
             return None
 
     def _write(self, key: Key, maps: list[Tensor]) -> None:
-        path = self._file(key)
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}.part")
         try:
-            save_file({f"{i:03d}": part.cpu().contiguous().clone() for i, part in enumerate(maps)}, temporary)
-            temporary.replace(path)
-        except (OSError, SafetensorError):
-            with suppress(OSError):
-                temporary.unlink()
-            self.budget = 0  # a full disk: nothing more is kept, and nothing is lost
+            write_whole(self._file(key), save({f"{i:03d}": part.cpu().contiguous().clone() for i, part in enumerate(maps)}))
+        except RunError as error:
+            self.budget = 0  # nothing more is kept, and nothing is lost
+            warnings.warn(f"{error} Features are no longer kept, and computed every time.", stacklevel=2)
 
     def _file(self, key: Key) -> Path:
         assert self.folder is not None

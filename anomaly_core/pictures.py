@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import math
-import os
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anomaly_core.calibration import Calibration
-from anomaly_core.errors import RunError
+from anomaly_core.files import write_whole
 
 # Dark violet, magenta, orange, pale yellow: perceptually ordered, and readable by the colour-blind.
 _ANCHORS = np.array(
@@ -132,15 +131,9 @@ def save_panel(
 
 
 def _write_whole(picture: Image.Image, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(temporary, format="PNG")
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):  # Nothing to remove where not even the folder could be made.
-            temporary.unlink()
-        raise RunError(f"cannot write {str(path)!r}: {error}. Free some space or choose another folder.") from error
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    write_whole(path, buffer.getvalue(), "Free some space or choose another folder.")
 
 
 def _mask_pixels(mask: Tensor | None, shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from anomaly_core.base.modeler import BaseModeler
 from anomaly_core.base.tiled import scorer
+from anomaly_core.base.trainer import score_images
 from anomaly_core.calibration import Calibration
 from anomaly_core.config import RunConfig
 from anomaly_core.errors import DataError
+from anomaly_core.exhaustion import Portions
 from anomaly_core.experiment import Experiment
 from anomaly_core.inputs import IMAGE_SUFFIXES, Native, read_image, to_rgb
 from anomaly_core.processes import choose_device
@@ -39,6 +40,7 @@ class Detector:
         self.config = config
         self.calibration = calibration
         self.device = device
+        self._portions = Portions("scoring")
 
     def predict(self, images: ImageLike, *, batch_size: int = 32) -> Prediction:
         """Score one image or several.
@@ -56,11 +58,7 @@ class Detector:
         parts = [prediction for _, prediction in self.stream(_several(images), batch_size=batch_size)]
         if not parts:
             raise DataError("no image was given to predict.")
-        maps = [part.maps for part in parts if part.maps is not None]
-        made = [part.reconstruction for part in parts if part.reconstruction is not None]
-        return Prediction(
-            torch.cat([part.scores for part in parts]), _joined(maps) if maps else None, _joined(made) if made else None
-        )
+        return Prediction.joined(parts)
 
     def stream(self, images: Iterable[ImageLike], *, batch_size: int = 32) -> Iterator[tuple[Tensor, Prediction]]:
         """Batches of (inputs (B, 3, H, W) in [0, 1], prediction), in order and in constant memory.
@@ -90,8 +88,7 @@ class Detector:
 
     def _score(self, held: list[Tensor]) -> tuple[Tensor, Prediction]:
         inputs = torch.stack(held)
-        with torch.inference_mode():
-            return inputs, self.modeler.predict_step(inputs.to(self.device)).cpu()
+        return inputs, score_images(self.modeler, inputs, self.device, self._portions)
 
 
 def load_run(folder: str | Path, device: str = "auto") -> Detector:
@@ -151,14 +148,6 @@ def as_image(image: ImageLike) -> Image.Image:
             raise DataError(f"an array image must be (H, W, 3) of uint8, not {image.shape} of {image.dtype}.")
         return Image.fromarray(image.squeeze(-1) if image.ndim == 3 and image.shape[2] == 1 else image).convert("RGB")
     raise DataError(f"cannot take a {type(image).__name__} as an image: give a path, a PIL image, an array or a tensor.")
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    """(b, C, h, w) tensors as one (B, C, H, W) of the greatest size, NaN where there is no image."""
-    height, width = (max(part.shape[axis] for part in parts) for axis in (-2, -1))
-    if all(part.shape[-2:] == (height, width) for part in parts):
-        return torch.cat(parts)
-    return torch.cat([F.pad(p, (0, width - p.shape[-1], 0, height - p.shape[-2]), value=torch.nan) for p in parts])
 
 
 def _several(images: ImageLike) -> Sequence[ImageLike]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Callable
 from datetime import timedelta
@@ -102,6 +103,14 @@ def launch(devices: int, work: Callable[..., Any], *arguments: Any) -> Any:
     try:
         while not group.join():
             pass
+    except KeyboardInterrupt:
+        for process in group.processes:
+            if process.is_alive() and process.pid is not None:
+                os.kill(process.pid, signal.SIGINT)
+        for process in group.processes:
+            process.join(10)
+            process.kill()
+        raise
     except (ProcessExitedException, ProcessRaisedException) as error:
         if answers.empty():
             raise RunError(

@@ -1,10 +1,17 @@
-"""Progress on a terminal, by rich; silence in a pipe."""
+"""Progress on a terminal, by rich, and silence in a pipe; warnings in both."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+
+
+def warn(text: str) -> None:
+    """A warning on standard error."""
+    from rich.console import Console
+
+    Console(stderr=True, soft_wrap=True).print(f"warning: {text}", style="yellow", markup=False, highlight=False)
 
 
 def progress_bar(items: Iterable[Any], description: str | Callable[[], str], total: int | None = None) -> Iterator[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,8 +47,7 @@ class RunResult:
         """What a complete run left in its folder; RunError where it is none."""
         experiment = Experiment.open(folder)
         manifest, metrics = experiment.read_json(MANIFEST), experiment.read_json(METRICS)
-        with (experiment.folder / PREDICTIONS).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            rows: list[Row] = list(csv.DictReader(file))
+        rows = experiment.read_rows(PREDICTIONS)
         return cls(
             folder=experiment.folder,
             category=str(manifest.get("category") or experiment.folder.parents[1].name),

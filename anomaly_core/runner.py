@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -27,11 +27,12 @@ from anomaly_core.base.trainer import BaseTrainer, Progress, RunContext, quiet
 from anomaly_core.calibration import Calibration, calibrate
 from anomaly_core.config import RunConfig
 from anomaly_core.errors import DataError
-from anomaly_core.experiment import CALIBRATION, CHECKPOINTS, CONFIG, MANIFEST, Experiment
+from anomaly_core.experiment import CALIBRATION, CHECKPOINTS, CONFIG, Experiment
 from anomaly_core.features import FeatureCache, frozen_networks
 from anomaly_core.hookspecs import Hooks
 from anomaly_core.judge import Judge
 from anomaly_core.processes import is_launched, launch, state
+from anomaly_core.progress import warn
 from anomaly_core.registry import registry
 from anomaly_core.results import ExperimentResult, Row, RunResult
 from anomaly_core.screening import screen, warnings_of
@@ -61,12 +62,12 @@ def run_experiment(
         folders = launch(devices, _launched, config.to_dict(), progress, resume, registry.blocked)
         return ExperimentResult([RunResult.load(folder) for folder in folders])
     processes = state(config.base.device)
-    hooks = Hooks(registry, on_failure=_warn)
+    hooks = Hooks(registry, on_failure=warn)
     hooks.call("anomaly_configure", config=config)
     component = registry.datasets[config.data.name]
     data: BaseDataModule = component.build(config.data, seed=config.base.seed, spec=component.spec)
     if component.spec.noncommercial and processes.is_main_process:
-        _warn(f"the data set {config.data.name!r} is licensed {component.spec.license}: not for commercial use.")
+        warn(f"the data set {config.data.name!r} is licensed {component.spec.license}: not for commercial use.")
     with processes.local_main_process_first():  # a data set may be made when it is first looked at
         categories = data.chosen_categories()
     groups = [categories] if config.data.unified else [[category] for category in categories]
@@ -119,37 +120,31 @@ class _Run:
 
     def result(self, resume: bool | str | Path) -> RunResult | None:
         """What the run found, from its folder where it is complete already; None in a process that is not the main one."""
-        experiment, complete = self._folder(resume)
-        if complete:
-            return RunResult.load(experiment.folder) if self.main else None
-        if not self.main:
-            self._fit(experiment, bool(resume))
-            return None
+        with ExitStack() as held:
+            experiment, complete = self._folder(resume, held)
+            if complete:
+                return RunResult.load(experiment.folder) if self.main else None
+            if not self.main:
+                self._fit(experiment, bool(resume))
+                return None
+            return self._record(experiment, bool(resume))
+
+    def _record(self, experiment: Experiment, resume: bool) -> RunResult:
         self.manifest = {"status": "running", "category": self.label, "seed": self.config.base.seed, "started": time.time()}
         self.manifest |= {"processes": self.processes.num_processes, "versions": _versions()}
         experiment.write(CONFIG, self.config.to_yaml())
-        experiment.write_json(MANIFEST, self.manifest)
-        log: list[str] = []
         try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("default")
+            with experiment.recorded(self.manifest):
                 self.hooks.call("anomaly_run_start", run=experiment)
-                result = self._fit_and_judge(experiment, bool(resume))
-                log = list(dict.fromkeys(str(item.message) for item in caught))
+                result = self._fit_and_judge(experiment, resume)
         except BaseException as error:
-            self.manifest["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            experiment.write_json(MANIFEST, {**self.manifest, "error": f"{type(error).__name__}: {error}"})
             self.hooks.call("anomaly_run_error", run=experiment, error=error)
             raise
-        for text in log:
-            _warn(text)
-        experiment.write("log.txt", "".join(f"warning: {text}\n" for text in log))
-        experiment.write_json(MANIFEST, {**self.manifest, "status": "complete", "warnings": log})
         self.hooks.call("anomaly_run_end", run=experiment, results=result)
         return result
 
-    def _folder(self, resume: bool | str | Path) -> tuple[Experiment, bool]:
-        """The run's folder, the same in all processes, and whether the run is complete."""
+    def _folder(self, resume: bool | str | Path, held: ExitStack) -> tuple[Experiment, bool]:
+        """The run's folder, the same in all processes, and whether the run is complete; held where it is not."""
         answer: list[Any] = [None, False]
         if self.main:
             where = (self.config.base.output, self.config.data.name, self.label, self.config.model.name)
@@ -158,7 +153,10 @@ class _Run:
                 found = Experiment.latest(*where, self.config)
             elif resume:
                 found = Experiment.unfinished(resume)
-            answer = [(found or Experiment.create(*where)).folder, found is not None and found.is_complete()]
+            experiment = found or Experiment.create(*where)
+            if not experiment.is_complete():
+                held.enter_context(experiment.locked())
+            answer = [experiment.folder, experiment.is_complete()]  # which the process that held it may have brought about
         if self.processes.num_processes > 1:
             broadcast_object_list(answer)
         return Experiment(answer[0]), bool(answer[1])
@@ -296,9 +294,3 @@ def _digest(samples: list[Sample]) -> str:
 def _peak_memory_mb() -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
-
-
-def _warn(text: str) -> None:
-    from rich.console import Console
-
-    Console(stderr=True, soft_wrap=True).print(f"warning: {text}", style="yellow", markup=False, highlight=False)

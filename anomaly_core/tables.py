@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 
 from anomaly_core.benchmark import Cell
+from anomaly_core.spreadsheet import guarded
 from anomaly_core.statistics import Ranks, Spread, rank_test, spread
 
 SHOWN = ("image_auroc", "pixel_auroc", "aupro")
@@ -65,7 +66,8 @@ def to_csv(summary: Summary) -> str:
     writer.writerow(["data", "category", "model", "seed", *names, "folder", "error"])
     for cell in summary.cells:
         values = ["" if cell.metrics.get(name) is None else repr(cell.metrics[name]) for name in names]
-        writer.writerow([cell.data, cell.category, cell.model, cell.seed, *values, cell.folder, cell.error])
+        row = [cell.data, cell.category, cell.model, cell.seed, *values, cell.folder, cell.error]
+        writer.writerow([guarded(value) for value in row])
     return text.getvalue()
 
 
@@ -101,7 +103,7 @@ def to_markdown(summary: Summary) -> str:
         parts.append(verdict(summary, metric))
     parts.append(f"## cost, mean over cells\n\n{_markdown(*costs(summary))}")
     if summary.failed:
-        lines = "\n".join(f"- {cell.name}: {cell.error}" for cell in summary.failed)
+        lines = "\n".join(f"- {_cell(cell.name)}: {_cell(cell.error)}" for cell in summary.failed)
         parts.append(f"## failed\n\n{lines}")
     return "\n\n".join(parts) + "\n"
 
@@ -152,9 +154,15 @@ def _mean(value: Spread | None) -> str:
 
 def _markdown(header: list[str], body: list[list[str]]) -> str:
     lines = [header, ["---"] * len(header), *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """Text that stays one cell and no markup: names of categories are a stranger's."""
+    flat = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return "".join(f"\\{c}" if c in "\\|`*[]" else c for c in flat)
 
 
 def _escape(text: str) -> str:
-    escaped = "".join(f"\\{c}" if c in "&%$#_{}" else c for c in text)
-    return escaped.replace("±", r"$\pm$")
+    words = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
+    return "".join(words.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in " ".join(text.split()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,6 +59,11 @@ class Batch:
         masks = None if self.masks is None else self.masks.to(device)
         return Batch(self.images.to(device), self.labels.to(device), masks, self.has_mask.to(device), self.samples)
 
+    def __getitem__(self, chosen: slice) -> Batch:
+        """Consecutive images of the batch."""
+        masks = None if self.masks is None else self.masks[chosen]
+        return Batch(self.images[chosen], self.labels[chosen], masks, self.has_mask[chosen], self.samples[chosen])
+
 
 @dataclass
 class Prediction:
@@ -79,3 +85,26 @@ class Prediction:
             None if part is None else part.detach().float().cpu() for part in (self.maps, self.reconstruction)
         )
         return Prediction(self.scores.detach().float().cpu(), maps, reconstruction)
+
+    @staticmethod
+    def joined(parts: Sequence[Prediction]) -> Prediction:
+        """The predictions of several batches as one; maps of several sizes as the greatest, NaN where there is no image."""
+        if len(parts) == 1:
+            return parts[0]
+        import torch
+
+        maps = [part.maps for part in parts if part.maps is not None]
+        made = [part.reconstruction for part in parts if part.reconstruction is not None]
+        scores = torch.cat([part.scores for part in parts])
+        return Prediction(scores, _joined(maps) if maps else None, _joined(made) if made else None)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """(b, C, h, w) tensors as one (B, C, H, W) of the greatest size, NaN where there is no image."""
+    import torch
+    from torch.nn.functional import pad
+
+    height, width = (max(part.shape[axis] for part in parts) for axis in (-2, -1))
+    if any(part.shape[-2:] != (height, width) for part in parts):
+        parts = [pad(p, (0, width - p.shape[-1], 0, height - p.shape[-2]), value=torch.nan) for p in parts]
+    return torch.cat(list(parts))

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
+from torch import Tensor
 
 from anomaly_core.base.modeler import BaseModeler
+from anomaly_core.exhaustion import Portions
 from anomaly_core.options import TrainConfig
 from anomaly_core.processes import choose_device
 from anomaly_core.types import Batch, Prediction
@@ -107,8 +109,21 @@ class BaseTrainer(ABC):
 
 
 def score(modeler: BaseModeler, batches: Iterable[Batch], device: torch.device) -> Iterator[tuple[Batch, Prediction]]:
-    """Each batch with its prediction, float32 on the CPU; in eval mode and without gradients."""
+    """Each batch with its prediction, float32 on the CPU; in eval mode and without gradients.
+
+    Where memory does not hold a batch, it is scored in parts, and a warning says so.
+    """
     modeler.to(device).eval()
-    with torch.inference_mode():
-        for batch in batches:
-            yield batch, modeler.predict_step(batch.images.to(device)).cpu()
+    portions = Portions("scoring")
+    for batch in batches:
+        yield batch, score_images(modeler, batch.images, device, portions)
+
+
+def score_images(modeler: BaseModeler, images: Tensor, device: torch.device, portions: Portions) -> Prediction:
+    """The prediction of (B, 3, H, W) images by a modeler that is on the device and in eval mode; in parts that fit."""
+
+    def predict(part: Tensor) -> Prediction:
+        with torch.inference_mode():
+            return modeler.predict_step(part.to(device)).cpu()
+
+    return Prediction.joined(portions.run(predict, images))

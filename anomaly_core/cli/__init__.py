@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import click
@@ -91,9 +96,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every error is one paragraph, and its traceback is shown with --debug alone."""
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     try:
-        result: Any = cli.main(arguments, prog_name="anomaly", standalone_mode=False)
+        with _stopped_in_order():
+            result: Any = cli.main(arguments, prog_name="anomaly", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        _fail("interrupted. What was complete is kept; run the same command again.", 130, debug)
+        _fail(
+            "interrupted. What was complete is kept; run the same command again, `run` and `benchmark` with --resume to go on.",
+            130,
+            debug,
+        )
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -101,9 +111,28 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(str(error), error.exit_code, debug)
     except BrokenPipeError:
         sys.exit(141)
+    except OSError as error:
+        _fail(f"{error}. Check the path, the rights and the space on the disk, then run the same command again.", 1, debug)
     except Exception as error:  # the last line of defence: a user never meets a traceback unasked
         _fail(f"unexpected {type(error).__name__}: {error}. Run again with --debug and report what it shows.", 1, debug)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+@contextmanager
+def _stopped_in_order() -> Iterator[None]:
+    """A scheduler's or system's polite end (SIGTERM) unwinds as Ctrl-C does, so that a run is marked as interrupted."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fail(text: str, code: int, debug: bool) -> None:

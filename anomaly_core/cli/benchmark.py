@@ -114,6 +114,7 @@ def benchmark(
 def print_grid(summary: Any) -> None:
     """The tables on the screen."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from anomaly_core.tables import costs, rows, verdict
@@ -124,11 +125,11 @@ def print_grid(summary: Any) -> None:
     def show(title: str, header: list[str], body: list[list[str]]) -> None:
         table = Table(box=None, padding=(0, 1), header_style="bold", title=title, title_justify="left")
         for number, column in enumerate(header):
-            table.add_column(column, justify="right" if number else "left", overflow="fold")
+            table.add_column(escape(column), justify="right" if number else "left", overflow="fold")
         for number, row in enumerate(body):
             if row[0] == "mean" and number == len(body) - 1:
                 table.add_section()
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         console.print(table)
 
     for metric in summary.metrics:

@@ -27,6 +27,7 @@ def compare(folders: tuple[str, ...], draws: int, seed: int, as_json: bool) -> N
         click.echo(json.dumps([{"folder": str(row.folder), **{n: getattr(row, n) for n in names}} for row in rows], indent=2))
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 1), header_style="bold")
@@ -35,11 +36,11 @@ def compare(folders: tuple[str, ...], draws: int, seed: int, as_json: bool) -> N
     table.add_column("", overflow="fold")
     for number, row in enumerate(rows):
         if not number:
-            table.add_row(str(row.folder), f"{row.auroc:.4f}", "", "", "the others are compared with this one")
+            table.add_row(escape(str(row.folder)), f"{row.auroc:.4f}", "", "", "the others are compared with this one")
             continue
         verdict = ("better" if row.difference > 0 else "worse") if row.is_real else "may be chance"
         table.add_row(
-            str(row.folder), f"{row.auroc:.4f}", f"{row.difference:+.4f}", f"{row.low:+.4f} to {row.high:+.4f}", verdict
+            escape(str(row.folder)), f"{row.auroc:.4f}", f"{row.difference:+.4f}", f"{row.low:+.4f} to {row.high:+.4f}", verdict
         )
     console = Console()
     (console if console.is_terminal else Console(width=160)).print(table)

@@ -29,6 +29,7 @@ def predict(
     from anomaly_core.pictures import save_panel
     from anomaly_core.predict import image_files, load_run
     from anomaly_core.screening import readable
+    from anomaly_core.spreadsheet import guarded
 
     detector = load_run(run_folder, device=device)
     paths, skipped = readable(image_files(images), detector.config.data.on_bad_image)
@@ -49,7 +50,7 @@ def predict(
             if jsonl:
                 click.echo(json.dumps({"path": str(path), "score": score, "is_anomalous": verdict, "p_value": odd}))
             else:
-                writer.writerow([path, repr(score), "" if verdict is None else int(verdict), f"{odd:.4g}"])
+                writer.writerow([guarded(str(path)), repr(score), "" if verdict is None else int(verdict), f"{odd:.4g}"])
             if maps_folder is not None:
                 target = Path(maps_folder) / f"{number:05d}-{safe_name(path.stem)}.png"
                 anomaly_map = None if prediction.maps is None else prediction.maps[index]

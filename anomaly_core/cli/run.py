@@ -101,6 +101,7 @@ def run(
 def print_summary(result: ExperimentResult) -> None:
     """The table that ends a run: a row a category and their mean, and where the results are."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     shown = ("image_auroc", "image_ap", "image_f1_max", "image_f1", "pixel_auroc", "pixel_ap", "aupro")
@@ -116,9 +117,9 @@ def print_summary(result: ExperimentResult) -> None:
 
     for run in result.runs:
         for category, values in run.per_category.items():
-            table.add_row(category, *cells(values), "", "")
+            table.add_row(escape(category), *cells(values), "", "")
         threshold = "-" if run.calibration.threshold is None else f"{run.calibration.threshold:.4g}"
-        table.add_row(run.category, *cells(run.metrics), threshold, f"{run.images_per_second:.1f}")
+        table.add_row(escape(run.category), *cells(run.metrics), threshold, f"{run.images_per_second:.1f}")
     if len(result.runs) > 1:
         table.add_section()
         table.add_row("mean", *cells(result.metrics), "", "")

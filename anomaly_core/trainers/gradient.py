@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from anomaly_core.base.modeler import BaseModeler, GradientModeler
 from anomaly_core.base.trainer import BaseTrainer, Figures, History, RunContext
 from anomaly_core.errors import ConfigError, PluginError, RunError
+from anomaly_core.exhaustion import Portions, is_out_of_memory, release
 from anomaly_core.processes import accelerator
 from anomaly_core.trainers.batchnorm import synchronized_batch_norm
 from anomaly_core.trainers.checkpoint import Checkpoints
@@ -65,6 +66,10 @@ class GradientTrainer(BaseTrainer):
         modeler.to(self.device)
         optimizer, schedule = modeler.configure_optimizer(self.config.epochs)
         step, optimizer, loader = processes.prepare(_Step(modeler), optimizer, train)
+        self._portions = Portions(
+            "training",
+            "Each batch's gradient is summed from parts; batch statistics and random draws are those of the parts.",
+        )
         checkpoints = Checkpoints(modeler, optimizer, schedule, processes, run)
         if run.resume:
             checkpoints.load()
@@ -119,22 +124,67 @@ class GradientTrainer(BaseTrainer):
         set_seed(_derived(seed, epoch, processes.process_index))
         means = Means()
         for number, batch in enumerate(loader, 1):
-            with synchronized_batch_norm(processes.num_processes):
-                losses = step(batch.to(self.device))
-            value = float(losses["loss"].detach())
-            if not math.isfinite(value):
-                raise RunError(
-                    f"the loss is {value} in epoch {epoch}, batch {number} of {len(loader)}: "
-                    f"{self._cause(modeler, batch, losses)} {_kept(epoch)}"
-                )
-            optimizer.zero_grad()
-            processes.backward(losses["loss"])
+            losses = self._descend(modeler, step, batch, optimizer, processes, epoch, f"batch {number} of {len(loader)}")
+            value = float(losses["loss"])
             if self.config.gradient_clip is not None:
                 processes.clip_grad_norm_([p for p in modeler.parameters() if p.requires_grad], self.config.gradient_clip)
             optimizer.step()
             means.add(losses, len(batch))
             bar.advance(epoch, value)
         means.reduce(processes)
+        return means
+
+    def _descend(
+        self,
+        modeler: GradientModeler,
+        step: nn.Module,
+        batch: Batch,
+        optimizer: torch.optim.Optimizer,
+        processes: Accelerator,
+        epoch: int,
+        number: str,
+    ) -> dict[str, Tensor]:
+        """The gradients of a batch's losses, and the losses; summed from parts where memory does not hold the batch at once.
+
+        The sum is the whole batch's gradient, for losses are means over images. Batch statistics are those of the parts, and
+        random draws come part by part.
+        """
+        while True:
+            optimizer.zero_grad()
+            parts = self._portions.of(len(batch))
+            size = parts[0].stop
+            try:
+                return self._accumulate(modeler, step, batch, parts, processes, epoch, number)
+            except Exception as error:
+                # Of several processes the others are waiting for this one's gradients: they must not be summed out of step.
+                if processes.num_processes > 1 or not is_out_of_memory(error):
+                    raise
+                self._portions.halve(size, error)
+            release()
+
+    def _accumulate(
+        self,
+        modeler: GradientModeler,
+        step: nn.Module,
+        batch: Batch,
+        parts: list[slice],
+        processes: Accelerator,
+        epoch: int,
+        number: str,
+    ) -> dict[str, Tensor]:
+        means: dict[str, Tensor] = {}
+        for part in parts:
+            share = (part.stop - part.start) / len(batch)
+            with synchronized_batch_norm(processes.num_processes):
+                losses = step((batch if len(parts) == 1 else batch[part]).to(self.device))
+            value = float(losses["loss"].detach())
+            if not math.isfinite(value):
+                raise RunError(
+                    f"the loss is {value} in epoch {epoch}, {number}: {self._cause(modeler, batch, losses)} {_kept(epoch)}"
+                )
+            processes.backward(losses["loss"] if len(parts) == 1 else losses["loss"] * share)
+            for name, loss in losses.items():
+                means[name] = loss.detach() if len(parts) == 1 else means.get(name, 0.0) + loss.detach() * share
         return means
 
     def _validate(
@@ -152,10 +202,14 @@ class GradientTrainer(BaseTrainer):
         if processes.is_main_process:
             set_seed(_derived(seed, 0, 0))
             modeler.eval()
-            means = Means()
+            means, portions = Means(), Portions("looking at held-out images")
+
+            def validate(part: Batch) -> dict[str, Tensor]:
+                return modeler.validation_step(part.to(self.device))
+
             with torch.no_grad(), processes.autocast():
                 for batch in validation:
-                    means.add(modeler.validation_step(batch.to(self.device)), len(batch))
+                    means.add_parts(portions, validate, batch)
             figures = {f"val_{name}": value for name, value in self.summarize(modeler, means.values()).items()}
         if processes.num_processes > 1:
             figures = broadcast_object_list([figures])[0]

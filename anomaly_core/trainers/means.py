@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from anomaly_core.exhaustion import Items, Portions
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -25,6 +27,11 @@ class Means:
             part = value.detach().to("cpu", torch.float64) * count
             self._sums[name] = self._sums[name] + part if name in self._sums else part
         self.count += count
+
+    def add_parts(self, portions: Portions, step: Callable[[Items], Mapping[str, Tensor]], items: Items) -> None:
+        """Take in a step's means of a batch, in as large parts as memory holds."""
+        for size, values in portions.run(lambda part: (len(part), step(part)), items):
+            self.add(values, size)
 
     def reduce(self, processes: Accelerator) -> None:
         """Join the sums of all processes; each of them then holds the means over all images."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from anomaly_core.base.data import collate
 from anomaly_core.base.modeler import BaseModeler, MemoryModeler
 from anomaly_core.base.trainer import BaseTrainer, Figures, History, RunContext
 from anomaly_core.errors import PluginError
+from anomaly_core.exhaustion import Portions
 from anomaly_core.processes import accelerator
 from anomaly_core.trainers.means import Means
 from anomaly_core.types import Batch
@@ -42,10 +44,14 @@ class MemoryTrainer(BaseTrainer):
             )
         processes = accelerator(self.device)
         modeler.to(self.device).eval()
+
+        def collect(images: Tensor) -> None:
+            modeler.collect(images.to(self.device))
+
         with torch.inference_mode():
-            share = _share(train, processes)
+            share, portions = _share(train, processes), Portions("collecting features")
             for batch in self.progress(share, "collecting features", len(share)):
-                modeler.collect(batch.images.to(self.device))
+                portions.run(collect, batch.images)
             modeler.merge(processes)
             modeler.build()
             figures = {**modeler.describe(), **self._held_out(modeler, validation)}
@@ -54,9 +60,13 @@ class MemoryTrainer(BaseTrainer):
         return History([{"epoch": 1.0, **figures}], figures)
 
     def _held_out(self, modeler: MemoryModeler, validation: DataLoader[Batch] | None) -> Figures:
-        means = Means()
+        means, portions = Means(), Portions("looking at held-out images")
+
+        def look(images: Tensor) -> dict[str, Tensor]:
+            return modeler.held_out_step(images.to(self.device))
+
         for batch in self.progress(validation or (), "looking at held-out images", len(validation) if validation else 0):
-            means.add(modeler.held_out_step(batch.images.to(self.device)), len(batch))
+            means.add_parts(portions, look, batch.images)
         return means.values()
 
 

@@ -14,6 +14,7 @@ from urllib.parse import urlparse
 
 from anomaly_core.base.data import BaseDataModule
 from anomaly_core.errors import DataError
+from anomaly_core.files import exclusive
 from anomaly_core.registry import registry
 from anomaly_core.types import ANOMALOUS, NORMAL
 from anomaly_datasets.archives import unpack
@@ -80,20 +81,37 @@ def install(name: str, archive: Path, root: Path) -> None:
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".unpack-", dir=root, ignore_cleanup_errors=True) as temporary:
-            unpack(archive, Path(temporary))
-            tree = _find_tree(name, archive, Path(temporary))
-            items = sorted(tree.iterdir())
-            taken = [item.name for item in items if (root / item.name).exists()]
-            if taken:
-                raise DataError(
-                    f"{str(root)!r} holds {', '.join(taken)} already; nothing was changed. "
-                    f"Check it with `anomaly data verify {name} --root {root}`, remove it, or name another folder with --root."
-                )
-            for item in items:
-                item.rename(root / item.name)
+        refusal = f"another process is preparing a data set in {str(root)!r}. Wait until it is done."
+        with exclusive(root, refusal):
+            for leftover in root.glob(".unpack-*"):  # of a process that was killed
+                shutil.rmtree(leftover)
+            incoming = root / f".incoming-{name}"
+            if incoming.is_dir():  # unpacked whole, and killed while it was moved
+                _move_in(incoming, root)
+                return
+            with tempfile.TemporaryDirectory(prefix=".unpack-", dir=root, ignore_cleanup_errors=True) as temporary:
+                unpack(archive, Path(temporary))
+                tree = _find_tree(name, archive, Path(temporary))
+                taken = sorted(item.name for item in tree.iterdir() if (root / item.name).exists())
+                if taken:
+                    raise DataError(
+                        f"{str(root)!r} holds {', '.join(taken)} already; nothing was changed. "
+                        f"Check it with `anomaly data verify {name} --root {root}`, remove it, or name another folder with "
+                        "--root."
+                    )
+                tree.rename(incoming)
+                if tree == Path(temporary):
+                    tree.mkdir()  # for the clean-up, which expects it
+            _move_in(incoming, root)
     except OSError as error:
         raise DataError(f"cannot write to {str(root)!r}: {error}. Name another folder with --root.") from error
+
+
+def _move_in(incoming: Path, root: Path) -> None:
+    """Move a whole tree's items into the root. Killed on the way, the next call goes on: what was moved is no longer in it."""
+    for item in sorted(incoming.iterdir()):
+        item.rename(root / item.name)
+    incoming.rmdir()
 
 
 def _find_tree(name: str, archive: Path, folder: Path) -> Path:
