@@ -8,8 +8,9 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
+from torch.nn import functional as F
 
 from anomaly_core.errors import ConfigError, DataError
 from anomaly_core.options import ModelConfig
@@ -37,6 +38,16 @@ def read_image(path: str | Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             return to_rgb(image)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot read the image {str(path)!r}: {error}. Remove or replace the file, then run again.") from error
+
+
+def native_size(path: str | Path) -> tuple[int, int]:
+    """(width, height) of an image file as it is seen upright, from its header alone; DataError as :func:`read_image`."""
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+            return (image.height, image.width) if turned else (image.width, image.height)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot read the image {str(path)!r}: {error}. Remove or replace the file, then run again.") from error
 
@@ -104,27 +115,73 @@ class InputSpec:
         """0/255 mask of the image's size -> bool (1, H, W); nearest, in the image's own geometry."""
         return torch.from_numpy(np.array(self._place(mask, Image.Resampling.NEAREST), dtype=np.uint8) > 0)[None]
 
-    def _place(self, image: Image.Image, resample: Image.Resampling) -> Image.Image:
-        height, width = self.size
-        if self.resize == "stretch":
-            image = image.resize((width, height), resample)
-        else:
+    def native_region(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) of what the network sees of an image, in the image's own pixels.
+
+        A crop leaves a part of the image; what a ``pad`` added lies outside the image and belongs to no region.
+        """
+        (across, left), (down, top) = self._geometry(width, height)
+        out_height, out_width = self.output_size
+        edges = (left * width / across, (left + out_width) * width / across)
+        lines = (top * height / down, (top + out_height) * height / down)
+        x0, x1 = (min(max(round(edge), 0), width) for edge in edges)
+        y0, y1 = (min(max(round(line), 0), height) for line in lines)
+        return x0, y0, x1, y1
+
+    def native_map(self, anomaly_map: Tensor, width: int, height: int) -> Tensor:
+        """A map of the network's input, float (1, h, w) -> float (1, H, W): bilinear, at :meth:`native_region`'s own pixels."""
+        (across, left), (down, top) = self._geometry(width, height)
+        out_height, out_width = self.output_size
+        x0, y0, x1, y1 = self.native_region(width, height)
+        x = ((torch.arange(x0, x1) + 0.5) * (across / width) - left) / out_width * 2 - 1
+        y = ((torch.arange(y0, y1) + 0.5) * (down / height) - top) / out_height * 2 - 1
+        places = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None]  # (1, H, W, 2), -1 and 1 are the borders
+        return F.grid_sample(anomaly_map[None], places, mode="bilinear", padding_mode="border", align_corners=False)[0]
+
+    def _geometry(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Across and down: pixels of the whole image after resizing, and where the network's input begins in them."""
+        lengths, offsets = self.size[::-1], (0, 0)
+        if self.resize != "stretch":
             choose = max if self.resize == "keep" else min
-            scale = choose(height / image.height, width / image.width)
-            rounded = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-            image = image.resize(rounded, resample)
-            image = _crop(image, height, width) if self.resize == "keep" else _pad(image, height, width)
+            scale = choose(self.size[0] / height, self.size[1] / width)
+            lengths = max(1, round(width * scale)), max(1, round(height * scale))
+            inside = _middle if self.resize == "keep" else _before
+            offsets = inside(lengths[0], self.size[1]), inside(lengths[1], self.size[0])
+        if self.center_crop:
+            offsets = (
+                offsets[0] + _middle(self.size[1], self.center_crop[1]),
+                offsets[1] + _middle(self.size[0], self.center_crop[0]),
+            )
+        return (lengths[0], offsets[0]), (lengths[1], offsets[1])
+
+    def _place(self, image: Image.Image, resample: Image.Resampling) -> Image.Image:
+        (across, _), (down, _) = self._geometry(image.width, image.height)
+        image = image.resize((across, down), resample)
+        if self.resize == "keep":
+            image = _crop(image, *self.size)
+        elif self.resize == "pad":
+            image = _pad(image, *self.size)
         return _crop(image, *self.center_crop) if self.center_crop else image
 
 
+def _middle(length: int, wanted: int) -> int:
+    """Where the middle part of a length begins."""
+    return round((length - wanted) / 2)
+
+
+def _before(length: int, wanted: int) -> int:
+    """The same where the length is padded: as many pixels before it, as a negative number."""
+    return -((wanted - length) // 2)
+
+
 def _crop(image: Image.Image, height: int, width: int) -> Image.Image:
-    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    left, top = _middle(image.width, width), _middle(image.height, height)
     return image.crop((left, top, left + width, top + height))
 
 
 def _pad(image: Image.Image, height: int, width: int) -> Image.Image:
     """Centre the image; an RGB image's border is repeated, a mask's is empty: no defect is invented."""
-    top, left = (height - image.height) // 2, (width - image.width) // 2
+    top, left = -_before(image.height, height), -_before(image.width, width)
     widths = [(top, height - image.height - top), (left, width - image.width - left)]
     array = np.asarray(image)
     if array.ndim == 3:

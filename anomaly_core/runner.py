@@ -168,7 +168,7 @@ class _Run:
         if calibration.warning:
             warnings.warn(calibration.warning, stacklevel=2)
 
-        judge = Judge(self.config, calibration, self.categories, experiment)
+        judge = Judge(self.config, calibration, self.categories, experiment, modeler.input_spec)
         start = time.perf_counter()
         loader = self.data.loader(splits.test, modeler.input_spec)
         for batch, prediction in trainer.predict(modeler, loader, "scoring test images", len(loader)):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from anomaly_core.base.metric import BaseMetric
 from anomaly_core.calibration import Calibration
-from anomaly_core.errors import AnomalyError, UndefinedMetric
+from anomaly_core.errors import UndefinedMetric
 from anomaly_core.metrics.arrays import require_finite
 from anomaly_core.metrics.aupimo import FPR_BOUNDS, aupimo_of_image, highest, top_count
 from anomaly_core.metrics.curve import Curve
@@ -125,7 +125,13 @@ class AUPIMO(BaseMetric):
             return
         maps, masks, labels = part[0].detach().float().numpy(), part[1].numpy() != 0, part[2].numpy()
         require_finite(maps)
-        self._require_one_size(maps.shape[-2:])
+        if self._size and maps.shape[-2:] != self._size:
+            self._undefined = UndefinedMetric(
+                f"its false-positive rate needs maps of one size, and there are {_sides(self._size)} and "
+                f"{_sides(maps.shape[-2:])} (data.evaluate_at=input makes them alike)"
+            )
+            return
+        self._size = maps.shape[-2:]
         defective = masks.any(axis=(1, 2, 3))
         self._take_normal(maps[(labels == NORMAL) & ~defective].ravel())
         for image, mask in zip(maps[defective], masks[defective], strict=True):
@@ -153,10 +159,9 @@ class AUPIMO(BaseMetric):
             self._high = [highest(np.concatenate(self._high), self.kept_normal)]
             self._floor = float(self._high[0][-1])
 
-    def _require_one_size(self, size: tuple[int, ...]) -> None:
-        if self._size and size != self._size:
-            raise AnomalyError(f"maps of {self._size} and of {size}: AUPIMO's false-positive rate needs images of one size.")
-        self._size = size
+
+def _sides(size: tuple[int, ...]) -> str:
+    return f"{size[0]}x{size[1]}"
 
 
 def thinned(x: NDArray[Any], y: NDArray[Any], count: int = DRAWN) -> tuple[list[float], list[float]]:
