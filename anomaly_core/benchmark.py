@@ -33,6 +33,7 @@ class Cell:
         folder: the run's folder; empty where it failed before there was one.
         metrics: value by name, fit_seconds, images_per_second and peak_memory_mb among them; empty where it failed.
         error: why it failed, or empty.
+        resolution: at which pixels were judged, in words.
     """
 
     data: str
@@ -43,6 +44,7 @@ class Cell:
     folder: str = ""
     metrics: Metrics = dataclasses.field(default_factory=dict)
     error: str = ""
+    resolution: str = ""
 
     @property
     def key(self) -> tuple[str, str, str, int]:
@@ -202,7 +204,7 @@ def run_cell(cell: Cell, resume: bool, threads: int | None = None, blocked: Iter
         return dataclasses.replace(cell, error=str(error))
     except Exception as error:  # one cell's bug must not cost the others
         return dataclasses.replace(cell, error=f"{type(error).__name__}: {error}")
-    return dataclasses.replace(cell, folder=str(run.folder), metrics=_figures(run))
+    return dataclasses.replace(cell, folder=str(run.folder), metrics=_figures(run), resolution=str(run.resolution))
 
 
 def _figures(run: RunResult) -> Metrics:

@@ -45,6 +45,39 @@ class Calibration:
         """Split-conformal p-value: the share of normal images that look at least this odd; 1 without held-out images."""
         return (1 + len(self.scores) - bisect_left(self.scores, score)) / (len(self.scores) + 1)
 
+    def false_alarm_interval(self, level: float = 0.95) -> tuple[float, float] | None:
+        """Between which shares of normal images the threshold's alarms really lie; None without a threshold.
+
+        The k-th smallest of N scores is exceeded by a share of new ones that is distributed as Beta(N + 1 - k, k), whatever
+        the scores' own distribution, if it has no ties; with ties the share is smaller. Source: David and Nagaraja, Order
+        Statistics, 2003, 2.3.
+        """
+        if self.threshold is None or not self.count:
+            return None
+        from scipy import stats
+
+        rank = _rank(self.count, self.false_alarm_rate)
+        low, high = stats.beta.interval(level, self.count + 1 - rank, rank)
+        return float(low), float(high)
+
+    def promise(self) -> str:
+        """What the threshold's false-alarm rate is worth, in words; empty without a threshold."""
+        interval = self.false_alarm_interval()
+        if interval is None:
+            return ""
+        low, high = (f"{100 * rate:.2g}" for rate in interval)
+        return f"false alarms: {100 * self.false_alarm_rate:.3g} % asked for, {low} to {high} % with 95 % confidence"
+
+    def oddity(self, score: float) -> str:
+        """The p-value of a raw score in words: ``1 normal image in 21 looks this odd``; empty without held-out images."""
+        if not self.scores:
+            return ""
+        p_value = self.p_value(score)
+        if p_value > 0.5:
+            return "most normal images look this odd"
+        at_most = "at most " if p_value * (len(self.scores) + 1) < 1.5 else ""  # above all that were held out
+        return f"{at_most}1 normal image in {1 / p_value:.3g} looks this odd"
+
     def to_dict(self) -> dict[str, Any]:
         """What JSON can hold, and :meth:`from_dict` takes back without loss."""
         return {**dataclasses.asdict(self), "scores": list(self.scores)}
@@ -111,8 +144,12 @@ def calibrate(
 
 
 def _quantile(values: Tensor, rate: float) -> float:
-    rank = min(math.ceil((len(values) + 1) * (1 - _exact(rate))), len(values))
-    return float(values.sort().values[rank - 1])
+    return float(values.sort().values[_rank(len(values), rate) - 1])
+
+
+def _rank(count: int, rate: float) -> int:
+    """Which of the scores, from the smallest on, is the threshold."""
+    return min(math.ceil((count + 1) * (1 - _exact(rate))), count)
 
 
 def _exact(rate: float) -> Fraction:

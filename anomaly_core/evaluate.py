@@ -72,7 +72,7 @@ def evaluate(
     }
     with experiment.locked(), experiment.recorded(facts):
         experiment.write_json(CALIBRATION, detector.calibration.to_dict())
-        judge = Judge(config, detector.calibration, categories, experiment)
+        judge = Judge(config, detector.calibration, categories, experiment, detector.modeler.input_spec)
         start = time.perf_counter()
         loader = module.images(samples, detector.modeler.input_spec)
         batches = progress(loader, "scoring test images", len(loader))
@@ -90,6 +90,6 @@ def _config(config: RunConfig, data: str | None, overrides: Mapping[str, Any]) -
     """The run's config with another data section; what another data set does not know is left out."""
     sections = config.to_dict()
     if data is not None and data != config.data.name:
-        kept = ("batch_size", "num_workers", "tile", "tile_overlap", "on_bad_image")
+        kept = ("batch_size", "num_workers", "tile", "tile_overlap", "on_bad_image", "evaluate_at")
         sections["data"] = {"name": data, **{key: sections["data"][key] for key in kept}}
     return RunConfig.create(config=sections, overrides=overrides)

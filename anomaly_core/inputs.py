@@ -166,6 +166,43 @@ class InputSpec:
         shrinks = height < maps.shape[-2] or width < maps.shape[-1]
         return F.interpolate(maps, (height, width), mode="bilinear", align_corners=False, antialias=shrinks)
 
+    def native_region(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) of what the network sees of an image, in the image's own pixels.
+
+        A crop leaves a part of the image; what a ``pad`` added lies outside the image and belongs to no region.
+        """
+        (across, left), (down, top) = self._geometry(width, height)
+        out_height, out_width = self.output_size
+        edges = (left * width / across, (left + out_width) * width / across)
+        lines = (top * height / down, (top + out_height) * height / down)
+        x0, x1 = (min(max(round(edge), 0), width) for edge in edges)
+        y0, y1 = (min(max(round(line), 0), height) for line in lines)
+        return x0, y0, x1, y1
+
+    def native_map(self, anomaly_map: Tensor, width: int, height: int) -> Tensor:
+        """A map of the network's input, float (1, h, w) -> float (1, H, W): bilinear, at :meth:`native_region`'s own pixels."""
+        (across, left), (down, top) = self._geometry(width, height)
+        out_height, out_width = self.output_size
+        x0, y0, x1, y1 = self.native_region(width, height)
+        x = ((torch.arange(x0, x1) + 0.5) * (across / width) - left) / out_width * 2 - 1
+        y = ((torch.arange(y0, y1) + 0.5) * (down / height) - top) / out_height * 2 - 1
+        places = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None]  # (1, H, W, 2), -1 and 1 are the borders
+        return F.grid_sample(anomaly_map[None], places, mode="bilinear", padding_mode="border", align_corners=False)[0]
+
+    def _geometry(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Across and down: pixels of the whole image after resizing, and where the network's input begins in them."""
+        lengths, offsets = self.size[::-1], (0, 0)
+        if self.resize != "stretch":
+            lengths = self._fitted(height, width)
+            inside = _middle if self.resize == "keep" else _before
+            offsets = inside(lengths[0], self.size[1]), inside(lengths[1], self.size[0])
+        if self.center_crop:
+            offsets = (
+                offsets[0] + _middle(self.size[1], self.center_crop[1]),
+                offsets[1] + _middle(self.size[0], self.center_crop[0]),
+            )
+        return (lengths[0], offsets[0]), (lengths[1], offsets[1])
+
     def _fitted(self, height: int, width: int) -> tuple[int, int]:
         """(width, height) of an image that was enlarged or shrunk with its aspect kept."""
         choose = max if self.resize == "keep" else min
@@ -184,6 +221,16 @@ class InputSpec:
             image = image.resize(fitted, resample)
             image = _crop(image, height, width) if self.resize == "keep" else _pad(image, height, width)
         return _crop(image, *self.center_crop) if self.center_crop else image
+
+
+def _middle(length: int, wanted: int) -> int:
+    """Where the middle part of a length begins."""
+    return round((length - wanted) / 2)
+
+
+def _before(length: int, wanted: int) -> int:
+    """The same where the length is padded: as many pixels before it, as a negative number."""
+    return -((wanted - length) // 2)
 
 
 def _strip(image: Image.Image, height: int, width: int) -> Image.Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from anomaly_core.calibration import Calibration
 from anomaly_core.config import RunConfig
 from anomaly_core.errors import PluginError, UndefinedMetric
 from anomaly_core.experiment import CURVES, METRICS, PREDICTIONS, Experiment
+from anomaly_core.inputs import InputSpec
+from anomaly_core.native import native_parts
 from anomaly_core.pictures import reduced, save_panel
 from anomaly_core.registry import registry
-from anomaly_core.results import Metrics, Row, RunResult, mean_metrics
+from anomaly_core.results import Metrics, Resolution, Row, RunResult, is_oracle, mean_metrics
 from anomaly_core.types import Batch, Prediction, Sample
 
 
@@ -43,11 +46,20 @@ class Judge:
         calibration: the threshold.
         categories: those of the test set, each judged by itself.
         experiment: the run's folder.
+        input_spec: the modeler's, by which maps find back to the images' own pixels.
     """
 
-    def __init__(self, config: RunConfig, calibration: Calibration, categories: list[str], experiment: Experiment) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        calibration: Calibration,
+        categories: list[str],
+        experiment: Experiment,
+        input_spec: InputSpec,
+    ) -> None:
         self.calibration = calibration
         self.experiment = experiment
+        self.input_spec = input_spec
         self._named = config.base.metrics
         names = self._named or default_metrics()
         backbones = Backbones(config.base.backbones)
@@ -59,7 +71,8 @@ class Judge:
             for index, metric in enumerate(built):
                 metric.share(built[:index])
         self._rows: list[Row] = []
-        self._resolutions: set[tuple[int, ...]] = set()
+        self._tiled = config.data.tile is not None
+        self._resolution = Resolution("native" if config.data.tile else config.data.evaluate_at)
         self._reconstructs = False
         self._wanted = math.inf if config.base.pictures == "all" else config.base.pictures
         self._kept: dict[tuple[str, str], list[_Picture]] = {}
@@ -67,14 +80,11 @@ class Judge:
 
     def update(self, batch: Batch, prediction: Prediction) -> None:
         """Take in a batch and its prediction, both on the CPU."""
-        if prediction.maps is not None:
-            self._resolutions.add(tuple(prediction.maps.shape[-2:]))
         self._reconstructs |= prediction.reconstruction is not None
-        for category in dict.fromkeys(sample.category for sample in batch.samples):
-            chosen = [i for i, sample in enumerate(batch.samples) if sample.category == category]
-            part = (batch, prediction) if len(chosen) == len(batch) else select(batch, prediction, chosen)
-            for metric in self._metrics[category].values():
-                metric.update(*part)
+        for part, predicted in self._parts(batch, prediction):
+            self._resolution.take(predicted)
+            for metric in self._metrics[part.samples[0].category].values():
+                metric.update(part, predicted)
         rows = [self._row(*pair) for pair in zip(batch.samples, prediction.scores.tolist(), strict=True)]
         self._rows += rows
         for index, row in enumerate(rows):
@@ -96,20 +106,46 @@ class Judge:
         }
         values: Metrics = {**mean_metrics(per_category.values()), **figures}
         several = per_category if len(per_category) > 1 else {}
+        interval = self.calibration.false_alarm_interval()
         self.experiment.write_json(CURVES, {category: _curves(metrics) for category, metrics in self._metrics.items()})
         self._save_chosen()
         self.experiment.write_rows(PREDICTIONS, self._rows)
         beside = {
             "undefined": undefined,
+            "oracles": [name for name in values if is_oracle(name)],
             "categories": several,
             "threshold": self.calibration.threshold,
             "threshold_source": self.calibration.source,
-            "resolution": _resolution(self._resolutions),
+            "false_alarm_rate": {
+                "asked": self.calibration.false_alarm_rate,
+                "low": None if interval is None else interval[0],
+                "high": None if interval is None else interval[1],
+            },
+            **self._resolution.to_dict(),
             "images": len(self._rows),
         }
         self.experiment.write_json(METRICS, {**values, **beside})
-        folder = self.experiment.folder
-        return RunResult(folder, label, values, undefined, self._rows, self.calibration, rate, fit_seconds, several)
+        return RunResult(
+            folder=self.experiment.folder,
+            category=label,
+            metrics=values,
+            undefined=undefined,
+            predictions=self._rows,
+            calibration=self.calibration,
+            images_per_second=rate,
+            fit_seconds=fit_seconds,
+            per_category=several,
+            resolution=self._resolution,
+        )
+
+    def _parts(self, batch: Batch, prediction: Prediction) -> Iterator[tuple[Batch, Prediction]]:
+        """What the metrics are fed: parts of one category, at the resolution that was asked for."""
+        if self._resolution.evaluated_at == "native" and not self._tiled:  # maps of tiles are native already
+            yield from native_parts(batch, prediction, self.input_spec)
+            return
+        for category in dict.fromkeys(sample.category for sample in batch.samples):
+            chosen = [i for i, sample in enumerate(batch.samples) if sample.category == category]
+            yield (batch, prediction) if len(chosen) == len(batch) else select(batch, prediction, chosen)
 
     def _applies(self, name: str) -> bool:
         """Whether a default metric has anything to judge; one that the user named always speaks, if only to say why not."""
@@ -124,18 +160,19 @@ class Judge:
             "label": "" if sample.label is None else sample.label,
             "score": repr(score),
             "is_anomalous": "" if verdict is None else int(verdict),
+            "p_value": "" if verdict is None else repr(self.calibration.p_value(score)),
             "picture": "",
         }
 
     def _consider(self, index: int, row: Row, batch: Batch, prediction: Prediction) -> None:
-        """Show the image at once where all are shown; else keep the first of every kind, as many as could be needed."""
+        """Show the image at once where all are shown; else keep the first of every kind, no more than will be shown."""
         if prediction.maps is None:
             return
         sample = batch.samples[index]
         kept = self._kept.setdefault((sample.category, sample.defect), [])
         if len(kept) >= self._wanted:
             return
-        mask = reduced(batch.masks[index]) if batch.masks is not None and bool(batch.has_mask[index]) else None
+        mask = reduced(batch.masks[index]).clone() if batch.masks is not None and bool(batch.has_mask[index]) else None
         made = None if prediction.reconstruction is None else _bytes(reduced(prediction.reconstruction[index]))
         score = float(prediction.scores[index])
         image, anomaly_map = _bytes(reduced(batch.images[index])), reduced(prediction.maps[index])
@@ -145,13 +182,20 @@ class Judge:
         else:
             picture.anomaly_map = picture.anomaly_map.clone()  # the batch's other maps may go
             kept.append(picture)
+            self._drop_the_last()
+
+    def _drop_the_last(self) -> None:
+        """Of one too many, the last in the order of :meth:`_save_chosen`: what comes later can only push it further back."""
+        queues = list(self._kept.values())
+        if sum(map(len, queues)) > self._wanted:
+            deepest = max(map(len, queues))
+            [queue for queue in queues if len(queue) == deepest][-1].pop()
 
     def _save_chosen(self) -> None:
         """Images of each kind in turn, until the number that was asked for is reached."""
         queues = list(self._kept.values())
         turns = range(max(map(len, queues), default=0))
-        chosen = [queue[turn] for turn in turns for queue in queues if turn < len(queue)]
-        for picture in chosen[: int(self._wanted) if math.isfinite(self._wanted) else None]:
+        for picture in [queue[turn] for turn in turns for queue in queues if turn < len(queue)]:
             self._save(picture)
 
     def _save(self, picture: _Picture) -> None:
@@ -169,14 +213,6 @@ class Judge:
             reconstruction=None if picture.reconstruction is None else picture.reconstruction.float() / 255,
         )
         picture.row["picture"] = path.as_posix()
-
-
-def _resolution(found: set[tuple[int, ...]]) -> list[int] | str | None:
-    """[height, width] of the maps that were judged; with tiles they may differ."""
-    if len(found) > 1:
-        least, most = min(found), max(found)
-        return f"{len(found)} sizes, from {least[1]} × {least[0]} to {most[1]} × {most[0]} pixels"
-    return list(next(iter(found))) if found else None
 
 
 def default_metrics() -> list[str]:

@@ -59,6 +59,13 @@ class DataConfig:
     holdout: Annotated[
         float, Field(ge=0, lt=1, description="share of the normal training images kept for threshold and validation")
     ] = 0.1
+    evaluate_at: Annotated[
+        Literal["input", "native"],
+        Field(
+            description="resolution of the pixel metrics: maps and masks at the model's input size, or at each image's own, "
+            "where a crop leaves the cropped region"
+        ),
+    ] = "input"
     batch_size: Annotated[int, Field(ge=1, description="images a batch")] = 32
     image_cache: Annotated[
         ByteSize, Field(ge=0, description="bytes of decoded training images kept for the next epoch, such as 1GiB; 0: none")

@@ -5,16 +5,16 @@ from __future__ import annotations
 from anomaly_core.specs import CommandSpec, MetricSpec, TrainerSpec
 
 
-def _metric(target: str, summary: str, *, default: bool = True) -> MetricSpec:
-    return MetricSpec(target=f"anomaly_core.metrics.{target}", summary=summary, default=default)
+def _metric(target: str, summary: str, *, default: bool = True, oracle: bool = False) -> MetricSpec:
+    return MetricSpec(target=f"anomaly_core.metrics.{target}", summary=summary, default=default, oracle=oracle)
 
 
 IMAGE_AUROC = _metric("image:ImageAUROC", "area under the ROC curve of the image scores")
 IMAGE_AP = _metric("image:ImageAP", "average precision of the image scores")
-IMAGE_F1_MAX = _metric("image:ImageF1Max", "best F1 of the image scores over all thresholds (oracle)")
+IMAGE_F1_MAX = _metric("image:ImageF1Max", "best F1 of the image scores over all thresholds (oracle)", oracle=True)
 PIXEL_AUROC = _metric("pixel:PixelAUROC", "area under the ROC curve of the map values")
 PIXEL_AP = _metric("pixel:PixelAP", "average precision of the map values")
-PIXEL_F1_MAX = _metric("pixel:PixelF1Max", "best F1 of the map values over all thresholds (oracle)")
+PIXEL_F1_MAX = _metric("pixel:PixelF1Max", "best F1 of the map values over all thresholds (oracle)", oracle=True)
 AUPRO = _metric("pixel:AUPRO", "area under the per-region-overlap curve up to a false-positive rate of 0.3")
 AUPRO_005 = _metric("pixel:AUPRO005", "the same up to 0.05", default=False)
 AUPIMO = _metric("pixel:AUPIMO", "area under the per-image-overlap curve, false-positive rates 1e-5 to 1e-4", default=False)

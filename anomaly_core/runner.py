@@ -168,7 +168,7 @@ class _Run:
         if calibration.warning:
             warnings.warn(calibration.warning, stacklevel=2)
 
-        judge = Judge(self.config, calibration, self.categories, experiment)
+        judge = Judge(self.config, calibration, self.categories, experiment, modeler.input_spec)
         start = time.perf_counter()
         loader = self.data.images(splits.test, modeler.input_spec)
         whole = scorer(modeler, self.config.data)

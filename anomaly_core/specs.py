@@ -80,6 +80,7 @@ class MetricSpec(ComponentSpec):
     Args:
         higher_is_better: the direction in which a method improves.
         default: computed when the user names no metric.
+        oracle: its threshold is chosen on the test set itself; tables and reports say so beside its name.
         needs: ``"reconstruction"`` where it judges reconstructions: as a default it is then left out for other methods.
     """
 
@@ -87,6 +88,7 @@ class MetricSpec(ComponentSpec):
 
     higher_is_better: bool = True
     default: bool = False
+    oracle: bool = False
     needs: str = ""
 
 

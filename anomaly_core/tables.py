@@ -7,10 +7,12 @@ import io
 from collections.abc import Sequence
 
 from anomaly_core.benchmark import Cell
+from anomaly_core.registry import registry
+from anomaly_core.results import is_oracle, labelled
 from anomaly_core.spreadsheet import guarded
 from anomaly_core.statistics import Ranks, Spread, rank_test, spread
 
-SHOWN = ("image_auroc", "pixel_auroc", "aupro")
+SHOWN = ("image_auroc", "pixel_auroc", "aupro")  # where the user names no metric
 COSTS = ("fit_seconds", "images_per_second", "peak_memory_mb")
 
 
@@ -26,7 +28,9 @@ class Summary:
         self.blocks = list(dict.fromkeys((cell.data, cell.category) for cell in cells))
         self.seeds = list(dict.fromkeys(cell.seed for cell in cells))
         self.failed = [cell for cell in cells if cell.error]
-        self.metrics = [name for name in SHOWN if any(cell.metrics.get(name) is not None for cell in cells)]
+        named = cells[0].config.get("base", {}).get("metrics") if cells else None
+        self.metrics = [name for name in named or SHOWN if any(cell.metrics.get(name) is not None for cell in cells)]
+        self.resolutions = list(dict.fromkeys(cell.resolution for cell in cells if cell.resolution))
         self._by_place = {(cell.model, cell.data, cell.category, cell.seed): cell for cell in cells}
 
     def value(self, model: str, block: tuple[str, str], metric: str, seed: int) -> float | None:
@@ -55,7 +59,8 @@ class Summary:
     def ranks(self, metric: str) -> Ranks | None:
         """Whether the models differ over the shared categories."""
         blocks = self.shared_blocks(metric)
-        return rank_test({model: [self.over_seeds(model, b, metric) or 0.0 for b in blocks] for model in self.models})
+        values = {model: [self.over_seeds(model, b, metric) or 0.0 for b in blocks] for model in self.models}
+        return rank_test(values, higher_is_better=registry.metrics[metric].spec.higher_is_better)
 
 
 def to_csv(summary: Summary) -> str:
@@ -63,10 +68,10 @@ def to_csv(summary: Summary) -> str:
     names = list(dict.fromkeys(name for cell in summary.cells for name in cell.metrics))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["data", "category", "model", "seed", *names, "folder", "error"])
+    writer.writerow(["data", "category", "model", "seed", *names, "pixels_judged_at", "folder", "error"])
     for cell in summary.cells:
         values = ["" if cell.metrics.get(name) is None else repr(cell.metrics[name]) for name in names]
-        row = [cell.data, cell.category, cell.model, cell.seed, *values, cell.folder, cell.error]
+        row = [cell.data, cell.category, cell.model, cell.seed, *values, cell.resolution, cell.folder, cell.error]
         writer.writerow([guarded(value) for value in row])
     return text.getvalue()
 
@@ -99,8 +104,9 @@ def to_markdown(summary: Summary) -> str:
     """Every shown metric as a table, the rank tests in words, the costs, and what failed."""
     parts = []
     for metric in summary.metrics:
-        parts.append(f"## {metric}\n\n{_markdown(*rows(summary, metric))}")
+        parts.append(f"## {labelled(metric)}\n\n{_markdown(*rows(summary, metric))}")
         parts.append(verdict(summary, metric))
+    parts += notes(summary)
     parts.append(f"## cost, mean over cells\n\n{_markdown(*costs(summary))}")
     if summary.failed:
         lines = "\n".join(f"- {_cell(cell.name)}: {_cell(cell.error)}" for cell in summary.failed)
@@ -117,7 +123,7 @@ def to_latex(summary: Summary) -> str:
         parts.append(
             "\n".join(
                 [
-                    rf"% {metric}",
+                    rf"% {labelled(metric)}",
                     rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
                     r"\toprule",
                     " & ".join(map(_escape, header)) + r" \\",
@@ -130,7 +136,15 @@ def to_latex(summary: Summary) -> str:
                 ]
             )
         )
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, *(f"% {note}" for note in notes(summary))]) + "\n"
+
+
+def notes(summary: Summary) -> list[str]:
+    """What must stand beside the figures: the resolution of the pixels, and which thresholds saw the test set."""
+    found = [f"Pixels judged at: {'; '.join(summary.resolutions)}."] if summary.resolutions else []
+    if any(map(is_oracle, summary.metrics)):
+        found.append("An oracle's threshold is chosen on the test set itself: do not expect its value on new images.")
+    return found
 
 
 def verdict(summary: Summary, metric: str) -> str:

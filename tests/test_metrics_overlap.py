@@ -274,7 +274,7 @@ def test_the_metric_says_why_it_is_undefined(images):
         Batch(torch.zeros(1, 3, 1, 1), torch.zeros(1), torch.zeros(1, 1, 4, 4) > 0, torch.ones(1) > 0, []),
         Prediction(torch.zeros(1), torch.zeros(1, 1, 4, 4)),
     )
-    with pytest.raises(UndefinedMetric, match="images of one size"):
+    with pytest.raises(UndefinedMetric, match="maps of one size"):
         metric.compute()
     maps[2, 3, 4] = np.inf
     with pytest.raises(AnomalyError, match="NaN or infinite"):

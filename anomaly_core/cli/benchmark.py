@@ -117,7 +117,8 @@ def print_grid(summary: Any) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from anomaly_core.tables import costs, rows, verdict
+    from anomaly_core.results import labelled
+    from anomaly_core.tables import costs, notes, rows, verdict
 
     console = Console()
     console = console if console.is_terminal else Console(width=200)
@@ -133,8 +134,10 @@ def print_grid(summary: Any) -> None:
         console.print(table)
 
     for metric in summary.metrics:
-        show(metric, *rows(summary, metric))
+        show(labelled(metric), *rows(summary, metric))
         console.print(verdict(summary, metric) + "\n", markup=False, highlight=False)
+    for note in notes(summary):
+        console.print(note + "\n", markup=False, highlight=False, soft_wrap=True)
     show("cost, mean over cells", *costs(summary))
     for cell in summary.failed:
         console.print(f"failed: {cell.name}: {cell.error}", markup=False, highlight=False, soft_wrap=True)

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from anomaly_core.results import ExperimentResult
 
 
+# Beside these the resolution must stand.
+PIXELS = ("pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro", "aupro_005", "aupimo")
+
+
 @click.command("run")
 @click.option("--model", metavar="NAME", shell_complete=names("model"), help="The method, such as patchcore.")
 @click.option("--data", metavar="NAME", shell_complete=names("dataset"), help="The data set, such as visa or folder.")
@@ -104,11 +108,14 @@ def print_summary(result: ExperimentResult) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    shown = ("image_auroc", "image_ap", "image_f1_max", "image_f1", "pixel_auroc", "pixel_ap", "aupro")
+    from anomaly_core.experiment import Experiment
+    from anomaly_core.results import labelled
+
+    named = Experiment(result.runs[0].folder).config().base.metrics
+    shown = named or ("image_auroc", "image_ap", "image_f1_max", "image_f1", "pixel_auroc", "pixel_ap", "aupro")
     names = [name for name in shown if any(run.metrics.get(name) is not None for run in result.runs)]
-    names += [n for n in result.metrics if n.startswith(("image_", "pixel_")) and n not in shown and len(names) < 4]
     table = Table(box=None, padding=(0, 1), header_style="bold")
-    for column in ("category", *names, "threshold", "images/s"):
+    for column in ("category", *map(labelled, names), "threshold", "images/s"):
         left = column == "category"
         table.add_column(column.replace("_", " "), justify="left" if left else "right", no_wrap=not left, overflow="fold")
 
@@ -129,6 +136,10 @@ def print_summary(result: ExperimentResult) -> None:
     for run in result.runs:
         for name, reason in run.undefined.items():
             console.print(f"{run.category}: {name} is undefined: {reason}", markup=False, highlight=False, soft_wrap=True)
-        console.print(
-            f"{run.category}: threshold from {run.calibration.source}; results in {run.folder}", markup=False, highlight=False
-        )
+        for text in (
+            f"pixels judged at {run.resolution}" if any(n in names for n in PIXELS) and str(run.resolution) else "",
+            f"threshold from {run.calibration.source}; {run.calibration.promise()}".rstrip("; "),
+            f"results in {run.folder}",
+        ):
+            if text:
+                console.print(f"{run.category}: {text}", markup=False, highlight=False, soft_wrap=True)

@@ -125,12 +125,13 @@ class AUPIMO(BaseMetric):
             return
         maps, masks, labels = part[0].detach().float().numpy(), part[1].numpy() != 0, part[2].numpy()
         require_finite(maps)
-        self._size = self._size or maps.shape[-2:]
-        if maps.shape[-2:] != self._size:
+        if self._size and maps.shape[-2:] != self._size:
             self._undefined = UndefinedMetric(
-                f"maps of {self._size} and of {maps.shape[-2:]} pixels: AUPIMO's false-positive rate needs images of one size"
+                f"its false-positive rate needs maps of one size, and there are {_sides(self._size)} and "
+                f"{_sides(maps.shape[-2:])} (data.evaluate_at=input makes them alike)"
             )
             return
+        self._size = maps.shape[-2:]
         defective = masks.any(axis=(1, 2, 3))
         self._take_normal(maps[(labels == NORMAL) & ~defective].ravel())
         for image, mask in zip(maps[defective], masks[defective], strict=True):
@@ -157,6 +158,10 @@ class AUPIMO(BaseMetric):
         if sum(part.size for part in self._high) > 2 * self.kept_normal:
             self._high = [highest(np.concatenate(self._high), self.kept_normal)]
             self._floor = float(self._high[0][-1])
+
+
+def _sides(size: tuple[int, ...]) -> str:
+    return f"{size[0]}x{size[1]}"
 
 
 def thinned(x: NDArray[Any], y: NDArray[Any], count: int = DRAWN) -> tuple[list[float], list[float]]:

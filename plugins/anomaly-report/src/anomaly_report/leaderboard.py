@@ -21,12 +21,13 @@ LEADERBOARD = "leaderboard.html"
 FIRST = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "aupro")
 
 
-def write_leaderboard(folder: str | Path, rows: list[RunRow] | None = None) -> Path:
+def write_leaderboard(folder: str | Path, rows: list[RunRow] | None = None, title: str = "") -> Path:
     """Write ``leaderboard.html`` into the folder.
 
     Args:
         folder: where the runs lie, at any depth.
-        rows: what :func:`~anomaly_report.runs.read_runs` found there, where it was read already.
+        rows: what :func:`~anomaly_report.runs.read_runs` found there, where it was read already, or runs elsewhere.
+        title: of the page; the folder's name by default.
 
     Returns:
         the page.
@@ -41,7 +42,7 @@ def write_leaderboard(folder: str | Path, rows: list[RunRow] | None = None) -> P
         "leaderboard.html",
         ["table.js", "leaderboard.js"],
         leaderboard_data(folder, rows, names),
-        title=f"Leaderboard of {folder.absolute().name}",
+        title=title or f"Leaderboard of {folder.absolute().name}",
         metrics=[(words.title(name), words.meaning(name)) for name in names],
         made=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         runs=len(rows),
@@ -60,7 +61,7 @@ def leaderboard_data(folder: Path, rows: list[RunRow], names: list[str]) -> dict
     best_means = best_of(fair, names)
     return {
         "metrics": [
-            {"name": name, "title": words.title(name), "oracle": name in words.ORACLES, "shown": name in FIRST}
+            {"name": name, "title": words.title(name), "oracle": words.is_oracle(name), "shown": name in FIRST}
             for name in names
         ],
         "runs": [_run(folder, row, names, marks) for row, marks in zip(rows, best, strict=True)],

@@ -58,6 +58,7 @@ def write_report(folder: str | Path) -> Path:
         words=words,
         warnings=_warnings(run),
         calibration=run.result.calibration,
+        promise=_promise(run),
         figures=figures,
         examples=examples(run),
         panel=_panel_size(run),
@@ -106,7 +107,6 @@ def _facts(run: FinishedRun) -> list[tuple[str, str]]:
     manifest, data = run.manifest, run.manifest.get("data") or {}
     config = _sections(run)
     counts = [f"{data[key]:,} {words}" for key, words in (("fit", "fitted"), ("held_out", "held out")) if key in data]
-    resolution = _resolution(run)
     facts = [
         ("Data set", _dataset(run)),
         ("Category", run.result.category if len(run.categories) < 2 else f"{run.result.category}: {', '.join(run.categories)}"),
@@ -114,7 +114,7 @@ def _facts(run: FinishedRun) -> list[tuple[str, str]]:
         ("Preset", str(config.get("base", {}).get("preset") or "")),
         ("Normal images", ", ".join(counts)),
         ("Test images", f"{len(run.images):,}{_label_counts(run)}"),
-        ("Maps judged at", resolution),
+        ("Maps judged at", str(run.result.resolution)),
         ("Seed", str(manifest.get("seed", ""))),
         ("Started", _when(manifest.get("started"))),
         ("Fitting", _duration(run.result.fit_seconds)),
@@ -124,6 +124,15 @@ def _facts(run: FinishedRun) -> list[tuple[str, str]]:
         ("Test images lie in", run.root),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _promise(run: FinishedRun) -> str:
+    """What the rate that was asked for is worth; empty without a threshold."""
+    interval = run.result.calibration.false_alarm_interval()
+    if interval is None:
+        return ""
+    low, high = (f"{100 * rate:.2g}" for rate in interval)
+    return f"resting on {run.result.calibration.count:,} images, it really is {low} to {high} % (95 % confidence)"
 
 
 def _label_counts(run: FinishedRun) -> str:
@@ -165,7 +174,7 @@ def _metrics(run: FinishedRun) -> list[dict[str, Any]]:
             "name": words.title(name),
             "value": _number(run.result.metrics.get(name)),
             "meaning": words.meaning(name),
-            "oracle": name in words.ORACLES,
+            "oracle": words.is_oracle(name),
             "undefined": run.result.undefined.get(name, "it has no value in one of the categories")
             if run.result.metrics.get(name) is None
             else "",
@@ -191,13 +200,6 @@ def _dataset(run: FinishedRun) -> str:
 
 def _model(run: FinishedRun) -> str:
     return str(_sections(run).get("model", {}).get("name") or run.folder.absolute().parents[0].name)
-
-
-def _resolution(run: FinishedRun) -> str:
-    found = Experiment(run.folder).read_json("metrics.json").get("resolution")
-    if isinstance(found, list) and len(found) == 2:
-        return f"{found[1]} × {found[0]} pixels"
-    return str(found or "")
 
 
 def _panel_size(run: FinishedRun) -> tuple[int, int] | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from anomaly_core.errors import PluginError
 from anomaly_core.registry import registry
+from anomaly_core.results import is_oracle as is_oracle_by_spec
 
 ORACLE = "That threshold was chosen on the test images themselves: do not expect this value on new ones."
 
@@ -46,7 +47,7 @@ NAMES = {
     "ssim": "SSIM",
     "lpips": "LPIPS",
 }
-ORACLES = {"image_f1_max", "pixel_f1_max"}
+ORACLES = {"image_f1_max", "pixel_f1_max"}  # whatever is installed; other plugins' are found by their specs
 LOWER_IS_BETTER = {"lpips"}
 
 
@@ -71,6 +72,11 @@ def higher_is_better(name: str) -> bool:
         return bool(registry.metrics[name].spec.higher_is_better)
     except PluginError:  # the plugin of an old run need not be installed to look at it
         return name not in LOWER_IS_BETTER
+
+
+def is_oracle(name: str) -> bool:
+    """Whether its threshold is chosen on the test set itself."""
+    return name in ORACLES or is_oracle_by_spec(name)
 
 
 def ordered(names: Iterable[str]) -> list[str]:

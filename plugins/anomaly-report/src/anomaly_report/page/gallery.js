@@ -83,6 +83,8 @@ function makeCard(index) {
   }
   card.append(element("div", { class: "row" }, element("span", { class: "badge" }), element("b", {}, formatScore(data.scores[index]))));
   card.append(element("p", { class: "name" }, data.names[index]), element("p", { class: "tags" }, describe(index)));
+  const odd = oddity(data.scores[index]);
+  if (odd) card.append(element("p", { class: "tags" }, odd));
   return card;
 }
 
@@ -136,7 +138,8 @@ function view(index) {
   byId("viewer-picture").src = data.pictures[index];
   byId("viewer-picture").alt = `${data.names[index]}: the image, its anomaly map, the mask and the overlay`;
   byId("viewer-name").textContent = data.names[index];
-  byId("viewer-text").textContent = `score ${formatScore(data.scores[index])} · ${describe(index)}`;
+  byId("viewer-text").textContent = [`score ${formatScore(data.scores[index])}`, describe(index), oddity(data.scores[index])]
+    .filter(Boolean).join(" · ");
   markBadge(byId("viewer-badge"), index);
   byId("viewer-previous").disabled = neighbour(-1) === undefined;
   byId("viewer-next").disabled = neighbour(1) === undefined;

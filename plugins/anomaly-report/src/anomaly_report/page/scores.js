@@ -73,3 +73,13 @@ function formatScore(score) {
   const size = Math.abs(score);
   return size !== 0 && (size < 1e-3 || size >= 1e6) ? score.toExponential(3) : String(Number(score.toPrecision(5)));
 }
+
+// The calibrated p-value in words: how many held-out normal images score at least as high, as Calibration.oddity says it.
+function oddity(score) {
+  const count = data.heldOut.length;
+  if (score === null || !count) return "";
+  const above = data.heldOut.filter((held) => held >= score).length + 1;
+  const share = above / (count + 1);
+  if (share > 0.5) return "most normal images look this odd";
+  return `${above === 1 ? "at most " : ""}1 normal image in ${Number((1 / share).toPrecision(3)).toLocaleString("en")} looks this odd`;
+}
