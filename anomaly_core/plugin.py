@@ -56,3 +56,4 @@ COMPARE = CommandSpec(
 BENCHMARK = CommandSpec(target="anomaly_core.cli.benchmark:benchmark", summary="Run a grid of models, categories and seeds.")
 LIST_PLUGINS = CommandSpec(target="anomaly_core.cli.list_plugins:list_plugins", summary="Show what is installed, and whence.")
 SHOW = CommandSpec(target="anomaly_core.cli.show:show", summary="Show every option of a model, data set or trainer.")
+CHECK = CommandSpec(target="anomaly_core.cli.check:check", summary="Check that a plugin's components keep the contract.")
