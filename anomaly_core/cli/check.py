@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -55,6 +56,7 @@ def check(
         return
     if not (names or everything or kind or distribution):
         raise click.UsageError("name a component, or give --all, --kind or --distribution. `anomaly list-plugins` lists them.")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before timm reads it: weights that are not here are not fetched
     from rich.console import Console
 
     from anomaly_core.config import parse_assignment

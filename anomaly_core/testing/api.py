@@ -79,9 +79,7 @@ def check_component(
         ConfigError: there is no check of a name that was given.
     """
     component = component_of(spec_or_name, kind)
-    found = list(
-        outcomes(component, expected_failures=expected_failures, overrides=overrides, preset=preset, only=only)
-    )
+    found = list(outcomes(component, expected_failures=expected_failures, overrides=overrides, preset=preset, only=only))
     failed = [outcome for outcome in found if outcome.status == "failed"]
     if failed:
         lines = "".join(f"\n  {outcome.check}: {outcome.reason}" for outcome in failed)
@@ -89,7 +87,9 @@ def check_component(
     return found
 
 
-def check_model(spec_or_name: ComponentSpec | str, expected_failures: Mapping[str, str] | None = None, **more: Any) -> list[Outcome]:
+def check_model(
+    spec_or_name: ComponentSpec | str, expected_failures: Mapping[str, str] | None = None, **more: Any
+) -> list[Outcome]:
     """:func:`check_component` of a method."""
     return check_component(spec_or_name, "model", expected_failures=expected_failures, **more)
 
@@ -108,7 +108,9 @@ def check_trainer(
     return check_component(spec_or_name, "trainer", expected_failures=expected_failures, **more)
 
 
-def check_metric(spec_or_name: ComponentSpec | str, expected_failures: Mapping[str, str] | None = None, **more: Any) -> list[Outcome]:
+def check_metric(
+    spec_or_name: ComponentSpec | str, expected_failures: Mapping[str, str] | None = None, **more: Any
+) -> list[Outcome]:
     """:func:`check_component` of a metric."""
     return check_component(spec_or_name, "metric", expected_failures=expected_failures, **more)
 
@@ -127,7 +129,9 @@ def check_command(
     return check_component(spec_or_name, "command", expected_failures=expected_failures, **more)
 
 
-def check_hooks(spec_or_name: ComponentSpec | str, expected_failures: Mapping[str, str] | None = None, **more: Any) -> list[Outcome]:
+def check_hooks(
+    spec_or_name: ComponentSpec | str, expected_failures: Mapping[str, str] | None = None, **more: Any
+) -> list[Outcome]:
     """:func:`check_component` of observers."""
     return check_component(spec_or_name, "hook", expected_failures=expected_failures, **more)
 
@@ -201,12 +205,12 @@ class _Shared:
     def __init__(
         self, what: ComponentSpec | str, kind: str, subject: type[Subject], overrides: dict[str, Any], preset: str | None
     ) -> None:
-        self._make = lambda: subject(component_of(what, kind), overrides, preset)
+        self._what, self._kind, self._class, self._overrides, self._preset = what, kind, subject, overrides, preset
         self._subject: Subject | None = None
 
     def subject(self) -> Subject:
         if self._subject is None:
-            self._subject = self._make()
+            self._subject = self._class(component_of(self._what, self._kind), self._overrides, self._preset)
         return self._subject
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -48,8 +50,9 @@ class Subject:
     @cached_property
     def folder(self) -> Path:
         """A folder of its own, gone with the subject."""
-        self._temporary = tempfile.TemporaryDirectory(prefix="anomaly-check-", ignore_cleanup_errors=True)
-        return Path(self._temporary.name)
+        path = tempfile.mkdtemp(prefix="anomaly-check-")
+        weakref.finalize(self, shutil.rmtree, path, ignore_errors=True)
+        return Path(path)
 
     @property
     def name(self) -> str:
@@ -132,7 +135,9 @@ def run_check(check: Check, subject: Subject, expected: str | None = None) -> Ou
     reason = ""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a warning is a run's affair; pytest turns those of a plugin's own tests into errors
+            warnings.simplefilter(
+                "ignore"
+            )  # a warning is a run's affair; pytest turns those of a plugin's own tests into errors
             check(subject)
     except Skip as skip:
         status, reason = "skipped", str(skip)

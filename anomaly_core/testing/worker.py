@@ -38,7 +38,9 @@ def imports_nothing_heavy(component: Component) -> None:
     command = [sys.executable, "-c", PROGRAM, ",".join(HEAVY), "\n".join(sys.path), *addresses]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     last = result.stderr.strip().rpartition("\n")[2]
-    require(result.returncode == 0, f"{last}. Import it inside the function that needs it, so that the command line stays fast.")
+    require(
+        result.returncode == 0, f"{last}. Import it inside the function that needs it, so that the command line stays fast."
+    )
 
 
 def in_worker(function: Callable[..., Any], *arguments: Any) -> Any:
