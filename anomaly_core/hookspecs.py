@@ -89,6 +89,10 @@ class Hooks:
                 owner = self._owners[implementation.plugin_name]
                 self._tell(f"the hook {name} of {owner} failed: {type(error).__name__}: {error}. The run goes on.")
 
+    def names(self) -> list[str]:
+        """The hooks that somebody observes."""
+        return [name for name in HOOKS if getattr(self._manager.hook, name).get_hookimpls()]
+
     def _register(self, component: Component) -> None:
         self._owners[component.qualified] = f"{component.qualified} {component.version}".rstrip()
         try:

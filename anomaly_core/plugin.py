@@ -61,3 +61,4 @@ BACKBONES = CommandSpec(
 )
 DOCTOR = CommandSpec(target="anomaly_core.cli.doctor:doctor", summary="Say what is installed and works, for a bug report.")
 COMPLETION = CommandSpec(target="anomaly_core.cli.completion:completion", summary="Print the shell's completion script.")
+CHECK = CommandSpec(target="anomaly_core.cli.check:check", summary="Check that a plugin's components keep the contract.")

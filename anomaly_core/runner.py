@@ -43,7 +43,12 @@ if TYPE_CHECKING:
 
 
 def run_experiment(
-    config: RunConfig, *, progress: Progress = quiet, resume: bool | str | Path = False, devices: int = 1
+    config: RunConfig,
+    *,
+    progress: Progress = quiet,
+    resume: bool | str | Path = False,
+    devices: int = 1,
+    hooks: Hooks | None = None,
 ) -> ExperimentResult:
     """Fit, calibrate and judge a detector for each chosen category, and write a folder for each.
 
@@ -54,6 +59,7 @@ def run_experiment(
             stopped goes on from its last epoch. A run's folder goes on with that one.
         devices: so many processes on this machine, one a device. Started by torchrun or accelerate launch, the processes that
             are there are used.
+        hooks: who observes it, in this process alone; None means every installed observer.
 
     Raises:
         AnomalyError: what cannot be done, where, and the next step.
@@ -62,7 +68,7 @@ def run_experiment(
         folders = launch(devices, _launched, config.to_dict(), progress, resume, registry.blocked)
         return ExperimentResult([RunResult.load(folder) for folder in folders])
     processes = state(config.base.device)
-    hooks = Hooks(registry, on_failure=warn)
+    hooks = hooks or Hooks(registry, on_failure=warn)
     hooks.call("anomaly_configure", config=config)
     component = registry.datasets[config.data.name]
     data: BaseDataModule = component.build(config.data, seed=config.base.seed, spec=component.spec)

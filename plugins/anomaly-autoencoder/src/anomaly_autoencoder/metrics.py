@@ -30,6 +30,7 @@ class ReconstructionMetric(BaseMetric):
         super().__init__(calibration, backbones)
         self._values: list[Tensor] = []
         self._reason = "the method reconstructs nothing"
+        self._cause: BackboneError | None = None
 
     @abstractmethod
     def measure(self, reconstruction: Tensor, images: Tensor) -> Tensor:
@@ -49,7 +50,7 @@ class ReconstructionMetric(BaseMetric):
 
     def compute(self) -> float:
         if not self._values:
-            raise UndefinedMetric(self._reason)
+            raise UndefinedMetric(self._reason) from self._cause
         return float(torch.cat(self._values).double().mean())
 
 
@@ -102,7 +103,7 @@ class LPIPS(ReconstructionMetric):
         try:
             super().update(batch, prediction)
         except BackboneError as error:
-            self._missing, self._reason = True, str(error)
+            self._missing, self._reason, self._cause = True, str(error), error
 
     def measure(self, reconstruction: Tensor, images: Tensor) -> Tensor:
         if self._network is None:
