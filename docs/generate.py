@@ -141,12 +141,7 @@ def options_page() -> str:
 
 def specs_page() -> str:
     """Kinds, their groups and specs; mkdocstrings writes what each spec holds."""
-    lines = [
-        "# Specs",
-        "",
-        "What a plugin says of its components. An address is `package.module:attribute`; it is imported when it",
-    ]
-    lines += ["is used, not before.", "", "| kind | entry-point group | spec |", "|---|---|---|"]
+    lines = ["# Specs", "", "| kind | entry-point group | spec |", "|---|---|---|"]
     lines += [f"| {kind} | `{group}` | `{KINDS[kind].__name__}` |" for group, kind in GROUPS.items()]
     lines += [
         "",
@@ -212,7 +207,7 @@ def formatted(text: str) -> str:
     """A module's docstring as paragraphs: bare addresses become links, its headings bold, its list a list."""
     text = re.sub(r"(?<![<(\"])https?://[^\s)>,]+[^\s)>,.]", lambda found: f"<{found[0]}>", text)
     text = re.sub(r"^(Paper|Code|Deviations|Original[^:\n]*):", r"**\1**:", text, flags=re.MULTILINE)
-    text = re.sub(r"(\*\*:[^\n]*)\n(?=\*\*)", r"\1\n\n", text)
+    text = re.sub(r"\n(?=\*\*[A-Z])", "\n\n", text)
     return re.sub(r"\n(- )", r"\n\n\1", text, count=1)
 
 
