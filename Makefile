@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint types format soak bench wheels clean
+.PHONY: help install run test lint types format soak bench wheels docs clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ wheels: $(STAMP) ## build the core's and every plugin's wheel into dist/
 	rm -rf $(DIST)
 	for project in . $(PLUGINS); do $(BIN)/python -m build --wheel --no-isolation --outdir $(DIST) $$project || exit 1; done
 
+docs: $(STAMP) ## build the documentation into site/; open site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean: ## remove the environment, builds and caches; runs and data stay
-	rm -rf $(VENV) $(DIST) build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(DIST) build site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -type d -name __pycache__ -prune -exec rm -rf {} +

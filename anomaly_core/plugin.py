@@ -16,7 +16,9 @@ PIXEL_AUROC = _metric("pixel:PixelAUROC", "area under the ROC curve of the map v
 PIXEL_AP = _metric("pixel:PixelAP", "average precision of the map values")
 PIXEL_F1_MAX = _metric("pixel:PixelF1Max", "best F1 of the map values over all thresholds (oracle)", oracle=True)
 AUPRO = _metric("pixel:AUPRO", "area under the per-region-overlap curve up to a false-positive rate of 0.3")
-AUPRO_005 = _metric("pixel:AUPRO005", "the same up to 0.05", default=False)
+AUPRO_005 = _metric(
+    "pixel:AUPRO005", "area under the per-region-overlap curve up to a false-positive rate of 0.05", default=False
+)
 AUPIMO = _metric("pixel:AUPIMO", "area under the per-image-overlap curve, false-positive rates 1e-5 to 1e-4", default=False)
 IMAGE_ACCURACY = _metric("threshold:ImageAccuracy", "share of right verdicts at the calibrated threshold")
 IMAGE_PRECISION = _metric("threshold:ImagePrecision", "precision at the calibrated threshold")

@@ -15,11 +15,13 @@ import click
 import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from pydantic import ByteSize
 
 from anomaly_core.cli import cli
 from anomaly_core.config import describe_options, preset_layer, preset_names
 from anomaly_core.options import BaseConfig, DataConfig, ModelConfig, TrainConfig
-from anomaly_core.registry import Component, registry
+from anomaly_core.registry import GROUPS, Component, registry
+from anomaly_core.specs import KINDS
 
 SECTIONS = {"model": "model", "dataset": "data", "trainer": "train"}
 COMMON = {"base": BaseConfig, "data": DataConfig, "model": ModelConfig, "train": TrainConfig}
@@ -37,6 +39,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages, and nothing on disk."""
     pages = {f"methods/{name}.md": method_page(registry.models[name]) for name in registry.models}
     pages |= {"plugins.md": plugins_page(), "reference/cli.md": cli_page(), "reference/options.md": options_page()}
+    pages["reference/specs.md"] = specs_page()
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
     return files
@@ -93,7 +96,7 @@ def plugins_page() -> str:
 def cli_page() -> str:
     """Each command's own help."""
     lines = ["# Command line", "", "What `anomaly COMMAND --help` prints. `-h` works as well.", ""]
-    root = click.Context(cli, info_name="anomaly")
+    root = click.Context(cli, info_name="anomaly", terminal_width=78, **cli.context_settings)
     lines += ["```text", cli.get_help(root), "```", ""]
     for name in registry.commands:
         command = cli.get_command(root, name)
@@ -109,7 +112,7 @@ def cli_page() -> str:
 
 def commands(command: click.Command, parent: click.Context, name: str) -> Iterator[click.Context]:
     """The context of a command and of all below it."""
-    context = click.Context(command, parent=parent, info_name=name, max_content_width=100, terminal_width=100)
+    context = click.Context(command, parent=parent, info_name=name, max_content_width=78, terminal_width=78)
     yield context
     if isinstance(command, click.Group):
         for child in command.list_commands(context):
@@ -136,6 +139,21 @@ def options_page() -> str:
     return "\n".join(lines)
 
 
+def specs_page() -> str:
+    """Kinds, their groups and specs; mkdocstrings writes what each spec holds."""
+    lines = ["# Specs", "", "| kind | entry-point group | spec |", "|---|---|---|"]
+    lines += [f"| {kind} | `{group}` | `{KINDS[kind].__name__}` |" for group, kind in GROUPS.items()]
+    lines += [
+        "",
+        "::: anomaly_core.specs",
+        "    options:",
+        "      show_root_heading: false",
+        "      show_root_toc_entry: false",
+        "",
+    ]
+    return "\n".join(lines)
+
+
 def option_table(section: str, config: type[Any], without: type[Any] | None = None) -> list[str]:
     """A table of the options of a config dataclass; only those that ``without`` does not have or has otherwise."""
     known = describe_options(without) if without else []
@@ -145,6 +163,8 @@ def option_table(section: str, config: type[Any], without: type[Any] | None = No
     lines = ["| option | type | default | meaning |", "|---|---|---|---|"]
     for name, kind, default, meaning in rows:
         shown = ",".join(map(str, default)) if isinstance(default, list | tuple) else default
+        if isinstance(default, ByteSize):
+            shown = default.human_readable(separator="")
         value = "none" if shown is None or shown == "" else f"`{shown}`"
         lines.append(f"| `{section}.{name}` | {cell(kind)} | {value} | {cell(meaning)} |")
     return lines
@@ -187,7 +207,7 @@ def formatted(text: str) -> str:
     """A module's docstring as paragraphs: bare addresses become links, its headings bold, its list a list."""
     text = re.sub(r"(?<![<(\"])https?://[^\s)>,]+[^\s)>,.]", lambda found: f"<{found[0]}>", text)
     text = re.sub(r"^(Paper|Code|Deviations|Original[^:\n]*):", r"**\1**:", text, flags=re.MULTILINE)
-    text = re.sub(r"(\*\*:[^\n]*)\n(?=\*\*)", r"\1\n\n", text)
+    text = re.sub(r"\n(?=\*\*[A-Z])", "\n\n", text)
     return re.sub(r"\n(- )", r"\n\n\1", text, count=1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -61,7 +62,8 @@ def install(venv: Path, libraries: Path, wheels: list[Path]) -> Path:
     site = check([str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], venv.parent).strip()
     (Path(site) / "libraries.pth").write_text(f"{libraries}\n", "utf-8")
     pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"]
-    check([*pip, "install", "--quiet", "--no-index", "--no-deps", *map(str, wheels)], venv.parent)
+    if wheels:
+        check([*pip, "install", "--quiet", "--no-index", "--no-deps", *map(str, wheels)], venv.parent)
     return python.parent
 
 
@@ -100,3 +102,33 @@ def test_core_and_one_plugin(wheels: dict[str, Path], libraries: Path, tmp_path:
         if component["kind"] in {"model", "dataset"}:
             check([str(programs / "anomaly"), "show", component["name"]], elsewhere)
     assert not list(elsewhere.iterdir()), "listing and showing write nothing"
+
+
+def test_a_machine_without_internet(wheels: dict[str, Path], libraries: Path, tmp_path: Path) -> None:
+    """The offline guide: pip resolves what it names from a folder alone, and what was installed says that it is sound."""
+    guide = (ROOT / "docs" / "guides" / "offline.md").read_text("utf-8")
+    named = re.search(r"^pip install --no-index --find-links wheels \\\n +(.+)$", guide, re.MULTILINE)
+    assert named, "the guide shows how to install without an index"
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    for wheel in wheels.values():
+        (folder / wheel.name).symlink_to(wheel)
+    programs = install(tmp_path / "venv", libraries, [])
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(programs / "python"),
+        "--disable-pip-version-check",
+        "install",
+        "--quiet",
+    ]
+    check([*pip, "--no-index", "--find-links", str(folder), *named[1].split()], tmp_path)
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    found = json.loads(check([str(programs / "anomaly"), "doctor", "--json"], elsewhere))
+    assert found["healthy"]
+    assert {owner.partition(" ")[0] for owner in found["sections"]["plugins"]} == set(named[1].split())
+    assert not list(elsewhere.iterdir()), "looking writes nothing"

@@ -18,7 +18,7 @@ def backbones() -> None:
     """
 
 
-@backbones.command("list")
+@backbones.command("list", short_help="Which weights presets need, and where they are.")
 @click.option("--folder", type=click.Path(path_type=Path), metavar="DIR", help="Another backbone folder.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON array, for programs.")
 def list_(folder: Path | None, as_json: bool) -> None:
@@ -63,7 +63,7 @@ def _where(row: dict[str, Any]) -> str:
     return f"found in the {row['found']}" if row["found"] in ("folder", "hub cache") else f"found in {row['found']}"
 
 
-@backbones.command("fetch")
+@backbones.command("fetch", short_help="Download weights into the backbone folder.")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option("--to", "folder", type=click.Path(path_type=Path), metavar="DIR", help="Where it goes; else the backbone folder.")
 def fetch(names: tuple[str, ...], folder: Path | None) -> None:
@@ -77,7 +77,7 @@ def fetch(names: tuple[str, ...], folder: Path | None) -> None:
         click.echo(f"{file.path}\n    {megabytes(file.path.stat().st_size)}, sha256 {sha256(file.path)}")
 
 
-@backbones.command("verify")
+@backbones.command("verify", short_help="Prove that weights files are whole.")
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 def verify(folder: Path | None) -> None:
     """Read every weights file in DIR and compare it with its model and the digits in its name; exit code 1 if one is bad.
