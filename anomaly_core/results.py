@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from anomaly_core.calibration import Calibration
-from anomaly_core.errors import PluginError
+from anomaly_core.errors import PluginError, RunError
 from anomaly_core.experiment import MANIFEST, METRICS, PREDICTIONS, Experiment
 from anomaly_core.registry import registry
 from anomaly_core.types import Prediction
 
 Row = dict[str, Any]
 Metrics = dict[str, float | None]
+# What predictions.csv holds in any case.
+COLUMNS = ("path", "category", "defect", "label", "score")
 # What metrics.json says beside the metrics themselves.
 BESIDE = (
     "undefined",
@@ -106,8 +108,7 @@ class RunResult:
         """What a complete run left in its folder; RunError where it is none."""
         experiment = Experiment.open(folder)
         manifest, metrics = experiment.read_json(MANIFEST), experiment.read_json(METRICS)
-        with (experiment.folder / PREDICTIONS).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            rows: list[Row] = list(csv.DictReader(file))
+        rows = _rows(experiment.folder / PREDICTIONS)
         return cls(
             folder=experiment.folder,
             category=str(manifest.get("category") or experiment.folder.parents[1].name),
@@ -158,6 +159,18 @@ def mean_metrics(rows: Iterable[Metrics]) -> Metrics:
         numbers = [value for value in values if value is not None]
         means[name] = sum(numbers) / len(numbers) if len(numbers) == len(values) else None
     return means
+
+
+def _rows(path: Path) -> list[Row]:
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            reader = csv.DictReader(file)
+            rows: list[Row] = list(reader)
+    except (OSError, csv.Error) as error:
+        raise RunError(f"cannot read {str(path)!r}: {error}. The run is damaged; run it again.") from error
+    if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
+        raise RunError(f"{str(path)!r} has no column {', '.join(missing)}. The run is damaged; run it again.")
+    return rows
 
 
 def is_oracle(name: str) -> bool:

@@ -6,7 +6,8 @@
 The figures are written to benchmarks/results/streaming_metrics.json, or where --output says.
 
 Each side runs in a process of its own, one after the other, so that their peak memory can be told apart. The maps are made on
-the fly, batch by batch, and the time that takes counts for neither side.
+the fly, batch by batch, and the time that takes counts for neither side. On a machine that does other things as well, look at
+the processor's seconds, not at the clock's.
 """
 
 from __future__ import annotations
@@ -57,21 +58,21 @@ def streaming(count: int, size: int) -> dict[str, float]:
         metric = getattr(pixel, name)()
         metric.share(metrics)
         metrics.append(metric)
-    seconds, pixels = 0.0, 0
+    seconds, processor, pixels = 0.0, 0.0, 0
     for maps, masks in batches(count, size):
         images = len(maps)
         samples = [Sample(Path("map.png"))] * images
         batch = Batch(torch.zeros(images, 3, 1, 1), masks.flatten(1).any(1).long(), masks, torch.ones(images).bool(), samples)
         prediction = Prediction(torch.zeros(images), maps)
-        start = time.perf_counter()
+        start, own = time.perf_counter(), time.process_time()
         for metric in metrics:
             metric.update(batch, prediction)
-        seconds += time.perf_counter() - start
+        seconds, processor = seconds + time.perf_counter() - start, processor + time.process_time() - own
         pixels += maps.numel()
-    start = time.perf_counter()
+    start, own = time.perf_counter(), time.process_time()
     values = {name: metric.compute() for name, metric in zip(METRICS, metrics, strict=True)}
-    seconds += time.perf_counter() - start
-    return {**values, "pixels": pixels, "seconds": seconds, "peak_gib": peak_gib()}
+    seconds, processor = seconds + time.perf_counter() - start, processor + time.process_time() - own
+    return {**values, "pixels": pixels, "seconds": seconds, "processor_seconds": processor, "peak_gib": peak_gib()}
 
 
 def exact(count: int, size: int) -> dict[str, float]:
@@ -83,12 +84,13 @@ def exact(count: int, size: int) -> dict[str, float]:
     for maps, masks in batches(count, size):
         scores[filled : filled + len(maps)], labels[filled : filled + len(maps)] = maps.numpy(), masks.numpy()
         filled += len(maps)
-    start = time.perf_counter()
+    start, own = time.perf_counter(), time.process_time()
     value = float(roc_auc_score(labels.ravel(), scores.ravel()))
     return {
         "PixelAUROC": value,
         "pixels": scores.size,
         "seconds": time.perf_counter() - start,
+        "processor_seconds": time.process_time() - own,
         "peak_gib": peak_gib(),
     }
 
@@ -128,18 +130,20 @@ def main() -> None:
         print(f"{title:34}{row['pixels']:>13,}{row['seconds']:>10.2f}{row['peak_gib']:>10.2f}   {row['PixelAUROC']:.8f}")
     print("all maps: " + ", ".join(f"{name} {ours[name]:.6f}" for name in METRICS))
     print(f"difference in AUROC on the same maps: {abs(same['PixelAUROC'] - theirs['PixelAUROC']):.1e}")
-    ratio = ours["seconds"] / theirs["seconds"]
-    print(f"ratio of seconds, ours on all maps : scikit-learn on a tenth = {ratio:.2f}")
+    ratio = ours["processor_seconds"] / theirs["processor_seconds"]
+    clock = ours["seconds"] / theirs["seconds"]
+    print(f"ratio of seconds, ours on all maps : scikit-learn on a tenth = {ratio:.2f} (processor), {clock:.2f} (clock)")
     figures = {
         "maps": given.maps,
         "size": given.size,
         "scikit_learn_auroc_of_a_tenth": theirs,
         "streaming_of_the_same_tenth": same,
         "streaming_of_all": ours,
-        "ratio_of_seconds_all_to_scikit_learns_tenth": ratio,
+        "ratio_of_processor_seconds_all_to_scikit_learns_tenth": ratio,
+        "ratio_of_seconds_all_to_scikit_learns_tenth": clock,
         "difference_in_auroc_on_the_same_maps": abs(same["PixelAUROC"] - theirs["PixelAUROC"]),
         "under_2_gib": ours["peak_gib"] < 2,
-        "faster_than_scikit_learn_on_a_tenth": ratio < 1,
+        "faster_than_scikit_learn_on_a_tenth": ratio < 1 and clock < 1,
         "cpu_cores": os.cpu_count(),
         "machine": platform.machine(),
         "versions": {name: metadata.version(name) for name in ("numpy", "scikit-learn", "torch")},
