@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_core.errors import RunError
-from anomaly_core.results import RunResult
+from anomaly_core.results import Row, RunResult
 
 DRAWS = 2000
 LEVEL = 0.95
@@ -77,10 +79,9 @@ def compare(folders: Sequence[str | Path], *, draws: int = DRAWS, seed: int = 0)
 
 def _shared(runs: list[RunResult]) -> tuple[list[NDArray[Any]], NDArray[np.bool_]]:
     """Each run's scores of the images with a known label that all runs scored, in one order; their labels."""
-    tables = [
-        {(row["category"], row["defect"], Path(row["path"]).name): row for row in run.predictions if str(row["label"]) != ""}
-        for run in runs
-    ]
+    tables: list[dict[tuple[str, ...], Row]] = [{(str(row["path"]),): row for row in _labelled(run)} for run in runs]
+    if any(table.keys() != tables[0].keys() for table in tables):  # the data set moved: names must do
+        tables = [_by_name(run) for run in runs]
     keys = [key for key in tables[0] if all(key in table for table in tables)]
     labels = np.array([str(tables[0][key]["label"]) == "1" for key in keys], dtype=bool)
     if not labels.any() or labels.all():
@@ -88,7 +89,32 @@ def _shared(runs: list[RunResult]) -> tuple[list[NDArray[Any]], NDArray[np.bool_
             f"these {len(runs)} runs share {len(keys)} labelled test images (by category, defect and file name), "
             f"{int(labels.sum())} of them anomalous: normal and anomalous ones are needed. Compare runs of the same test set."
         )
-    return [np.array([float(table[key]["score"]) for key in keys]) for table in tables], labels
+    scores = [np.array([_score(run, table[key]) for key in keys]) for run, table in zip(runs, tables, strict=True)]
+    return scores, labels
+
+
+def _labelled(run: RunResult) -> list[Row]:
+    return [row for row in run.predictions if str(row["label"]) != ""]
+
+
+def _by_name(run: RunResult) -> dict[tuple[str, ...], Row]:
+    """By category, defect and file name; a name that occurs twice tells no image and is left out."""
+    names = [(str(row["category"]), str(row["defect"]), Path(row["path"]).name) for row in _labelled(run)]
+    times = Counter(names)
+    return {name: row for name, row in zip(names, _labelled(run), strict=True) if times[name] == 1}
+
+
+def _score(run: RunResult, row: Row) -> float:
+    try:
+        score = float(row["score"])
+    except (TypeError, ValueError):
+        score = math.nan
+    if not math.isfinite(score):
+        raise RunError(
+            f"the run in {str(run.folder)!r} gave {row['path']!r} the score {row['score']!r}, which is no finite number: it "
+            "cannot be compared. Run it again."
+        )
+    return score
 
 
 def _wins(scores: NDArray[Any], labels: NDArray[np.bool_]) -> NDArray[np.float32]:

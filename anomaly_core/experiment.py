@@ -11,7 +11,7 @@ import re
 import secrets
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -178,17 +178,28 @@ class Experiment:
         writer.writerows(rows)
         return self.write(name, text.getvalue().encode("utf-8", "surrogateescape"))
 
-    def read_rows(self, name: str) -> list[dict[str, Any]]:
-        """The rows of a CSV file that :meth:`write_rows` wrote, as text; RunError where it cannot be read."""
+    def read_rows(self, name: str, columns: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """The rows of a CSV file that :meth:`write_rows` wrote, as text.
+
+        Args:
+            name: the file's.
+            columns: that it must have.
+
+        Raises:
+            RunError: it cannot be read, or lacks a column.
+        """
         path = self.folder / name
         try:
             with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-                return [
-                    {key: plain(value) if isinstance(value, str) else value for key, value in row.items()}
-                    for row in csv.DictReader(file)
+                reader = csv.DictReader(file)
+                rows = [
+                    {key: plain(value) if isinstance(value, str) else value for key, value in row.items()} for row in reader
                 ]
         except (OSError, csv.Error) as error:
             raise RunError(f"cannot read {str(path)!r}: {error}. The run is damaged; run it again.") from error
+        if missing := [column for column in columns if column not in (reader.fieldnames or ())]:
+            raise RunError(f"{str(path)!r} has no column {', '.join(missing)}. The run is damaged; run it again.")
+        return rows
 
     def read_json(self, name: str) -> dict[str, Any]:
         path = self.folder / name

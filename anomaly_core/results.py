@@ -15,6 +15,8 @@ from anomaly_core.types import Prediction
 
 Row = dict[str, Any]
 Metrics = dict[str, float | None]
+# What predictions.csv holds in any case.
+COLUMNS = ("path", "category", "defect", "label", "score")
 # What metrics.json says beside the metrics themselves.
 BESIDE = (
     "undefined",
@@ -105,7 +107,7 @@ class RunResult:
         """What a complete run left in its folder; RunError where it is none."""
         experiment = Experiment.open(folder)
         manifest, metrics = experiment.read_json(MANIFEST), experiment.read_json(METRICS)
-        rows = experiment.read_rows(PREDICTIONS)
+        rows = experiment.read_rows(PREDICTIONS, COLUMNS)
         return cls(
             folder=experiment.folder,
             category=str(manifest.get("category") or experiment.folder.parents[1].name),

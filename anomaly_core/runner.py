@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -191,6 +191,7 @@ class _Run:
         """The part that all processes share."""
         config = self.config
         set_seed(config.base.seed)
+        _forget_peak_memory()
         backbones = Backbones(config.base.backbones)
         modeler: BaseModeler = registry.models[config.model.name].build(config.model, backbones=backbones)
         trainer: BaseTrainer = registry.trainers[config.train.name].build(
@@ -297,6 +298,16 @@ def _digest(samples: list[Sample]) -> str:
     return digest.hexdigest()
 
 
+def _forget_peak_memory() -> None:
+    """On Linux each run of a process has a peak of its own; elsewhere it stays that of the greatest run so far."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def _peak_memory_mb() -> float:
+    with suppress(OSError, StopIteration):
+        # getrusage would count in what was there before this program was started.
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)

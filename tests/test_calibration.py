@@ -116,3 +116,28 @@ def test_damaged_files_and_frozen_values():
         Calibration.from_dict({key: value for key, value in values.items() if key != "scores"})
     with pytest.raises(dataclasses.FrozenInstanceError):
         calibrate(shuffled(9), false_alarm_rate=0.1).threshold = 0.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("count", "rate"), [(20, 0.001), (20, 0.1), (99, 0.01), (400, 0.01)])
+def test_the_interval_of_the_false_alarm_rate_holds_what_thresholds_really_do(count, rate):
+    """Thresholds of many draws of held-out uniform scores: the true rate of each is 1 - threshold."""
+    random = torch.rand(4000, count, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    true_rates = torch.tensor([1 - (calibrate(row, false_alarm_rate=rate).threshold or 0) for row in random[:1000]])
+    low, high = calibrate(random[0], false_alarm_rate=rate).false_alarm_interval() or (0, 0)
+    inside = ((true_rates >= low) & (true_rates <= high)).double().mean()
+    assert inside == pytest.approx(0.95, abs=0.025)
+
+
+def test_twenty_images_are_said_to_be_too_few_for_one_in_a_thousand():
+    found = calibrate(shuffled(20), false_alarm_rate=0.001)
+    assert "20 held-out normal images cannot support a false-alarm rate of 0.001" in (found.warning or "")
+    assert found.promise() == "false alarms: 0.1 % asked for, 0.13 to 17 % with 95 % confidence"
+    assert calibrate(torch.empty(0), false_alarm_rate=0.001).promise() == ""
+
+
+def test_oddity_in_words():
+    found = calibrate(shuffled(20), false_alarm_rate=0.1)
+    assert found.oddity(21.0) == "at most 1 normal image in 21 looks this odd"
+    assert found.oddity(20.0) == "1 normal image in 10.5 looks this odd"
+    assert found.oddity(3.0) == "most normal images look this odd"
+    assert calibrate(torch.empty(0), false_alarm_rate=0.1).oddity(1.0) == ""

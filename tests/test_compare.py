@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -73,6 +74,38 @@ def test_runs_of_different_test_sets_are_refused(tmp_path: Path, scored: tuple[n
         compare([run_folder(tmp_path / "a", good, labels, "x"), run_folder(tmp_path / "b", good, labels, "y")])
 
 
+def test_bad_input_is_one_error_that_says_which(tmp_path: Path, scored: tuple[np.ndarray, ...]) -> None:
+    labels, good, _ = scored
+    whole = run_folder(tmp_path / "a", good, labels)
+    other = run_folder(tmp_path / "b", good, labels)
+    with pytest.raises(RunError, match=r"no manifest\.json"):
+        compare([whole, tmp_path])
+    with pytest.raises(RunError, match="normal and anomalous ones are needed"):
+        ones = [run_folder(tmp_path / name, good, labels | True) for name in ("ones", "more")]
+        compare(ones)
+    predictions = other / "predictions.csv"
+    text = predictions.read_text()
+    predictions.write_text(text.replace(text.splitlines()[1].split(",")[4], "much", 1))
+    with pytest.raises(RunError, match="no finite number"):
+        compare([whole, other])
+    predictions.write_text(text.replace("score", "scores", 1))
+    with pytest.raises(RunError, match="no column score"):
+        compare([whole, other])
+    predictions.unlink()
+    with pytest.raises(RunError, match=r"cannot read .*predictions\.csv"):
+        compare([whole, other])
+
+
+def test_images_of_one_name_in_two_folders_are_two_images(tmp_path: Path, scored: tuple[np.ndarray, ...]) -> None:
+    labels, good, _ = scored
+    folders = [run_folder(tmp_path / name, good, labels) for name in "ab"]
+    for folder in folders:
+        rows = (folder / "predictions.csv").read_text().splitlines()
+        same = [row.replace(row.split(",")[0], f"/x/{number}/image.png") for number, row in enumerate(rows[1:])]
+        (folder / "predictions.csv").write_text("\n".join([rows[0], *same]) + "\n")
+    assert [row.images for row in compare(folders)] == [len(labels)] * 2
+
+
 def test_spread_is_students_interval() -> None:
     values = [0.91, 0.95, 0.92, 0.97]
     found = spread(values)
@@ -120,6 +153,30 @@ def summary() -> Summary:
     return Summary(
         [*cells, cell("a_1", "z", 0, 0.9), cell("a_1", "z", 1, 0.9), *(cell("b", "z", s, None, "no memory") for s in (0, 1))]
     )
+
+
+def test_tables_say_what_an_oracle_is_and_at_which_resolution(summary: Summary) -> None:
+    cells = [
+        dataclasses.replace(
+            cell,
+            config={"base": {"metrics": ["image_f1_max", "lpips"]}},
+            metrics={"image_f1_max": 0.9, "lpips": 0.1 if cell.model == "b" else 0.2},
+            resolution="32 × 32 pixels, the images' own",
+        )
+        for cell in summary.cells
+        if cell.category != "z"
+    ]
+    named = Summary(cells)
+    assert named.metrics == ["image_f1_max", "lpips"]
+    for text in (to_markdown(named), to_latex(named)):
+        assert "image_f1_max (oracle)" in text
+        assert "lpips (oracle)" not in text
+        assert "An oracle's threshold is chosen on the test set itself" in text
+        assert "Pixels judged at: 32 × 32 pixels, the images' own." in text
+    more = Summary([*cells, *(dataclasses.replace(c, category=f"{c.category}{n}") for c in cells for n in range(2))])
+    ranks = more.ranks("lpips")
+    assert ranks is not None
+    assert ranks.mean_ranks["b"] == 1.0  # of a distance, the lower is the better
 
 
 def test_tables_average_over_what_every_model_has_done(summary: Summary) -> None:

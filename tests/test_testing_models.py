@@ -60,7 +60,8 @@ MODELERS = {
     "takes_other_sizes": (MAPS, "        maps = maps.view(-1, 1, 64, 64)\n" + MAPS, "maps of"),
     "same_seed_same_scores": (
         "self.seen.clear()",
-        "self.seen.clear(); self.mean += torch.rand(3, generator=torch.Generator().manual_seed(__import__('os').urandom(1)[0] * 97))",
+        "self.seen.clear(); "
+        "self.mean += torch.rand(3, generator=torch.Generator().manual_seed(__import__('os').urandom(1)[0] * 97))",
         "global generator",
     ),
     "state_survives_saving": (

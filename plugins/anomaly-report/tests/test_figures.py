@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from sklearn.metrics import roc_auc_score
 
 from anomaly_report.figures.all import PLANS, write_figures
-from anomaly_report.figures.curves import Line, draw_roc, image_pr_lines, image_roc_lines, pixel_lines
+from anomaly_report.figures.curves import Line, draw_pro, draw_roc, image_pr_lines, image_roc_lines, pixel_lines
 from anomaly_report.figures.examples import draw_examples, examples
 from anomaly_report.figures.history import draw_history
 from anomaly_report.figures.scores import draw_scores
@@ -151,3 +151,14 @@ def test_a_broken_picture_does_not_cost_the_figure(make_run, tmp_path):
         path.write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     with drawing(LIGHT):
         assert draw_examples(FinishedRun.read(run), LIGHT) is not None
+
+
+def test_the_overlap_curve_ends_where_aupro_does():
+    """Beyond its axes an unclipped line would push the figure's parts out of place, which matplotlib warns of."""
+    x = np.linspace(0, 1, 50)
+    with drawing(LIGHT):
+        figure = draw_pro([Line("m6", x, np.sqrt(x), 0.9)], LIGHT)
+        assert to_png(figure)
+    (line,) = [found for found in figure.axes[0].get_lines() if len(found.get_xdata()) > 1]
+    assert line.get_xdata()[-1] == 0.3
+    assert line.get_ydata()[-1] == pytest.approx(np.sqrt(0.3), abs=0.01)

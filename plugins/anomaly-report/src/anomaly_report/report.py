@@ -132,7 +132,8 @@ def _promise(run: FinishedRun) -> str:
     if interval is None:
         return ""
     low, high = (f"{100 * rate:.2g}" for rate in interval)
-    return f"resting on {run.result.calibration.count:,} images, it really is {low} to {high} % (95 % confidence)"
+    count = run.result.calibration.count
+    return f"with {count:,} held-out images the true rate lies between {low} and {high} % (95 % confidence)"
 
 
 def _label_counts(run: FinishedRun) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -90,9 +90,17 @@ def draw_pr(lines: list[Line], theme: Theme, area: str = "AP") -> Figure:
 
 def draw_pro(lines: list[Line], theme: Theme, limit: float = 0.3) -> Figure:
     """Per-region overlap over the pixels' false-positive rate, as far as AUPRO integrates."""
-    figure = _draw(lines, theme, f"AUPRO to {limit:g}", "pixel false-positive rate", "mean overlap of regions")
+    cut = [_up_to(line, limit) for line in lines]
+    figure = _draw(cut, theme, f"AUPRO to {limit:g}", "pixel false-positive rate", "mean overlap of regions")
     figure.axes[0].set_xlim(-0.02 * limit, 1.02 * limit)
     return figure
+
+
+def _up_to(line: Line, limit: float) -> Line:
+    """The line as far as it is shown: lines are not clipped, and what went on would be drawn over the rest of the figure."""
+    inside = line.x <= limit
+    x, y = np.append(line.x[inside], limit), np.append(line.y[inside], np.interp(limit, line.x, line.y))
+    return replace(line, x=x, y=y)
 
 
 def _draw(lines: list[Line], theme: Theme, area: str, x: str, y: str, *, steps: bool = False) -> Figure:
