@@ -22,7 +22,7 @@ from anomaly_core.errors import RunError
 from anomaly_core.exhaustion import explained
 from anomaly_core.files import exclusive, sweep, write_whole
 from anomaly_core.progress import warn
-from anomaly_core.spreadsheet import guarded, plain
+from anomaly_core.spreadsheet import SafeWriter, plain
 
 MANIFEST, CONFIG, WEIGHTS, CALIBRATION, METRICS, PREDICTIONS, CURVES, CHECKPOINTS = (
     "manifest.json",
@@ -168,12 +168,13 @@ class Experiment:
 
         Text that a spreadsheet would take for a formula gets an apostrophe before it, which :meth:`read_rows` takes away.
         """
-        rows = [{key: guarded(value) for key, value in row.items()} for row in rows]
+        rows = list(rows)
         columns = list(dict.fromkeys(key for row in rows for key in row))
         text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = SafeWriter(text)
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow(row.get(column, "") for column in columns)
         return self.write(name, text.getvalue().encode("utf-8", "surrogateescape"))
 
     def read_rows(self, name: str) -> list[dict[str, Any]]:

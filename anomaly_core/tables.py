@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Sequence
 
 from anomaly_core.benchmark import Cell
-from anomaly_core.spreadsheet import guarded
+from anomaly_core.spreadsheet import SafeWriter
 from anomaly_core.statistics import Ranks, Spread, rank_test, spread
 
 SHOWN = ("image_auroc", "pixel_auroc", "aupro")
@@ -62,12 +61,11 @@ def to_csv(summary: Summary) -> str:
     """A row a cell: every metric, the costs, the folder, and the error of one that failed."""
     names = list(dict.fromkeys(name for cell in summary.cells for name in cell.metrics))
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = SafeWriter(text)
     writer.writerow(["data", "category", "model", "seed", *names, "folder", "error"])
     for cell in summary.cells:
         values = ["" if cell.metrics.get(name) is None else repr(cell.metrics[name]) for name in names]
-        row = [cell.data, cell.category, cell.model, cell.seed, *values, cell.folder, cell.error]
-        writer.writerow([guarded(value) for value in row])
+        writer.writerow([cell.data, cell.category, cell.model, cell.seed, *values, cell.folder, cell.error])
     return text.getvalue()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from pathlib import Path
@@ -27,11 +26,11 @@ def predict(
     from anomaly_core.judge import safe_name
     from anomaly_core.pictures import save_panel
     from anomaly_core.predict import image_files, load_run
-    from anomaly_core.spreadsheet import guarded
+    from anomaly_core.spreadsheet import SafeWriter
 
     paths = image_files(images)
     detector = load_run(run_folder, device=device)
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = SafeWriter(sys.stdout)
     if not jsonl:
         writer.writerow(["path", "score", "is_anomalous", "p_value"])
     number = 0
@@ -42,7 +41,7 @@ def predict(
             if jsonl:
                 click.echo(json.dumps({"path": str(path), "score": score, "is_anomalous": verdict, "p_value": odd}))
             else:
-                writer.writerow([guarded(str(path)), repr(score), "" if verdict is None else int(verdict), f"{odd:.4g}"])
+                writer.writerow([str(path), repr(score), "" if verdict is None else int(verdict), f"{odd:.4g}"])
             if maps_folder is not None:
                 target = Path(maps_folder) / f"{number:05d}-{safe_name(path.stem)}.png"
                 anomaly_map = None if prediction.maps is None else prediction.maps[index]
