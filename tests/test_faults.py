@@ -32,6 +32,7 @@ from anomaly_core.exhaustion import Portions, explained
 from anomaly_core.experiment import Experiment
 from anomaly_core.features import FeatureCache
 from anomaly_core.files import exclusive
+from anomaly_core.registry import registry
 from anomaly_core.types import Prediction
 
 pytestmark = pytest.mark.reliability
@@ -47,6 +48,12 @@ IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("sample")
+
+
+@pytest.fixture(autouse=True)
+def _no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs inside this process draw nothing, which takes longer than they do."""
+    monkeypatch.setattr("anomaly_report.report.write_report", lambda folder: None)
 
 
 def sets(root: Path, **more: Any) -> list[str]:
@@ -152,6 +159,12 @@ def scenarios(root: Path, finished: Path) -> dict[str, Scenario]:
     def evaluate(folder: Path) -> list[str]:
         return ["evaluate", str(folder / "run"), "--no-plugin", "anomaly-report"]
 
+    def export(folder: Path) -> list[str]:
+        return ["export", str(folder / "run"), "--format", "onnx"]
+
+    def exported(folder: Path) -> bytes:
+        return (folder / "run" / "model.onnx").read_bytes()
+
     def build(folder: Path) -> list[str]:
         return ["report", str(folder / "run")]
 
@@ -164,6 +177,7 @@ def scenarios(root: Path, finished: Path) -> dict[str, Scenario]:
         ),
         "evaluate": Scenario(copy, evaluate, evaluate, lambda folder: contents(newest(folder), ("predictions.csv",))),
         "report": Scenario(copy, build, build, report),
+        "export": Scenario(copy, export, export, exported),
         "benchmark": Scenario(nothing, grid, lambda folder: [*grid(folder), "--resume"], table),
     }
 
@@ -194,9 +208,11 @@ def test_a_killed_run_claims_nothing_and_resumes_to_the_same(commands, root, who
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("command", ["run", "evaluate", "report", "benchmark"])
+@pytest.mark.parametrize("command", ["run", "evaluate", "report", "benchmark", "export"])
 def test_killed_at_random_moments(commands, root, whole, tmp_path, command, soak_minutes, record) -> None:
-    """Five moments of each command at least, in its share of the time: half of them at a write, half anywhere."""
+    """Four moments of each command at least, in its share of the time: half of them at a write, half anywhere."""
+    if command not in registry.commands:
+        pytest.skip(f"no distribution with the command {command} is installed")
     finished, _ = whole
     scenario = scenarios(root, finished)[command]
     undisturbed = tmp_path / "undisturbed"
@@ -207,7 +223,7 @@ def test_killed_at_random_moments(commands, root, whole, tmp_path, command, soak
     expected = scenario.outcome(undisturbed)
     seed = int(os.environ.get("SOAK_SEED", "7"))
     draw, end, killed, tried = random.Random(seed), time.monotonic() + 60 * soak_minutes * 0.08, 0, 0
-    while killed < 5 or time.monotonic() < end:
+    while killed < 4 or time.monotonic() < end:
         moment: dict[str, float] = {"after": draw.uniform(0, reference.seconds)}
         if tried % 2 and reference.writes:
             moment = {"write": draw.randint(1, reference.writes)}
@@ -339,9 +355,9 @@ def test_scoring_goes_on_with_half_a_batch(error, record) -> None:
         return Prediction(images * 2)
 
     portions = Portions("scoring")
-    with pytest.warns(UserWarning, match="going on with 8") as told:
+    with pytest.warns(UserWarning) as told:
         parts = portions.run(work, torch.arange(16.0))
-    assert seen == [2] * 8 and "going on with 2" in str(told[-1].message)
+    assert seen == [2] * 8 and [str(item.message).partition("going on with ")[2][:2] for item in told] == ["8.", "4.", "2."]
     assert torch.equal(Prediction.joined(parts).scores, torch.arange(16.0) * 2)
     portions.run(work, torch.arange(5.0))  # what did not fit is not tried again
     assert seen[8:] == [2, 2, 1]
