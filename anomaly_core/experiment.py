@@ -114,12 +114,11 @@ class Experiment:
         )
 
     @contextmanager
-    def recorded(self, facts: dict[str, Any], shown: bool = True) -> Iterator[None]:
+    def recorded(self, facts: dict[str, Any]) -> Iterator[None]:
         """Keep the manifest and the log of what is done inside: ``running``, then ``complete``, ``interrupted`` or ``failed``.
 
         Args:
             facts: what the manifest says; more may be added inside.
-            shown: whether the warnings that the log keeps are printed as well.
 
         Raises:
             BaseException: what was raised inside, in words for the user where there are better ones.
@@ -135,13 +134,13 @@ class Experiment:
                     yield
                 finally:
                     log = list(dict.fromkeys(str(item.message) for item in caught))
-            self._keep(log, shown)
+            self._keep(log)
             self.write_json(MANIFEST, {**facts, "status": "complete", "warnings": log})
         except BaseException as raised:
             error = explained(raised)
             facts["status"] = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
             try:
-                self._keep(log, shown)
+                self._keep(log)
                 self.write_json(MANIFEST, {**facts, "warnings": log, "error": f"{type(error).__name__}: {error}"})
             except RunError as second:  # a full disk, perhaps the first error's own cause
                 warn(f"{second} The folder {str(self.folder)!r} does not tell that its run did not complete.")
@@ -149,8 +148,8 @@ class Experiment:
                 raise
             raise error from raised
 
-    def _keep(self, log: list[str], shown: bool) -> None:
-        for text in log if shown else ():
+    def _keep(self, log: list[str]) -> None:
+        for text in log:
             warn(text)
         self.write(LOG, "".join(f"warning: {text}\n" for text in log))
 

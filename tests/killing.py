@@ -82,7 +82,7 @@ def serve() -> None:
                     os.killpg(pid, number)
                 except ProcessLookupError:  # not yet a group of its own
                     os.kill(pid, number)
-            time.sleep(0.001)
+            time.sleep(0.002)
         seconds = time.monotonic() - start
         with suppress(ProcessLookupError):  # no helper outlived it
             os.killpg(pid, signal.SIGKILL)
