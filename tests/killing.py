@@ -32,7 +32,7 @@ def child(job: dict) -> None:
     os.dup2(nowhere, 0)
     os.dup2(os.open(job.get("stdout") or os.devnull, os.O_RDWR | os.O_CREAT | os.O_TRUNC), 1)
     os.dup2(os.open(job["stderr"], os.O_RDWR | os.O_CREAT | os.O_TRUNC), 2)
-    os.environ.update(job.get("environment") or {})
+    sys.path[:0] = job.get("path") or []  # which processes of a grid inherit
     count, flush, kill = 0, os.fsync, job.get("kill") or {}
     if job.get("largest_file"):  # bytes: a disk that is full for whatever is larger
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["largest_file"],) * 2)

@@ -445,7 +445,7 @@ def test_a_process_of_a_grid_that_dies_costs_its_cell_alone(commands, root, dist
     )
     start = ["benchmark", "--model", "vanilla_ae", "--data", "sample", "--preset", "edge", "--jobs", "2"]
     start += ["--category", "fabric", "--category", "wood", "--seed", "0", "--seed", "1", "--no-plugin", "anomaly-report"]
-    done = commands(*start, "--output", tmp_path / "out", *sets(root), environment={"PYTHONPATH": str(distributions.site)})
+    done = commands(*start, "--output", tmp_path / "out", *sets(root), path=[str(distributions.site)])
     assert done.code == 1 and "Traceback" not in done.err, done.err
     rows = list(csv.DictReader((tmp_path / "out/benchmark/results.csv").read_text().splitlines()))
     failed = {(row["category"], row["seed"]): row["error"] for row in rows if row["error"]}
