@@ -5,13 +5,15 @@ VENV ?= .venv
 DIST ?= dist
 RUN ?= --model patchcore --data elpv --category mono --preset edge
 ARGS ?=
+SOAK_MINUTES ?= 10
+SOAK_SEED ?= 7
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint types format soak bench wheels docs clean
+.PHONY: help install run test lint types format soak licences bench wheels docs clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,8 +48,14 @@ format: $(STAMP) ## let ruff format and fix what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-soak: $(STAMP) ## the long tests that `make test` leaves out
-	$(BIN)/python -m pytest -m soak $(ARGS)
+soak: $(STAMP) ## the long tests, and docs/reliability.md (SOAK_MINUTES=60 for a longer run)
+	rm -f build/reliability.jsonl
+	ANOMALY_RELIABILITY=build/reliability.jsonl SOAK_MINUTES=$(SOAK_MINUTES) SOAK_SEED=$(SOAK_SEED) \
+		$(BIN)/python -m pytest -m "soak or reliability" $(ARGS)
+	$(BIN)/python tools/reliability.py build/reliability.jsonl docs/reliability.md
+
+licences: $(STAMP) ## the licences of all dependencies, in docs/licences.md
+	$(BIN)/python tools/licences.py docs/licences.md
 
 bench: $(STAMP) ## measure everything side by side into benchmarks/RESULTS.md (ARGS='search' for some)
 	$(BIN)/python benchmarks/run_all.py $(ARGS)

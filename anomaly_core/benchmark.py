@@ -15,7 +15,7 @@ from typing import Any
 from anomaly_core.base.data import BaseDataModule
 from anomaly_core.base.trainer import Progress, quiet
 from anomaly_core.config import RunConfig
-from anomaly_core.errors import AnomalyError, ConfigError
+from anomaly_core.errors import AnomalyError, ConfigError, RunError
 from anomaly_core.experiment import MANIFEST, Experiment
 from anomaly_core.registry import registry
 from anomaly_core.results import Metrics, RunResult
@@ -129,8 +129,16 @@ def run_grid(
         with _engine(backend, jobs, address):
             # Ray's engine hands results over at the end alone
             parallel = Parallel(n_jobs=jobs, return_as="list" if backend == "ray" else "generator_unordered")
-            done = parallel(delayed(run_cell)(cell, resume, *options) for cell in cells)
-            finished = list(progress(done, "running the grid", len(cells)))
+            try:
+                done = parallel(delayed(run_cell)(cell, resume, *options) for cell in cells)
+                finished = list(progress(done, "running the grid", len(cells)))
+            except (
+                Exception
+            ) as error:  # the engine's, such as a worker that dies again and again: a cell's own become its result
+                raise RunError(
+                    f"--backend {backend} broke off: {type(error).__name__}: {error}. The cells that were complete are kept: "
+                    "run the same command with --resume."
+                ) from error
     place = {cell.key: number for number, cell in enumerate(cells)}
     return sorted(finished, key=lambda cell: place[cell.key])
 

@@ -22,7 +22,7 @@ from anomaly_core.errors import RunError
 from anomaly_core.exhaustion import explained
 from anomaly_core.files import exclusive, sweep, write_whole
 from anomaly_core.progress import warn
-from anomaly_core.spreadsheet import guarded, plain
+from anomaly_core.spreadsheet import SafeWriter, plain
 
 MANIFEST, CONFIG, WEIGHTS, CALIBRATION, METRICS, PREDICTIONS, CURVES, CHECKPOINTS = (
     "manifest.json",
@@ -114,12 +114,11 @@ class Experiment:
         )
 
     @contextmanager
-    def recorded(self, facts: dict[str, Any], shown: bool = True) -> Iterator[None]:
+    def recorded(self, facts: dict[str, Any]) -> Iterator[None]:
         """Keep the manifest and the log of what is done inside: ``running``, then ``complete``, ``interrupted`` or ``failed``.
 
         Args:
             facts: what the manifest says; more may be added inside.
-            shown: whether the warnings that the log keeps are printed as well.
 
         Raises:
             BaseException: what was raised inside, in words for the user where there are better ones.
@@ -135,13 +134,13 @@ class Experiment:
                     yield
                 finally:
                     log = list(dict.fromkeys(str(item.message) for item in caught))
-            self._keep(log, shown)
+            self._keep(log)
             self.write_json(MANIFEST, {**facts, "status": "complete", "warnings": log})
         except BaseException as raised:
             error = explained(raised)
             facts["status"] = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
             try:
-                self._keep(log, shown)
+                self._keep(log)
                 self.write_json(MANIFEST, {**facts, "warnings": log, "error": f"{type(error).__name__}: {error}"})
             except RunError as second:  # a full disk, perhaps the first error's own cause
                 warn(f"{second} The folder {str(self.folder)!r} does not tell that its run did not complete.")
@@ -149,8 +148,8 @@ class Experiment:
                 raise
             raise error from raised
 
-    def _keep(self, log: list[str], shown: bool) -> None:
-        for text in log if shown else ():
+    def _keep(self, log: list[str]) -> None:
+        for text in log:
             warn(text)
         self.write(LOG, "".join(f"warning: {text}\n" for text in log))
 
@@ -170,12 +169,13 @@ class Experiment:
 
         Text that a spreadsheet would take for a formula gets an apostrophe before it, which :meth:`read_rows` takes away.
         """
-        rows = [{key: guarded(value) for key, value in row.items()} for row in rows]
+        rows = list(rows)
         columns = list(dict.fromkeys(key for row in rows for key in row))
         text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = SafeWriter(text)
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow(row.get(column, "") for column in columns)
         return self.write(name, text.getvalue().encode("utf-8", "surrogateescape"))
 
     def read_rows(self, name: str, columns: Sequence[str] = ()) -> list[dict[str, Any]]:

@@ -123,6 +123,7 @@ class _Run:
         self.hooks = hooks
         self.progress = progress
         self.manifest: Row = {}
+        self.begun = time.perf_counter()
 
     def result(self, resume: bool | str | Path) -> RunResult | None:
         """What the run found, from its folder where it is complete already; None in a process that is not the main one."""
@@ -136,6 +137,7 @@ class _Run:
             return self._record(experiment, bool(resume))
 
     def _record(self, experiment: Experiment, resume: bool) -> RunResult:
+        self.begun = time.perf_counter()
         self.manifest = {"status": "running", "category": self.label, "seed": self.config.base.seed, "started": time.time()}
         self.manifest |= {"processes": self.processes.num_processes, "versions": _versions()}
         experiment.write(CONFIG, self.config.to_yaml())
@@ -182,7 +184,9 @@ class _Run:
             judge.update(batch, prediction)
         rate = len(splits.test) / (time.perf_counter() - start)
         result = judge.finish(self.label, {**figures}, rate, self.manifest["fit_seconds"])
-        self.manifest |= {"test_images_per_second": rate, "peak_memory_mb": _peak_memory_mb(), "finished": time.time()}
+        self.manifest |= {"test_images_per_second": rate, "peak_memory_mb": _peak_memory_mb()}
+        # not the clock, which may have been set meanwhile
+        self.manifest["finished"] = self.manifest["started"] + time.perf_counter() - self.begun
         if not getattr(self.config.train, "keep_checkpoints", False):
             shutil.rmtree(experiment.folder / CHECKPOINTS, ignore_errors=True)
         return result

@@ -1,11 +1,28 @@
-"""Text in CSV files that a spreadsheet would take for a formula, made harmless, and back again."""
+"""CSV files whose text stays text: nothing that a spreadsheet would take for a formula, no line break that splits a row."""
 
 from __future__ import annotations
 
-from typing import Any
+import csv
+from collections.abc import Iterable
+from typing import Any, TextIO
 
 _DANGEROUS = ("=", "+", "-", "@", "\t", "\r")
 _MARK = "'"
+
+
+class SafeWriter:
+    """Writes rows of CSV to a text file, with :func:`guarded` cells."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._plain = csv.writer(file, lineterminator="\n")
+        self._quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def writerow(self, cells: Iterable[Any]) -> None:
+        """Write one row."""
+        row = [guarded(cell) for cell in cells]
+        # Python's writer leaves a lone carriage return bare, which readers take for the end of the row.
+        bare = any(isinstance(cell, str) and "\r" in cell for cell in row)
+        (self._quoted if bare else self._plain).writerow(row)
 
 
 def guarded(value: Any) -> Any:

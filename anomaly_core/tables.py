@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Sequence
 
 from anomaly_core.benchmark import Cell
 from anomaly_core.registry import registry
 from anomaly_core.results import is_oracle, labelled
-from anomaly_core.spreadsheet import guarded
+from anomaly_core.spreadsheet import SafeWriter
 from anomaly_core.statistics import Ranks, Spread, rank_test, spread
 
 SHOWN = ("image_auroc", "pixel_auroc", "aupro")  # where the user names no metric
@@ -67,12 +66,11 @@ def to_csv(summary: Summary) -> str:
     """A row a cell: every metric, the costs, the folder, and the error of one that failed."""
     names = list(dict.fromkeys(name for cell in summary.cells for name in cell.metrics))
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = SafeWriter(text)
     writer.writerow(["data", "category", "model", "seed", *names, "pixels_judged_at", "folder", "error"])
     for cell in summary.cells:
         values = ["" if cell.metrics.get(name) is None else repr(cell.metrics[name]) for name in names]
-        row = [cell.data, cell.category, cell.model, cell.seed, *values, cell.resolution, cell.folder, cell.error]
-        writer.writerow([guarded(value) for value in row])
+        writer.writerow([cell.data, cell.category, cell.model, cell.seed, *values, cell.resolution, cell.folder, cell.error])
     return text.getvalue()
 
 

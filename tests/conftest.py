@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
@@ -72,6 +76,50 @@ def distributions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[D
     for name in set(sys.modules) - before:
         if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that ended: exit code (-9 where it was killed), seconds, how often it flushed a file or folder, output."""
+
+    code: int
+    seconds: float
+    writes: int | None
+    out: str
+    err: str
+
+
+class Commands:
+    """The command line in forks of one warm process, which can be killed at a chosen moment: see ``killing.py``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        program = [sys.executable, str(Path(__file__).with_name("killing.py"))]
+        self._process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None and self._process.stdout.readline() == "ready\n"
+
+    def __call__(self, *arguments: Any, kill: Mapping[str, Any] | None = None, **more: Any) -> Done:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        out, err = self._folder / "out", self._folder / "err"
+        job = {"arguments": [*map(str, arguments)], "stdout": str(out), "stderr": str(err), "kill": kill, **more}
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        return Done(**answer, out=out.read_text(), err=err.read_text())
+
+    def close(self) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(120)
+        self._process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    """Run ``anomaly`` as a process of its own, without the seconds that its imports take."""
+    made = Commands(tmp_path_factory.mktemp("commands"))
+    yield made
+    made.close()
 
 
 @pytest.fixture

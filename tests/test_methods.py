@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,14 @@ def test_saved_and_loaded_it_scores_as_it_was_evaluated(finished: ExperimentResu
     np.testing.assert_allclose(again.scores.numpy(), scores(finished), rtol=1e-4, atol=1e-6)
 
 
-def test_the_same_seed_gives_the_same_scores(finished: ExperimentResult, root: Path, tmp_path: Path) -> None:
-    config = RunConfig.create(config=finished.folder / "config.yaml").replace(**{"base.output": str(tmp_path)})
-    assert np.array_equal(scores(run_experiment(config)), scores(finished))
+@pytest.mark.reliability
+def test_the_same_config_gives_the_same_bytes(finished: ExperimentResult, tmp_path: Path, record: Callable[..., None]) -> None:
+    """Once more, and by another number of processes that read images."""
+    config = RunConfig.create(config=finished.folder / "config.yaml")
+    assert config.data.num_workers is None  # which means none for so few images
+    again = run_experiment(config.replace(**{"base.output": str(tmp_path), "data.num_workers": 2}))
+    assert (again.folder / "predictions.csv").read_bytes() == (finished.folder / "predictions.csv").read_bytes()
+    record("determinism", f"{config.model.name}: predictions.csv byte for byte, in this process and with two that read images")
 
 
 def test_a_score_does_not_depend_on_the_other_images(finished: ExperimentResult) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import sys
@@ -29,17 +28,16 @@ def predict(
     from anomaly_core.pictures import save_panel
     from anomaly_core.predict import image_files, load_run
     from anomaly_core.screening import readable
-    from anomaly_core.spreadsheet import guarded
+    from anomaly_core.spreadsheet import SafeWriter
 
     detector = load_run(run_folder, device=device)
     paths, skipped = readable(image_files(images), detector.config.data.on_bad_image)
     for item in skipped:
         click.echo(f"skipped: {item.reason}", err=True)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="surrogateescape"
-        )  # file names are bytes: those that are no UTF-8 are printed as they are
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+        # file names are bytes: those that are no UTF-8 are printed as they are
+        sys.stdout.reconfigure(errors="surrogateescape")
+    writer = SafeWriter(sys.stdout)
     if not jsonl:
         writer.writerow(["path", "score", "is_anomalous", "p_value"])
     number = 0
@@ -50,7 +48,7 @@ def predict(
             if jsonl:
                 click.echo(json.dumps({"path": str(path), "score": score, "is_anomalous": verdict, "p_value": odd}))
             else:
-                writer.writerow([guarded(str(path)), repr(score), "" if verdict is None else int(verdict), f"{odd:.4g}"])
+                writer.writerow([str(path), repr(score), "" if verdict is None else int(verdict), f"{odd:.4g}"])
             if maps_folder is not None:
                 target = Path(maps_folder) / f"{number:05d}-{safe_name(path.stem)}.png"
                 anomaly_map = None if prediction.maps is None else prediction.maps[index]

@@ -9,6 +9,7 @@ import threading
 import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -93,6 +94,31 @@ def test_prepare_unpacks_and_verifies(tmp_path, mvtec_tree, small_mvtec, name, p
     assert isinstance(again.exception, DataError) and "already" in str(again.exception)
 
 
+@pytest.mark.reliability
+@pytest.mark.parametrize("moves", [0, 1, 2])
+def test_prepare_killed_while_it_moves_goes_on(tmp_path, mvtec_tree, small_mvtec, monkeypatch, moves, record):
+    archive, root = packed(mvtec_tree, tmp_path / "a.zip"), tmp_path / "new"
+    rename, done = Path.rename, []
+
+    def killed(self, target):
+        if self.parent.name == ".incoming-mvtec":
+            if len(done) == moves:
+                raise KeyboardInterrupt
+            done.append(self)
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare.install("mvtec", archive, root)
+    (root / ".unpack-killed").mkdir()  # as a kill while unpacking leaves it
+    prepare.install("mvtec", archive, root)
+    expected = {item.relative_to(mvtec_tree): item.read_bytes() for item in mvtec_tree.rglob("*") if item.is_file()}
+    assert {item.relative_to(root): item.read_bytes() for item in root.rglob("*") if item.is_file()} == expected
+    assert not [item.name for item in root.iterdir() if item.name.startswith(".")]
+    record("fault", f"`data prepare` stopped after {moves} moved folders, then the same command")
+
+
 def test_prepare_keeps_the_folder_of_btad(tmp_path, btad_tree):
     archive = packed(btad_tree, tmp_path / "btad.zip")
     result = invoke("prepare", "btad", "--archive", archive, "--root", tmp_path / "new")
@@ -128,6 +154,7 @@ def bad_zip(path, name, mode=0):
     return path
 
 
+@pytest.mark.reliability
 @pytest.mark.parametrize(
     "make",
     [
@@ -139,20 +166,27 @@ def bad_zip(path, name, mode=0):
         partial(bad_tar, name="link", kind=tarfile.SYMTYPE, link="inside"),
         partial(bad_tar, name="hard", kind=tarfile.LNKTYPE, link="/etc/passwd"),
         partial(bad_tar, name="device", kind=tarfile.CHRTYPE),
+        partial(bad_tar, name="block", kind=tarfile.BLKTYPE),
         partial(bad_tar, name="pipe", kind=tarfile.FIFOTYPE),
+        partial(bad_tar, name="hard", kind=tarfile.LNKTYPE, link="../../evil"),
+        partial(bad_tar, name="\\\\server\\share\\evil"),
         partial(bad_zip, name="/tmp/evil"),
         partial(bad_zip, name="../evil"),
         partial(bad_zip, name="a/../../evil"),
         partial(bad_zip, name="C:/evil"),
         partial(bad_zip, name="link", mode=stat.S_IFLNK | 0o777),
         partial(bad_zip, name="device", mode=stat.S_IFCHR | 0o666),
+        partial(bad_zip, name="pipe", mode=stat.S_IFIFO | 0o666),
+        partial(bad_zip, name="a\\..\\..\\evil"),
     ],
 )
-def test_a_malicious_archive_is_refused_and_leaves_nothing(tmp_path, make):
+def test_a_malicious_archive_is_refused_and_leaves_nothing(tmp_path, make, record):
     archive = make(tmp_path / "archive")
     with pytest.raises(DataError, match="is refused"):
         prepare.install("mvtec", archive, tmp_path / "deep" / "root")
     assert sorted(item.name for item in tmp_path.rglob("*")) == ["archive", "deep", "root"]
+    kind = {"bad_tar": "tar", "bad_zip": "zip"}[make.func.__name__]
+    record("security", f"a {kind} archive with a member that is absolute, climbs, is a link or a device")
 
 
 def test_a_damaged_archive_is_an_error_of_ours(tmp_path, mvtec_tree):

