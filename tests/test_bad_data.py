@@ -18,6 +18,8 @@ from anomaly_core.options import DataConfig
 from anomaly_core.screening import duplicates
 from anomaly_core.types import Sample
 
+pytestmark = pytest.mark.usefixtures("unobserved")
+
 
 def texture(path: Path, seed: int, size: int = 48, defect: bool = False) -> Path:
     values = np.random.default_rng(seed).integers(100, 130, (size, size, 3), dtype=np.uint8)

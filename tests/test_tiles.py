@@ -330,6 +330,8 @@ def test_every_method_scores_tiles(name: str, root: Path, tmp_path: Path) -> Non
 LARGE = """
 import resource, sys
 from anomaly_core import RunConfig, load_run, run_experiment
+
+pytestmark = pytest.mark.usefixtures("unobserved")
 model, root, output = sys.argv[1:]
 more = {} if model in ("patchcore", "padim") else {"train.epochs": 1}
 config = RunConfig.create(model=model, data="folder", preset="edge", overrides={
