@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,7 +20,10 @@ from anomaly_core.experiment import CURVES, METRICS, PREDICTIONS, Experiment
 from anomaly_core.pictures import reduced, save_panel
 from anomaly_core.registry import registry
 from anomaly_core.results import Metrics, Row, RunResult, mean_metrics
+from anomaly_core.tiles import spans
 from anomaly_core.types import Batch, Prediction, Sample
+
+BLOCK = 1024  # pixels a side that a reconstruction is measured in
 
 
 @dataclass
@@ -73,8 +77,9 @@ class Judge:
         for category in dict.fromkeys(sample.category for sample in batch.samples):
             chosen = [i for i, sample in enumerate(batch.samples) if sample.category == category]
             part = (batch, prediction) if len(chosen) == len(batch) else select(batch, prediction, chosen)
-            for metric in self._metrics[category].values():
-                metric.update(*part)
+            for name, metric in self._metrics[category].items():
+                for pair in blocks(*part) if registry.metrics[name].spec.needs == "reconstruction" else [part]:
+                    metric.update(*pair)
         rows = [self._row(*pair) for pair in zip(batch.samples, prediction.scores.tolist(), strict=True)]
         self._rows += rows
         for index, row in enumerate(rows):
@@ -203,6 +208,22 @@ def select(batch: Batch, prediction: Prediction, chosen: list[int]) -> tuple[Bat
     )
     maps, reconstruction = (None if x is None else x[chosen] for x in (prediction.maps, prediction.reconstruction))
     return part, Prediction(prediction.scores[chosen], maps, reconstruction)
+
+
+def blocks(batch: Batch, prediction: Prediction) -> Iterator[tuple[Batch, Prediction]]:
+    """A large image and its reconstruction in blocks of 1024 pixels a side, each measured as an image of its own.
+
+    A metric that compares the two at once would need many times the image's memory. Smaller images come as they are.
+    """
+    height, width = batch.images.shape[-2:]
+    for top, bottom in spans(height, BLOCK, 0):
+        for left, right in spans(width, BLOCK, 0):
+            masks, maps, made = (
+                None if part is None else part[..., top:bottom, left:right]
+                for part in (batch.masks, prediction.maps, prediction.reconstruction)
+            )
+            block = replace(batch, images=batch.images[..., top:bottom, left:right], masks=masks)
+            yield block, Prediction(prediction.scores, maps, made)
 
 
 def safe_name(text: str) -> str:
