@@ -9,6 +9,7 @@ import io
 import os
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,14 +155,14 @@ def mask(path: Path, content: bytes) -> None:
 
 
 def data_set(name: str, table: str) -> Callable[[Path, bytes], None]:
+    chosen = RunConfig.create(model="patchcore", data=name).data
+
     def look(path: Path, content: bytes) -> None:
         root = path.parent / name
         (root / table).parent.mkdir(parents=True, exist_ok=True)
         (root / "candle").mkdir(exist_ok=True)
         (root / table).write_bytes(content)
-        module = registry.datasets[name].build(
-            RunConfig.create(model="patchcore", data=name, overrides={"data.root": str(root)}).data
-        )
+        module = registry.datasets[name].build(replace(chosen, root=str(root)))
         try:
             for category in module.categories():
                 for sample in (*module.split(category)[0], *module.test_samples(category)):
