@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,7 +22,10 @@ from anomaly_core.native import native_parts
 from anomaly_core.pictures import reduced, save_panel
 from anomaly_core.registry import registry
 from anomaly_core.results import Metrics, Resolution, Row, RunResult, is_oracle, mean_metrics
+from anomaly_core.tiles import spans
 from anomaly_core.types import Batch, Prediction, Sample
+
+BLOCK = 1024  # pixels a side that a reconstruction is measured in
 
 
 @dataclass
@@ -83,8 +86,10 @@ class Judge:
         self._reconstructs |= prediction.reconstruction is not None
         for part, predicted in self._parts(batch, prediction):
             self._resolution.take(predicted)
-            for metric in self._metrics[part.samples[0].category].values():
-                metric.update(part, predicted)
+            for name, metric in self._metrics[part.samples[0].category].items():
+                whole = registry.metrics[name].spec.needs != "reconstruction"
+                for pair in [(part, predicted)] if whole else blocks(part, predicted):
+                    metric.update(*pair)
         rows = [self._row(*pair) for pair in zip(batch.samples, prediction.scores.tolist(), strict=True)]
         self._rows += rows
         for index, row in enumerate(rows):
@@ -239,6 +244,22 @@ def select(batch: Batch, prediction: Prediction, chosen: list[int]) -> tuple[Bat
     )
     maps, reconstruction = (None if x is None else x[chosen] for x in (prediction.maps, prediction.reconstruction))
     return part, Prediction(prediction.scores[chosen], maps, reconstruction)
+
+
+def blocks(batch: Batch, prediction: Prediction) -> Iterator[tuple[Batch, Prediction]]:
+    """A large image and its reconstruction in blocks of 1024 pixels a side, each measured as an image of its own.
+
+    A metric that compares the two at once would need many times the image's memory. Smaller images come as they are.
+    """
+    height, width = batch.images.shape[-2:]
+    for top, bottom in spans(height, BLOCK, 0):
+        for left, right in spans(width, BLOCK, 0):
+            masks, maps, made = (
+                None if part is None else part[..., top:bottom, left:right]
+                for part in (batch.masks, prediction.maps, prediction.reconstruction)
+            )
+            block = replace(batch, images=batch.images[..., top:bottom, left:right], masks=masks)
+            yield block, Prediction(prediction.scores, maps, made)
 
 
 def safe_name(text: str) -> str:

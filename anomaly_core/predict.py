@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,10 @@ class Detector:
     def stream(self, images: Iterable[ImageLike], *, batch_size: int = 32) -> Iterator[tuple[Tensor, Prediction]]:
         """Batches of (inputs (B, 3, H, W) in [0, 1], prediction), in order and in constant memory.
 
-        Of a run with ``data.tile``: one image a batch, inputs and maps of its own size.
+        Of a run with ``data.tile``: one image a batch, inputs and maps of its own size; ``batch_size`` counts tiles.
         """
         if self.config.data.tile is not None:
-            yield from self._stream_tiled(images)
+            yield from self._stream_tiled(images, batch_size)
             return
         held: list[Tensor] = []
         for image in images:
@@ -77,9 +78,9 @@ class Detector:
         if held:
             yield self._score(held)
 
-    def _stream_tiled(self, images: Iterable[ImageLike]) -> Iterator[tuple[Tensor, Prediction]]:
-        """Each image by its tiles, ``data.batch_size`` of them through the network at once."""
-        whole = scorer(self.modeler, self.config.data)
+    def _stream_tiled(self, images: Iterable[ImageLike], batch_size: int) -> Iterator[tuple[Tensor, Prediction]]:
+        """Each image by itself, ``batch_size`` of its tiles through the network at once."""
+        whole = scorer(self.modeler, replace(self.config.data, batch_size=batch_size))
         for image in images:
             inputs = Native().placed(as_image(image))[None].float().div_(255)
             with torch.inference_mode():

@@ -38,7 +38,8 @@ class Batch:
     """Several images of one size, with what is known of them.
 
     Args:
-        images: float32 RGB in [0, 1], (B, 3, H, W), resized and cropped as the modeler's InputSpec says, not normalised.
+        images: float32 RGB in [0, 1], (B, 3, H, W), resized and cropped as the modeler's InputSpec says, not normalised. To
+            score with ``data.tile``: one image in its own geometry.
         labels: int64 (B,): 0 normal, 1 anomalous, -1 unknown.
         masks: bool (B, 1, H, W) in the images' geometry, or None where the data set has no masks.
         has_mask: bool (B,): False where an anomalous image came without its mask, so that its pixels say nothing.
@@ -71,7 +72,7 @@ class Prediction:
 
     Args:
         scores: float32 (B,), raw: never clamped, squashed or rescaled.
-        maps: float32 (B, 1, H, W) at the model's input size, or None.
+        maps: float32 (B, 1, H, W) at the model's input size (with ``data.tile`` the image's own), or None.
         reconstruction: float32 (B, 3, H, W) in [0, 1] from methods that reconstruct, else None.
     """
 

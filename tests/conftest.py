@@ -135,3 +135,11 @@ def without_flow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     monkeypatch.undo()
     registry.refresh()
+
+
+@pytest.fixture(scope="module")
+def unobserved() -> Iterator[None]:
+    """Runs that no plugin watches: without a report, which takes longer than fitting on a few images."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("anomaly_core.runner.Hooks.call", lambda *_, **__: None)
+        yield

@@ -18,6 +18,8 @@ from anomaly_core.options import DataConfig
 from anomaly_core.screening import duplicates
 from anomaly_core.types import Sample
 
+pytestmark = pytest.mark.usefixtures("unobserved")
+
 
 def texture(path: Path, seed: int, size: int = 48, defect: bool = False) -> Path:
     values = np.random.default_rng(seed).integers(100, 130, (size, size, 3), dtype=np.uint8)
@@ -53,7 +55,7 @@ def root(tmp_path: Path) -> Path:
 
 def run(root: Path, output: Path, **more: Any) -> tuple[Any, str]:
     options = {"data.root": str(root), "data.holdout": 0.34, "model.image_size": 48, "base.output": str(output)}
-    options |= {"base.pictures": 0, **more}
+    options |= {"base.pictures": 0, "base.metrics": ["image_auroc"], **more}
     result = run_experiment(RunConfig.create(model="patchcore", data="folder", preset="edge", overrides=options))
     return result, (result.runs[0].folder / "log.txt").read_text()
 

@@ -25,6 +25,8 @@ from anomaly_core.inputs import InputSpec, checked_size, image_size, read_image
 from anomaly_core.screening import screen
 from anomaly_core.types import Sample
 
+pytestmark = pytest.mark.usefixtures("unobserved")
+
 COLOUR = (200, 100, 50)
 
 

@@ -12,11 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from anomaly_core import RunConfig, run_experiment
-from anomaly_core.backbones import Backbones
 from anomaly_core.base.modeler import BaseModeler
 from anomaly_core.calibration import Calibration
 from anomaly_core.errors import AnomalyError, RunError
 from anomaly_core.registry import registry
+
+pytestmark = pytest.mark.usefixtures("unobserved")
 
 METHODS = sorted(registry.models)
 
@@ -42,40 +43,38 @@ def config(name: str, root: Path, output: Path, **more: Any) -> RunConfig:
         "data.batch_size": 2,
         "model.image_size": 64,
         "base.output": str(output),
-        "base.pictures": 2,
+        "base.pictures": 0,
+        "base.metrics": ["image_auroc"],
     }
     trainer = registry.trainers[registry.models[name].spec.trainer]
     if hasattr(trainer.config_class(), "epochs"):
-        options["train.epochs"] = 2
+        options["train.epochs"] = 1
     return RunConfig.create(model=name, data="folder", preset="edge", overrides={**options, **more})
 
 
-@pytest.mark.parametrize("distinct", [False, True], ids=["identical", "constant"])
 @pytest.mark.parametrize("name", METHODS)
-def test_images_of_one_colour_give_finite_scores_or_one_clear_error(name: str, distinct: bool, tmp_path: Path) -> None:
+def test_images_of_one_colour_give_finite_scores_or_one_clear_error(name: str, tmp_path: Path) -> None:
+    """All of one colour: features without any variance, and no two that differ."""
     try:
-        result = run_experiment(config(name, constant(tmp_path / "grey", distinct), tmp_path / "runs"))
+        result = run_experiment(config(name, constant(tmp_path / "grey", False), tmp_path / "runs"))
     except AnomalyError as error:
         assert len(str(error)) > 40
         return
     scores = [float(row["score"]) for row in result.predictions]
     assert np.isfinite(scores).all()
-    if not distinct:
-        assert "labelled" not in (result.folder / "log.txt").read_text()
-        assert "alike" in (result.folder / "log.txt").read_text()
+    assert "alike" in (result.folder / "log.txt").read_text()
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("count", [1, 2])
-def test_very_few_images(name: str, count: int, tmp_path: Path) -> None:
+def test_a_single_training_image(name: str, tmp_path: Path) -> None:
     root = constant(tmp_path / "grey", True)
-    for index in range(count, 5):
+    for index in range(1, 5):
         (root / "train" / "good" / f"{index}.png").unlink()
     try:
         result = run_experiment(config(name, root, tmp_path / "runs", **{"data.holdout": 0.0}))
     except AnomalyError as error:
         assert "Add normal images" in str(error)
-        assert (name, count) == ("padim", 1)
+        assert name == "padim"
         return
     assert np.isfinite([float(row["score"]) for row in result.predictions]).all()
 
@@ -116,7 +115,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_epoch_and_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = constant(tmp_path / "grey", True)
-    plain = config("vanilla_ae", root, tmp_path / "runs")
+    plain = config("vanilla_ae", root, tmp_path / "runs", **{"train.epochs": 2})
     with monkeypatch.context() as broken:
         diverging(broken, nan_in_epoch_two)
         with pytest.raises(RunError, match=r"epoch 2, batch 2 of 2: .*Epoch 1 and the best one are kept.*--resume"):
@@ -126,7 +125,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_epoch_and_resumes(
     assert content["epoch"] == 1
     assert all(value.isfinite().all() for value in content["modeler"].values())
     resumed = run_experiment(plain, resume=folder)
-    straight = run_experiment(config("vanilla_ae", root, tmp_path / "again"))
+    straight = run_experiment(config("vanilla_ae", root, tmp_path / "again", **{"train.epochs": 2}))
     assert [row["score"] for row in resumed.predictions] == [row["score"] for row in straight.predictions]
 
 
@@ -153,22 +152,10 @@ def held_out_only(modeler: BaseModeler, call: int, losses: dict[str, Tensor]) ->
 def test_the_likely_cause_is_said(wrong: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     diverging(monkeypatch, wrong)
     with pytest.raises(RunError, match=said):
-        run_experiment(config("vanilla_ae", constant(tmp_path / "grey", True), tmp_path / "runs"))
+        run_experiment(config("vanilla_ae", constant(tmp_path / "grey", True), tmp_path / "runs", **{"train.epochs": 2}))
 
 
 def test_a_score_that_is_no_number_is_no_verdict() -> None:
     calibration = Calibration(1.0, 0.01, 3, "test", scores=(0.1, 0.5, 1.0))
     assert calibration.is_anomalous(float("nan")) is None
     assert calibration.is_anomalous(float("inf")) is True
-
-
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.filterwarnings("ignore:draem")  # which says where its textures come from
-def test_black_and_white_images_are_scored(name: str, tmp_path: Path) -> None:
-    modeler = registry.models[name].build(config(name, tmp_path, tmp_path).model, backbones=Backbones()).eval()
-    if hasattr(modeler, "collect"):
-        return  # fitted above
-    images = torch.stack([torch.zeros(3, 64, 64), torch.ones(3, 64, 64)])
-    with torch.inference_mode():
-        prediction = modeler.predict_step(images)
-    assert bool(prediction.scores.isfinite().all())

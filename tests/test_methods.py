@@ -146,6 +146,7 @@ def _keys(name: str) -> set[str]:
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("size", [(64, 96), (96, 72)])
 @pytest.mark.filterwarnings("ignore:draem")  # which says where its textures come from
+@pytest.mark.filterwarnings("ignore:PaDiM saw")  # four images
 def test_images_need_not_be_square(name: str, size: tuple[int, int], root: Path, tmp_path: Path) -> None:
     config = moment(name, root, tmp_path, **{"model.image_size": size})
     torch.manual_seed(0)

@@ -306,6 +306,7 @@ def test_a_budget_that_is_too_small_is_said(root: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.filterwarnings("ignore:draem")  # which says where its textures come from
+@pytest.mark.filterwarnings("ignore:PaDiM saw")  # twelve tiles
 def test_every_method_scores_tiles(name: str, root: Path, tmp_path: Path) -> None:
     settings = config(root, tmp_path, name)
     torch.manual_seed(0)
@@ -330,6 +331,8 @@ def test_every_method_scores_tiles(name: str, root: Path, tmp_path: Path) -> Non
 LARGE = """
 import resource, sys
 from anomaly_core import RunConfig, load_run, run_experiment
+
+pytestmark = pytest.mark.usefixtures("unobserved")
 model, root, output = sys.argv[1:]
 more = {} if model in ("patchcore", "padim") else {"train.epochs": 1}
 config = RunConfig.create(model=model, data="folder", preset="edge", overrides={

@@ -25,6 +25,9 @@ from anomaly_patchcore.padim.model import PaDiMModel, locations
 from anomaly_patchcore.padim.modeler import PaDiMModeler
 from anomaly_patchcore.padim.moments import Moments
 
+# Six images are far fewer than any test's features; one test below looks for the word about it.
+pytestmark = pytest.mark.filterwarnings("ignore:PaDiM saw")
+
 SMALL = PaDiMConfig(
     backbone="resnet18.tv_in1k",
     layers=("layer1", "layer2"),
@@ -173,7 +176,8 @@ def test_modeler(images: Tensor) -> None:
 
 
 def test_fewer_images_than_dimensions(images: Tensor) -> None:
-    modeler = fitted(images[:2], replace(SMALL, n_features=None, regularization=0.1))
+    with pytest.warns(UserWarning, match="2 images, no more than its 192 features"):
+        modeler = fitted(images[:2], replace(SMALL, n_features=None, regularization=0.1))
     with torch.inference_mode():
         vectors = locations(modeler.embed(images)).double()
         distances = modeler.model.distances(modeler.embed(images)).flatten(1).double()

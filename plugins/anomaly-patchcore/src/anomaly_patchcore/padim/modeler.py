@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import torch
@@ -73,6 +74,14 @@ class PaDiMModeler(MemoryModeler):
         if self._moments is None:
             raise DataError("PaDiM saw no training image, so that there is nothing to fit. Check data.root and data.category.")
         moments, self._moments = self._moments, None
+        dim = len(self.model.selected)
+        if 2 <= moments.count <= dim:
+            warnings.warn(
+                f"PaDiM saw {moments.count} images, no more than its {dim} features: such a covariance has no inverse of its "
+                f"own and rests on model.regularization={self.config.regularization:g}. Add normal images, or lower "
+                "model.n_features.",
+                stacklevel=2,
+            )
         self.model.build(moments, self._grid)
 
     def _gathered(self, embedding: Tensor) -> Moments:
