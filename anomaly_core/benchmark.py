@@ -6,11 +6,12 @@ import dataclasses
 import io
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
+from anomaly_core.backends import open_backend
 from anomaly_core.base.data import BaseDataModule
 from anomaly_core.base.trainer import Progress, quiet
 from anomaly_core.config import RunConfig
@@ -18,8 +19,6 @@ from anomaly_core.errors import AnomalyError, ConfigError
 from anomaly_core.experiment import MANIFEST, Experiment
 from anomaly_core.registry import registry
 from anomaly_core.results import Metrics, RunResult
-
-BACKENDS = ("loky", "dask", "ray")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +114,7 @@ def run_grid(
 
     threads = max(1, (os.cpu_count() or 1) // jobs) if address is None else None
     blocked = registry.blocked
-    with _engine(backend, jobs, address):
+    with open_backend(backend, jobs, address):
         # Ray's engine hands results over at the end alone
         parallel = Parallel(n_jobs=jobs, return_as="list" if backend == "ray" else "generator_unordered")
         done = parallel(delayed(run_cell)(cell, resume, threads, blocked) for cell in cells)
@@ -170,45 +169,6 @@ def _knows(model: str, key: str) -> bool:
     component = registry.models[model]
     owner = component if section == "model" else registry.trainers[component.spec.trainer]
     return option in {field.name for field in dataclasses.fields(owner.config_class())}
-
-
-@contextmanager
-def _engine(backend: str, jobs: int, address: str | None) -> Iterator[None]:
-    """joblib's backend; Dask's and Ray's workers live as long as the grid."""
-    from joblib import parallel_config
-
-    if backend == "loky":
-        with parallel_config("loky", n_jobs=jobs):
-            yield
-    elif backend == "dask":
-        try:
-            from distributed import Client, LocalCluster
-        except ImportError as error:
-            raise _missing("dask") from error
-        cluster = None if address else LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
-        with Client(address or cluster), parallel_config("dask", n_jobs=jobs):
-            yield
-        if cluster is not None:
-            cluster.close()
-    elif backend == "ray":
-        try:
-            import ray
-            from ray.util.joblib import register_ray
-        except ImportError as error:
-            raise _missing("ray") from error
-        ray.init(address=address, **({} if address else {"num_cpus": jobs, "include_dashboard": False}))
-        register_ray()
-        try:
-            with parallel_config("ray", n_jobs=jobs):
-                yield
-        finally:
-            ray.shutdown()
-    else:
-        raise ConfigError(f"--backend {backend}: choose one of {', '.join(BACKENDS)}.")
-
-
-def _missing(backend: str) -> ConfigError:
-    return ConfigError(f'--backend {backend} needs its engine: pip install "anomaly-core[{backend}]".')
 
 
 def output_folder(cells: Sequence[Cell]) -> Path:

@@ -16,7 +16,7 @@ from anomaly_core.calibration import Calibration
 from anomaly_core.config import RunConfig
 from anomaly_core.errors import PluginError, UndefinedMetric
 from anomaly_core.experiment import CURVES, METRICS, PREDICTIONS, Experiment
-from anomaly_core.pictures import save_panel
+from anomaly_core.pictures import safe_name, save_panel
 from anomaly_core.registry import registry
 from anomaly_core.results import Metrics, Row, RunResult, mean_metrics
 from anomaly_core.types import Batch, Prediction, Sample
@@ -193,11 +193,6 @@ def select(batch: Batch, prediction: Prediction, chosen: list[int]) -> tuple[Bat
     )
     maps, reconstruction = (None if x is None else x[chosen] for x in (prediction.maps, prediction.reconstruction))
     return part, Prediction(prediction.scores[chosen], maps, reconstruction)
-
-
-def safe_name(text: str) -> str:
-    """A file name of letters, digits, dash, dot and underscore, at most 120 characters."""
-    return "".join(c if c.isascii() and (c.isalnum() or c in "-._") else "_" for c in text)[:120]
 
 
 def _bytes(image: Tensor) -> Tensor:

@@ -6,14 +6,19 @@ import math
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from torch import Tensor
 
 from anomaly_core.calibration import Calibration
 from anomaly_core.errors import RunError
+
+if TYPE_CHECKING:  # exported detectors draw from numpy arrays, without torch
+    from torch import Tensor
+
+    Image3 = Tensor | NDArray[Any]
 
 # Dark violet, magenta, orange, pale yellow: perceptually ordered, and readable by the colour-blind.
 _ANCHORS = np.array(
@@ -24,9 +29,14 @@ _CONTOUR = (0, 230, 230)
 _GAP, _HEADER, _NARROWEST = 4, 16, 96
 
 
-def relative(anomaly_map: Tensor, calibration: Calibration | None) -> NDArray[np.float64]:
+def safe_name(text: str) -> str:
+    """A file name of letters, digits, dash, dot and underscore, at most 120 characters."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-._") else "_" for c in text)[:120]
+
+
+def relative(anomaly_map: Image3, calibration: Calibration | None) -> NDArray[np.float64]:
     """(1, H, W) map -> (H, W) in [0, 1]: ordinary normal pixels 0, the calibrated map threshold 0.5, twice as far 1."""
-    values = anomaly_map.squeeze(0).double().numpy()
+    values = np.asarray(anomaly_map, dtype=np.float64)[0]
     low = high = None
     if calibration is not None and calibration.map_low is not None and calibration.map_threshold is not None:
         low, high = calibration.map_low, 2 * calibration.map_threshold - calibration.map_low
@@ -36,14 +46,14 @@ def relative(anomaly_map: Tensor, calibration: Calibration | None) -> NDArray[np
     return clipped
 
 
-def heat_map(anomaly_map: Tensor, calibration: Calibration | None) -> NDArray[np.uint8]:
+def heat_map(anomaly_map: Image3, calibration: Calibration | None) -> NDArray[np.uint8]:
     """(1, H, W) map -> uint8 (H, W, 3) colours."""
     level = relative(anomaly_map, calibration)
     stops = np.linspace(0, 1, len(_ANCHORS))
     return np.stack([np.interp(level, stops, channel) for channel in _ANCHORS.T], axis=-1).round().astype(np.uint8)
 
 
-def overlay(image: Tensor, anomaly_map: Tensor, calibration: Calibration | None) -> NDArray[np.uint8]:
+def overlay(image: Image3, anomaly_map: Image3, calibration: Calibration | None) -> NDArray[np.uint8]:
     """(3, H, W) image in [0, 1] under its map, uint8 (H, W, 3); the higher, the more opaque.
 
     A cyan line surrounds what exceeds the map threshold; without a threshold there is none.
@@ -52,7 +62,7 @@ def overlay(image: Tensor, anomaly_map: Tensor, calibration: Calibration | None)
     alpha = (0.75 * np.clip(level * 1.6 - 0.3, 0, 1))[..., None]
     blended = (1 - alpha) * _pixels(image) + alpha * heat_map(anomaly_map, calibration)
     if calibration is not None and calibration.map_threshold is not None:
-        inside = anomaly_map.squeeze(0).numpy() > calibration.map_threshold
+        inside = np.asarray(anomaly_map)[0] > calibration.map_threshold
         padded = np.pad(inside, 1, mode="edge")
         surrounded = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
         blended[inside & ~surrounded] = _CONTOUR
@@ -61,16 +71,18 @@ def overlay(image: Tensor, anomaly_map: Tensor, calibration: Calibration | None)
 
 def save_panel(
     path: Path,
-    image: Tensor,
-    anomaly_map: Tensor | None,
+    image: Image3,
+    anomaly_map: Image3 | None,
     mask: Tensor | None,
     calibration: Calibration | None,
     title: str = "",
     *,
     with_mask: bool = True,
-    reconstruction: Tensor | None = None,
+    reconstruction: Image3 | None = None,
 ) -> None:
     """Write image | reconstruction | map | mask | overlay as one PNG, whole or not at all; what there is not is left out.
+
+    Tensors may be numpy arrays.
 
     Args:
         image: float (3, H, W) in [0, 1].
@@ -123,8 +135,8 @@ def _write_whole(picture: Image.Image, path: Path) -> None:
 def _mask_pixels(mask: Tensor | None, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     if mask is None:
         return np.full(shape, 200, dtype=np.uint8)
-    return np.repeat(mask.squeeze(0).numpy().astype(np.uint8)[..., None] * 255, 3, axis=-1)
+    return np.repeat(np.asarray(mask)[0].astype(np.uint8)[..., None] * 255, 3, axis=-1)
 
 
-def _pixels(image: Tensor) -> NDArray[np.uint8]:
-    return (image.clamp(0, 1).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+def _pixels(image: Image3) -> NDArray[np.uint8]:
+    return (np.clip(np.asarray(image, dtype=np.float32), 0, 1).transpose(1, 2, 0) * 255).round().astype(np.uint8)
