@@ -33,7 +33,7 @@ def use_engine(modeler: nn.Module, name: str) -> None:
     networks = frozen_networks(modeler)
     if compile_network is not eager and not networks:
         warnings.warn(
-            f"base.engine={name} has nothing to compute here: {type(modeler).__name__} has no frozen network, and runs in torch.",
+            f"base.engine={name} has nothing to compute: {type(modeler).__name__} has no frozen network, and runs in torch.",
             stacklevel=2,
         )
     for network in networks:

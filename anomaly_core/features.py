@@ -139,7 +139,7 @@ class FrozenNetwork(nn.Module):
         return super().train(mode and not self.frozen)
 
     def identity(self) -> str:
-        """The same for the same network with the same weights and engine, in any process: names its folder of cached features."""
+        """The same for the same network with the same weights and engine, in any process: names its cached features."""
         engine = [] if self.engine == "torch" else [f"engine:{self.engine}"]  # engines differ in the last digits
         sums = [f"{name}:{tuple(value.shape)}:{value.double().sum().item()!r}" for name, value in self.state_dict().items()]
         return hashlib.sha256("\n".join([type(self).__name__, *engine, *sums]).encode()).hexdigest()[:16]

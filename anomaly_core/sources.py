@@ -37,13 +37,13 @@ def _paths(names: list[str], listing: TextIO) -> Iterator[Path]:
         elif Path(name).exists():
             yield from _inside(Path(name))
         else:
-            for match in sorted(glob.iglob(name, recursive=True)):
+            for match in sorted(glob.iglob(name, recursive=True)):  # noqa: PTH207  # a pattern may be absolute
                 if Path(match).is_dir() or Path(match).suffix.lower() in IMAGE_SUFFIXES:
                     yield from _inside(Path(match))
 
 
 def _matches(name: str) -> bool:
-    return glob.has_magic(name) and next(glob.iglob(name, recursive=True), None) is not None
+    return glob.has_magic(name) and next(glob.iglob(name, recursive=True), None) is not None  # noqa: PTH207
 
 
 def _line(text: str) -> str:

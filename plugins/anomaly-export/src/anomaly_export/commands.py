@@ -18,9 +18,9 @@ import click
 def export(source: Path, format_: str | None, output: str | None, threshold: float | None, images: int) -> None:
     """Write the detector of the finished run in the folder RUN, and compare it with the run.
 
-    OpenVINO's format is two files, .xml and .bin; the others are one. The raw score leaves the graph; the threshold stands beside
-    it: `anomaly export FILE --threshold X` changes it without exporting again. Use a file with `anomaly predict FILE IMAGES`, or
-    anomaly_export.Detector(FILE).
+    OpenVINO's format is two files, .xml and .bin; the others are one. The raw score leaves the graph; the threshold stands
+    beside it: `anomaly export FILE --threshold X` changes it without exporting again. Use a file with `anomaly predict FILE
+    IMAGES`, or anomaly_export.Detector(FILE).
     """
     if source.is_file():
         if threshold is None or format_ is not None or output is not None:

@@ -89,8 +89,8 @@ def export_run(
     run = runs.load_run(folder, device="cpu", engine="torch")
     if getattr(run.config.data, "tile", None):
         raise AnomalyError(
-            "this run looks at tiles of large images (data.tile), and a graph sees one input of fixed size: it cannot be exported "
-            "as one. Fit without data.tile, or use `anomaly predict` with the run's folder."
+            "this run looks at tiles of large images (data.tile), and a graph sees one input of fixed size: it cannot be "
+            "exported as one. Fit without data.tile, or use `anomaly predict` with the run's folder."
         )
     run.modeler.prepare_export()
     graph = DetectorGraph(run.modeler).eval()
@@ -169,9 +169,9 @@ def _compare(expected: list[Scored], found: list[Scored], written: Detector, pat
     flipped = sum(verdict(f.score) != verdict(e.score) for f, e in zip(found, expected, strict=True))
     if not (scores < TOLERANCE and maps < TOLERANCE):
         raise RunError(
-            f"what was written as {format} does not agree with the run on {len(expected)} {source}: greatest relative difference "
-            f"{scores:.1e} in scores and {maps:.1e} in maps, and it must be below {TOLERANCE:g}. No file was left; choose "
-            "another --format."
+            f"what was written as {format} does not agree with the run on {len(expected)} {source}: greatest relative "
+            f"difference {scores:.1e} in scores and {maps:.1e} in maps, and it must be below {TOLERANCE:g}. No file was left; "
+            "choose another --format."
         )
     return Report(path, format, len(expected), source, scores, maps, flipped)
 
