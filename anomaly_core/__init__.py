@@ -29,7 +29,16 @@ if TYPE_CHECKING:
     from anomaly_core.predict import Detector, load_run
     from anomaly_core.results import ExperimentResult, RunResult
     from anomaly_core.runner import run_experiment
-    from anomaly_core.specs import BackboneSpec, CommandSpec, DatasetSpec, HookSpec, MetricSpec, ModelSpec, TrainerSpec
+    from anomaly_core.specs import (
+        BackboneSpec,
+        CommandSpec,
+        DatasetSpec,
+        EngineSpec,
+        HookSpec,
+        MetricSpec,
+        ModelSpec,
+        TrainerSpec,
+    )
     from anomaly_core.types import Batch, Prediction, Sample
 
 _HOME = {
@@ -51,6 +60,7 @@ _HOME = {
     "DataError": "errors",
     "DatasetSpec": "specs",
     "Detector": "predict",
+    "EngineSpec": "specs",
     "ExperimentResult": "results",
     "FeatureExtractor": "backbones",
     "FlowModeler": "base.modeler",
@@ -94,6 +104,7 @@ __all__ = [
     "DataError",
     "DatasetSpec",
     "Detector",
+    "EngineSpec",
     "ExperimentResult",
     "FeatureExtractor",
     "FlowModeler",

@@ -8,10 +8,11 @@ import itertools
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
+from anomaly_core.backends import open_backend
 from anomaly_core.base.data import BaseDataModule
 from anomaly_core.base.trainer import Progress, quiet
 from anomaly_core.config import RunConfig
@@ -19,8 +20,6 @@ from anomaly_core.errors import AnomalyError, ConfigError, RunError
 from anomaly_core.experiment import MANIFEST, Experiment
 from anomaly_core.registry import registry
 from anomaly_core.results import Metrics, RunResult
-
-BACKENDS = ("loky", "dask", "ray")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +125,7 @@ def run_grid(
     if backend == "loky" and jobs > 1:
         finished = list(progress(_on_processes(cells, jobs, resume, options), "running the grid", len(cells)))
     else:
-        with _engine(backend, jobs, address):
+        with open_backend(backend, jobs, address):
             # Ray's engine hands results over at the end alone
             parallel = Parallel(n_jobs=jobs, return_as="list" if backend == "ray" else "generator_unordered")
             try:
@@ -153,7 +152,7 @@ def _on_processes(cells: Sequence[Cell], jobs: int, resume: bool, options: tuple
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
     remaining = {cell.key: cell for cell in cells}
-    with tempfile.TemporaryDirectory(prefix="anomaly-grid-") as marks, _engine("loky", jobs, None):
+    with tempfile.TemporaryDirectory(prefix="anomaly-grid-") as marks, open_backend("loky", jobs, None):
         while remaining:
             queue = list(enumerate(remaining.values()))
             parallel = Parallel(n_jobs=jobs, return_as="generator_unordered")
@@ -241,45 +240,6 @@ def _knows(model: str, key: str) -> bool:
     component = registry.models[model]
     owner = component if section == "model" else registry.trainers[component.spec.trainer]
     return option in {field.name for field in dataclasses.fields(owner.config_class())}
-
-
-@contextmanager
-def _engine(backend: str, jobs: int, address: str | None) -> Iterator[None]:
-    """joblib's backend; Dask's and Ray's workers live as long as the grid."""
-    from joblib import parallel_config
-
-    if backend == "loky":
-        with parallel_config("loky", n_jobs=jobs):
-            yield
-    elif backend == "dask":
-        try:
-            from distributed import Client, LocalCluster
-        except ImportError as error:
-            raise _missing("dask") from error
-        cluster = None if address else LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
-        with Client(address or cluster), parallel_config("dask", n_jobs=jobs):
-            yield
-        if cluster is not None:
-            cluster.close()
-    elif backend == "ray":
-        try:
-            import ray
-            from ray.util.joblib import register_ray
-        except ImportError as error:
-            raise _missing("ray") from error
-        ray.init(address=address, **({} if address else {"num_cpus": jobs, "include_dashboard": False}))
-        register_ray()
-        try:
-            with parallel_config("ray", n_jobs=jobs):
-                yield
-        finally:
-            ray.shutdown()
-    else:
-        raise ConfigError(f"--backend {backend}: choose one of {', '.join(BACKENDS)}.")
-
-
-def _missing(backend: str) -> ConfigError:
-    return ConfigError(f'--backend {backend} needs its engine: pip install "anomaly-core[{backend}]".')
 
 
 def output_folder(cells: Sequence[Cell]) -> Path:

@@ -121,6 +121,8 @@ class FrozenNetwork(nn.Module):
 
     cache: FeatureCache | None = None
     frozen = True
+    engine: str = "torch"
+    compiled: Compute | None = None  # what the engine made of :meth:`features`
 
     def features(self, images: Tensor) -> list[Tensor]:
         """float32 (B, 3, H, W) images in [0, 1] -> one feature map (B, C, h, w) a layer."""
@@ -128,19 +130,23 @@ class FrozenNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """float32 (B, 3, H, W) images in [0, 1] -> one feature map (B, C, h, w) a layer."""
-        if self.cache is None or not self.frozen:
+        if not self.frozen:
             return self.features(images)
+        compute = self.compiled or self.features
+        if self.cache is None:
+            return compute(images)
         with torch.no_grad():
-            return self.cache(images, self.features)
+            return self.cache(images, compute)
 
     def train(self, mode: bool = True) -> FrozenNetwork:
         """A frozen one stays in eval mode, whatever its owner does: batch statistics must not change."""
         return super().train(mode and not self.frozen)
 
     def identity(self) -> str:
-        """The same for the same network with the same weights, in any process: names its folder of cached features."""
+        """The same for the same network with the same weights and engine, in any process: names its cached features."""
+        engine = [] if self.engine == "torch" else [f"engine:{self.engine}"]  # engines differ in the last digits
         sums = [f"{name}:{tuple(value.shape)}:{value.double().sum().item()!r}" for name, value in self.state_dict().items()]
-        return hashlib.sha256("\n".join([type(self).__name__, *sums]).encode()).hexdigest()[:16]
+        return hashlib.sha256("\n".join([type(self).__name__, *engine, *sums]).encode()).hexdigest()[:16]
 
 
 def frozen_networks(module: nn.Module) -> list[FrozenNetwork]:

@@ -19,7 +19,7 @@ from anomaly_core.errors import PluginError, UndefinedMetric
 from anomaly_core.experiment import CURVES, METRICS, PREDICTIONS, Experiment
 from anomaly_core.inputs import InputSpec
 from anomaly_core.native import native_parts
-from anomaly_core.pictures import reduced, save_panel
+from anomaly_core.pictures import reduced, safe_name, save_panel
 from anomaly_core.registry import registry
 from anomaly_core.results import Metrics, Resolution, Row, RunResult, is_oracle, mean_metrics
 from anomaly_core.tiles import spans
@@ -260,11 +260,6 @@ def blocks(batch: Batch, prediction: Prediction) -> Iterator[tuple[Batch, Predic
             )
             block = replace(batch, images=batch.images[..., top:bottom, left:right], masks=masks)
             yield block, Prediction(prediction.scores, maps, made)
-
-
-def safe_name(text: str) -> str:
-    """A file name of letters, digits, dash, dot and underscore, at most 120 characters."""
-    return "".join(c if c.isascii() and (c.isalnum() or c in "-._") else "_" for c in text)[:120]
 
 
 def _bytes(image: Tensor) -> Tensor:

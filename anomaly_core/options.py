@@ -26,6 +26,9 @@ class BaseConfig:
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps")] = (
         "auto"
     )
+    engine: Annotated[str, Field(description="what computes frozen networks: torch, or onnx and openvino (anomaly-export)")] = (
+        "torch"
+    )
     backbones: Annotated[
         str | None, Field(description="folder with weight files; else $ANOMALY_BACKBONES, else ./backbones")
     ] = None

@@ -5,15 +5,19 @@ from __future__ import annotations
 import io
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from torch import Tensor
-from torch.nn import functional as F
 
 from anomaly_core.calibration import Calibration
 from anomaly_core.files import write_whole
+
+if TYPE_CHECKING:  # exported detectors draw from numpy arrays, without torch
+    from torch import Tensor
+
+    Image3 = Tensor | NDArray[Any]
 
 # Dark violet, magenta, orange, pale yellow: perceptually ordered, and readable by the colour-blind.
 _ANCHORS = np.array(
@@ -24,9 +28,14 @@ _CONTOUR = (0, 230, 230)
 _GAP, _HEADER, _NARROWEST, _WIDEST = 4, 16, 96, 1024
 
 
-def relative(anomaly_map: Tensor, calibration: Calibration | None) -> NDArray[np.float64]:
+def safe_name(text: str) -> str:
+    """A file name of letters, digits, dash, dot and underscore, at most 120 characters."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-._") else "_" for c in text)[:120]
+
+
+def relative(anomaly_map: Image3, calibration: Calibration | None) -> NDArray[np.float64]:
     """(1, H, W) map -> (H, W) in [0, 1]: ordinary normal pixels 0, the calibrated map threshold 0.5, twice as far 1."""
-    values = anomaly_map.squeeze(0).double().numpy()
+    values = np.asarray(anomaly_map, dtype=np.float64)[0]
     low = high = None
     if calibration is not None and calibration.map_low is not None and calibration.map_threshold is not None:
         low, high = calibration.map_low, 2 * calibration.map_threshold - calibration.map_low
@@ -36,14 +45,14 @@ def relative(anomaly_map: Tensor, calibration: Calibration | None) -> NDArray[np
     return clipped
 
 
-def heat_map(anomaly_map: Tensor, calibration: Calibration | None) -> NDArray[np.uint8]:
+def heat_map(anomaly_map: Image3, calibration: Calibration | None) -> NDArray[np.uint8]:
     """(1, H, W) map -> uint8 (H, W, 3) colours."""
     level = relative(anomaly_map, calibration)
     stops = np.linspace(0, 1, len(_ANCHORS))
     return np.stack([np.interp(level, stops, channel) for channel in _ANCHORS.T], axis=-1).round().astype(np.uint8)
 
 
-def overlay(image: Tensor, anomaly_map: Tensor, calibration: Calibration | None) -> NDArray[np.uint8]:
+def overlay(image: Image3, anomaly_map: Image3, calibration: Calibration | None) -> NDArray[np.uint8]:
     """(3, H, W) image in [0, 1] under its map, uint8 (H, W, 3); the higher, the more opaque.
 
     A cyan line surrounds what exceeds the map threshold; without a threshold there is none.
@@ -52,41 +61,57 @@ def overlay(image: Tensor, anomaly_map: Tensor, calibration: Calibration | None)
     alpha = (0.75 * np.clip(level * 1.6 - 0.3, 0, 1))[..., None]
     blended = (1 - alpha) * _pixels(image) + alpha * heat_map(anomaly_map, calibration)
     if calibration is not None and calibration.map_threshold is not None:
-        inside = anomaly_map.squeeze(0).numpy() > calibration.map_threshold
+        inside = np.asarray(anomaly_map)[0] > calibration.map_threshold
         padded = np.pad(inside, 1, mode="edge")
         surrounded = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
         blended[inside & ~surrounded] = _CONTOUR
     return blended.round().astype(np.uint8)
 
 
-def reduced(picture: Tensor, side: int = _WIDEST) -> Tensor:
+@overload
+def reduced(picture: Tensor, side: int = ...) -> Tensor: ...
+@overload
+def reduced(picture: Image3, side: int = ...) -> Image3: ...
+def reduced(picture: Image3, side: int = _WIDEST) -> Image3:
     """(C, H, W) of at most ``side`` pixels a side for a picture: colours are averaged; of a map or a mask the maximum is kept,
     so that no small defect is lost.
 
     Args:
-        picture: float with three channels (an image), or one channel of floats (a map) or bools (a mask).
+        picture: tensor or array, float with three channels (an image), or one channel of floats (a map) or bools (a mask).
         side: the longest; what is no longer comes back as it is.
     """
     longest = max(picture.shape[-2:])
     if longest <= side:
         return picture
-    height, width = (max(1, round(length * side / longest)) for length in picture.shape[-2:])
-    pool = F.adaptive_avg_pool2d if picture.shape[0] == 3 else F.adaptive_max_pool2d
-    return pool(picture.float(), (height, width)).to(picture.dtype)
+    values = np.asarray(picture)
+    for axis, length in ((1, values.shape[1]), (2, values.shape[2])):
+        starts = np.arange(max(1, round(length * side / longest))) * length // max(1, round(length * side / longest))
+        if len(values) == 3:
+            values = np.add.reduceat(values, starts, axis=axis) / np.expand_dims(np.diff(starts, append=length), (0, 3 - axis))
+        else:
+            values = np.maximum.reduceat(values, starts, axis=axis)
+    values = values.astype(np.asarray(picture[:, :1, :1]).dtype)
+    if isinstance(picture, np.ndarray):
+        return values
+    import torch
+
+    return torch.from_numpy(values)
 
 
 def save_panel(
     path: Path,
-    image: Tensor,
-    anomaly_map: Tensor | None,
+    image: Image3,
+    anomaly_map: Image3 | None,
     mask: Tensor | None,
     calibration: Calibration | None,
     title: str = "",
     *,
     with_mask: bool = True,
-    reconstruction: Tensor | None = None,
+    reconstruction: Image3 | None = None,
 ) -> None:
     """Write image | reconstruction | map | mask | overlay as one PNG, whole or not at all; what there is not is left out.
+
+    Tensors may be numpy arrays.
 
     Args:
         image: float (3, H, W) in [0, 1].
@@ -103,9 +128,8 @@ def save_panel(
         RunError: the file cannot be written.
     """
     image = reduced(image)
-    anomaly_map, mask, reconstruction = (
-        None if part is None else reduced(part) for part in (anomaly_map, mask, reconstruction)
-    )
+    mask = None if mask is None else reduced(mask)
+    anomaly_map, reconstruction = (None if part is None else reduced(part) for part in (anomaly_map, reconstruction))
     panels: list[tuple[str, NDArray[np.uint8]]] = [("image", _pixels(image))]
     if reconstruction is not None:
         panels.append(("reconstruction", _pixels(reconstruction)))
@@ -139,8 +163,8 @@ def _write_whole(picture: Image.Image, path: Path) -> None:
 def _mask_pixels(mask: Tensor | None, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     if mask is None:
         return np.full(shape, 200, dtype=np.uint8)
-    return np.repeat(mask.squeeze(0).numpy().astype(np.uint8)[..., None] * 255, 3, axis=-1)
+    return np.repeat(np.asarray(mask)[0].astype(np.uint8)[..., None] * 255, 3, axis=-1)
 
 
-def _pixels(image: Tensor) -> NDArray[np.uint8]:
-    return (image.clamp(0, 1).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+def _pixels(image: Image3) -> NDArray[np.uint8]:
+    return (np.clip(np.asarray(image, dtype=np.float32), 0, 1).transpose(1, 2, 0) * 255).round().astype(np.uint8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anomaly_core.specs import CommandSpec, MetricSpec, TrainerSpec
+from anomaly_core.specs import CommandSpec, EngineSpec, MetricSpec, TrainerSpec
 
 
 def _metric(target: str, summary: str, *, default: bool = True, oracle: bool = False) -> MetricSpec:
@@ -46,6 +46,8 @@ CLASSIFICATION = TrainerSpec(
     config="anomaly_core.trainers.config:ClassificationTrainConfig",
     summary="gradient descent on synthetic anomalies, supervised by their pixels",
 )
+
+TORCH = EngineSpec(target="anomaly_core.engines:eager", summary="PyTorch itself, on every device")
 
 RUN = CommandSpec(target="anomaly_core.cli.run:run", summary="Fit, calibrate and judge a detector.")
 PREDICT = CommandSpec(target="anomaly_core.cli.predict:predict", summary="Score new images with a finished run.")

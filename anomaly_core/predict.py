@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -17,13 +18,14 @@ from anomaly_core.base.tiled import scorer
 from anomaly_core.base.trainer import score_images
 from anomaly_core.calibration import Calibration
 from anomaly_core.config import RunConfig
+from anomaly_core.engines import use_engine
 from anomaly_core.errors import DataError
 from anomaly_core.exhaustion import Portions
 from anomaly_core.experiment import Experiment
-from anomaly_core.inputs import IMAGE_SUFFIXES, Native, read_image, to_rgb
+from anomaly_core.inputs import Native, read_image, to_rgb
 from anomaly_core.processes import choose_device
 from anomaly_core.registry import registry
-from anomaly_core.types import Prediction
+from anomaly_core.types import Prediction, Scored
 
 ImageLike = Any  # str | Path | PIL.Image.Image | numpy (H, W, 3) uint8 | tensor (3, H, W)
 
@@ -87,45 +89,53 @@ class Detector:
                 prediction = whole.predict_step(inputs.to(self.device)).cpu()
             yield inputs, prediction
 
+    def decode(self, path: str | Path) -> NDArray[np.uint8]:
+        """An image file as uint8 (H, W, 3) RGB, in the geometry of the run; DataError where it cannot be read."""
+        if self.config.data.tile is not None:
+            return np.asarray(read_image(path))
+        return self.modeler.input_spec.array(read_image(path, grey=True))
+
+    def score(self, images: Sequence[NDArray[np.uint8]]) -> list[Scored]:
+        """What is said of each of several images of :meth:`decode`."""
+        if self.config.data.tile is not None:
+            predictions = (prediction for _, prediction in self._stream_tiled(images, self.config.data.batch_size))
+            return [scored for image, p in zip(images, predictions, strict=True) for scored in _apart(image[None], p)]
+        inputs = np.stack(images)
+        tensor = torch.from_numpy(inputs).permute(0, 3, 1, 2).contiguous().float().div_(255)
+        return _apart(inputs, score_images(self.modeler, tensor, self.device, self._portions))
+
     def _score(self, held: list[Tensor]) -> tuple[Tensor, Prediction]:
         inputs = torch.stack(held)
         return inputs, score_images(self.modeler, inputs, self.device, self._portions)
 
 
-def load_run(folder: str | Path, device: str = "auto") -> Detector:
+def load_run(folder: str | Path, device: str = "auto", engine: str | None = None) -> Detector:
     """The detector that a finished run left in its folder; loading executes nothing and looks for no backbone.
+
+    Args:
+        folder: the run's.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        engine: what computes frozen networks, such as ``openvino``; None: what the run was fitted with (``base.engine``).
 
     Raises:
         RunError: the folder is no complete run.
-        PluginError: the distribution that holds its method is not installed.
+        PluginError: the distribution that holds its method or the engine is not installed.
     """
     experiment = Experiment.open(folder)
     config = experiment.config()
     modeler: BaseModeler = registry.models[config.model.name].build(config.model, backbones=None)
     modeler.load_state(experiment.load_state())
+    use_engine(modeler, engine or config.base.engine)
     return Detector(modeler, config, experiment.calibration(), choose_device(device))
 
 
-def image_files(names: Iterable[str]) -> list[Path]:
-    """Files as they are, and the images below folders, sorted; DataError where there is none."""
-    found: list[Path] = []
-    for name in names:
-        path = Path(name)
-        if path.is_dir():
-            inside = sorted(item for item in path.rglob("*") if _is_image(item))
-            if not inside:
-                raise DataError(f"the folder {name!r} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}). Check the path.")
-            found += inside
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise DataError(f"there is no image or folder {name!r}. Check the path.")
-    return found
-
-
-def _is_image(path: Path) -> bool:
-    """A link that leads nowhere counts: it is an image that cannot be read, which must be said."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and (path.is_file() or (path.is_symlink() and not path.exists()))
+def _apart(images: NDArray[np.uint8], prediction: Prediction) -> list[Scored]:
+    """A prediction of (B, H, W, 3) images, one by one."""
+    maps, made = (None if p is None else p.numpy() for p in (prediction.maps, prediction.reconstruction))
+    return [
+        Scored(images[i], score, None if maps is None else maps[i], None if made is None else made[i])
+        for i, score in enumerate(prediction.scores.tolist())
+    ]
 
 
 def as_image(image: ImageLike) -> Image.Image:

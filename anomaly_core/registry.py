@@ -38,6 +38,7 @@ KNOWN_DISTRIBUTIONS = {
     ("command", "report"): "anomaly-report",
     ("command", "export"): "anomaly-export",
     ("backbone", "tf_efficientnet_lite0"): "anomaly-backbones",
+    **dict.fromkeys([("engine", n) for n in ("onnx", "openvino", "torchscript")], "anomaly-export"),
 }
 
 
@@ -113,6 +114,16 @@ class Component:
             PluginError: it cannot be imported; the cause is chained.
         """
         return self._import(self.spec.target)
+
+    def reader(self) -> Any:
+        """The function that opens files of an engine.
+
+        Raises:
+            PluginError: it cannot be imported, or the component opens none.
+        """
+        if not getattr(self.spec, "reader", ""):
+            raise PluginError(f"the {self.kind} {self.name!r} opens no file.")
+        return self._import(self.spec.reader)
 
     def config_class(self) -> type[Any]:
         """The config dataclass that the spec of a model, data set or trainer names.
@@ -247,6 +258,7 @@ class Registry:
         self.backbones = Group(self, "backbone")
         self.commands = Group(self, "command")
         self.hooks = Group(self, "hook")
+        self.engines = Group(self, "engine")
 
     def group(self, kind: str) -> Group:
         """The components of a kind: ``group("model")`` is ``models``."""

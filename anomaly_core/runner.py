@@ -26,6 +26,7 @@ from anomaly_core.base.tiled import scorer
 from anomaly_core.base.trainer import BaseTrainer, Progress, RunContext, quiet
 from anomaly_core.calibration import Calibration, calibrate
 from anomaly_core.config import RunConfig
+from anomaly_core.engines import use_engine
 from anomaly_core.errors import DataError
 from anomaly_core.experiment import CALIBRATION, CHECKPOINTS, CONFIG, Experiment
 from anomaly_core.features import FeatureCache, frozen_networks
@@ -198,6 +199,7 @@ class _Run:
         _forget_peak_memory()
         backbones = Backbones(config.base.backbones)
         modeler: BaseModeler = registry.models[config.model.name].build(config.model, backbones=backbones)
+        use_engine(modeler, config.base.engine)
         trainer: BaseTrainer = registry.trainers[config.train.name].build(
             config.train, device=config.base.device, progress=self.progress if self.main else quiet
         )

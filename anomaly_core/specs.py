@@ -124,6 +124,30 @@ class HookSpec(ComponentSpec):
     kind: ClassVar[str] = "hook"
 
 
+@dataclass(frozen=True, kw_only=True)
+class EngineSpec(ComponentSpec):
+    """What computes frozen networks, and opens detectors that were exported for it.
+
+    ``target`` is the address of a function ``(network, size) -> callable``: it compiles a
+    :class:`~anomaly_core.FrozenNetwork`, normalisation included, for float32 (B, 3, *size) images with any B; the callable
+    takes such a CPU tensor and gives the list of feature maps that the network gives.
+
+    Args:
+        module: import name of the library that it needs; empty where none is needed.
+        install: the command that installs it, for messages.
+        suffixes: of the files that it opens for ``anomaly predict``, with their dots.
+        reader: address of a function ``(path, engine) -> anomaly_core.types.Scorer``, which opens such a file.
+    """
+
+    kind: ClassVar[str] = "engine"
+
+    module: str = ""
+    install: str = ""
+    suffixes: tuple[str, ...] = ()
+    reader: str = ""
+
+
 KINDS: dict[str, type[ComponentSpec]] = {
-    spec.kind: spec for spec in (ModelSpec, DatasetSpec, TrainerSpec, MetricSpec, BackboneSpec, CommandSpec, HookSpec)
+    spec.kind: spec
+    for spec in (ModelSpec, DatasetSpec, TrainerSpec, MetricSpec, BackboneSpec, CommandSpec, HookSpec, EngineSpec)
 }

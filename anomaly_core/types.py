@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
+
+    from anomaly_core.calibration import Calibration
 
 NORMAL, ANOMALOUS = 0, 1
 
@@ -109,3 +113,34 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
     if any(part.shape[-2:] != (height, width) for part in parts):
         parts = [pad(p, (0, width - p.shape[-1], 0, height - p.shape[-2]), value=torch.nan) for p in parts]
     return torch.cat(list(parts))
+
+
+@dataclass
+class Scored:
+    """What a detector says of one image, as numpy arrays.
+
+    Args:
+        image: uint8 (H, W, 3) RGB, as the network saw it.
+        score: raw; higher is more anomalous.
+        map: float32 (1, H, W), or None.
+        reconstruction: float32 (3, H, W) in [0, 1], or None.
+    """
+
+    image: NDArray[np.uint8]
+    score: float
+    map: NDArray[np.float32] | None = None
+    reconstruction: NDArray[np.float32] | None = None
+
+
+class Scorer(Protocol):
+    """What ``anomaly predict`` asks of a detector, be it a run's or one that was exported."""
+
+    @property
+    def calibration(self) -> Calibration:
+        """Its threshold, and p-values."""
+
+    def decode(self, path: str | Path) -> Any:
+        """An image file, ready for :meth:`score`; called by several threads. DataError where it cannot be read."""
+
+    def score(self, images: Sequence[Any]) -> list[Scored]:
+        """What is said of each of several decoded images; called by one thread at a time."""

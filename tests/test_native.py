@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from anomaly_core.calibration import Calibration
 from anomaly_core.config import RunConfig
 from anomaly_core.experiment import Experiment
-from anomaly_core.inputs import InputSpec, native_size, read_mask
+from anomaly_core.inputs import InputSpec, image_size, read_mask
 from anomaly_core.judge import Judge
 from anomaly_core.native import native_parts
 from anomaly_core.results import Resolution, RunResult
@@ -64,8 +64,8 @@ def test_the_size_of_a_turned_photograph(tmp_path: Path) -> None:
     exif[ExifTags.Base.Orientation] = 6
     Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
     Image.new("RGB", (30, 20)).save(tmp_path / "plain.jpg")
-    assert native_size(tmp_path / "turned.jpg") == (20, 30)
-    assert native_size(tmp_path / "plain.jpg") == (30, 20)
+    assert image_size(tmp_path / "turned.jpg") == (30, 20)
+    assert image_size(tmp_path / "plain.jpg") == (20, 30)
 
 
 @pytest.fixture

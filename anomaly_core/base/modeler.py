@@ -49,6 +49,14 @@ class BaseModeler(nn.Module, ABC):
         """What the fitted method can tell about itself, logged as metrics: a bank's size, a coreset's radius."""
         return {}
 
+    def prepare_export(self) -> None:
+        """Called before a graph of :meth:`predict_step` is taken.
+
+        The place to put what stands in torch alone where something else computes (an external index), so that what is compared
+        with the graph computes the same. A method that no graph can hold raises an AnomalyError that says why.
+        """
+        return
+
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Load a saved state; buffers that grow while fitting (a memory bank) take the saved shape."""
         for name, saved in state.items():

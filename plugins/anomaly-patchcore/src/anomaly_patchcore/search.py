@@ -39,8 +39,9 @@ def nearest(queries: Tensor, bank: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
         centre = bank.mean(dim=0)  # smaller norms, smaller rounding
         centred = bank - centre
         norms = (centred * centred).sum(dim=1)
-        rows = max(1, CELLS // len(bank))
-        parts = [_nearest(part, bank, part - centre, centred, norms, k) for part in queries.split(rows)]
+        # a graph that is taken for an export must fit any number of queries: it takes them as one part
+        split = [queries] if is_exported() else queries.split(max(1, CELLS // len(bank)))
+        parts = [_nearest(part, bank, part - centre, centred, norms, k) for part in split]
     if not parts:
         return queries.new_empty(0, k), torch.empty(0, k, dtype=torch.long, device=queries.device)
     return torch.cat([distances for distances, _ in parts]), torch.cat([indices for _, indices in parts])
@@ -58,6 +59,9 @@ def _nearest(
 def _ranked(queries: Tensor, bank: Tensor, candidates: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k nearest of each query's candidates (n, c), by differences."""
     exact = torch.stack([(queries - bank[column]).square().sum(dim=1) for column in candidates.unbind(dim=1)], dim=1)
+    if is_exported():  # ONNX has no stable sort
+        distances, order = exact.topk(k, dim=1, largest=False)
+        return distances, candidates.gather(1, order)
     distances, order = exact.sort(dim=1, stable=True)
     return distances[:, :k], candidates.gather(1, order)[:, :k]
 
@@ -101,6 +105,11 @@ class BankSearch:
         if len(short):
             distances[short], indices[short] = nearest(queries[short], self.bank, k)
         return distances, indices
+
+
+def is_exported() -> bool:
+    """Whether a graph is being taken of what runs."""
+    return bool(torch._C._get_tracing_state()) or torch.compiler.is_compiling()
 
 
 def has_faiss() -> bool:

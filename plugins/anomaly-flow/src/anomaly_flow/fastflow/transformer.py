@@ -8,10 +8,11 @@ import timm
 import torch
 from timm.layers import resample_abs_pos_embed
 from timm.models.cait import Cait
-from torch import Tensor, nn
+from torch import Tensor
 
 from anomaly_core.backbones import Backbones, full_name
 from anomaly_core.errors import ConfigError
+from anomaly_core.features import FrozenNetwork
 
 
 def is_transformer(name: str) -> bool:
@@ -19,7 +20,7 @@ def is_transformer(name: str) -> bool:
     return bool(timm.models.is_model_in_modules(full_name(name).partition(".")[0], {"cait", "deit", "vision_transformer"}))
 
 
-class TransformerExtractor(nn.Module):
+class TransformerExtractor(FrozenNetwork):
     """Patch tokens after chosen blocks, through the network's own last norm, as maps; frozen: always in eval mode.
 
     Class and distillation tokens take part in attention and are then left out; blocks behind the last chosen one are not kept.
@@ -72,7 +73,7 @@ class TransformerExtractor(nn.Module):
         self.register_buffer("_mean", torch.tensor(self.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def features(self, images: Tensor) -> list[Tensor]:
         """float32 (B, 3, H, W) images in [0, 1] -> one (B, C, H/patch, W/patch) map a layer."""
         features: list[Tensor] = self.network.forward_intermediates(
             (images - self._mean) / self._std,
@@ -82,10 +83,6 @@ class TransformerExtractor(nn.Module):
             intermediates_only=True,
         )
         return [features[i] for i in self._order]
-
-    def train(self, mode: bool = True) -> TransformerExtractor:
-        """Stays in eval mode, whatever its owner does: no token may be dropped."""
-        return super().train(False)
 
     def _load(self, weights: dict[str, Tensor]) -> None:
         """All weights but the classifier's; the positions of the patches on this image's grid."""

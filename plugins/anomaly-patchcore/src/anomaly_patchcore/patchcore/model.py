@@ -29,7 +29,7 @@ from anomaly_core.errors import DataError
 from anomaly_core.maps import gaussian_smooth, upsample
 from anomaly_patchcore.coreset import k_center_greedy_with_radius
 from anomaly_patchcore.patchcore.store import PatchStore
-from anomaly_patchcore.search import BankSearch, Kind, nearest
+from anomaly_patchcore.search import BankSearch, Kind, is_exported, nearest
 
 
 class PatchCoreModel(nn.Module):
@@ -180,11 +180,15 @@ class PatchCoreModel(nn.Module):
 
     def _neighbors(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         """Squared distances and indices (n, neighbors) of (n, D) patches."""
-        if torch._C._get_tracing_state() or torch.compiler.is_compiling():
+        if is_exported():
             return nearest(patches, self.memory_bank, self.neighbors)
         if self._searched_bank is None or self._searched_bank.bank is not self.memory_bank:
             self._searched_bank = BankSearch(self.memory_bank, self.search)
         return self._searched_bank(patches, self.neighbors)
+
+    def search_exactly(self) -> None:
+        """Search exactly from now on, whatever ``search`` said."""
+        self.search, self._searched_bank = "exact", None
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)

@@ -134,6 +134,10 @@ class PatchCoreModeler(MemoryModeler):
         scores, maps = self.model(self.extractor(images), (images.shape[-2], images.shape[-1]))
         return Prediction(scores, maps)
 
+    def prepare_export(self) -> None:
+        """An index of faiss stands in no graph: what is exported searches exactly, whatever the run does."""
+        self.model.search_exactly()
+
     def describe(self) -> dict[str, float]:
         size, dim = self.model.memory_bank.shape
         return {

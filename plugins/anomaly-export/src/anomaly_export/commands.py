@@ -1,0 +1,40 @@
+"""``anomaly export``: a finished run's detector in a file, or another threshold for one that was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("export")
+@click.argument("source", metavar="RUN|FILE", type=click.Path(exists=True, path_type=Path))
+@click.option("--format", "format_", type=click.Choice(["onnx", "openvino", "torchscript"]), help="What to write.")
+@click.option("--output", metavar="FILE", help="Where; by default model.onnx, model.xml or model.pt in the run's folder.")
+@click.option("--threshold", type=float, metavar="X", help="Instead of the run's own; with FILE, changes that file.")
+@click.option(
+    "--images", type=click.IntRange(min=1), default=32, show_default=True, help="Test images that are compared with the run."
+)
+def export(source: Path, format_: str | None, output: str | None, threshold: float | None, images: int) -> None:
+    """Write the detector of the finished run in the folder RUN, and compare it with the run.
+
+    OpenVINO's format is two files, .xml and .bin; the others are one. The raw score leaves the graph; the threshold stands
+    beside it: `anomaly export FILE --threshold X` changes it without exporting again. Use a file with `anomaly predict FILE
+    IMAGES`, or anomaly_export.Detector(FILE).
+    """
+    if source.is_file():
+        if threshold is None or format_ is not None or output is not None:
+            raise click.UsageError("with FILE there is one thing to change: --threshold X. To export, give a run's folder.")
+        from anomaly_export.sessions import open_session
+        from anomaly_export.writers import rewrite
+
+        _, metadata, _ = open_session(source)
+        before = metadata.calibration.threshold
+        rewrite(source, metadata.with_threshold(threshold))
+        click.echo(f"{source}: threshold {before if before is not None else 'none'} -> {threshold}")
+        return
+    if format_ is None:
+        raise click.UsageError("--format is missing. Choose one of: onnx, openvino, torchscript.")
+    from anomaly_export.export import export_run
+
+    click.echo(str(export_run(source, format_, output, threshold=threshold, images=images)))

@@ -1,0 +1,59 @@
+"""Frozen networks compiled by an engine: what ``base.engine`` names. All compute in float32, on the CPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anomaly_core.features import Compute, FrozenNetwork
+from anomaly_export.graph import NetworkGraph, to_onnx, to_torchscript
+from anomaly_export.sessions import onnx_session, openvino_compiled
+
+
+def onnx(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
+    """The network in ONNX Runtime."""
+    model, names = _network_as_onnx(network, size)
+    session = onnx_session(model, torch.get_num_threads())
+
+    def compute(images: Tensor) -> list[Tensor]:
+        made = session.run(names, {"images": images.detach().float().contiguous().numpy()})
+        return [torch.from_numpy(part) for part in made]
+
+    return compute
+
+
+def openvino(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
+    """The network in OpenVINO."""
+    import openvino
+
+    model, names = _network_as_onnx(network, size)
+    compiled = openvino_compiled(openvino.Core().read_model(model, b""), torch.get_num_threads())
+
+    def compute(images: Tensor) -> list[Tensor]:
+        results = compiled.create_infer_request().infer({0: images.detach().float().contiguous().numpy()})
+        return [torch.from_numpy(np.array(results[name])) for name in names]  # copied: the request owns what it returns
+
+    return compute
+
+
+def torchscript(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
+    """The network traced, its batch norms folded."""
+    graph = to_torchscript(NetworkGraph(network).eval(), _example(size))
+
+    def compute(images: Tensor) -> list[Tensor]:
+        with torch.no_grad():
+            return list(graph(images))
+
+    return compute
+
+
+def _network_as_onnx(network: FrozenNetwork, size: tuple[int, int]) -> tuple[bytes, list[str]]:
+    example = _example(size)
+    with torch.no_grad():
+        names = [f"features_{i}" for i in range(len(network.features(example)))]
+    return to_onnx(NetworkGraph(network).eval(), example, names), names
+
+
+def _example(size: tuple[int, int]) -> Tensor:
+    return torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))

@@ -1,0 +1,193 @@
+"""export_run: a finished run's whole detector in a file, compared with the run before it takes its place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata as distributions
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import anomaly_core.predict as runs
+from anomaly_core.base.data import BaseDataModule
+from anomaly_core.config import RunConfig
+from anomaly_core.engines import require_library
+from anomaly_core.errors import AnomalyError, ConfigError, PluginError, RunError
+from anomaly_core.experiment import MANIFEST, Experiment
+from anomaly_core.registry import registry
+from anomaly_core.types import Scored
+from anomaly_export.detector import Detector
+from anomaly_export.graph import DetectorGraph
+from anomaly_export.metadata import Metadata
+from anomaly_export.writers import SUFFIXES, WRITERS, in_place
+
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written, and how well it agrees with the run.
+
+    Attributes:
+        path: the file; OpenVINO's has its ``.bin`` beside it.
+        format: ``onnx``, ``openvino`` or ``torchscript``.
+        images: how many were compared, and ``source`` which.
+        score_difference, map_difference: the greatest difference, relative to the greatest absolute value of the run's scores
+            (maps); 0 for a method without maps.
+        flipped: how many verdicts differ.
+    """
+
+    path: Path
+    format: str
+    images: int
+    source: str
+    score_difference: float
+    map_difference: float
+    flipped: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: {self.format}, computed in float32, agrees with the run on {self.images} {self.source}: greatest "
+            f"relative difference {self.score_difference:.1e} in scores, {self.map_difference:.1e} in maps "
+            f"(must be < {TOLERANCE:g}); {self.flipped} verdicts differ"
+        )
+
+
+def export_run(
+    folder: str | Path,
+    format: str = "onnx",
+    output: str | Path | None = None,
+    *,
+    threshold: float | None = None,
+    images: int = 32,
+) -> Report:
+    """Write the detector of a finished run: normalisation, network, search, map and raw score in one graph.
+
+    Args:
+        folder: the run's.
+        format: ``onnx``, ``openvino`` or ``torchscript``.
+        output: the file; None: ``model.onnx``, ``model.xml`` or ``model.pt`` in the run's folder.
+        threshold: instead of the run's; it stands beside the graph, whose score stays raw.
+        images: how many of the run's own test images are compared.
+
+    Raises:
+        RunError: no complete run, the file cannot be written, or what was written does not agree with the run: then there is no
+            file, and one that was there before stays.
+        PluginError: the method's distribution or the format's library is not installed.
+        AnomalyError: the method cannot be exported in this format; the message says why.
+    """
+    if format not in WRITERS:
+        raise ConfigError(f"there is no format {format!r}. Choose one of: {', '.join(WRITERS)}.")
+    require_library(registry.engines[format])
+    path = Path(output) if output is not None else Path(folder) / f"model{SUFFIXES[format]}"
+    if path.suffix.lower() != SUFFIXES[format]:
+        raise ConfigError(f"--output {path.name}: a file of the format {format} ends in {SUFFIXES[format]}.")
+    run = runs.load_run(folder, device="cpu", engine="torch")
+    if getattr(run.config.data, "tile", None):
+        raise AnomalyError(
+            "this run looks at tiles of large images (data.tile), and a graph sees one input of fixed size: it cannot be "
+            "exported as one. Fit without data.tile, or use `anomaly predict` with the run's folder."
+        )
+    run.modeler.prepare_export()
+    graph = DetectorGraph(run.modeler).eval()
+    description = _describe(run, graph, Experiment(folder), threshold)
+    samples, source = comparison_images(run.config, images, run.modeler.input_spec.size)
+    with in_place(path) as temporary:
+        try:
+            WRITERS[format](graph, temporary, description)
+        except ImportError as error:
+            raise PluginError(f"writing {format} needs {error.name}: {registry.engines[format].spec.install}") from error
+        except (OSError, AnomalyError):
+            raise
+        except Exception as error:  # the exporters' own exceptions are of many kinds
+            raise _refused(run.config.model.name, format, error) from error
+        expected = run_scores(run, samples)
+        written = Detector(temporary, format)
+        found = written.score([_placed(written, sample) for sample in samples])
+        report = _compare(expected, found, written, path, format, source)
+    return report
+
+
+def _describe(run: runs.Detector, graph: DetectorGraph, experiment: Experiment, threshold: float | None) -> Metadata:
+    manifest = experiment.read_json(MANIFEST)
+    described = Metadata(
+        method=run.config.model.name,
+        input_spec=run.modeler.input_spec,
+        calibration=run.calibration,
+        outputs=tuple(graph.outputs()),
+        categories=tuple(run.config.data.category or ()),
+        config=run.config.to_dict(),
+        versions={**manifest.get("versions", {}), "exported-by": f"anomaly-export {distributions.version('anomaly-export')}"}
+        | {"exported-with": f"torch {torch.__version__}"},
+    )
+    return described if threshold is None else described.with_threshold(threshold)
+
+
+def comparison_images(config: RunConfig, count: int, size: tuple[int, int]) -> tuple[list[Any], str]:
+    """Some of the run's own test images, evenly spread, and what they are; random ones where those are gone."""
+    try:
+        component = registry.datasets[config.data.name]
+        module: BaseDataModule = component.build(config.data, seed=config.base.seed, spec=component.spec)
+        samples = [sample.path for category in module.chosen_categories() for sample in module.test_samples(category)]
+        there = [path for path in samples if path.is_file()]
+    except AnomalyError:
+        there = []
+    if there:
+        step = max(1, len(there) // count)
+        return list(there[::step][:count]), "test images"
+    draw = np.random.default_rng(0)
+    return [
+        draw.integers(0, 256, (size[0] + 8 * i, size[1] + 4 * i, 3), dtype=np.uint8) for i in range(min(count, 8))
+    ], "random images (the run's own are not there any more)"
+
+
+def run_scores(run: runs.Detector, samples: Sequence[Any]) -> list[Scored]:
+    """What the run says of images, by its own geometry in torch."""
+    said = []
+    for inputs, prediction in run.stream(samples, batch_size=8):
+        pixels = (inputs * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        maps = None if prediction.maps is None else prediction.maps.numpy()
+        said += [
+            Scored(pixels[i], score, None if maps is None else maps[i]) for i, score in enumerate(prediction.scores.tolist())
+        ]
+    return said
+
+
+def _placed(written: Detector, sample: Any) -> NDArray[np.uint8]:
+    return written.decode(sample) if isinstance(sample, Path) else written.metadata.input_spec.array(runs.as_image(sample))
+
+
+def _compare(expected: list[Scored], found: list[Scored], written: Detector, path: Path, format: str, source: str) -> Report:
+    scores = relative_difference([s.score for s in found], [s.score for s in expected])
+    pairs = [(f.map, e.map) for f, e in zip(found, expected, strict=True) if f.map is not None and e.map is not None]
+    maps = relative_difference([f for f, _ in pairs], [e for _, e in pairs]) if pairs else 0.0
+    verdict = written.calibration.is_anomalous
+    flipped = sum(verdict(f.score) != verdict(e.score) for f, e in zip(found, expected, strict=True))
+    if not (scores < TOLERANCE and maps < TOLERANCE):
+        raise RunError(
+            f"what was written as {format} does not agree with the run on {len(expected)} {source}: greatest relative "
+            f"difference {scores:.1e} in scores and {maps:.1e} in maps, and it must be below {TOLERANCE:g}. No file was left; "
+            "choose another --format."
+        )
+    return Report(path, format, len(expected), source, scores, maps, flipped)
+
+
+def relative_difference(found: Any, expected: Any) -> float:
+    """The greatest absolute difference, divided by the greatest absolute value expected; NaN counts as infinite."""
+    found, expected = np.asarray(found, dtype=np.float64), np.asarray(expected, dtype=np.float64)
+    scale = max(float(np.abs(expected).max()), 1e-30)
+    difference = float(np.abs(found - expected).max()) / scale
+    return difference if np.isfinite(difference) else float("inf")
+
+
+def _refused(method: str, format: str, error: Exception) -> AnomalyError:
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    reason = next((line for line in lines if "nsupported" in line or "rror" in line), lines[-1] if lines else "")[:400]
+    others = ", ".join(name for name in WRITERS if name != format)
+    return AnomalyError(
+        f"{method} cannot be exported as {format}: {type(error).__name__}: {reason.strip()} Try --format {others}."
+    )

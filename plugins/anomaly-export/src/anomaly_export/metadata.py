@@ -1,0 +1,77 @@
+"""What stands beside the graph in an exported file. Torch-free."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from anomaly_core.calibration import Calibration
+from anomaly_core.errors import RunError
+from anomaly_core.inputs import InputSpec
+
+KEY = "anomaly"  # under which every format keeps it
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Everything that a verdict needs beside the raw score, and where the detector came from.
+
+    Attributes:
+        method: name of the model.
+        input_spec: size and geometry of the images; the graph normalises them itself.
+        calibration: threshold, and the scores that p-values come from.
+        outputs: names of the graph's outputs, in their order: ``scores``, then perhaps ``maps`` and ``reconstruction``.
+        categories: that it was fitted on.
+        config: of the run, as plain values.
+        versions: of the distributions that fitted it, and of those that exported it.
+        format: of this description.
+    """
+
+    method: str
+    input_spec: InputSpec
+    calibration: Calibration
+    outputs: tuple[str, ...]
+    categories: tuple[str, ...] = ()
+    config: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def to_json(self) -> str:
+        """The text that is kept in the file."""
+        return json.dumps({**dataclasses.asdict(self), "calibration": self.calibration.to_dict()}, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str | None, path: Path) -> Metadata:
+        """What :meth:`to_json` gave; RunError where a file was not written by ``anomaly export``."""
+        if not text:
+            raise RunError(
+                f"{str(path)!r} was not written by `anomaly export`: it says neither size nor threshold. Export again."
+            )
+        try:
+            values = json.loads(text)
+            spec: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value for key, value in values["input_spec"].items()
+            }
+            return cls(
+                **{
+                    **values,
+                    "input_spec": InputSpec(**spec),
+                    "calibration": Calibration.from_dict(values["calibration"]),
+                    "outputs": tuple(values["outputs"]),
+                    "categories": tuple(values["categories"]),
+                }
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RunError(
+                f"what {str(path)!r} says of itself cannot be read ({type(error).__name__}: {error}): it is damaged, or of "
+                "another version. Export the run again."
+            ) from error
+
+    def with_threshold(self, threshold: float) -> Metadata:
+        """The same with another threshold, which then says that it was set by hand."""
+        changed = dataclasses.replace(self.calibration, threshold=threshold, source="set by hand", warning=None)
+        return dataclasses.replace(self, calibration=changed)

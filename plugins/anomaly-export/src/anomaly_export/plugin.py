@@ -1,0 +1,35 @@
+"""What this distribution registers."""
+
+from __future__ import annotations
+
+from anomaly_core.specs import CommandSpec, EngineSpec
+
+READER = "anomaly_export.detector:open_detector"
+
+ONNX = EngineSpec(
+    target="anomaly_export.compilers:onnx",
+    module="onnxruntime",
+    install='pip install "anomaly-export[onnx]"',
+    suffixes=(".onnx",),
+    reader=READER,
+    summary="ONNX Runtime on the CPU, in float32",
+)
+OPENVINO = EngineSpec(
+    target="anomaly_export.compilers:openvino",
+    module="openvino",
+    install='pip install "anomaly-export[openvino]"',
+    suffixes=(".xml", ".onnx"),
+    reader=READER,
+    summary="OpenVINO on the CPU, in float32",
+)
+TORCHSCRIPT = EngineSpec(
+    target="anomaly_export.compilers:torchscript",
+    module="torch",
+    install="pip install torch",
+    suffixes=(".pt", ".torchscript"),
+    reader=READER,
+    summary="a traced and frozen graph in PyTorch's own interpreter, on the CPU, in float32",
+)
+EXPORT = CommandSpec(
+    target="anomaly_export.commands:export", summary="Write a finished run's detector as ONNX, OpenVINO or TorchScript."
+)

@@ -1,0 +1,109 @@
+"""An exported file in its engine: uint8 (B, H, W, 3) images in, numpy arrays out. TorchScript alone imports torch."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly_core.errors import PluginError, RunError
+from anomaly_core.pipeline import cores
+from anomaly_core.registry import registry
+from anomaly_export.metadata import KEY, Metadata
+
+Run = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
+
+
+def open_session(path: Path, engine: str | None = None, threads: int | None = None) -> tuple[Run, Metadata, str]:
+    """The file, ready to run, what it says of itself, and the engine's name.
+
+    Raises:
+        PluginError: the engine's library is not installed.
+        RunError: the file is not there, damaged, or not written by ``anomaly export``.
+    """
+    if not path.is_file():
+        raise RunError(f"there is no file {str(path)!r}. Give one that `anomaly export` wrote.")
+    engine = engine or {".onnx": "onnx", ".xml": "openvino"}.get(path.suffix.lower(), "torchscript")
+    opener = {"onnx": _open_onnx, "openvino": _open_openvino, "torchscript": _open_torchscript}[engine]
+    count = threads or int(os.environ.get("OMP_NUM_THREADS") or cores())
+    try:
+        run, metadata = opener(path, count)
+    except ImportError as error:
+        spec = registry.engines[engine].spec
+        raise PluginError(f"the engine {engine!r} needs {spec.module}, which is not installed: {spec.install}") from error
+    except RunError:
+        raise
+    except Exception as error:  # each engine has exceptions of its own for a file that it cannot read
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise RunError(f"{engine} cannot open {str(path)!r}: {reason} Export the run again.") from error
+    return run, metadata, engine
+
+
+def _open_onnx(path: Path, threads: int) -> tuple[Run, Metadata]:
+    session = onnx_session(str(path), threads)
+    metadata = Metadata.from_json(session.get_modelmeta().custom_metadata_map.get(KEY), path)
+    names = list(metadata.outputs)
+
+    def run(images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        made: list[NDArray[np.float32]] = session.run(names, {"images": images})
+        return made
+
+    return run, metadata
+
+
+def onnx_session(model: str | bytes, threads: int) -> Any:
+    """A session on the CPU, whose threads sleep between calls: decoding needs the cores too."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _open_openvino(path: Path, threads: int) -> tuple[Run, Metadata]:
+    import openvino
+
+    model = openvino.Core().read_model(str(path))
+    place = [KEY] if path.suffix.lower() == ".xml" else ["framework", KEY]
+    text = model.get_rt_info(place).astype(str) if model.has_rt_info(place) else None
+    metadata = Metadata.from_json(text, path)
+    compiled = openvino_compiled(model, threads)
+
+    def run(images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        results = compiled.create_infer_request().infer({0: images})
+        return [results[name] for name in metadata.outputs]
+
+    return run, metadata
+
+
+def openvino_compiled(model: Any, threads: int) -> Any:
+    """A model compiled for the CPU in float32: where the CPU has bfloat16, OpenVINO would compute in that."""
+    import openvino
+
+    options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+    return openvino.Core().compile_model(model, "CPU", options)
+
+
+def _open_torchscript(path: Path, threads: int) -> tuple[Run, Metadata]:
+    import torch
+
+    extra: dict[str, Any] = {f"{KEY}.json": ""}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # that TorchScript will give way to torch.export
+        graph = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)
+    text = extra[f"{KEY}.json"]
+    metadata = Metadata.from_json(text.decode() if isinstance(text, bytes) else text, path)
+    torch.set_num_threads(threads)
+
+    def run(images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        with torch.inference_mode():
+            return [output.numpy() for output in graph(torch.from_numpy(images))]
+
+    return run, metadata

@@ -1,0 +1,190 @@
+"""A whole detector in a file: the scores of its run, in every format, without torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anomaly_core import RunConfig, load_run
+from anomaly_core.cli import main
+from anomaly_core.errors import AnomalyError, ConfigError, DataError, RunError
+from anomaly_export import Detector, export_run
+from anomaly_export import export as exporting
+
+FORMATS = {"onnx": "model.onnx", "openvino": "model.xml", "torchscript": "model.pt"}
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("exported")
+    for name, file in FORMATS.items():
+        report = export_run(run, name, folder / file)
+        assert (report.images, report.source, report.flipped) == (3, "test images", 0)
+        assert max(report.score_difference, report.map_difference) < 1e-4
+    assert sorted(path.name for path in folder.iterdir()) == ["model.bin", "model.onnx", "model.pt", "model.xml"]
+    return {name: folder / file for name, file in FORMATS.items()}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_scores_and_maps_are_the_runs_for_paths_arrays_and_any_batch(
+    exported: dict[str, Path], run: Path, images: Path, name: str
+) -> None:
+    paths = sorted(images.rglob("*.*"))
+    expected = load_run(run).predict(paths)
+    for batch_size in (1, 5):
+        scores, maps = Detector(exported[name], batch_size=batch_size, threads=1)(paths)
+        assert (scores.dtype, maps.dtype, maps.shape) == (np.float32, np.float32, (len(paths), 1, 64, 64))
+        np.testing.assert_allclose(scores, expected.scores, rtol=1e-4)
+        np.testing.assert_allclose(maps, expected.maps, atol=1e-4 * float(expected.maps.max()))
+    detector = Detector(exported[name], threads=1)
+    arrays = [np.asarray(Image.open(images / "good" / f"{i}.png")) for i in range(3)]
+    from_files = detector([images / "good" / f"{i}.png" for i in range(3)])[0]
+    np.testing.assert_array_equal(detector(np.stack(arrays))[0], from_files)
+    np.testing.assert_array_equal(detector(arrays[1])[0], from_files[1:2])
+    np.testing.assert_array_equal(detector([arrays[0], arrays[1][:60]])[0][:1], from_files[:1])
+
+
+def test_the_file_says_everything_that_a_verdict_needs(exported: dict[str, Path], run: Path) -> None:
+    config = RunConfig.create(config=run / "config.yaml")
+    original = load_run(run)
+    for path in exported.values():
+        said = Detector(path, threads=1).metadata
+        assert said.method == "patchcore"
+        assert said.config == config.to_dict()
+        assert said.input_spec == original.modeler.input_spec
+        assert said.calibration == original.calibration
+        assert said.outputs == ("scores", "maps")
+        assert said.versions["anomaly-patchcore"]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_another_threshold_changes_verdicts_and_not_scores(
+    exported: dict[str, Path], images: Path, name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / exported[name].name
+    for file in exported[name].parent.glob("model.*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    paths = sorted((images / "bad").iterdir())
+    before = Detector(copy, threads=1)
+    scores, _ = before(paths)
+    middle = float(np.sort(scores)[1])
+    assert Detector(copy, threshold=middle, threads=1).is_anomalous(scores).sum() == 1
+    assert call("export", str(copy), "--threshold", repr(middle)) == 0
+    after = Detector(copy, threads=1)
+    assert after.calibration.threshold == middle
+    assert after.calibration.scores == before.calibration.scores
+    np.testing.assert_array_equal(after(paths)[0], scores)
+    assert f"-> {middle}" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "model.xml"])
+def test_no_torch_is_imported_by_detector_or_predict(
+    exported: dict[str, Path], images: Path, file: str, tmp_path: Path
+) -> None:
+    path = exported["onnx"].with_name(file)
+    program = f"""
+import sys
+sys.modules["torch"] = None  # whoever imports it fails
+from anomaly_export import Detector
+from pathlib import Path
+scores, maps = Detector({str(path)!r})(sorted(Path({str(images / "bad")!r}).iterdir()))
+print(*scores.tolist())
+from anomaly_core.cli import main
+main(["predict", {str(path)!r}, {str(images / "bad")!r}, "--jsonl", "--maps", {str(tmp_path)!r}])
+"""
+    environment = {"ANOMALY_PLUGINS": "anomaly-export", "OMP_NUM_THREADS": "1", "PATH": "/usr/bin"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    first, *rows = done.stdout.splitlines()
+    expected, _ = Detector(path, threads=1)(sorted((images / "bad").iterdir()))
+    np.testing.assert_allclose([float(score) for score in first.split()], expected, rtol=1e-6)
+    np.testing.assert_allclose([json.loads(row)["score"] for row in rows], expected, rtol=1e-6)
+    assert len(list(tmp_path.glob("*.png"))) == 3
+    assert "images/s" in done.stderr
+
+
+def test_openvino_opens_onnx_files_too(exported: dict[str, Path], images: Path) -> None:
+    paths = sorted((images / "bad").iterdir())
+    detector = Detector(exported["onnx"], "openvino", threads=1)
+    np.testing.assert_allclose(detector(paths)[0], Detector(exported["onnx"], threads=1)(paths)[0], rtol=1e-4)
+
+
+def test_what_does_not_agree_is_an_error_and_leaves_what_was_there(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "model.onnx"
+    target.write_bytes(b"before")
+    honest = exporting.run_scores
+
+    def spoilt(detector: Any, samples: Any) -> Any:
+        said = honest(detector, samples)
+        said[1].score *= 1.01
+        return said
+
+    monkeypatch.setattr(exporting, "run_scores", spoilt)
+    with pytest.raises(RunError, match="does not agree"):
+        export_run(run, "onnx", target)
+    assert target.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_without_its_data_random_images_are_compared_and_it_is_said(
+    run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "run"
+    copy.mkdir()
+    for file in run.iterdir():
+        if file.is_file():
+            text = file.read_bytes()
+            (copy / file.name).write_bytes(text)
+    config = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(config.replace("/bad", "/gone").replace("/good", "/gone"))
+    assert call("export", str(copy), "--format", "onnx") == 0
+    assert "random images (the run's own are not there any more)" in capfd.readouterr().out
+    assert (copy / "model.onnx").is_file()
+
+
+def test_an_approximate_search_is_exported_as_the_exact_one(run: Path, images: Path, tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    copy = tmp_path / "run"
+    copy.mkdir()
+    for file in run.iterdir():
+        if file.is_file():
+            (copy / file.name).write_bytes(file.read_bytes())
+    config = copy / "config.yaml"
+    config.write_text(config.read_text().replace("search: exact", "search: hnsw"))
+    assert load_run(copy).config.model.search == "hnsw"
+    report = export_run(copy, "onnx")
+    assert report.score_difference < 1e-4
+
+
+def test_bad_input_is_refused_with_words(run: Path, exported: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="ends in"):
+        export_run(run, "onnx", tmp_path / "model.bin")
+    with pytest.raises(ConfigError, match="no format"):
+        export_run(run, "tflite")
+    with pytest.raises(RunError, match="there is no file"):
+        Detector(tmp_path / "model.onnx")
+    torn = tmp_path / "torn.onnx"
+    torn.write_bytes(exported["onnx"].read_bytes()[:1000])
+    with pytest.raises(RunError, match="onnx cannot open"):
+        Detector(torn)
+    detector = Detector(exported["onnx"], threads=1)
+    with pytest.raises(DataError, match="uint8"):
+        detector(np.zeros((2, 8, 8, 3), dtype=np.float32))
+    with pytest.raises(DataError, match="no image was given"):
+        detector([])
+    assert issubclass(RunError, AnomalyError)
+
+
+def call(*arguments: str) -> int | str | None:
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    return stop.value.code
