@@ -53,17 +53,21 @@ MAPS = "        return Prediction("
 # check -> (line that is replaced, what stands there instead, a word of the reason)
 MODELERS = {
     "importable": ("import torch\n", "import torch\nimport no_such_module\n", "no_such_module"),
-    "builds_with_defaults": ("from_config(config)", "((8, 8))", "input_spec is for (8, 8)"),
+    "builds_with_defaults": ("from_config(config)", "from_config(type(config)(image_size=8))", "input_spec is for (8, 8)"),
     "fits_and_scores": (MAPS, "        maps = maps.double()\n" + MAPS, "float64"),
     "higher_is_more_anomalous": (MAPS, "        maps = -maps\n" + MAPS, "higher must mean more anomalous"),
     "scores_each_image_alone": (MAPS, "        maps = maps - maps.mean()\n" + MAPS, "batch mates"),
-    "takes_other_sizes": (MAPS, "        maps = maps.view(-1, 1, 64, 64)\n" + MAPS, "maps of"),
+    "takes_other_sizes": (MAPS, "        maps = maps.view(-1, 1, 64, 64)\n" + MAPS, "have the shape"),
     "same_seed_same_scores": (
         "self.seen.clear()",
         "self.seen.clear(); self.mean += torch.rand(3, generator=torch.Generator().manual_seed(__import__('os').urandom(1)[0] * 97))",
         "global generator",
     ),
-    "state_survives_saving": ('self.register_buffer("mean", torch.zeros(3))', "self.mean = torch.zeros(3)", "registered buffer"),
+    "state_survives_saving": (
+        'self.register_buffer("mean", torch.zeros(3))',
+        "self.mean = torch.zeros(3)",
+        "registered buffer",
+    ),
     "scoring_changes_nothing": (MAPS, "        self.count += 1\n" + MAPS, "'count' is another"),
     "scores_in_a_worker": ("self.seen.clear()", "SECRET['scale'] = 3.0", "worker process"),
     "exports": (MAPS, "        maps = torch.from_numpy(maps.detach().numpy() * 1)\n" + MAPS, "exports"),

@@ -80,9 +80,7 @@ def says_what_is_missing(subject: DatasetSubject) -> None:
     if isinstance(made, AnomalyError):
         require(str(subject.empty) in str(made), f"the error does not name the folder {str(subject.empty)!r}: {made}")
     else:
-        require(
-            made, "an empty folder is no error, and has no category. Raise a DataError that says what is expected."
-        )
+        require(made, "an empty folder is no error, and has no category. Raise a DataError that says what is expected.")
 
 
 def has_categories(subject: DatasetSubject) -> None:

@@ -192,7 +192,9 @@ def higher_is_more_anomalous(subject: ModelSubject) -> None:
         if (spoilt > clean).all():
             break
     words = f"without the defect they score {_shown(clean)}, with it {_shown(spoilt)}"
-    require((spoilt > clean).all(), f"{words}; higher must mean more anomalous. Where it only needs more training, override it.")
+    require(
+        (spoilt > clean).all(), f"{words}; higher must mean more anomalous. If it needs more training, override train.epochs."
+    )
     if prediction.maps is not None:
         changed = (subject.images[half:] - subject.images[:half]).abs().amax(dim=1, keepdim=True) > 0.05
         maps = prediction.maps[half:]
