@@ -6,5 +6,5 @@ from anomaly_core.specs import HookSpec
 
 HOOKS = HookSpec(
     target="anomaly_tensorboard.hooks:OBSERVERS",
-    summary="writes losses, metrics and pictures for TensorBoard into tensorboard/",
+    summary="writes losses, metrics and pictures for TensorBoard",
 )
