@@ -22,15 +22,16 @@ SIDE = 96
 
 # DRAEM needs more steps than a moment before it tells a defect; torch.export takes some seconds a method.
 SLOW = {"exports": pytest.mark.soak}
+SMALL = {"model.image_size": 64}
 SLOW_DRAEM = {**SLOW, "higher_is_more_anomalous": pytest.mark.soak}
 
 
-@parametrize_with_checks(*(("model", name) for name in METHODS if name != "draem"), marks=SLOW)
+@parametrize_with_checks(*(("model", name) for name in METHODS if name != "draem"), marks=SLOW, overrides=SMALL)
 def test_conformance(check: Callable[[], None]) -> None:
     check()
 
 
-@parametrize_with_checks(("model", "draem"), marks=SLOW_DRAEM)
+@parametrize_with_checks(("model", "draem"), marks=SLOW_DRAEM, overrides=SMALL)
 def test_conformance_of_draem(check: Callable[[], None]) -> None:
     check()
 

@@ -64,7 +64,7 @@ def recorded() -> tuple[int, str, str]:
 
 
 def _signature(function: object) -> str:
-    return str(inspect.signature(function))  # type: ignore[arg-type]
+    return re.sub(r" at 0x\w+", "", str(inspect.signature(function)))  # type: ignore[arg-type]
 
 
 def _default(item: dataclasses.Field[object]) -> str:

@@ -80,7 +80,7 @@ class ModelSubject(Subject):
                 options["model.center_crop"] = None
             if hasattr(plain.train, "epochs"):
                 options["train.epochs"] = EPOCHS
-            given = {**options, **more, **self.overrides}
+            given = {**options, **self.overrides, **more}
             return RunConfig.create(model=self.name, data=PICTURES, preset=preset, overrides=given)
 
     def moment(self, **more: Any) -> RunConfig:
