@@ -38,6 +38,7 @@ def anomaly(libraries: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(WHEELS.install(folder / "venv", libraries, sorted((folder / "dist").glob("*.whl"))) / "anomaly")
 
 
+@pytest.mark.soak
 def test_installed_from_its_wheel_it_is_a_method_like_any(anomaly: str, tmp_path: Path) -> None:
     def run(*arguments: str) -> str:
         return WHEELS.check([anomaly, *arguments], tmp_path)

@@ -45,7 +45,7 @@ def programs(tmp_path: Path) -> Path:
     return python.parent
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_from_an_empty_folder_to_a_passing_check(programs: Path, tmp_path: Path) -> None:
     folder = tmp_path / "empty"
     folder.mkdir()
