@@ -37,6 +37,8 @@ KNOWN_DISTRIBUTIONS = {
     ("command", "data"): "anomaly-datasets",
     ("command", "report"): "anomaly-report",
     ("command", "export"): "anomaly-export",
+    ("command", "new-plugin"): "anomaly-scaffold",
+    ("hook", "tensorboard"): "anomaly-tensorboard",
     ("backbone", "tf_efficientnet_lite0"): "anomaly-backbones",
     **dict.fromkeys([("engine", n) for n in ("onnx", "openvino", "torchscript")], "anomaly-export"),
 }

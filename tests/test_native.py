@@ -100,7 +100,7 @@ def test_native_parts_hold_the_masks_own_pixels(scored: tuple[Batch, Prediction,
     parts = list(native_parts(batch, prediction, spec))
     assert [part.samples for part, _ in parts] == [[sample] for sample in batch.samples]
     for (part, predicted), sample in zip(parts, batch.samples, strict=True):
-        left, top, right, bottom = spec.native_region(*native_size(sample.path))
+        left, top, right, bottom = spec.native_region(*image_size(sample.path)[::-1])
         assert predicted.maps.shape == part.masks.shape == (1, 1, bottom - top, right - left)
     whole = np.array(read_mask(batch.samples[1].mask_path)) > 0
     left, top, right, bottom = spec.native_region(80, 64)

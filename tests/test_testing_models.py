@@ -53,11 +53,11 @@ MAPS = "        return Prediction("
 # check -> (line that is replaced, what stands there instead, a word of the reason)
 MODELERS = {
     "importable": ("import torch\n", "import torch\nimport no_such_module\n", "no_such_module"),
-    "builds_with_defaults": ("from_config(config)", "((8, 8))", "input_spec is for (8, 8)"),
+    "builds_with_defaults": ("from_config(config)", "from_config(type(config)(image_size=8))", "input_spec is for (8, 8)"),
     "fits_and_scores": (MAPS, "        maps = maps.double()\n" + MAPS, "float64"),
     "higher_is_more_anomalous": (MAPS, "        maps = -maps\n" + MAPS, "higher must mean more anomalous"),
     "scores_each_image_alone": (MAPS, "        maps = maps - maps.mean()\n" + MAPS, "batch mates"),
-    "takes_other_sizes": (MAPS, "        maps = maps.view(-1, 1, 64, 64)\n" + MAPS, "maps of"),
+    "takes_other_sizes": (MAPS, "        maps = maps.view(-1, 1, 64, 64)\n" + MAPS, "have the shape"),
     "same_seed_same_scores": (
         "self.seen.clear()",
         "self.seen.clear(); "

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from anomaly_core.testing import Outcome
 
+WIDTH = 160  # in a pipe
 STYLES = {"passed": "green", "failed": "bold red", "expected": "yellow", "skipped": "cyan"}
 Checked = list[tuple[Component, list["Outcome"]]]
 
@@ -65,7 +66,7 @@ def check(
     components = _chosen(names, kind, distribution)
     overrides = dict(parse_assignment(text) for text in assignments)
     expectations = dict(_expectation(text) for text in expected)
-    console = Console(soft_wrap=not Console().is_terminal)
+    console = Console() if Console().is_terminal else Console(width=WIDTH)
     done: Checked = []
     for component in components:
         found = []

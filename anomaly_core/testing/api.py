@@ -141,6 +141,7 @@ def parametrize_with_checks(
     expected_failures: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
     preset: str | None = None,
+    marks: Mapping[str, Any] | None = None,
 ) -> Any:
     """A pytest decorator: one test a component and check; the test calls its argument ``check``.
 
@@ -155,6 +156,7 @@ def parametrize_with_checks(
         expected_failures: check -> why it fails; the test is then an xfail, strictly.
         overrides: options by ``section.key``.
         preset: of models.
+        marks: check -> a pytest mark, such as ``pytest.mark.slow``.
     """
     import pytest
 
@@ -167,8 +169,9 @@ def parametrize_with_checks(
         label = what if isinstance(what, str) else what.target.rpartition(":")[2]
         for check in checks:
             reason = (expected_failures or {}).get(check.name)
-            marks = [pytest.mark.xfail(reason=reason, strict=True)] if reason else []
-            tests.append(pytest.param(_Test(shared, check), id=f"{label}-{check.name}", marks=marks))
+            found = [pytest.mark.xfail(reason=reason, strict=True)] if reason else []
+            found += [mark for name, mark in (marks or {}).items() if name == check.name]
+            tests.append(pytest.param(_Test(shared, check), id=f"{label}-{check.name}", marks=found))
     return pytest.mark.parametrize("check", tests)
 
 

@@ -80,7 +80,7 @@ class ModelSubject(Subject):
                 options["model.center_crop"] = None
             if hasattr(plain.train, "epochs"):
                 options["train.epochs"] = EPOCHS
-            given = {**options, **more, **self.overrides}
+            given = {**options, **self.overrides, **more}
             return RunConfig.create(model=self.name, data=PICTURES, preset=preset, overrides=given)
 
     def moment(self, **more: Any) -> RunConfig:
@@ -193,7 +193,7 @@ def higher_is_more_anomalous(subject: ModelSubject) -> None:
             break
     words = f"without the defect they score {_shown(clean)}, with it {_shown(spoilt)}"
     require(
-        (spoilt > clean).all(), f"{words}; higher must mean more anomalous. Where it only needs more training, override it."
+        (spoilt > clean).all(), f"{words}; higher must mean more anomalous. If it needs more training, override train.epochs."
     )
     if prediction.maps is not None:
         changed = (subject.images[half:] - subject.images[:half]).abs().amax(dim=1, keepdim=True) > 0.05

@@ -45,11 +45,14 @@ def imports_nothing_heavy(component: Component) -> None:
 
 def in_worker(function: Callable[..., Any], *arguments: Any) -> Any:
     """The value of ``function(*arguments)`` in a spawned process that shares nothing with this one but its files."""
-    try:
-        return _worker().submit(_call, list(sys.path), function, arguments).result(timeout=300)
-    except BrokenProcessPool as error:
-        _worker.cache_clear()
-        raise Broken("the worker process died. Run the same in a fresh Python to see why.") from error
+    for attempt in (1, 2):
+        try:
+            return _worker().submit(_call, list(sys.path), function, arguments).result(timeout=300)
+        except BrokenProcessPool as error:
+            _worker.cache_clear()
+            if attempt == 2:  # the first time, another check may have been its end
+                raise Broken("the worker process died. Run the same in a fresh Python to see why.") from error
+    return None
 
 
 @cache

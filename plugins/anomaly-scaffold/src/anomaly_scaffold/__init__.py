@@ -1,0 +1,1 @@
+"""A complete distribution for a new component, from templates."""

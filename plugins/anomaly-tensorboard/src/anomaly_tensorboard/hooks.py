@@ -1,0 +1,86 @@
+"""The observer that writes TensorBoard's event files into a run's own folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anomaly_core import hookimpl
+from anomaly_core.experiment import Experiment
+from anomaly_core.results import RunResult
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+FOLDER = "tensorboard"
+
+
+class TensorBoardWriter:
+    """One writer a run, from its start to its end; several runs may be open, as in a benchmark's threads."""
+
+    def __init__(self) -> None:
+        self._writers: dict[Path, SummaryWriter] = {}
+
+    @hookimpl
+    def anomaly_log(self, run: Experiment, metrics: dict[str, float], step: int) -> None:
+        """What the trainer tells, as it tells it: ``train_loss`` stands under ``train/loss``."""
+        writer = self._writer(run)
+        for name, value in metrics.items():
+            if name != "epoch":
+                writer.add_scalar(_tag(name), value, step)
+        writer.flush()  # so that a long training can be watched
+
+    @hookimpl
+    def anomaly_run_end(self, run: Experiment, results: RunResult) -> None:
+        """The metrics, the options and the pictures."""
+        writer = self._writer(run)
+        for name, value in results.metrics.items():
+            if value is not None:
+                writer.add_scalar(f"result/{name}", value, 0)
+        writer.add_text("config", _table(run.config().to_dict()), 0)
+        for number, row in enumerate(row for row in results.predictions if row.get("picture")):
+            writer.add_image(
+                f"maps/{row['defect'] or 'test'}", _pixels(run.folder / str(row["picture"])), number, dataformats="HWC"
+            )
+        self._close(run)
+
+    @hookimpl
+    def anomaly_run_error(self, run: Experiment, error: BaseException) -> None:
+        """Why the run ended early; what was logged before is kept."""
+        self._writer(run).add_text("error", f"{type(error).__name__}: {error}", 0)
+        self._close(run)
+
+    def _writer(self, run: Experiment) -> SummaryWriter:
+        from torch.utils.tensorboard import SummaryWriter  # slow to import, and not needed before the first figure
+
+        if run.folder not in self._writers:
+            self._writers[run.folder] = SummaryWriter(str(run.folder / FOLDER))
+        return self._writers[run.folder]
+
+    def _close(self, run: Experiment) -> None:
+        self._writers.pop(run.folder).close()
+
+
+def _tag(name: str) -> str:
+    """TensorBoard groups by what stands before a slash."""
+    for part in ("train", "val"):
+        if name.startswith(f"{part}_"):
+            return f"{part}/{name.removeprefix(f'{part}_')}"
+    return f"fit/{name}"
+
+
+def _table(config: dict[str, dict[str, Any]]) -> str:
+    """The options as a Markdown table."""
+    rows = [f"| {section}.{key} | {value} |" for section, values in config.items() for key, value in values.items()]
+    return "\n".join(["| option | value |", "|---|---|", *rows])
+
+
+def _pixels(path: Path) -> Any:
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+OBSERVERS = TensorBoardWriter()

@@ -1,0 +1,85 @@
+"""The event files of real runs, read back with TensorBoard's own reader."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anomaly_core import RunConfig, run_experiment
+from anomaly_core.errors import RunError
+from anomaly_core.experiment import Experiment
+from anomaly_core.results import ExperimentResult
+from anomaly_tensorboard.hooks import FOLDER, TensorBoardWriter
+
+# protobuf's own deprecations, not ours
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def events(folder: Path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(folder / FOLDER), size_guidance={"images": 0, "scalars": 0, "tensors": 0})
+    return found.Reload()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> ExperimentResult:
+    folder = tmp_path_factory.mktemp("run")
+    options = {
+        **{
+            "data.root": str(folder / "data"),
+            "data.size": 64,
+            "data.train_count": 6,
+            "data.good_count": 2,
+            "data.bad_count": 5,
+        },
+        **{"data.category": ["fabric"], "model.image_size": 64, "train.epochs": 3, "base.output": str(folder / "runs")},
+        **{"base.pictures": 4, "base.device": "cpu", "data.holdout": 0.3},
+    }
+    return run_experiment(RunConfig.create(model="vanilla_ae", data="sample", preset="edge", overrides=options))
+
+
+def test_every_epoch_of_the_history_is_there(finished: ExperimentResult) -> None:
+    folder = finished.runs[0].folder
+    with (folder / "history.csv").open() as file:
+        history = [float(row["train_loss"]) for row in csv.DictReader(file)]
+    found = events(folder).Scalars("train/loss")
+    assert [event.step for event in found] == [1, 2, 3]
+    np.testing.assert_allclose([event.value for event in found], history, rtol=1e-6)
+
+
+def test_the_metrics_and_options_of_the_run(finished: ExperimentResult) -> None:
+    run = finished.runs[0]
+    found = events(run.folder)
+    (event,) = found.Scalars("result/image_auroc")
+    assert event.value == pytest.approx(run.metrics["image_auroc"])
+    text = found.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "| train.epochs | 3 |" in text
+    defined = {f"result/{name}" for name, value in run.metrics.items() if value is not None}
+    assert defined <= set(found.Tags()["scalars"])
+
+
+def test_the_pictures_are_those_of_the_folder(finished: ExperimentResult) -> None:
+    run = finished.runs[0]
+    found = events(run.folder)
+    logged = sorted((image.step, image) for tag in found.Tags()["images"] for image in found.Images(tag))
+    pictured = [row["picture"] for row in run.predictions if row["picture"]]
+    assert len(logged) == len(pictured) == 4
+    for (_, image), name in zip(logged, pictured, strict=True):
+        with Image.open(io.BytesIO(image.encoded_image_string)) as got, Image.open(run.folder / name) as expected:
+            np.testing.assert_array_equal(np.asarray(got), np.asarray(expected.convert("RGB")))
+
+
+def test_a_run_that_fails_keeps_what_was_logged_and_says_why(tmp_path: Path) -> None:
+    observer, run = TensorBoardWriter(), Experiment(tmp_path)
+    observer.anomaly_log(run, {"epoch": 1.0, "train_loss": 0.5}, 1)
+    observer.anomaly_run_error(run, RunError("the loss is nan"))
+    found = events(tmp_path)
+    assert [event.value for event in found.Scalars("train/loss")] == [0.5]
+    assert b"the loss is nan" in found.Tensors("error/text_summary")[0].tensor_proto.string_val[0]
+    assert not observer._writers
