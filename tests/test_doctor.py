@@ -101,6 +101,19 @@ def test_no_secret_and_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "~/weights" in output.replace("\\", "/")
 
 
+def test_builds_that_do_not_match(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torchvision fails that was built for another torch: with a RuntimeError, when timm imports it."""
+    from anomaly_core import weights
+
+    def torn(backbones: object) -> None:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(weights, "needed", torn)
+    done = run("--output", str(tmp_path))
+    assert done.exit_code == 1
+    assert "cannot be listed: RuntimeError: operator torchvision::nms does not exist" in done.output
+
+
 def test_torch_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib
 
