@@ -107,7 +107,8 @@ def _plugins(report: Report) -> dict[str, str]:
         if failure:
             status = "incompatible" if component.status == "incompatible" else "broken"
             said.append(f"{label}: {status}")
-            report.problems.append(f"{component.owner}: {label} is {status}: {_brief(failure)}")
+            known = component.status in ("incompatible", "broken")  # by metadata; else the message names all of it itself
+            report.problems.append(_brief(f"{component.owner}: {label} is {status}: {failure}" if known else failure))
         elif component.status == "conflict":
             said.append(f"{label}: {component.reason}")
             report.problems.append(f"{component.owner}: {label} is in conflict: {component.reason}")

@@ -60,7 +60,12 @@ def test_a_broken_plugin_and_one_for_another_core(distributions, tmp_path: Path)
     registry.refresh()
     done = run("--output", str(tmp_path))
     assert done.exit_code == 1
-    for part in ("model torn is broken", "no_such_module_anywhere", "anomaly-old 1.2.3: model old is incompatible"):
+    for part in (
+        "model torn: broken",
+        "the model 'torn' of anomaly-torn 1.2.3",
+        "no_such_module_anywhere",
+        "anomaly-old 1.2.3: model old is incompatible",
+    ):
         assert part in done.output
     assert done.output.rstrip().endswith("broken")
 
