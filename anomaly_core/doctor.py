@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from anomaly_core.errors import AnomalyError
 from anomaly_core.registry import CORE, registry
 
 LIBRARIES = tuple(
@@ -108,7 +107,8 @@ def _plugins(report: Report) -> dict[str, str]:
         if failure:
             status = "incompatible" if component.status == "incompatible" else "broken"
             said.append(f"{label}: {status}")
-            report.problems.append(f"{component.owner}: {label} is {status}: {_brief(failure)}")
+            known = component.status in ("incompatible", "broken")  # by metadata; else the message names all of it itself
+            report.problems.append(_brief(f"{component.owner}: {label} is {status}: {failure}" if known else failure))
         elif component.status == "conflict":
             said.append(f"{label}: {component.reason}")
             report.problems.append(f"{component.owner}: {label} is in conflict: {component.reason}")
@@ -146,8 +146,9 @@ def _backbones(report: Report) -> dict[str, str]:
         from anomaly_core.weights import needed
 
         needs = needed(Backbones())
-    except (AnomalyError, ImportError) as error:
-        report.problems.append(f"the backbones cannot be listed: {_brief(error)}")
+    except Exception as error:  # torch, timm and torchvision may fail in any way where their builds do not match
+        said = f"{type(error).__name__}: {_brief(error)}"
+        report.problems.append(f"the backbones cannot be listed: {said}. Do torch and torchvision come from one place?")
         return {}
     for need in needs:
         if need.problem:

@@ -84,7 +84,7 @@ def fetch(name: str, folder: Path) -> WeightsFile:
     try:
         state = timm.create_model(full, pretrained=True).state_dict()
     except Exception as error:  # network, proxy, hub, cache: whatever fails, the user is told what to carry instead
-        reason = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
+        reason = f"{type(error).__name__}: {error}".strip().partition("\n")[0].rstrip(".")
         offline = " HF_HUB_OFFLINE is set." if os.environ.get("HF_HUB_OFFLINE", "0").lower() not in ("", "0", "false") else ""
         raise BackboneError(
             f"{full!r} cannot be downloaded: {reason}.{offline} Run the same command on a machine with internet, and carry "

@@ -60,7 +60,12 @@ def test_a_broken_plugin_and_one_for_another_core(distributions, tmp_path: Path)
     registry.refresh()
     done = run("--output", str(tmp_path))
     assert done.exit_code == 1
-    for part in ("model torn is broken", "no_such_module_anywhere", "anomaly-old 1.2.3: model old is incompatible"):
+    for part in (
+        "model torn: broken",
+        "the model 'torn' of anomaly-torn 1.2.3",
+        "no_such_module_anywhere",
+        "anomaly-old 1.2.3: model old is incompatible",
+    ):
         assert part in done.output
     assert done.output.rstrip().endswith("broken")
 
@@ -99,6 +104,19 @@ def test_no_secret_and_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "UNRELATED" not in output
     assert "http://proxy.example:8080/x" in output
     assert "~/weights" in output.replace("\\", "/")
+
+
+def test_builds_that_do_not_match(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torchvision fails that was built for another torch: with a RuntimeError, when timm imports it."""
+    from anomaly_core import weights
+
+    def torn(backbones: object) -> None:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(weights, "needed", torn)
+    done = run("--output", str(tmp_path))
+    assert done.exit_code == 1
+    assert "cannot be listed: RuntimeError: operator torchvision::nms does not exist" in done.output
 
 
 def test_torch_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
