@@ -79,7 +79,7 @@ def compare(folders: Sequence[str | Path], *, draws: int = DRAWS, seed: int = 0)
 
 def _shared(runs: list[RunResult]) -> tuple[list[NDArray[Any]], NDArray[np.bool_]]:
     """Each run's scores of the images with a known label that all runs scored, in one order; their labels."""
-    tables = [{(row["path"],): row for row in _labelled(run)} for run in runs]
+    tables: list[dict[tuple[str, ...], Row]] = [{(str(row["path"]),): row for row in _labelled(run)} for run in runs]
     if any(table.keys() != tables[0].keys() for table in tables):  # the data set moved: names must do
         tables = [_by_name(run) for run in runs]
     keys = [key for key in tables[0] if all(key in table for table in tables)]
