@@ -168,7 +168,8 @@ def _rows(path: Path) -> list[Row]:
             rows: list[Row] = list(reader)
     except (OSError, csv.Error) as error:
         raise RunError(f"cannot read {str(path)!r}: {error}. The run is damaged; run it again.") from error
-    if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
+    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+    if rows and missing:
         raise RunError(f"{str(path)!r} has no column {', '.join(missing)}. The run is damaged; run it again.")
     return rows
 

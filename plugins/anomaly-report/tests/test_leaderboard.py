@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,15 @@ def test_a_grid_has_its_page_with_the_cells_that_failed(tmp_path, make_run):
     assert (complete["model"], complete["status"], complete["seed"]) == ("patchcore", "complete", 0)
     assert (failed["model"], failed["status"], failed["seed"]) == ("padim", "failed", 1)
     assert failed["reason"] == "no <b>memory</b>"
+
+
+def test_pixels_of_two_resolutions_are_neither_averaged_nor_ranked_together(tmp_path):
+    rows = [complete(f"r{n}", "m6", "patchcore", pixel_auroc=0.9 - 0.1 * n) for n in range(2)]
+    rows.append(replace(complete("r2", "m6", "patchcore", pixel_auroc=0.5), native=True))
+    found = leaderboard_data(tmp_path, rows, ["pixel_auroc"])
+    assert {mean["model"]: mean["metrics"][0] for mean in found["means"]} == {
+        "patchcore": pytest.approx(0.85),
+        "patchcore, native pixels": 0.5,
+    }
+    assert [run["best"] for run in found["runs"]] == [[0], [], []]
+    assert found["runs"][2]["model"] == "patchcore, native pixels"
