@@ -197,7 +197,8 @@ class Experiment:
                 ]
         except (OSError, csv.Error) as error:
             raise RunError(f"cannot read {str(path)!r}: {error}. The run is damaged; run it again.") from error
-        if missing := [column for column in columns if column not in (reader.fieldnames or ())]:
+        missing = [column for column in columns if column not in (reader.fieldnames or ())]
+        if rows and missing:
             raise RunError(f"{str(path)!r} has no column {', '.join(missing)}. The run is damaged; run it again.")
         return rows
 

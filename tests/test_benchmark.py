@@ -101,8 +101,9 @@ def test_resume_runs_only_what_is_not_complete(tree: Path, tmp_path: Path) -> No
     assert json.loads(manifest.read_text())["status"] == "complete"
 
 
+@pytest.mark.soak
 def test_killed_and_resumed_it_gives_the_same_table(tree: Path, tmp_path: Path) -> None:
-    flags = ("--category", "bottle", "--category", "grid", "--seed", "0", "--seed", "1", "--set", "train.epochs=25")
+    flags = ("--category", "bottle", "--category", "grid", "--seed", "0", "--set", "train.epochs=6")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run(command(tree, whole, *flags), check=True, capture_output=True)
 
@@ -110,7 +111,7 @@ def test_killed_and_resumed_it_gives_the_same_table(tree: Path, tmp_path: Path) 
         command(tree, killed, *flags), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline and process.poll() is None:
             states = [json.loads(path.read_text())["status"] for path in killed.glob("mvtec/*/*/*/manifest.json")]
             # in the middle of a cell: one is done, another has at least an epoch's checkpoint
@@ -129,7 +130,7 @@ def test_killed_and_resumed_it_gives_the_same_table(tree: Path, tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     assert table(killed) == table(whole)
     found = {path.parent.name: path for path in (killed / "mvtec").glob("*/*/*/manifest.json")}
-    assert len(found) == 4, "a cell was run into a second folder"
+    assert len(found) == 2, "a cell was run into a second folder"
     for path in (whole / "mvtec").glob("*/*/*/metrics.json"):
         category, seed = path.parents[2].name, json.loads((path.parent / "manifest.json").read_text())["seed"]
         (twin,) = [

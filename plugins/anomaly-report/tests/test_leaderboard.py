@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from anomaly_core.benchmark import Cell
 from anomaly_core.cli import cli
+from anomaly_core.config import RunConfig
+from anomaly_report.hooks import OBSERVERS
 from anomaly_report.leaderboard import best_of, leaderboard_data, means_over_categories
 from anomaly_report.runs import RunRow, read_runs
 
@@ -82,3 +87,33 @@ def test_means_are_over_seeds_then_over_categories():
     best = {(mean["model"], mean["preset"]): mean["best"] for mean in data["means"]}
     # n has the highest value, on one category of two: no fair comparison.
     assert best == {("m", ""): [0], ("m", "paper"): [], ("m, unified", ""): [], ("n", ""): []}
+
+
+def test_a_grid_has_its_page_with_the_cells_that_failed(tmp_path, make_run):
+    done = make_run(tmp_path / "bolts" / "m6" / "patchcore" / "one")
+    config = RunConfig.create(model="vanilla_ae", data="sample", overrides={"base.output": str(tmp_path)}).to_dict()
+    cells = [
+        Cell("bolts", "m6", "patchcore", 0, config, folder=str(done), metrics={"image_auroc": 0.9}),
+        Cell("bolts", "m6", "padim", 1, config, error="no <b>memory</b>"),
+    ]
+    OBSERVERS.anomaly_benchmark_end(tmp_path / "benchmark", cells)
+    page = (tmp_path / "benchmark" / "leaderboard.html").read_text()
+    assert "1 complete of 2 runs" in page
+    assert "no <b>memory" not in page
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))
+    complete, failed = data["runs"]
+    assert (complete["model"], complete["status"], complete["seed"]) == ("patchcore", "complete", 0)
+    assert (failed["model"], failed["status"], failed["seed"]) == ("padim", "failed", 1)
+    assert failed["reason"] == "no <b>memory</b>"
+
+
+def test_pixels_of_two_resolutions_are_neither_averaged_nor_ranked_together(tmp_path):
+    rows = [complete(f"r{n}", "m6", "patchcore", pixel_auroc=0.9 - 0.1 * n) for n in range(2)]
+    rows.append(replace(complete("r2", "m6", "patchcore", pixel_auroc=0.5), native=True))
+    found = leaderboard_data(tmp_path, rows, ["pixel_auroc"])
+    assert {mean["model"]: mean["metrics"][0] for mean in found["means"]} == {
+        "patchcore": pytest.approx(0.85),
+        "patchcore, native pixels": 0.5,
+    }
+    assert [run["best"] for run in found["runs"]] == [[0], [], []]
+    assert found["runs"][2]["model"] == "patchcore, native pixels"

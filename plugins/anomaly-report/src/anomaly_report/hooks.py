@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,11 +33,17 @@ class ReportWriter:
 
 
 def _failed(cell: Cell) -> RunRow:
-    from anomaly_report.runs import RunRow
+    """The folder that a failed run left, or what is known without one."""
+    from anomaly_core.config import RunConfig
+    from anomaly_report.runs import RunRow, read_run
 
-    where = Path(cell.config["base"]["output"]).expanduser()
+    output = str(cell.config["base"]["output"])
+    found = Experiment.latest(output, cell.data, cell.category, cell.model, RunConfig.create(config=cell.config))
+    row = None if found is None else read_run(found.folder)
+    if row is not None and row.status != "complete":
+        return replace(row, reason=cell.error, seed=cell.seed)
     return RunRow(
-        where,
+        Path(output).expanduser() / "(no folder)",
         "failed",
         cell.error,
         dataset=cell.data,

@@ -53,11 +53,14 @@ def write_leaderboard(folder: str | Path, rows: list[RunRow] | None = None, titl
 
 def leaderboard_data(folder: Path, rows: list[RunRow], names: list[str]) -> dict[str, Any]:
     """What the page's script reads; ``best`` holds, of each row, the metrics in which its group has none better."""
-    best = best_of([(f"{row.dataset}/{row.category}", row.metrics) for row in rows], names)
+    best = best_of([(f"{row.dataset}/{row.category}/{row.native}", row.metrics) for row in rows], names)
     means = means_over_categories(rows)
     # A mean over fewer categories is easier to win: it stands there, unmarked.
     whole = [mean["count"] == mean["of"] for mean in means]
-    fair = [(mean["dataset"], mean["metrics"] if is_whole else {}) for mean, is_whole in zip(means, whole, strict=True)]
+    fair = [
+        (f"{mean['dataset']}/{mean['native']}", mean["metrics"] if is_whole else {})
+        for mean, is_whole in zip(means, whole, strict=True)
+    ]
     best_means = best_of(fair, names)
     return {
         "metrics": [
@@ -108,14 +111,14 @@ def means_over_categories(rows: list[RunRow]) -> list[dict[str, Any]]:
 
     ``count`` of ``of`` categories are in it, of all that any method has on that data set.
     """
-    found: dict[tuple[str, str, str, bool], dict[str, list[Metrics]]] = defaultdict(lambda: defaultdict(list))
-    seeds: dict[tuple[str, str, str, bool], set[int | None]] = defaultdict(set)
-    runs: dict[tuple[str, str, str, bool], int] = defaultdict(int)
+    found: dict[tuple[str, str, str, bool, bool], dict[str, list[Metrics]]] = defaultdict(lambda: defaultdict(list))
+    seeds: dict[tuple[str, str, str, bool, bool], set[int | None]] = defaultdict(set)
+    runs: dict[tuple[str, str, str, bool, bool], int] = defaultdict(int)
     everything: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         if row.status != "complete":
             continue
-        key = (row.dataset, row.model, row.preset, row.unified)
+        key = (row.dataset, row.model, row.preset, row.unified, row.native)
         seeds[key].add(row.seed)
         runs[key] += 1
         for category, metrics in (row.per_category if row.unified else {row.category: row.metrics}).items():
@@ -124,16 +127,22 @@ def means_over_categories(rows: list[RunRow]) -> list[dict[str, Any]]:
     return [
         {
             "dataset": dataset,
-            "model": f"{model}, unified" if unified else model,
+            "model": _named(model, unified=unified, native=native),
+            "native": native,
             "preset": preset,
             "count": len(categories),
             "of": len(everything[dataset]),
-            "runs": runs[dataset, model, preset, unified],
-            "seeds": len(seeds[dataset, model, preset, unified]),
+            "runs": runs[dataset, model, preset, unified, native],
+            "seeds": len(seeds[dataset, model, preset, unified, native]),
             "metrics": mean_metrics(mean_metrics(several) for several in categories.values()),
         }
-        for (dataset, model, preset, unified), categories in sorted(found.items())
+        for (dataset, model, preset, unified, native), categories in sorted(found.items())
     ]
+
+
+def _named(model: str, *, unified: bool = False, native: bool = False) -> str:
+    """The model, with what sets its figures apart from others'."""
+    return ", ".join([model, *(["unified"] if unified else []), *(["native pixels"] if native else [])])
 
 
 def _run(folder: Path, row: RunRow, names: list[str], best: list[int]) -> dict[str, Any]:
@@ -142,7 +151,7 @@ def _run(folder: Path, row: RunRow, names: list[str], best: list[int]) -> dict[s
     return {
         "dataset": row.dataset,
         "category": row.category,
-        "model": row.model,
+        "model": _named(row.model, native=row.native),
         "preset": row.preset,
         "seed": row.seed,
         "status": row.status,

@@ -29,6 +29,7 @@ class RunRow:
         reason: why it is not complete, in words.
         preset: empty where none was chosen.
         unified: one model on several categories.
+        native: pixels were judged at the images' own resolution, which no run at the model's is compared with.
         metrics: name -> value, None where it is undefined; metrics alone, nothing that a method tells of itself.
         per_category: the same for each category of a unified run.
         fit_seconds, images_per_second, started: None where they are not known.
@@ -42,6 +43,7 @@ class RunRow:
     model: str = ""
     preset: str = ""
     unified: bool = False
+    native: bool = False
     seed: int | None = None
     metrics: dict[str, float | None] = field(default_factory=dict)
     per_category: dict[str, dict[str, float | None]] = field(default_factory=dict)
@@ -87,6 +89,7 @@ def read_run(folder: Path) -> RunRow:
             "complete",
             **named,
             unified=bool(metrics.get("categories")),
+            native=metrics.get("evaluated_at") == "native",
             seed=_integer(manifest.get("seed")),
             metrics=_metrics(metrics),
             per_category={str(name): _metrics(values) for name, values in (metrics.get("categories") or {}).items()},
