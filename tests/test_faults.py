@@ -343,12 +343,12 @@ def allocate(count: int, most: int, error: type[BaseException]) -> None:
         raise error(f"[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate {count} images")
 
 
-@pytest.mark.parametrize("error", [RuntimeError, MemoryError, torch.OutOfMemoryError])
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError, torch.cuda.OutOfMemoryError])
 def test_scoring_goes_on_with_half_a_batch(error, record) -> None:
     seen: list[int] = []
 
     def work(images: torch.Tensor) -> Prediction:
-        if error is torch.OutOfMemoryError and len(images) > 3:
+        if error is torch.cuda.OutOfMemoryError and len(images) > 3:
             raise error("CUDA out of memory. Tried to allocate 1 GiB")
         allocate(len(images), 3, error)
         seen.append(len(images))
