@@ -426,6 +426,7 @@ def test_a_reading_process_hands_over_the_error_alone(root, tmp_path, monkeypatc
 DEADLY_HOOK = """
     import json, os, signal
     from anomaly_core import hookimpl
+    from anomaly_core.specs import HookSpec
 
     class Deadly:
         @hookimpl
@@ -435,14 +436,13 @@ DEADLY_HOOK = """
                 os.kill(os.getpid(), signal.SIGKILL)
 
     OBSERVERS = Deadly()
+    SPEC = HookSpec(target="deadly_hook:OBSERVERS", summary="kills its process")
 """
 
 
 @pytest.mark.soak
 def test_a_process_of_a_grid_that_dies_costs_its_cell_alone(commands, root, distributions, tmp_path, record) -> None:
-    distributions.install(
-        "deadly", points={"hooks": {"deadly": "deadly_hook:OBSERVERS"}}, files={"deadly_hook.py": DEADLY_HOOK}
-    )
+    distributions.install("deadly", points={"hooks": {"deadly": "deadly_hook:SPEC"}}, files={"deadly_hook.py": DEADLY_HOOK})
     start = ["benchmark", "--model", "vanilla_ae", "--data", "sample", "--preset", "edge", "--jobs", "2"]
     start += ["--category", "fabric", "--category", "wood", "--seed", "0", "--seed", "1", "--no-plugin", "anomaly-report"]
     done = commands(*start, "--output", tmp_path / "out", *sets(root), path=[str(distributions.site)])
