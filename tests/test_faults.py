@@ -482,6 +482,9 @@ def test_runs_started_at_once_get_folders_of_their_own(tmp_path, monkeypatch, re
     for thread in threads:
         thread.join()
     assert not failed and len(set(made)) == 20
+    names = iter(["first", "first", "first", "second"])  # another process was quicker, twice
+    monkeypatch.setattr("anomaly_core.experiment._run_id", lambda place: next(names))
+    assert [Experiment.create(str(tmp_path), "d", "c", "m").folder.name for _ in range(2)] == ["first", "second"]
     record("fault", "runs created in one moment", 20)
 
 
