@@ -64,9 +64,12 @@ def test_a_hundred_thousand_images_in_constant_memory(tmp_path, soak_minutes, re
                     process.kill()
                     break
     assert count == wanted or count >= 20_000
-    growth = max(memory[2:]) - memory[2]
-    assert growth < 32, memory
-    record("load", f"images through `predict --jsonl`; memory grew by {growth:.0f} MB after the first 6,000", count)
+    # It goes up and down by a batch's size; what counts is the middle of the first samples and of the last.
+    growth = float(np.median(memory[-4:]) - np.median(memory[1:5]))
+    assert growth < 16, memory
+    record(
+        "load", f"images through `predict --jsonl`; memory after the last and the first 8,000 differs by {growth:.0f} MB", count
+    )
 
 
 def test_ten_runs_at_once_in_one_folder(tmp_path, record) -> None:
