@@ -37,9 +37,11 @@ def _paths(names: list[str], listing: TextIO) -> Iterator[Path]:
         elif Path(name).exists():
             yield from _inside(Path(name))
         else:
-            for match in sorted(glob.iglob(name, recursive=True)):  # noqa: PTH207  # a pattern may be absolute
-                if Path(match).is_dir() or Path(match).suffix.lower() in IMAGE_SUFFIXES:
-                    yield from _inside(Path(match))
+            for match in sorted(map(Path, glob.iglob(name, recursive=True))):  # noqa: PTH207  # a pattern may be absolute
+                if match.is_file() and match.suffix.lower() in IMAGE_SUFFIXES:
+                    yield match
+                elif match.is_dir() and "**" not in name:  # which has been below it already
+                    yield from _inside(match)
 
 
 def _matches(name: str) -> bool:

@@ -71,11 +71,13 @@ def main() -> None:
     parser.add_argument("--ratio", type=float, default=0.01, help="coreset ratio")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--kind", choices=["mono", "poly"], default="mono")
+    parser.add_argument("--images", type=int, default=200, help="test images, evenly spread")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         elpv_split.split(Path(scratch))
         root = Path(scratch) / f"elpv_{options.kind}"
         paths = sorted((root / "test").rglob("*.png"))
+        paths = paths[:: max(1, len(paths) // options.images)][: options.images]
         labels = [int(path.parent.name != "good") for path in paths]
         runs = {search: fit(root, search, options.ratio, Path(scratch) / "runs") for search in SEARCHES}
         variants: dict[str, Any] = {
@@ -117,7 +119,7 @@ def print_table(rows: list[list[str]], options: argparse.Namespace) -> None:
     header = ["engine, search", "ms an image", "images/s", "x torch", "decode ms", "network ms", "search ms", "image AUROC"]
     print(
         f"ELPV {options.kind}, coreset {options.ratio:g}, {torch.get_num_threads()} threads, {os.cpu_count()} cores, "
-        f"medians of {options.rounds} rounds\n"
+        f"{options.images} images, medians of {options.rounds} rounds\n"
     )
     for row in (header, ["---"] * len(header), *rows):
         print("| " + " | ".join(row) + " |")

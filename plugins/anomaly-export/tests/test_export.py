@@ -26,7 +26,7 @@ def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
     folder = tmp_path_factory.mktemp("exported")
     for name, file in FORMATS.items():
         report = export_run(run, name, folder / file)
-        assert (report.images, report.source, report.flipped) == (3, "test images", 0)
+        assert (report.images, report.source, report.flipped) == (5, "test images", 0)
         assert max(report.score_difference, report.map_difference) < 1e-4
     assert sorted(path.name for path in folder.iterdir()) == ["model.bin", "model.onnx", "model.pt", "model.xml"]
     return {name: folder / file for name, file in FORMATS.items()}
