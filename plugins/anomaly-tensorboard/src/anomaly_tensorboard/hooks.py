@@ -51,7 +51,8 @@ class TensorBoardWriter:
         self._close(run)
 
     def _writer(self, run: Experiment) -> SummaryWriter:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import, and not needed before the first figure
+        import tensorboard  # noqa: F401 - torch's SummaryWriter writes with it; slow, and not needed before the first figure
+        from torch.utils.tensorboard import SummaryWriter
 
         if run.folder not in self._writers:
             self._writers[run.folder] = SummaryWriter(str(run.folder / FOLDER))
