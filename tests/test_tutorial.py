@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 TUTORIAL = ROOT / "docs" / "plugin-tutorial.md"
 FENCE = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PROGRAMS = {"anomaly": "anomaly_core", "pip": "pip", "pytest": "pytest", "ruff": "ruff"}
+PROGRAMS = {"anomaly": "anomaly_core", "pip": "pip", "pytest": "pytest"}
 
 
 def script() -> str:
@@ -42,6 +42,7 @@ def programs(tmp_path: Path) -> Path:
     for name, module in PROGRAMS.items():
         (python.parent / name).write_text(f'#!/bin/sh\nexec "{python}" -m {module} "$@"\n')
         (python.parent / name).chmod(0o755)
+    (python.parent / "ruff").symlink_to(Path(sysconfig.get_path("scripts")) / "ruff")
     return python.parent
 
 
