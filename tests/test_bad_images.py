@@ -284,22 +284,29 @@ def test_predict_never_scores_a_bad_image(
             other.unlink()
     with pytest.raises(DataError, match=name):
         load_run(finished).predict([tmp_path / "new" / "0.png", tmp_path / "new" / name])
-    code, out, err = cli(capfd, "predict", str(finished), str(tmp_path / "new"))  # the run skips
-    assert code == 0
-    assert [Path(row["path"]).name for row in csv.DictReader(out.splitlines())] == ["0.png", "z.png"]
+    code, out, err = cli(capfd, "predict", str(finished), str(tmp_path / "new"))
+    assert code == 1
+    rows = {Path(row["path"]).name: row for row in csv.DictReader(out.splitlines())}
+    assert sorted(rows) == sorted(["0.png", "z.png", name])
+    assert {key: rows[name][key] for key in ("score", "is_anomalous", "p_value")} == dict.fromkeys(
+        ("score", "is_anomalous", "p_value"), ""
+    )
+    assert all(float(rows[good]["score"]) >= 0 for good in ("0.png", "z.png"))
     assert name in err
-    assert "skipped" in err
+    assert "1 could not be read" in err
 
 
-def test_predict_with_a_run_that_does_not_skip_stops_and_names_it(
-    root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_predict_names_a_bad_image_and_scores_the_others(root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = run_experiment(config(root, tmp_path / "runs")).folder
     (root / "test" / "good" / "broken.png").write_bytes(b"no picture")
     code, out, err = cli(capfd, "predict", str(folder), str(root / "test"))
     assert code == 1
+    assert "cannot read the image" in err
     assert "broken.png" in err
-    assert "broken.png" not in out
+    rows = {Path(row["path"]).name: row["score"] for row in csv.DictReader(out.splitlines())}
+    assert rows.pop("broken.png") == ""
+    assert rows
+    assert all(rows.values())
 
 
 def test_an_opened_image_that_turns_out_to_be_damaged(finished: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from anomaly_core.registry import Registry
 def observe(distributions, monkeypatch):
     """Install the distribution anomaly-NAME, whose observers are the given source."""
 
-    monkeypatch.setenv("ANOMALY_BLOCK", "anomaly-report")  # whose observer wants a real run
+    monkeypatch.setenv("ANOMALY_BLOCK", "anomaly-report,anomaly-tensorboard")  # whose observers want a real run
 
     def install(name: str, source: str, *, version: str = "1.2.3", more: dict[str, str] | None = None) -> None:
         head = "import anomaly_core\nfrom anomaly_core import hookimpl\nfrom anomaly_core.specs import HookSpec\n"

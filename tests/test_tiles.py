@@ -200,8 +200,9 @@ def test_a_run_on_images_of_different_sizes(finished: Any) -> None:
     assert metrics["image_auroc"] == 1
     assert metrics["pixel_auroc"] > 0.95
     assert metrics["aupro"] > 0.8
-    assert "images of one size" in metrics["undefined"]["aupimo"]
-    assert metrics["resolution"].startswith("4 sizes, from 40 × 50 to 150 × 180")
+    assert "maps of one size" in metrics["undefined"]["aupimo"]
+    assert metrics["resolution"] == [[40, 50], [150, 180]]
+    assert metrics["evaluated_at"] == "native"
     for row in finished.predictions:
         with Image.open(finished.folder / row["picture"]) as panel, Image.open(row["path"]) as image:
             assert panel.width >= 4 * image.width

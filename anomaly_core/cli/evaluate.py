@@ -52,4 +52,4 @@ def evaluate(
     from anomaly_core.results import ExperimentResult
 
     result = core.evaluate(run_folder, data=data, overrides=overrides, device=device, progress=progress_bar)
-    print_summary(ExperimentResult([result]))
+    print_summary(ExperimentResult([result]), metrics or None)

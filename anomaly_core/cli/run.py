@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,19 +100,17 @@ def run(
 
     result = run_experiment(config, progress=progress_bar, resume=going_on, devices=devices)
     if result.runs:  # of several processes, the main one alone has them
-        print_summary(result)
+        print_summary(result, config.base.metrics)
 
 
-def print_summary(result: ExperimentResult) -> None:
-    """The table that ends a run: a row a category and their mean, and where the results are."""
+def print_summary(result: ExperimentResult, named: Sequence[str] | None = None) -> None:
+    """The table that ends a run: a row a category and their mean, and where the results are; with the named metrics."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    from anomaly_core.experiment import Experiment
     from anomaly_core.results import labelled
 
-    named = Experiment(result.runs[0].folder).config().base.metrics
     shown = named or ("image_auroc", "image_ap", "image_f1_max", "image_f1", "pixel_auroc", "pixel_ap", "aupro")
     names = [name for name in shown if any(run.metrics.get(name) is not None for run in result.runs)]
     table = Table(box=None, padding=(0, 1), header_style="bold")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -144,7 +143,7 @@ def loads_batches(subject: DatasetSubject) -> None:
 def works_in_a_worker(subject: DatasetSubject) -> None:
     """Pickled to a spawned process, it finds the same images there."""
     here = {name: [str(sample.path) for part in parts for sample in part] for name, parts in subject.samples.items()}
-    there = in_worker(_found, pickle.dumps(subject.data))
+    there = in_worker(_found, subject.data)
     require(there == here, "in a worker process it finds other images.")
 
 
@@ -163,7 +162,6 @@ DATASET = (
 )
 
 
-def _found(pickled: bytes) -> dict[str, list[str]]:
-    data: BaseDataModule = pickle.loads(pickled)
+def _found(data: BaseDataModule) -> dict[str, list[str]]:
     parts = {name: (data.train_samples(name), data.test_samples(name)) for name in data.categories()}
     return {name: [str(sample.path) for part in both for sample in part] for name, both in parts.items()}

@@ -16,7 +16,7 @@ from anomaly_core.cli import cli
 from anomaly_core.errors import RunError
 from anomaly_core.experiment import Experiment
 from anomaly_core.hookspecs import Hooks
-from anomaly_core.registry import registry
+from anomaly_core.registry import Registry
 from anomaly_report.finished import FinishedRun
 from anomaly_report.page import relative_url, script_json
 from anomaly_report.report import page_data, write_report
@@ -165,9 +165,10 @@ def test_the_command_rebuilds_a_report(make_run, tmp_path):
     assert refused.exit_code == 2 and "one run" in refused.output
 
 
-def test_the_hook_writes_the_report_and_costs_no_run(make_run, tmp_path):
+def test_the_hook_writes_the_report_and_costs_no_run(make_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("ANOMALY_PLUGINS", "anomaly-report")
     failures: list[str] = []
-    hooks = Hooks(registry, failures.append)
+    hooks = Hooks(Registry(), failures.append)
     hooks.call("anomaly_run_end", run=Experiment(make_run(tmp_path)), results=None)
     assert (tmp_path / "report.html").is_file() and not failures
     (tmp_path / "predictions.csv").unlink()
