@@ -201,7 +201,7 @@ def test_a_run_on_images_of_different_sizes(finished: Any) -> None:
     assert metrics["pixel_auroc"] > 0.95
     assert metrics["aupro"] > 0.8
     assert "maps of one size" in metrics["undefined"]["aupimo"]
-    assert metrics["resolution"] == [[40, 50], [150, 180]]
+    assert metrics["resolution"] == [[50, 40], [150, 190]]
     assert metrics["evaluated_at"] == "native"
     for row in finished.predictions:
         with Image.open(finished.folder / row["picture"]) as panel, Image.open(row["path"]) as image:
