@@ -34,7 +34,7 @@ run: $(STAMP) ## train and test PatchCore on real solar cells (RUN='...' for oth
 	$(BIN)/anomaly run $(RUN) $(ARGS)
 
 test: lint types ## lint, types, then all tests
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
 lint: $(STAMP) ## ruff and the import contracts
 	$(BIN)/ruff check .
