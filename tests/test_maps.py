@@ -12,7 +12,9 @@ from anomaly_core.maps import gaussian_smooth, upsample
 
 @pytest.mark.parametrize("sigma", [0.5, 1.7, 4.0])
 @pytest.mark.parametrize("shape", [(40, 40), (33, 50), (7, 5)], ids=str)  # the last is smaller than sigma 4's radius of 16
-def test_gaussian_is_scipys(shape: tuple[int, int], sigma: float) -> None:
+@pytest.mark.parametrize("products", [True, False])
+def test_gaussian_is_scipys(shape: tuple[int, int], sigma: float, products: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anomaly_core.maps.SIDE", 1024 if products else 0)
     maps = np.random.default_rng(0).random((3, 1, *shape))
     expected = np.stack([gaussian_filter(item[0], sigma) for item in maps])[:, None]
     smoothed = gaussian_smooth(torch.from_numpy(maps), sigma).numpy()

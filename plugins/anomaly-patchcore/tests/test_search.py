@@ -13,6 +13,7 @@ from anomaly_patchcore.search import nearest
 @pytest.mark.parametrize("offset", [0.0, 50.0])
 def test_exact(k: int, offset: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "CELLS", 1000)  # several chunks
+    monkeypatch.setattr(search, "ROWS", 1)
     generator = torch.Generator().manual_seed(0)
     queries, bank = torch.randn(70, 20, generator=generator) + offset, torch.randn(90, 20, generator=generator) + offset
     distances, indices = nearest(queries, bank, k)

@@ -12,9 +12,9 @@ from anomaly_core.errors import ConfigError
 
 Kind = Literal["exact", "ivf", "hnsw"]
 
-SPARE = 3  # candidates beyond k, so that rounding of the products does not hide the true neighbour
-CELLS = 2**24  # distances that are held at once
-SMALL = 8192  # entries below which faiss's exact search is not worth its copies
+SPARE = 1  # candidates beyond k, so that rounding of the products does not hide the true neighbour
+CELLS, ROWS = 2**20, 512  # distances that are held at once, so that they stay in the cache; of so many queries at least
+SMALL = 1024  # entries below which faiss's exact search is not worth its copies
 PROBES = 12  # cells of an inverted file that a query looks into
 LINKS, CONSTRUCTION, EFFORT = 16, 100, 16  # of an HNSW graph: links an entry, and list lengths while building and searching
 
@@ -40,7 +40,7 @@ def nearest(queries: Tensor, bank: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
         centred = bank - centre
         norms = (centred * centred).sum(dim=1)
         # a graph that is taken for an export must fit any number of queries: it takes them as one part
-        split = [queries] if is_exported() else queries.split(max(1, CELLS // len(bank)))
+        split = [queries] if is_exported() else queries.split(max(ROWS, CELLS // len(bank)))
         parts = [_nearest(part, bank, part - centre, centred, norms, k) for part in split]
     if not parts:
         return queries.new_empty(0, k), torch.empty(0, k, dtype=torch.long, device=queries.device)
