@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -43,6 +44,7 @@ def open_backend(backend: str, jobs: int, address: str | None = None) -> Iterato
             from ray.util.joblib import register_ray
         except ImportError as error:
             raise _missing("ray") from error
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent unless the user says so
         ray.init(address=address, **({} if address else {"num_cpus": jobs, "include_dashboard": False}))
         register_ray()
         try:

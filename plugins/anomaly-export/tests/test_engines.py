@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +48,7 @@ def test_openvino_computes_in_float32_where_the_processor_has_bfloat16(extractor
     from anomaly_export.sessions import openvino_compiled
 
     model, _ = _network_as_onnx(extractor, (32, 32))
-    compiled = openvino_compiled(openvino.Core().read_model(model, b""), 1)
+    compiled = openvino_compiled(import_openvino().Core().read_model(model, b""), 1)
     assert compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
 
@@ -107,3 +109,18 @@ def test_errors_name_the_command_and_the_device(extractor: FeatureExtractor, mon
     monkeypatch.setattr("anomaly_core.engines.find_spec", lambda name: None)
     with pytest.raises(PluginError, match=r'pip install "anomaly-export\[openvino\]"'):
         use_engine(extractor, "openvino")
+
+
+def test_openvino_tells_nobody_that_it_is_used() -> None:
+    """Its import would fork a process that sends a message; nothing of ours may."""
+    program = (
+        "import multiprocessing, sys\n"
+        "from anomaly_export.quiet import import_openvino\n"
+        "def refuse(*arguments, **options): raise SystemExit('a process was made to send a message')\n"
+        "multiprocessing.Process.start = refuse\n"
+        "openvino = import_openvino()\n"
+        "openvino.Core()\n"
+        "sys.exit('openvino_telemetry' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from anomaly_core.features import Compute, FrozenNetwork
 from anomaly_export.graph import NetworkGraph, to_onnx, to_torchscript
+from anomaly_export.quiet import import_openvino
 from anomaly_export.sessions import onnx_session, openvino_compiled
 
 
@@ -25,10 +26,8 @@ def onnx(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
 
 def openvino(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
     """The network in OpenVINO."""
-    import openvino
-
     model, names = _network_as_onnx(network, size)
-    compiled = openvino_compiled(openvino.Core().read_model(model, b""), torch.get_num_threads())
+    compiled = openvino_compiled(import_openvino().Core().read_model(model, b""), torch.get_num_threads())
 
     def compute(images: Tensor) -> list[Tensor]:
         results = compiled.create_infer_request().infer({0: images.detach().float().contiguous().numpy()})

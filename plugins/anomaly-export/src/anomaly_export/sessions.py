@@ -15,6 +15,7 @@ from anomaly_core.errors import PluginError, RunError
 from anomaly_core.pipeline import cores
 from anomaly_core.registry import registry
 from anomaly_export.metadata import KEY, Metadata
+from anomaly_export.quiet import import_openvino
 
 Run = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
 
@@ -68,9 +69,7 @@ def onnx_session(model: str | bytes, threads: int) -> Any:
 
 
 def _open_openvino(path: Path, threads: int) -> tuple[Run, Metadata]:
-    import openvino
-
-    model = openvino.Core().read_model(str(path))
+    model = import_openvino().Core().read_model(str(path))
     place = [KEY] if path.suffix.lower() == ".xml" else ["framework", KEY]
     text = model.get_rt_info(place).astype(str) if model.has_rt_info(place) else None
     metadata = Metadata.from_json(text, path)
@@ -85,10 +84,8 @@ def _open_openvino(path: Path, threads: int) -> tuple[Run, Metadata]:
 
 def openvino_compiled(model: Any, threads: int) -> Any:
     """A model compiled for the CPU in float32: where the CPU has bfloat16, OpenVINO would compute in that."""
-    import openvino
-
     options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-    return openvino.Core().compile_model(model, "CPU", options)
+    return import_openvino().Core().compile_model(model, "CPU", options)
 
 
 def _open_torchscript(path: Path, threads: int) -> tuple[Run, Metadata]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from anomaly_core.errors import RunError
 from anomaly_export.metadata import KEY, Metadata
+from anomaly_export.quiet import import_openvino
 
 if TYPE_CHECKING:
     from anomaly_export.graph import DetectorGraph
@@ -36,13 +37,11 @@ def write_onnx(graph: DetectorGraph, path: Path, metadata: Metadata) -> None:
 
 def write_openvino(graph: DetectorGraph, path: Path, metadata: Metadata) -> None:
     """OpenVINO's two files, ``.xml`` and ``.bin`` beside it, in float32; the metadata is its runtime info ``anomaly``."""
-    import openvino
-
     from anomaly_export.graph import to_onnx
 
-    model = openvino.Core().read_model(to_onnx(graph, graph.example(), metadata.outputs), b"")
+    model = import_openvino().Core().read_model(to_onnx(graph, graph.example(), metadata.outputs), b"")
     model.set_rt_info(metadata.to_json(), [KEY])
-    openvino.save_model(model, str(path), compress_to_fp16=False)
+    import_openvino().save_model(model, str(path), compress_to_fp16=False)
 
 
 def write_torchscript(graph: DetectorGraph, path: Path, metadata: Metadata) -> None:
