@@ -182,8 +182,9 @@ def test_the_viewer_goes_on_by_keys_and_gives_the_focus_back(open_page, run):
     driver.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
     assert text(driver, "viewer-name") == second
     driver.switch_to.active_element.send_keys(Keys.ESCAPE)
-    wait(driver, "return !document.getElementById('viewer').open")
-    assert driver.switch_to.active_element.get_attribute("aria-label") == f"Enlarge {second}"
+    # The browser first gives the focus back to the card that opened the viewer, and tells of the close thereafter.
+    wait(driver, f"return document.activeElement.ariaLabel === {json.dumps(f'Enlarge {second}')}")
+    assert not driver.execute_script("return document.getElementById('viewer').open")
 
 
 def test_everything_is_reached_by_the_keyboard(open_page, run):
