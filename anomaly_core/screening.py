@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,15 +65,6 @@ def screen(samples: Sequence[Sample], policy: Policy) -> Screened:
         raise DataError(f"{bad[0].reason}{more} Or leave such images out with data.on_bad_image=skip.")
     kept = [sample for sample, what in zip(samples, found, strict=True) if not isinstance(what, DataError)]
     return Screened(kept, bad, [sample for sample, what in zip(samples, found, strict=True) if what is False])
-
-
-def readable(paths: Iterable[str | Path], policy: Policy) -> tuple[list[Path], list[Skipped]]:
-    """(paths of images to score, those that cannot be read); with ``error`` nothing is looked at, for scoring will say it."""
-    named = [Path(path) for path in paths]
-    if policy == "error":
-        return named, []
-    screened = screen([Sample(path) for path in named], policy)
-    return [sample.path for sample in screened.kept], screened.skipped
 
 
 def duplicates(first: Sequence[Sample], second: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
