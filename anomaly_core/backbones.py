@@ -143,6 +143,7 @@ class FeatureExtractor(FrozenNetwork):
         frozen: False makes it an ordinary trainable network (a student).
 
     Attributes:
+        layers: their ``features_only`` indices.
         channels, strides: of each feature map, in the order of ``layers``.
         mean, std: of the normalisation that the network was trained with, for images in [0, 1].
 
@@ -151,6 +152,7 @@ class FeatureExtractor(FrozenNetwork):
         BackboneError: the weights are nowhere to be found.
     """
 
+    layers: tuple[int, ...]
     channels: list[int]
     strides: list[int]
     mean: tuple[float, float, float]
@@ -172,6 +174,7 @@ class FeatureExtractor(FrozenNetwork):
         with _no_word_of_unused_weights():
             self.network = timm.create_model(full, features_only=True, out_indices=tuple(sorted(set(indices))), **weights)
         self.network.train(not frozen).requires_grad_(not frozen)
+        self.layers = tuple(indices)
         self._order = [sorted(set(indices)).index(index) for index in indices]
         info = self.network.feature_info
         self.channels = [info.channels()[i] for i in self._order]
@@ -183,8 +186,10 @@ class FeatureExtractor(FrozenNetwork):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """float32 (B, 3, H, W) images in [0, 1] -> one (B, C, H/stride, W/stride) map a layer."""
+        # channels last inside: nearly twice as fast on a CPU, whose convolutions need no reordering then
+        images = images.contiguous(memory_format=torch.channels_last)
         features = self.network((images - self._mean) / self._std)
-        return [features[i] for i in self._order]
+        return [features[i].contiguous() for i in self._order]
 
 
 def full_name(name: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import itertools
-import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
@@ -16,6 +15,7 @@ from anomaly_core.backends import open_backend
 from anomaly_core.base.data import BaseDataModule
 from anomaly_core.base.trainer import Progress, quiet
 from anomaly_core.config import RunConfig
+from anomaly_core.cores import cores
 from anomaly_core.errors import AnomalyError, ConfigError, RunError
 from anomaly_core.experiment import MANIFEST, Experiment
 from anomaly_core.registry import registry
@@ -120,7 +120,7 @@ def run_grid(
     """
     from joblib import Parallel, delayed
 
-    threads = max(1, (os.cpu_count() or 1) // jobs) if address is None else None
+    threads = max(1, cores() // jobs) if address is None else None
     options = (threads, registry.blocked)
     if backend == "loky" and jobs > 1:
         finished = list(progress(_on_processes(cells, jobs, resume, options), "running the grid", len(cells)))

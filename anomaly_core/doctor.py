@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from anomaly_core.cores import cores
 from anomaly_core.registry import CORE, registry
 
 LIBRARIES = tuple(
@@ -118,8 +119,7 @@ def _plugins(report: Report) -> dict[str, str]:
 
 
 def _devices(report: Report) -> dict[str, str]:
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = {"cpu": f"{os.cpu_count()} cores, {affinity} usable"}
+    found = {"cpu": f"{os.cpu_count()} cores, {cores()} usable"}
     if memory := _memory():
         found["memory"] = _gib(memory)
     try:

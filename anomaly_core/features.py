@@ -18,6 +18,8 @@ from anomaly_core.files import write_whole
 Key = tuple[int, int]
 Compute = Callable[[Tensor], list[Tensor]]
 
+_STATE = frozenset({"training", "frozen", "engine"})  # attributes that do not decide what a network computes
+
 
 class FeatureCache:
     """Feature maps by the content of their image: who asks for the same image again gets what was computed before.
@@ -73,6 +75,8 @@ class FeatureCache:
         fast, 2014).
         """
         bits = images.detach().contiguous().view(torch.int32).flatten(1).long()
+        # a black image's bits are zero at every size
+        bits = torch.cat([bits, bits.new_tensor(images.shape[1:]).expand(len(bits), -1)], dim=1)
         place = (bits.shape[1], bits.device)
         if place not in self._multipliers:
             draw = torch.Generator().manual_seed(0x5EED)
@@ -143,10 +147,22 @@ class FrozenNetwork(nn.Module):
         return super().train(mode and not self.frozen)
 
     def identity(self) -> str:
-        """The same for the same network with the same weights and engine, in any process: names its cached features."""
-        engine = [] if self.engine == "torch" else [f"engine:{self.engine}"]  # engines differ in the last digits
-        sums = [f"{name}:{tuple(value.shape)}:{value.double().sum().item()!r}" for name, value in self.state_dict().items()]
-        return hashlib.sha256("\n".join([type(self).__name__, *engine, *sums]).encode()).hexdigest()[:16]
+        """Names the network's cached features: the same in any process for the same features of an image, and for no others.
+
+        It covers class, engine (engines differ in the last digits), weights and buffers, and every attribute of numbers and
+        words, such as the chosen layers: networks of the same weights may give different layers.
+        """
+        facts = [f"{type(self).__name__}:{self.engine}"]
+        facts += [f"{name}={value!r}" for name, value in sorted(vars(self).items()) if name not in _STATE and _is_plain(value)]
+        tensors = [*self.named_parameters(), *self.named_buffers()]
+        facts += [f"{name}:{tuple(value.shape)}:{value.double().sum().item()!r}" for name, value in tensors]
+        return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, int | float | str | None)
 
 
 def frozen_networks(module: nn.Module) -> list[FrozenNetwork]:

@@ -98,14 +98,20 @@ def _opened(path: str | Path, what: str) -> Iterator[Image.Image]:
         ) from error
 
 
+def as_images(pixels: NDArray[np.uint8]) -> Tensor:
+    """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) in [0, 1]: what modelers are given."""
+    import torch
+
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    return images.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+
+
 class Native:
     """The geometry of the image itself, in place of an :class:`InputSpec`: nothing is resized."""
 
-    def placed(self, image: Image.Image) -> Tensor:
-        """RGB image -> uint8 (3, H, W)."""
-        import torch
-
-        return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1)
+    def array(self, image: Image.Image) -> NDArray[np.uint8]:
+        """RGB or 8-bit grey image -> uint8 (H, W, 3)."""
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
 
     def mask(self, mask: Image.Image) -> Tensor:
         """0/255 mask -> bool (1, H, W)."""
@@ -158,17 +164,11 @@ class InputSpec:
         return replace(self, size=self.output_size, resize=resize, center_crop=None)
 
     def image(self, image: Image.Image) -> Tensor:
-        """RGB image of any size -> float32 (3, H, W) in [0, 1]; antialiased bilinear."""
-        return self.placed(image).float().div_(255)
-
-    def placed(self, image: Image.Image) -> Tensor:
-        """RGB image of any size -> uint8 (3, H, W): :meth:`image` before it is scaled."""
-        import torch
-
-        return torch.from_numpy(self.array(image)).permute(2, 0, 1).contiguous()
+        """RGB or 8-bit grey image of any size -> float32 (3, H, W) in [0, 1]; antialiased bilinear."""
+        return as_images(self.array(image)[None])[0]
 
     def array(self, image: Image.Image) -> NDArray[np.uint8]:
-        """RGB or 8-bit grey image of any size -> uint8 (H, W, 3): :meth:`placed` for those who have no torch."""
+        """RGB or 8-bit grey image of any size -> uint8 (H, W, 3): :meth:`image` before it is scaled; needs no torch."""
         if image.mode == "L" and self.resize == "pad":  # a border of one channel is taken for a mask's
             image = image.convert("RGB")
         array = np.array(self._place(image, Image.Resampling.BILINEAR), dtype=np.uint8)

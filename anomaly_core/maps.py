@@ -30,8 +30,7 @@ def gaussian_smooth(maps: Tensor, sigma: float, truncate: float = 4.0) -> Tensor
         return maps
     height, width = int(maps.shape[-2]), int(maps.shape[-1])
     if max(height, width) <= SIDE:
-        down, across = (torch.from_numpy(_smoothing(side, sigma, truncate)).to(maps) for side in (height, width))
-        return down @ maps @ across.T
+        return _both_ways(maps, _smoothing(height, sigma, truncate), _smoothing(width, sigma, truncate))
     radius = int(truncate * sigma + 0.5)
     offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
@@ -41,10 +40,41 @@ def gaussian_smooth(maps: Tensor, sigma: float, truncate: float = 4.0) -> Tensor
     return F.conv2d(smoothed[:, :, :, columns], kernel.view(1, 1, 1, -1))
 
 
+def upsample_smooth(maps: Tensor, size: tuple[int, int], sigma: float, truncate: float = 4.0) -> Tensor:
+    """:func:`upsample`, then :func:`gaussian_smooth`: both are linear and treat rows and columns apart, so that two small
+    products do it, in a tenth of the time.
+
+    Args:
+        maps: float (B, 1, h, w).
+        size: (H, W).
+        sigma, truncate: of the Gaussian, in pixels of the enlarged map.
+
+    Returns:
+        (B, 1, H, W).
+    """
+    if sigma <= 0 or max(size) > SIDE:
+        return gaussian_smooth(upsample(maps, size), sigma, truncate)
+    height, width = int(maps.shape[-2]), int(maps.shape[-1])
+    return _both_ways(maps, _enlarging(height, size[0], sigma, truncate), _enlarging(width, size[1], sigma, truncate))
+
+
+def _both_ways(maps: Tensor, down: NDArray[np.float64], across: NDArray[np.float64]) -> Tensor:
+    """(B, 1, h, w) maps times a (H, h) and a (W, w) matrix."""
+    return torch.from_numpy(down).to(maps) @ maps @ torch.from_numpy(across).to(maps).T
+
+
 def _reflect(length: int, radius: int, device: torch.device) -> Tensor:
     """Indices of a half-sample reflected border (d c b a | a b c d | d c b a), for a radius of any size."""
     period = torch.arange(-radius, length + radius, device=device).remainder(2 * length)
     return torch.where(period < length, period, 2 * length - 1 - period)
+
+
+@lru_cache(maxsize=16)
+def _enlarging(before: int, after: int, sigma: float, truncate: float) -> NDArray[np.float64]:
+    """(after, before): how much each value of a line counts in each of its values that are enlarged and then smoothed."""
+    lines = torch.eye(before, dtype=torch.float64)[None, None]
+    enlarged: NDArray[np.float64] = _smoothing(after, sigma, truncate) @ upsample(lines, (after, before))[0, 0].numpy()
+    return enlarged
 
 
 @lru_cache(maxsize=16)

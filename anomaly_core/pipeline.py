@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from anomaly_core import cores
 from anomaly_core.errors import DataError
 from anomaly_core.pictures import safe_name, save_panel
 from anomaly_core.types import Scored, Scorer
@@ -40,11 +40,6 @@ class Verdict:
     error: str = ""
 
 
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def verdicts(
     scorer: Scorer,
     paths: Iterable[Path],
@@ -67,8 +62,7 @@ def verdicts(
         pictures: a folder for image | map | overlay of each, or None.
         first: number of the first picture.
     """
-    count = decoders or min(8, cores())
-    with ThreadPoolExecutor(count, "decode") as decoding, ThreadPoolExecutor(1, "score") as scoring:
+    with ThreadPoolExecutor(decoders or cores.decoders(), "decode") as decoding, ThreadPoolExecutor(1, "score") as scoring:
         decoded = ahead(decoding, lambda path: _decoded(scorer, path), paths, 2 * batch_size)
         scored = ahead(scoring, lambda batch: _scored(scorer, batch), _batches(decoded, batch_size), 1)
         number = first

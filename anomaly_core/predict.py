@@ -22,7 +22,7 @@ from anomaly_core.engines import use_engine
 from anomaly_core.errors import DataError
 from anomaly_core.exhaustion import Portions
 from anomaly_core.experiment import Experiment
-from anomaly_core.inputs import Native, read_image, to_rgb
+from anomaly_core.inputs import Native, as_images, read_image, to_rgb
 from anomaly_core.processes import choose_device
 from anomaly_core.registry import registry
 from anomaly_core.types import Prediction, Scored
@@ -84,7 +84,7 @@ class Detector:
         """Each image by itself, ``batch_size`` of its tiles through the network at once."""
         whole = scorer(self.modeler, replace(self.config.data, batch_size=batch_size))
         for image in images:
-            inputs = Native().placed(as_image(image))[None].float().div_(255)
+            inputs = as_images(Native().array(as_image(image))[None])
             with torch.inference_mode():
                 prediction = whole.predict_step(inputs.to(self.device)).cpu()
             yield inputs, prediction
@@ -101,8 +101,7 @@ class Detector:
             predictions = (prediction for _, prediction in self._stream_tiled(images, self.config.data.batch_size))
             return [scored for image, p in zip(images, predictions, strict=True) for scored in _apart(image[None], p)]
         inputs = np.stack(images)
-        tensor = torch.from_numpy(inputs).permute(0, 3, 1, 2).contiguous().float().div_(255)
-        return _apart(inputs, score_images(self.modeler, tensor, self.device, self._portions))
+        return _apart(inputs, score_images(self.modeler, as_images(inputs), self.device, self._portions))
 
     def _score(self, held: list[Tensor]) -> tuple[Tensor, Prediction]:
         inputs = torch.stack(held)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from anomaly_core.cores import cores
 from anomaly_core.errors import AnomalyError, ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def launch(devices: int, work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _work(rank: int, devices: int, port: int, answers: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    threads = str(max(1, (os.cpu_count() or 1) // devices))
+    threads = str(max(1, cores() // devices))
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),

@@ -10,8 +10,9 @@ from itertools import islice
 from pathlib import Path
 
 from anomaly_core.backends import open_backend
+from anomaly_core.cores import cores
 from anomaly_core.errors import PluginError, RunError
-from anomaly_core.pipeline import Verdict, cores, verdicts
+from anomaly_core.pipeline import Verdict, verdicts
 from anomaly_core.registry import registry
 from anomaly_core.types import Scorer
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from anomaly_core.cores import decoders
 from anomaly_core.errors import DataError
 from anomaly_core.inputs import checked_size, read_mask
 from anomaly_core.types import ANOMALOUS, Sample
@@ -57,7 +57,7 @@ def screen(samples: Sequence[Sample], policy: Policy) -> Screened:
     Raises:
         DataError: a file that cannot be used, with ``error``; the first is named, and how many there are.
     """
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(decoders()) as pool:
         found = list(pool.map(_look, samples))
     bad = [Skipped(sample.path, str(what)) for sample, what in zip(samples, found, strict=True) if isinstance(what, DataError)]
     if bad and policy == "error":

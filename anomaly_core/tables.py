@@ -140,6 +140,11 @@ def to_latex(summary: Summary) -> str:
 def notes(summary: Summary) -> list[str]:
     """What must stand beside the figures: the resolution of the pixels, and which thresholds saw the test set."""
     found = [f"Pixels judged at: {'; '.join(summary.resolutions)}."] if summary.resolutions else []
+    if any(cell.config.get("base", {}).get("feature_cache") == "disk" for cell in summary.cells):
+        found.append(
+            "Frozen features were shared on disk: only the cell that first needed an image's spent the time to compute them. "
+            "Without base.feature_cache=disk the costs of methods compare."
+        )
     if any(map(is_oracle, summary.metrics)):
         found.append("An oracle's threshold is chosen on the test set itself: do not expect its value on new images.")
     return found

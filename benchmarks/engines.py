@@ -29,7 +29,7 @@ from anomaly_core.pipeline import verdicts
 from anomaly_export import Detector, export_run
 
 SEARCHES = ("exact", "ivf", "hnsw")
-ENGINES = ("torch", "onnx", "openvino")
+ENGINES = ("torch", "onnx", "openvino", "openvino_bf16")
 BATCH = 16
 
 

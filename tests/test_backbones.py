@@ -17,6 +17,7 @@ from torch import Tensor
 
 from anomaly_core.backbones import Backbones, FeatureExtractor, full_name
 from anomaly_core.errors import BackboneError, ConfigError
+from anomaly_core.features import FeatureCache
 from anomaly_core.registry import registry
 from anomaly_core.specs import BackboneSpec
 
@@ -181,6 +182,20 @@ def test_a_saved_state_follows_a_build_without_weights(tmp_path: Path, state: di
     second.load_state_dict(first.state_dict())
     images = torch.rand(1, 3, 32, 32)
     assert all(torch.equal(a, b) for a, b in zip(first(images), second(images), strict=True))
+
+
+def test_cached_features_of_other_layers_are_others(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    torch.save(state, tmp_path / "resnet18-f37072fd.pth")
+    images = torch.rand(2, 3, 64, 64)
+    for layers in ((1, 2, 3), (1, 3), (3, 1), ("layer2", "layer3")):  # the same weights, for all of them end at layer3
+        extractor = FeatureExtractor("resnet18.tv_in1k", layers, Backbones(tmp_path))
+        plain = extractor(images)
+        extractor.cache = FeatureCache(2**24, tmp_path / "cache" / extractor.identity())
+        for _ in range(2):
+            kept = extractor(images)
+            assert [level.shape for level in kept] == [level.shape for level in plain]
+            assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(kept, plain, strict=True))
+    assert len(list((tmp_path / "cache").iterdir())) == 4
 
 
 @pytest.mark.parametrize("layer", ["layer9", 7, -1])

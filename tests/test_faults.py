@@ -401,14 +401,14 @@ def test_out_of_memory_elsewhere_is_one_error() -> None:
 
 
 def test_a_reading_process_that_dies_is_one_error(root, tmp_path, monkeypatch, record) -> None:
-    read = SampleDataset.__getitem__
+    read = SampleDataset._read
 
     def deadly(self: SampleDataset, index: int) -> Any:
         if get_worker_info() is not None and index == 3:
             os.kill(os.getpid(), signal.SIGKILL)
         return read(self, index)
 
-    monkeypatch.setattr(SampleDataset, "__getitem__", deadly)
+    monkeypatch.setattr(SampleDataset, "_read", deadly)
     with pytest.raises(DataError, match=r"a process that reads images died.*data\.num_workers.*--resume"):
         run_experiment(config(root, tmp_path, **{"data.num_workers": 1}))
     assert statuses(tmp_path) == ["failed"]
@@ -419,7 +419,7 @@ def test_a_reading_process_hands_over_the_error_alone(root, tmp_path, monkeypatc
     def bad(self: SampleDataset, index: int) -> Any:
         raise DataError("cannot read the image 'x.png': it is no image. Remove it.")
 
-    monkeypatch.setattr(SampleDataset, "__getitem__", bad)
+    monkeypatch.setattr(SampleDataset, "_read", bad)
     with pytest.raises(DataError) as caught:
         run_experiment(config(root, tmp_path, **{"data.num_workers": 1}))
     assert str(caught.value) == "cannot read the image 'x.png': it is no image. Remove it."

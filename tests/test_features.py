@@ -56,6 +56,12 @@ def test_a_single_bit_makes_another_image(images: Tensor) -> None:
     assert cache.fingerprints(images[3:5]) == before[3:5]
 
 
+def test_a_black_image_of_another_size_is_another_image() -> None:
+    cache = FeatureCache(2**20)
+    prints = [cache.fingerprints(torch.zeros(1, 3, *size))[0] for size in ((8, 8), (16, 16), (4, 16), (16, 4))]
+    assert len(set(prints)) == 4
+
+
 def test_what_exceeds_the_budget_is_computed_again(images: Tensor) -> None:
     network = Counting()
     one = 4 * (64 + 16) * 4
@@ -71,6 +77,9 @@ def test_another_process_finds_what_is_on_disk_and_other_weights_do_not(images: 
     assert first.identity() == second.identity()
     with torch.no_grad():
         other.network.bias += 1
+    assert first.identity() != other.identity()
+    other = Counting()
+    other.layers = (1, 2)
     assert first.identity() != other.identity()
     for network in (first, second):
         network.cache = FeatureCache(2**20, tmp_path / network.identity())

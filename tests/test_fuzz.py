@@ -140,7 +140,7 @@ def image(path: Path, content: bytes) -> None:
     assert set(sizes) <= {(found.height, found.width)}
     if found.width * found.height < 10**6:
         for resize in ("stretch", "keep", "pad"):
-            assert InputSpec((16, 24), resize).placed(found).shape == (3, 16, 24)  # type: ignore[arg-type]
+            assert InputSpec((16, 24), resize).array(found).shape == (16, 24, 3)  # type: ignore[arg-type]
 
 
 def mask(path: Path, content: bytes) -> None:

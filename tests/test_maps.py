@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from anomaly_core.maps import gaussian_smooth, upsample
+from anomaly_core.maps import gaussian_smooth, upsample, upsample_smooth
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.7, 4.0])
@@ -21,6 +21,20 @@ def test_gaussian_is_scipys(shape: tuple[int, int], sigma: float, products: bool
     np.testing.assert_allclose(smoothed, expected, rtol=1e-10)
     single = gaussian_smooth(torch.from_numpy(maps).float(), sigma).numpy()
     np.testing.assert_allclose(single, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("before", "size", "sigma"), [((28, 28), (224, 224), 4.0), ((7, 9), (40, 31), 1.5), ((5, 5), (8, 9), 0)]
+)
+@pytest.mark.parametrize("products", [True, False])
+def test_both_at_once_are_one_after_the_other(
+    before: tuple[int, int], size: tuple[int, int], sigma: float, products: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps = torch.rand(3, 1, *before, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = gaussian_smooth(upsample(maps, size), sigma)
+    monkeypatch.setattr("anomaly_core.maps.SIDE", 1024 if products else 0)
+    torch.testing.assert_close(upsample_smooth(maps, size, sigma), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(upsample_smooth(maps.float(), size, sigma), expected.float(), rtol=1e-5, atol=1e-6)
 
 
 def test_no_sigma_changes_nothing() -> None:

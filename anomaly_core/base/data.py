@@ -6,15 +6,19 @@ import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from anomaly_core.base.tiled import TileDataset, tell_of_tiles
+from anomaly_core.cores import cores, decoders
 from anomaly_core.errors import ConfigError, DataError
-from anomaly_core.inputs import InputSpec, Native, read_image, read_mask
+from anomaly_core.inputs import InputSpec, Native, as_images, read_image, read_mask
 from anomaly_core.options import DataConfig
 from anomaly_core.screening import require_one_size
 from anomaly_core.specs import DatasetSpec
@@ -135,63 +139,86 @@ class BaseDataModule(ABC):
         return DataLoader(SampleDataset(samples, Native()), batch_size=1, collate_fn=collate)
 
     def _workers(self, items: int) -> int:
-        cores = os.cpu_count() or 1
         if self.config.num_workers is not None:
             return self.config.num_workers
-        return 0 if items < 512 or cores <= 2 else min(8, cores // 2)
+        return 0 if items < 512 or cores() <= 2 else min(8, cores() // 2)
+
+
+_Read = tuple[NDArray[np.uint8], Tensor | None]
 
 
 class SampleDataset(Dataset[Batch]):
-    """Each sample as a batch of one, decoded when asked for.
+    """Samples as batches, decoded when asked for.
 
     Args:
         samples: what there is.
         input_spec: the geometry; :class:`~anomaly_core.inputs.Native` keeps each image's own.
-        budget: bytes of placed images (uint8) that are kept for the next time; 0 keeps none.
+        budget: bytes of placed images (uint8) that are kept for the next time; 0 keeps none. Images with masks are not kept.
     """
 
     def __init__(self, samples: Sequence[Sample], input_spec: InputSpec | Native, budget: int = 0) -> None:
         self.samples = samples
         self.input_spec = input_spec
-        self._budget = budget
-        self._placed: dict[int, Tensor] = {}
         self.with_masks = any(sample.mask_path is not None for sample in samples)
+        self._budget = 0 if self.with_masks else budget
+        self._placed: dict[int, NDArray[np.uint8]] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Batch:
-        sample = self.samples[index]
-        placed = self._placed.get(index)
-        if placed is not None and not self.with_masks:
-            return self._batch(sample, placed, None)
-        image = read_image(sample.path)
-        placed = self.input_spec.placed(image)
-        mask = None
-        if self.with_masks:
-            mask = torch.zeros(1, *placed.shape[-2:], dtype=torch.bool)
-            if sample.mask_path is not None:
-                picture = read_mask(sample.mask_path)
-                require_one_size(sample, (image.height, image.width), (picture.height, picture.width))
-                mask = self.input_spec.mask(picture)
-        if placed.numel() <= self._budget:
-            self._placed[index] = placed
-            self._budget -= placed.numel()
-        return self._batch(sample, placed, mask)
+        return self._joined([index], [self._read(index)])
 
-    def _batch(self, sample: Sample, placed: Tensor, mask: Tensor | None) -> Batch:
+    def __getitems__(self, indices: Sequence[int]) -> list[Batch]:
+        """Several samples as one batch, decoded by threads unless a process of the loader does."""
+        if get_worker_info() is not None:
+            return [self._joined(indices, [self._read(index) for index in indices])]
+        with ThreadPoolExecutor(decoders()) as pool:
+            return [self._joined(indices, list(pool.map(self._read, indices)))]
+
+    def _read(self, index: int) -> _Read:
+        """The image uint8 (H, W, 3), and the mask bool (1, H, W) or None. Torch computes nothing here: its threads would wait
+        for more to do, and take the time of those that decode."""
+        sample = self.samples[index]
+        if index in self._placed:
+            return self._placed[index], None
+        image = read_image(sample.path, grey=True)
+        mask = None
+        if sample.mask_path is not None:
+            picture = read_mask(sample.mask_path)
+            require_one_size(sample, (image.height, image.width), (picture.height, picture.width))
+            mask = self.input_spec.mask(picture)
+        return self.input_spec.array(image), mask
+
+    def _joined(self, indices: Sequence[int], reads: Sequence[_Read]) -> Batch:
+        samples = [self.samples[index] for index in indices]
+        for index, (array, _) in zip(indices, reads, strict=True):
+            if array.size <= self._budget and index not in self._placed:
+                self._placed[index] = array
+                self._budget -= array.size
+        masks = None
+        if self.with_masks:
+            nothing = torch.zeros(1, *reads[0][0].shape[:2], dtype=torch.bool)
+            masks = torch.stack([nothing if mask is None else mask for _, mask in reads])
         return Batch(
-            images=placed[None].float().div_(255),
-            labels=torch.tensor([-1 if sample.label is None else sample.label]),
-            masks=None if mask is None else mask[None],
-            has_mask=torch.tensor([self.with_masks and (sample.mask_path is not None or sample.label != ANOMALOUS)]),
-            samples=[sample],
+            images=as_images(np.stack([array for array, _ in reads])),
+            labels=torch.tensor([-1 if sample.label is None else sample.label for sample in samples]),
+            masks=masks,
+            has_mask=torch.tensor([self.with_masks and _mask_is_known(sample) for sample in samples]),
+            samples=samples,
         )
+
+
+def _mask_is_known(sample: Sample) -> bool:
+    """A normal image needs no file for its mask: nothing is defective."""
+    return sample.mask_path is not None or sample.label != ANOMALOUS
 
 
 def collate(batches: Iterable[Batch]) -> Batch:
     """Join batches of the same geometry into one."""
     items = list(batches)
+    if len(items) == 1:
+        return items[0]
     masks = [item.masks for item in items if item.masks is not None]
     return Batch(
         images=torch.cat([item.images for item in items]),

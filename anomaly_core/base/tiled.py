@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from anomaly_core.base.modeler import BaseModeler
-from anomaly_core.inputs import InputSpec, image_size, read_image
+from anomaly_core.inputs import InputSpec, as_images, image_size, read_image
 from anomaly_core.options import DataConfig
 from anomaly_core.tiles import Box, Canvas, Tiling
 from anomaly_core.types import Batch, Prediction, Sample
@@ -96,7 +96,7 @@ class TileDataset(Dataset[Batch]):
         height, width = self.input_spec.output_size
         self._tile_bytes = 3 * height * width
         self._budget = 0
-        self._placed: dict[int, Tensor] = {}
+        self._placed: dict[int, np.ndarray] = {}
         self._decoded: tuple[int, np.ndarray] | None = None
 
     def keeping(self, budget: int) -> TileDataset:
@@ -120,7 +120,7 @@ class TileDataset(Dataset[Batch]):
             placed = self._placed[index] if index in self._placed else self._place(number, box)
         sample = self.samples[number]
         return Batch(
-            images=placed[None].float().div_(255),
+            images=as_images(placed[None]),
             labels=torch.tensor([-1 if sample.label is None else sample.label]),
             masks=None,
             has_mask=torch.tensor([False]),
@@ -135,11 +135,11 @@ class TileDataset(Dataset[Batch]):
             for index in self._of_image[number]:
                 self._placed[index] = self._place(number, self.tiles[index][1])
 
-    def _place(self, number: int, box: Box) -> Tensor:
+    def _place(self, number: int, box: Box) -> np.ndarray:
         if self._decoded is None or self._decoded[0] != number:
             self._decoded = None  # the old image goes before the new one comes
             self._decoded = number, np.asarray(read_image(self.samples[number].path))
-        return self.input_spec.placed(_cut(self._decoded[1], box))
+        return self.input_spec.array(_cut(self._decoded[1], box))
 
 
 def tell_of_tiles(dataset: TileDataset, input_spec: InputSpec, budget: int, shuffle: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from anomaly_core.cli.completion import names, presets
+from anomaly_core.cli.options import category_option, metric_option, set_option
 
 
 @click.command("benchmark")
@@ -28,22 +29,13 @@ from anomaly_core.cli.completion import names, presets
     shell_complete=names("dataset"),
     help="A data set; repeatable.",
 )
-@click.option(
-    "--category", "categories", multiple=True, metavar="NAME", help="A category; repeatable. None (or `all`) means all."
-)
+@category_option
 @click.option(
     "--seed", "seeds", multiple=True, type=click.IntRange(min=0), metavar="N", help="A seed; repeatable; 0 by default."
 )
 @click.option("--preset", metavar="NAME", shell_complete=presets, help="A preset of every model, such as paper or edge.")
-@click.option("--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="An option of every run; repeatable.")
-@click.option(
-    "--metric",
-    "metrics",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=names("metric"),
-    help="A metric; repeatable. None means the defaults.",
-)
+@set_option("An option of every run")
+@metric_option
 @click.option("--output", metavar="DIR", help="Folder under which runs and tables are written (base.output).")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at once.")
 @click.option(

@@ -7,21 +7,15 @@ from typing import Any
 import click
 
 from anomaly_core.cli.completion import names
+from anomaly_core.cli.options import metric_option, set_option
 
 
 @click.command("evaluate")
 @click.argument("run_folder", metavar="RUN")
 @click.option("--data", metavar="NAME", shell_complete=names("dataset"), help="Another data set; none means the run's own.")
 @click.option("--category", "categories", multiple=True, metavar="NAME", help="A category; repeatable; `all` for all of them.")
-@click.option("--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Options of data and base; repeatable.")
-@click.option(
-    "--metric",
-    "metrics",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=names("metric"),
-    help="A metric; repeatable. None means the defaults.",
-)
+@set_option("Options of data and base")
+@metric_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 def evaluate(
     run_folder: str,

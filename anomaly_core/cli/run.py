@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from anomaly_core.cli.completion import names, presets
+from anomaly_core.cli.options import category_option, metric_option, set_option
 
 if TYPE_CHECKING:
     from anomaly_core.results import ExperimentResult
@@ -21,20 +22,11 @@ PIXELS = ("pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro", "aupro_005", "aupi
 @click.command("run")
 @click.option("--model", metavar="NAME", shell_complete=names("model"), help="The method, such as patchcore.")
 @click.option("--data", metavar="NAME", shell_complete=names("dataset"), help="The data set, such as visa or folder.")
-@click.option(
-    "--category", "categories", multiple=True, metavar="NAME", help="A category; repeatable. None (or `all`) means all of them."
-)
+@category_option
 @click.option("--preset", metavar="NAME", shell_complete=presets, help="A preset of the model, such as paper or edge.")
 @click.option("--config", "config_file", metavar="FILE", help="A YAML file, such as a run's own config.yaml.")
-@click.option("--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Any option; repeatable.")
-@click.option(
-    "--metric",
-    "metrics",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=names("metric"),
-    help="A metric; repeatable. None means the defaults.",
-)
+@set_option("Any option")
+@metric_option
 @click.option(
     "--trainer", metavar="NAME", shell_complete=names("trainer"), help="Another trainer than the method's own (train.name)."
 )

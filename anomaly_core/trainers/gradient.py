@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -66,6 +67,7 @@ class GradientTrainer(BaseTrainer):
         modeler.to(self.device)
         optimizer, schedule = modeler.configure_optimizer(self.config.epochs)
         step, optimizer, loader = processes.prepare(_Step(modeler), optimizer, train)
+        fit = _Fit(modeler, step, optimizer, loader, validation, processes, run.seed)
         self._portions = Portions(
             "training",
             "Each batch's gradient is summed from parts; batch statistics and random draws are those of the parts.",
@@ -79,15 +81,7 @@ class GradientTrainer(BaseTrainer):
         for epoch in range(checkpoints.epoch + 1, self.config.epochs + 1):
             if self._exhausted(checkpoints):
                 break
-            start = time.perf_counter()
-            modeler.start_epoch(epoch, self.config.epochs)
-            loader.set_epoch(epoch)
-            means = self._train(modeler, step, loader, optimizer, processes, epoch, run.seed, bar)
-            row = {"epoch": float(epoch), "lr": float(optimizer.param_groups[0]["lr"])}
-            row |= {f"train_{name}": value for name, value in self.summarize(modeler, means.values()).items()}
-            row |= self._validate(modeler, validation, processes, run.seed, epoch)
-            seconds = time.perf_counter() - start
-            row |= {"seconds": seconds, "images_per_second": means.count / seconds}
+            row = self._epoch(fit, epoch, bar)
             if schedule is not None:
                 schedule.step()
             if LOSS in row and row[LOSS] < checkpoints.best_loss - self.config.min_delta:
@@ -109,114 +103,91 @@ class GradientTrainer(BaseTrainer):
             )
         return modeler
 
-    def _train(
-        self,
-        modeler: GradientModeler,
-        step: nn.Module,
-        loader: DataLoader[Batch],
-        optimizer: torch.optim.Optimizer,
-        processes: Accelerator,
-        epoch: int,
-        seed: int,
-        bar: _Bar,
-    ) -> Means:
-        modeler.train()
-        set_seed(_derived(seed, epoch, processes.process_index))
+    def _epoch(self, fit: _Fit, epoch: int, bar: _Bar) -> Figures:
+        """Train and look at the held-out images once; the epoch's row."""
+        start = time.perf_counter()
+        fit.epoch = epoch
+        fit.modeler.start_epoch(epoch, self.config.epochs)
+        fit.loader.set_epoch(epoch)
+        means = self._train(fit, bar)
+        row = {"epoch": float(epoch), "lr": float(fit.optimizer.param_groups[0]["lr"])}
+        row |= {f"train_{name}": value for name, value in self.summarize(fit.modeler, means.values()).items()}
+        row |= self._validate(fit)
+        seconds = time.perf_counter() - start
+        return row | {"seconds": seconds, "images_per_second": means.count / seconds}
+
+    def _train(self, fit: _Fit, bar: _Bar) -> Means:
+        fit.modeler.train()
+        fit.draw_anew(fit.epoch, fit.processes.process_index)
         means = Means()
-        for number, batch in enumerate(loader, 1):
-            losses = self._descend(modeler, step, batch, optimizer, processes, epoch, f"batch {number} of {len(loader)}")
+        for number, batch in enumerate(fit.loader, 1):
+            losses = self._descend(fit, batch, f"epoch {fit.epoch}, batch {number} of {len(fit.loader)}")
             value = float(losses["loss"])
             if self.config.gradient_clip is not None:
-                processes.clip_grad_norm_([p for p in modeler.parameters() if p.requires_grad], self.config.gradient_clip)
-            optimizer.step()
+                trained = [p for p in fit.modeler.parameters() if p.requires_grad]
+                fit.processes.clip_grad_norm_(trained, self.config.gradient_clip)
+            fit.optimizer.step()
             means.add(losses, len(batch))
-            bar.advance(epoch, value)
-        means.reduce(processes)
+            bar.advance(fit.epoch, value)
+        means.reduce(fit.processes)
         return means
 
-    def _descend(
-        self,
-        modeler: GradientModeler,
-        step: nn.Module,
-        batch: Batch,
-        optimizer: torch.optim.Optimizer,
-        processes: Accelerator,
-        epoch: int,
-        number: str,
-    ) -> dict[str, Tensor]:
+    def _descend(self, fit: _Fit, batch: Batch, where: str) -> dict[str, Tensor]:
         """The gradients of a batch's losses, and the losses; summed from parts where memory does not hold the batch at once.
 
         The sum is the whole batch's gradient, for losses are means over images. Batch statistics are those of the parts, and
         random draws come part by part.
         """
         while True:
-            optimizer.zero_grad()
+            fit.optimizer.zero_grad()
             parts = self._portions.of(len(batch))
             size = parts[0].stop
             try:
-                return self._accumulate(modeler, step, batch, parts, processes, epoch, number)
+                return self._accumulate(fit, batch, parts, where)
             except Exception as error:
                 # Of several processes the others are waiting for this one's gradients: they must not be summed out of step.
-                if processes.num_processes > 1 or not is_out_of_memory(error):
+                if fit.processes.num_processes > 1 or not is_out_of_memory(error):
                     raise
                 self._portions.halve(size, error)
             release()
 
-    def _accumulate(
-        self,
-        modeler: GradientModeler,
-        step: nn.Module,
-        batch: Batch,
-        parts: list[slice],
-        processes: Accelerator,
-        epoch: int,
-        number: str,
-    ) -> dict[str, Tensor]:
+    def _accumulate(self, fit: _Fit, batch: Batch, parts: list[slice], where: str) -> dict[str, Tensor]:
         means: dict[str, Tensor] = {}
         for part in parts:
             share = (part.stop - part.start) / len(batch)
-            with synchronized_batch_norm(processes.num_processes):
-                losses = step((batch if len(parts) == 1 else batch[part]).to(self.device))
+            with synchronized_batch_norm(fit.processes.num_processes):
+                losses = fit.step((batch if len(parts) == 1 else batch[part]).to(self.device))
             value = float(losses["loss"].detach())
             if not math.isfinite(value):
-                raise RunError(
-                    f"the loss is {value} in epoch {epoch}, {number}: {self._cause(modeler, batch, losses)} {_kept(epoch)}"
-                )
-            processes.backward(losses["loss"] if len(parts) == 1 else losses["loss"] * share)
+                raise RunError(f"the loss is {value} in {where}: {self._cause(fit.modeler, batch, losses)} {_kept(fit.epoch)}")
+            fit.processes.backward(losses["loss"] if len(parts) == 1 else losses["loss"] * share)
             for name, loss in losses.items():
                 means[name] = loss.detach() if len(parts) == 1 else means.get(name, 0.0) + loss.detach() * share
         return means
 
-    def _validate(
-        self,
-        modeler: GradientModeler,
-        validation: DataLoader[Batch] | None,
-        processes: Accelerator,
-        seed: int,
-        epoch: int,
-    ) -> Figures:
+    def _validate(self, fit: _Fit) -> Figures:
         """Figures of the held-out normal images, ``val_...``; the same random numbers each time, so that epochs compare."""
-        if validation is None:
+        if fit.validation is None:
             return {}
         figures: Figures = {}
-        if processes.is_main_process:
-            set_seed(_derived(seed, 0, 0))
-            modeler.eval()
+        if fit.processes.is_main_process:
+            fit.draw_anew(0, 0)
+            fit.modeler.eval()
             means, portions = Means(), Portions("looking at held-out images")
 
             def validate(part: Batch) -> dict[str, Tensor]:
-                return modeler.validation_step(part.to(self.device))
+                return fit.modeler.validation_step(part.to(self.device))
 
-            with torch.no_grad(), processes.autocast():
-                for batch in validation:
+            with torch.no_grad(), fit.processes.autocast():
+                for batch in fit.validation:
                     means.add_parts(portions, validate, batch)
-            figures = {f"val_{name}": value for name, value in self.summarize(modeler, means.values()).items()}
-        if processes.num_processes > 1:
+            figures = {f"val_{name}": value for name, value in self.summarize(fit.modeler, means.values()).items()}
+        if fit.processes.num_processes > 1:
             figures = broadcast_object_list([figures])[0]
         if not math.isfinite(figures.get(LOSS, 0.0)):
             raise RunError(
-                f"the loss of the held-out images is {figures[LOSS]} after epoch {epoch}: the training diverged. Lower the "
-                f"learning rate or set train.gradient_clip=1. {_kept(epoch)}"
+                f"the loss of the held-out images is {figures[LOSS]} after epoch {fit.epoch}: the training diverged. Lower the "
+                f"learning rate or set train.gradient_clip=1. {_kept(fit.epoch)}"
             )
         return figures
 
@@ -255,6 +226,24 @@ class GradientTrainer(BaseTrainer):
         return History(checkpoints.rows, figures)
 
 
+@dataclass
+class _Fit:
+    """What takes part in a training, the same from its first epoch to its last, and the epoch that it is in."""
+
+    modeler: GradientModeler
+    step: nn.Module
+    optimizer: torch.optim.Optimizer
+    loader: Any  # Accelerate's, which has set_epoch
+    validation: DataLoader[Batch] | None
+    processes: Accelerator
+    seed: int
+    epoch: int = 0
+
+    def draw_anew(self, epoch: int, rank: int) -> None:
+        """Random numbers of their own for each epoch and process; epoch 0 is that of the held-out images."""
+        set_seed((self.seed * 1_000_003 + epoch * 7919 + rank) % 2**32)
+
+
 class _Step(nn.Module):
     """A training step as a module's forward, for that is what Accelerate and DDP wrap."""
 
@@ -289,8 +278,3 @@ def _kept(epoch: int) -> str:
     if epoch == 1:
         return "No epoch was complete."
     return f"Epoch {epoch - 1} and the best one are kept in checkpoints/, from where --resume goes on."
-
-
-def _derived(seed: int, epoch: int, rank: int) -> int:
-    """Another seed for each epoch and process; epoch 0 is that of the held-out images."""
-    return (seed * 1_000_003 + epoch * 7919 + rank) % 2**32

@@ -53,6 +53,34 @@ def test_openvino_computes_in_float32_where_the_processor_has_bfloat16(extractor
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
 
 
+def test_bfloat16_is_close_and_never_mistaken_for_float32(extractor: FeatureExtractor, tmp_path: Path) -> None:
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    use_engine(extractor, "torch")
+    expected, name = extractor(images), extractor.identity()
+    use_engine(extractor, "openvino_bf16")
+    for level, reference in zip(extractor(images), expected, strict=True):
+        assert level.dtype == torch.float32
+        assert float((level - reference).abs().max() / reference.abs().max()) < 0.1
+    assert extractor.identity() != name
+    use_engine(extractor, "torch")
+
+
+def test_a_cpu_without_bfloat16_is_told_and_computes_in_float32(
+    extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anomaly_export.quiet import import_openvino
+
+    monkeypatch.setattr(import_openvino().Core, "get_property", lambda *_: ["FP32"])
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    use_engine(extractor, "torch")
+    expected = extractor(images)
+    use_engine(extractor, "openvino_bf16")
+    with pytest.warns(UserWarning, match="no bfloat16"):
+        found = extractor(images)
+    assert float((found[0] - expected[0]).abs().max() / expected[0].abs().max()) < 1e-4
+    use_engine(extractor, "torch")
+
+
 def test_what_one_call_returned_is_not_changed_by_the_next(extractor: FeatureExtractor) -> None:
     use_engine(extractor, "openvino")
     first = extractor(torch.zeros(2, 3, 64, 64))[0]

@@ -1,15 +1,16 @@
-"""Frozen networks compiled by an engine: what ``base.engine`` names. All compute in float32, on the CPU."""
+"""Frozen networks compiled by an engine: what ``base.engine`` names. All compute on the CPU; in float32 but for one."""
 
 from __future__ import annotations
 
-import numpy as np
+import warnings
+
 import torch
 from torch import Tensor
 
 from anomaly_core.features import Compute, FrozenNetwork
 from anomaly_export.graph import NetworkGraph, to_onnx, to_torchscript
 from anomaly_export.quiet import import_openvino
-from anomaly_export.sessions import onnx_session, openvino_compiled
+from anomaly_export.sessions import Precision, onnx_session, openvino_compiled
 
 
 def onnx(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
@@ -26,12 +27,26 @@ def onnx(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
 
 def openvino(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
     """The network in OpenVINO."""
+    return _in_openvino(network, size, "f32")
+
+
+def openvino_bf16(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
+    """The network in OpenVINO, its products in bfloat16; float32 images in, float32 features out."""
+    if "BF16" not in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        warnings.warn("base.engine=openvino_bf16: this CPU has no bfloat16, and OpenVINO computes in float32.", stacklevel=2)
+        return openvino(network, size)
+    return _in_openvino(network, size, "bf16")
+
+
+def _in_openvino(network: FrozenNetwork, size: tuple[int, int], precision: Precision) -> Compute:
     model, names = _network_as_onnx(network, size)
-    compiled = openvino_compiled(import_openvino().Core().read_model(model, b""), torch.get_num_threads())
+    compiled = openvino_compiled(import_openvino().Core().read_model(model, b""), torch.get_num_threads(), precision)
 
     def compute(images: Tensor) -> list[Tensor]:
-        results = compiled.create_infer_request().infer({0: images.detach().float().contiguous().numpy()})
-        return [torch.from_numpy(np.array(results[name])) for name in names]  # copied: the request owns what it returns
+        given = images.detach().float().contiguous().numpy()
+        # nothing is copied: a request of its own for each call, whose memory lives as long as the arrays
+        results = compiled.create_infer_request().infer({0: given}, share_inputs=True, share_outputs=True)
+        return [torch.from_numpy(results[name]) for name in names]
 
     return compute
 

@@ -22,6 +22,12 @@ OPENVINO = EngineSpec(
     reader=READER,
     summary="OpenVINO on the CPU, in float32",
 )
+OPENVINO_BF16 = EngineSpec(
+    target="anomaly_export.compilers:openvino_bf16",
+    module="openvino",
+    install='pip install "anomaly-export[openvino]"',
+    summary="OpenVINO on the CPU, in bfloat16: twice as fast where the CPU has it, and two to three digits are right",
+)
 TORCHSCRIPT = EngineSpec(
     target="anomaly_export.compilers:torchscript",
     module="torch",

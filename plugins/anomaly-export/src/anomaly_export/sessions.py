@@ -6,17 +6,18 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly_core.cores import cores
 from anomaly_core.errors import PluginError, RunError
-from anomaly_core.pipeline import cores
 from anomaly_core.registry import registry
 from anomaly_export.metadata import KEY, Metadata
 from anomaly_export.quiet import import_openvino
 
+Precision = Literal["f32", "bf16"]
 Run = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
 
 
@@ -82,9 +83,9 @@ def _open_openvino(path: Path, threads: int) -> tuple[Run, Metadata]:
     return run, metadata
 
 
-def openvino_compiled(model: Any, threads: int) -> Any:
-    """A model compiled for the CPU in float32: where the CPU has bfloat16, OpenVINO would compute in that."""
-    options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+def openvino_compiled(model: Any, threads: int, precision: Precision = "f32") -> Any:
+    """A model compiled for the CPU: left alone, OpenVINO would choose bfloat16 wherever the CPU has it."""
+    options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     return import_openvino().Core().compile_model(model, "CPU", options)
 
 

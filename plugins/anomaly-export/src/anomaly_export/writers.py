@@ -108,9 +108,13 @@ def in_place(path: Path) -> Iterator[Path]:
         raise RunError(f"cannot write {str(path)!r}: {error}. Choose another file with --output.") from error
     try:
         yield folder / path.name
-        for made in sorted(folder.iterdir(), key=lambda made: made.name == path.name):
+        parts = sorted(folder.iterdir(), key=lambda made: made.name == path.name)
+        for made in parts:
             with made.open("rb") as file:
                 os.fsync(file.fileno())
+        if len(parts) > 1:  # an old main file must never stand beside new parts
+            path.unlink(missing_ok=True)
+        for made in parts:
             made.replace(path.with_name(made.name))
     except OSError as error:
         raise RunError(f"cannot write {str(path)!r}: {error}. Free some space or choose another file.") from error

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomaly_core.errors import ConfigError, DataError, RunError
-from anomaly_core.maps import gaussian_smooth, upsample
+from anomaly_core.maps import upsample_smooth
 from anomaly_patchcore.padim.moments import Moments
 
 CELLS = 2**23  # values of the covariances that are factored at once, in float64
@@ -149,7 +149,7 @@ class PaDiMModel(nn.Module):
             float32 (B,) scores: the greatest value of the smoothed map, a distance in standard deviations; and float32
             (B, 1, *size) maps.
         """
-        maps = gaussian_smooth(upsample(self.distances(embedding)[:, None], size), self.sigma)
+        maps = upsample_smooth(self.distances(embedding)[:, None], size, self.sigma)
         return maps.amax(dim=(1, 2, 3)), maps
 
 

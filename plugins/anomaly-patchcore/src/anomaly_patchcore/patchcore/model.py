@@ -8,8 +8,7 @@ Deviations:
   from its estimate of distances to ten random points.
 - A patch is pooled before the deeper layer is resized, not after: both are linear, so that the embedding is the same and
   costs less.
-- Nearest neighbours are searched exactly in torch where FAISS is not installed; both give the same. ``search="ivf"`` and
-  ``"hnsw"`` are approximate.
+- Nearest neighbours are searched exactly in torch; ``search="ivf"`` and ``"hnsw"`` are FAISS's and approximate.
 - Patches may be thinned while they are collected, within a budget of memory (:mod:`anomaly_patchcore.patchcore.store`).
 - ``target_dim=None`` averages each patch, concatenates the layers and does not pool over channels (the `edge` preset).
 - ``reweight=True`` is equation 7 of the paper, which the original code leaves out; its weight is applied to the official code's
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomaly_core.errors import DataError
-from anomaly_core.maps import gaussian_smooth, upsample
+from anomaly_core.maps import upsample_smooth
 from anomaly_patchcore.coreset import k_center_greedy_with_radius
 from anomaly_patchcore.patchcore.store import PatchStore
 from anomaly_patchcore.search import BankSearch, Kind, is_exported, nearest
@@ -96,7 +95,10 @@ class PatchCoreModel(nn.Module):
         grid = features[0].shape[-2:]
         layers = []
         for feature in features:
-            pooled = self._pool(feature.float())  # (B, C, h, w) -> (B, d, h, w)
+            feature = feature.float().contiguous(
+                memory_format=torch.channels_last
+            )  # as the patches come out: five times faster
+            pooled = self._pool(feature)  # (B, C, h, w) -> (B, d, h, w)
             layers.append(
                 pooled if pooled.shape[-2:] == grid else F.interpolate(pooled, grid, mode="bilinear", align_corners=False)
             )
@@ -212,8 +214,7 @@ class PatchCoreModel(nn.Module):
         if self.reweight:
             rows = torch.arange(batch, device=worst.device) * height * width + worst
             scores = scores * self._weight(patches.flatten(0, 2)[rows], distances[rows, 0], indices[rows, 0])
-        maps = upsample(patch_scores.view(batch, 1, height, width), size)
-        return scores, gaussian_smooth(maps, self.sigma)
+        return scores, upsample_smooth(patch_scores.view(batch, 1, height, width), size, self.sigma)
 
     def _weight(self, patches: Tensor, squared: Tensor, neighbor: Tensor) -> Tensor:
         """Equation 7's weight in (0, 1), of float32 (B,): a patch whose nearest entry is itself rare counts more."""
