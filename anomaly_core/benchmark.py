@@ -6,6 +6,7 @@ import dataclasses
 import io
 import itertools
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -123,7 +124,10 @@ def run_grid(
     threads = max(1, cores() // jobs) if address is None else None
     options = (threads, registry.blocked)
     if backend == "loky" and jobs > 1:
-        finished = list(progress(_on_processes(cells, jobs, resume, options), "running the grid", len(cells)))
+        with warnings.catch_warnings():
+            # loky replaces a process whose memory has grown, and warns of what costs nothing
+            warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+            finished = list(progress(_on_processes(cells, jobs, resume, options), "running the grid", len(cells)))
     else:
         with open_backend(backend, jobs, address):
             # Ray's engine hands results over at the end alone

@@ -30,10 +30,12 @@ EPOCHS = {"stfpm": 10}
 
 
 def measured(command: list[str], environment: dict[str, str]) -> tuple[str, float, float]:
-    """A process's standard output, wall seconds and peak MiB."""
+    """A process's standard output, wall seconds and peak MiB; what it leaves in its working folder is thrown away."""
     start = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL, env={**os.environ, **environment})
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.DEVNULL, env={**os.environ, **environment}, cwd=folder
+        )
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - start
         output.seek(0)
