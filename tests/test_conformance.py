@@ -11,7 +11,7 @@ from anomaly_core.cli.check import check as check_command
 from anomaly_core.registry import registry
 from anomaly_core.testing import parametrize_with_checks
 
-KINDS = ("trainer", "metric", "backbone", "command", "hook")
+KINDS = ("trainer", "metric", "backbone", "command", "hook", "engine")
 COMPONENTS = [(kind, name) for kind in KINDS for name in registry.group(kind)]
 
 

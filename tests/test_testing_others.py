@@ -1,4 +1,4 @@
-"""Each check of data sets, metrics, trainers, backbones, commands and hooks can fail: right but for one line."""
+"""Each check of data sets, metrics, trainers, backbones, commands, hooks and engines can fail: right but for one line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from anomaly_core.specs import BackboneSpec, CommandSpec, ComponentSpec, DatasetSpec, HookSpec, MetricSpec, TrainerSpec
+from anomaly_core.specs import KINDS as SPECS
+from anomaly_core.specs import (
+    BackboneSpec,
+    CommandSpec,
+    ComponentSpec,
+    DatasetSpec,
+    EngineSpec,
+    HookSpec,
+    MetricSpec,
+    TrainerSpec,
+)
 from anomaly_core.testing import ConformanceError, check_component, checks_of
 
 DATASET = """
@@ -119,6 +129,18 @@ class Observer:
 
 OBSERVER = Observer()
 """
+ENGINE = """
+import torch
+
+def compiled(network, size):
+    graph = torch.jit.trace(lambda images: tuple(network.features(images)), torch.rand(2, 3, *size), check_trace=False)
+
+    def compute(images):
+        with torch.no_grad():
+            return list(graph(images))
+
+    return compute
+"""
 KINDS: dict[str, tuple[str, Callable[[str], ComponentSpec]]] = {
     "dataset": (DATASET, lambda m: DatasetSpec(target=f"{m}:Data", config=f"{m}_config:Config", summary="four pictures")),
     "metric": (METRIC, lambda m: MetricSpec(target=f"{m}:Metric", summary="the distance of two means")),
@@ -126,6 +148,7 @@ KINDS: dict[str, tuple[str, Callable[[str], ComponentSpec]]] = {
     "backbone": (BACKBONE, lambda m: BackboneSpec(target=f"{m}:weights", summary="weights", license="Apache-2.0")),
     "command": (COMMAND, lambda m: CommandSpec(target=f"{m}:command", summary="Wave.")),
     "hook": (HOOKS, lambda m: HookSpec(target=f"{m}:OBSERVER", summary="leaves notes")),
+    "engine": (ENGINE, lambda m: EngineSpec(target=f"{m}:compiled", summary="a traced graph")),
 }
 # kind, check, the line that is replaced, what stands there instead, a word of the reason
 BROKEN = [
@@ -212,6 +235,36 @@ BROKEN = [
     ("hook", "survives_an_error", "str(error)", "error.code", "no attribute"),
     ("hook", "leaves_the_run_alone", '"ended.txt"', '"model.safetensors"', "cannot read the weights"),
 ]
+BROKEN += [
+    ("engine", "computes_the_features", "return list(graph(images))", "return list(graph(images))[:1]", "1 feature maps"),
+    ("engine", "computes_the_features", "list(graph(images))", "[x.half() for x in graph(images)]", "float16"),
+    ("engine", "computes_the_features", "list(graph(images))", "[x * 2 for x in graph(images)]", "differ from PyTorch's"),
+    ("engine", "computes_the_features", "list(graph(images))", "[x[..., 1:] for x in graph(images)]", "not (3, 8"),
+    ("engine", "any_batch", "list(graph(images))", "[x + len(x) for x in graph(images)]", "alone and in a batch"),
+    (
+        "engine",
+        "keeps_its_answers",
+        "def compute(images):",
+        "def compute(images, held={}):\n        for x, y in zip(held.setdefault(len(images), []), graph(images)): x.copy_(y)\n"
+        "        held[len(images)] = held[len(images)] or list(graph(images))\n        return held[len(images)]\n"
+        "    def unused(images):",
+        "wrote over",
+    ),
+    (
+        "engine",
+        "leaves_the_network_alone",
+        "with torch.no_grad():",
+        "with torch.no_grad():\n            network.first[0].weight += 1",
+        "it changed first.0.weight",
+    ),
+    (
+        "engine",
+        "leaves_the_network_alone",
+        "with torch.no_grad():",
+        "with torch.no_grad():\n            network.first.train(); network.training = True",
+        "in train mode",
+    ),
+]
 COMMON = {"importable", "described", "named_well"}  # proved by the tests of models
 
 
@@ -258,6 +311,15 @@ def test_batches_that_leave_the_range_fail(plugin) -> None:
     loader = "    def loader(self, *args, **more):\n        for batch in super().loader(*args, **more):\n            batch.images *= 300\n            yield batch\n\n    def categories"
     with pytest.raises(ConformanceError, match="reach from"):
         check_component(plugin("dataset", "    def categories", loader), "dataset", only=["loads_batches"])
+
+
+def test_every_kind_has_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert all(len(checks_of(kind)) > 4 for kind in SPECS)
+    assert set(SPECS) == {*KINDS, "model"}
+    monkeypatch.setattr("anomaly_core.testing.engines.find_spec", lambda _: None)
+    missing = EngineSpec(target="nowhere:at_all", summary="x", module="fast", install="pip install fast")
+    found = check_component(missing, "engine", only=["any_batch"])
+    assert found[0].status == "skipped" and "pip install fast" in found[0].reason
 
 
 @pytest.mark.parametrize("kind", KINDS)

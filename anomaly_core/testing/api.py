@@ -10,6 +10,7 @@ from anomaly_core.registry import Component, registry
 from anomaly_core.specs import KINDS, ComponentSpec
 from anomaly_core.testing.checks import Check, ConformanceError, Outcome, Subject, run_check, select
 from anomaly_core.testing.datasets import DATASET, DatasetSubject
+from anomaly_core.testing.engines import ENGINE, EngineSubject
 from anomaly_core.testing.metrics import METRIC, MetricSubject
 from anomaly_core.testing.models import MODEL, ModelSubject
 from anomaly_core.testing.others import BACKBONE, COMMAND, HOOK, HookSubject
@@ -23,6 +24,7 @@ SUITES: dict[str, tuple[type[Subject], tuple[Check, ...]]] = {
     "backbone": (Subject, BACKBONE),
     "command": (Subject, COMMAND),
     "hook": (HookSubject, HOOK),
+    "engine": (EngineSubject, ENGINE),
 }
 
 
@@ -65,7 +67,8 @@ def check_component(
 
     Args:
         spec_or_name: a spec, which need not be installed, or the name of an installed component.
-        kind: ``model``, ``dataset``, ``trainer``, ``metric``, ``backbone``, ``command`` or ``hook``.
+        kind: ``model``, ``dataset``, ``trainer``, ``metric``, ``backbone``, ``command``, ``hook`` or
+            ``engine``.
         expected_failures: check -> why it fails; it then does not count. One that passes all the same does.
         overrides: options by ``section.key`` above those that the kit chooses: ``{"model.width": 8}``.
         preset: of a model; None takes ``edge`` where there is one, else the defaults.
@@ -134,6 +137,13 @@ def check_hooks(
 ) -> list[Outcome]:
     """:func:`check_component` of observers."""
     return check_component(spec_or_name, "hook", expected_failures=expected_failures, **more)
+
+
+def check_engine(
+    spec_or_name: ComponentSpec | str, expected_failures: Mapping[str, str] | None = None, **more: Any
+) -> list[Outcome]:
+    """:func:`check_component` of what computes frozen networks."""
+    return check_component(spec_or_name, "engine", expected_failures=expected_failures, **more)
 
 
 def parametrize_with_checks(
