@@ -234,8 +234,6 @@ BROKEN = [
     ("hook", "survives_a_run", 'results.metrics["image_auroc"]', "results.metric", "no attribute"),
     ("hook", "survives_an_error", "str(error)", "error.code", "no attribute"),
     ("hook", "leaves_the_run_alone", '"ended.txt"', '"model.safetensors"', "cannot read the weights"),
-]
-BROKEN += [
     ("engine", "computes_the_features", "return list(graph(images))", "return list(graph(images))[:1]", "1 feature maps"),
     ("engine", "computes_the_features", "list(graph(images))", "[x.half() for x in graph(images)]", "float16"),
     ("engine", "computes_the_features", "list(graph(images))", "[x * 2 for x in graph(images)]", "differ from PyTorch's"),
