@@ -28,6 +28,7 @@ from anomaly_core.runner import run_experiment  # noqa: F401 - as above
 
 def child(job: dict) -> None:
     os.setsid()  # with its helpers a group of its own, which is killed whole
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
     os.dup2(os.open(job.get("stdout") or os.devnull, os.O_RDWR | os.O_CREAT | os.O_TRUNC), 1)

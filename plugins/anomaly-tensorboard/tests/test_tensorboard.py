@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +84,18 @@ def test_a_run_that_fails_keeps_what_was_logged_and_says_why(tmp_path: Path) -> 
     assert [event.value for event in found.Scalars("train/loss")] == [0.5]
     assert b"the loss is nan" in found.Tensors("error/text_summary")[0].tensor_proto.string_val[0]
     assert not observer._writers
+
+
+def test_a_full_disk_is_told_by_the_next_call_alone(tmp_path, monkeypatch, capfd) -> None:
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RecordWriter, "write", full)
+    writer, run = TensorBoardWriter(), Experiment(tmp_path)
+    with pytest.raises(OSError, match="No space left"):
+        for step in range(1000):
+            writer.anomaly_log(run, {"loss": 1.0}, step)
+            time.sleep(0.01)
+    assert "Traceback" not in capfd.readouterr().err

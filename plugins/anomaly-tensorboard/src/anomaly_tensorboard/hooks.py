@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,12 +56,21 @@ class TensorBoardWriter:
         import tensorboard  # noqa: F401 - torch's SummaryWriter writes with it; slow, and not needed before the first figure
         from torch.utils.tensorboard import SummaryWriter
 
+        if threading.excepthook is not _told_once:
+            threading.excepthook = _told_once
         if run.folder not in self._writers:
             self._writers[run.folder] = SummaryWriter(str(run.folder / FOLDER))
         return self._writers[run.folder]
 
     def _close(self, run: Experiment) -> None:
         self._writers.pop(run.folder).close()
+
+
+def _told_once(failed: threading.ExceptHookArgs, tell: Callable[[Any], object] = threading.excepthook) -> None:
+    """A writer's thread that fails, on a full disk say, hands its failure to the next call, and the core warns of that one: no
+    traceback beside it."""
+    if not type(failed.thread).__module__.startswith("tensorboard."):
+        tell(failed)
 
 
 def _tag(name: str) -> str:
