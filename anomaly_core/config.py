@@ -19,6 +19,7 @@ from anomaly_core.options import BaseConfig, RunSections
 from anomaly_core.registry import registry
 
 SECTIONS = ("base", "data", "model", "train")
+LINE_BREAKS = frozenset("\x85\u2028\u2029")  # which YAML reads as such, inside a text too
 Layer = dict[str, dict[str, Any]]
 T = TypeVar("T")
 
@@ -93,7 +94,10 @@ class RunConfig(RunSections):
 
     def to_yaml(self) -> str:
         """The text of ``config.yaml``."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        text: str = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        if LINE_BREAKS.isdisjoint(text):
+            return text
+        return str(yaml.safe_dump(self.to_dict(), sort_keys=False))  # which writes these as escapes
 
     def replace(self, **changes: Any) -> RunConfig:
         """A copy with some options changed: ``config.replace(**{"data.category": ["candle"]})``."""

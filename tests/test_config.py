@@ -89,3 +89,11 @@ def test_assignments_are_text_lists_or_null():
 
 def test_types_in_words():
     assert describe_type(int | None) == "int or none"
+
+
+@pytest.mark.parametrize("folder", ["plain", "größe/東京", "a\x85b", "a\u2028b\u2029", "\x85"])
+def test_a_config_of_any_text_comes_back_from_yaml(tmp_path, folder):
+    config = RunConfig.create(model="patchcore", data="folder", overrides={"base.output": folder})
+    file = tmp_path / "config.yaml"
+    file.write_text(config.to_yaml(), encoding="utf-8")
+    assert RunConfig.create(config=file).base.output == folder
