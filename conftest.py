@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from anomaly_core.registry import registry
 
 Record = Callable[..., None]
 
@@ -35,6 +37,16 @@ def record(request: pytest.FixtureRequest) -> Record:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     return note
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_blocked() -> Iterator[None]:
+    """What a command run in this process leaves out with --no-plugin is there again for the next test."""
+    before = registry.blocked
+    yield
+    if registry.blocked != before:
+        registry._blocked = set(before)
+        registry.refresh()
 
 
 @pytest.fixture(scope="session")

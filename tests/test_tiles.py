@@ -333,7 +333,6 @@ LARGE = """
 import resource, sys
 from anomaly_core import RunConfig, load_run, run_experiment
 
-pytestmark = pytest.mark.usefixtures("unobserved")
 model, root, output = sys.argv[1:]
 more = {} if model in ("patchcore", "padim") else {"train.epochs": 1}
 config = RunConfig.create(model=model, data="folder", preset="edge", overrides={
