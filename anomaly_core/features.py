@@ -75,14 +75,15 @@ class FeatureCache:
         fast, 2014).
         """
         bits = images.detach().contiguous().view(torch.int32).flatten(1).long()
-        # a black image's bits are zero at every size
-        bits = torch.cat([bits, bits.new_tensor(images.shape[1:]).expand(len(bits), -1)], dim=1)
+        shape = bits.new_tensor(images.shape[1:])  # a black image's bits are zero at every size
         place = (bits.shape[1], bits.device)
         if place not in self._multipliers:
             draw = torch.Generator().manual_seed(0x5EED)
-            made = torch.randint(-(2**62), 2**62, (2, bits.shape[1]), generator=draw) * 2 + 1
+            made = torch.randint(-(2**62), 2**62, (2, bits.shape[1] + len(shape)), generator=draw) * 2 + 1
             self._multipliers[place] = made.to(bits.device)
-        first, second = ((bits * row).sum(dim=1).tolist() for row in self._multipliers[place])
+        split = (bits.shape[1], len(shape))
+        parts = (row.split(split) for row in self._multipliers[place])
+        first, second = (((bits * of_bits).sum(dim=1) + (shape * of_shape).sum()).tolist() for of_bits, of_shape in parts)
         return list(zip(first, second, strict=True))
 
     def _keep(self, keys: Sequence[Key], levels: list[Tensor]) -> None:

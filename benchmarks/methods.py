@@ -27,6 +27,7 @@ PAGE = ROOT / "docs" / "methods.md"
 OUTPUT = ROOT / "experiments" / "methods"
 FIGURES = OUTPUT / "figures.json"
 BEGIN, END = "<!-- begin: made by benchmarks/methods.py -->", "<!-- end -->"
+COMMON = {"base.output": str(OUTPUT), "base.pictures": 8}
 SIDE_BY_SIDE = ("patchcore", "padim", "stfpm")  # what other libraries were measured on
 COLUMNS = (
     ("ELPV mono", "elpv_mono", "image_auroc"),
@@ -46,9 +47,6 @@ def mean(cells: list[Cell], name: str) -> float | None:
     values = [cell.metrics.get(name) for cell in cells]
     numbers = [value for value in values if value is not None]
     return sum(numbers) / len(numbers) if numbers and len(numbers) == len(values) else None
-
-
-COMMON = {"base.output": str(OUTPUT), "base.pictures": 8}
 
 
 def timed(models: list[str]) -> None:

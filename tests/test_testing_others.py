@@ -314,7 +314,7 @@ def test_batches_that_leave_the_range_fail(plugin) -> None:
 def test_every_kind_has_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(len(checks_of(kind)) > 4 for kind in SPECS)
     assert set(SPECS) == {*KINDS, "model"}
-    monkeypatch.setattr("anomaly_core.testing.engines.find_spec", lambda _: None)
+    monkeypatch.setattr("anomaly_core.engines.find_spec", lambda _: None)
     missing = EngineSpec(target="nowhere:at_all", summary="x", module="fast", install="pip install fast")
     found = check_component(missing, "engine", only=["any_batch"])
     assert found[0].status == "skipped" and "pip install fast" in found[0].reason

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import cached_property
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
 
+from anomaly_core.engines import require_library
+from anomaly_core.errors import PluginError
 from anomaly_core.features import Compute, FrozenNetwork
 from anomaly_core.testing.checks import Skip, Subject, named, require
 from anomaly_core.testing.common import SPEC
@@ -28,9 +29,10 @@ class EngineSubject(Subject):
     @cached_property
     def compiled(self) -> Compute:
         """The network in the engine."""
-        module = self.component.spec.module
-        if module and find_spec(module) is None:
-            raise Skip(f"its library {module} is not installed: {self.component.spec.install or f'pip install {module}'}")
+        try:
+            require_library(self.component)
+        except PluginError as error:
+            raise Skip(str(error)) from error
         made: Compute = self.component.load()(self.network, SIZE)
         return made
 
