@@ -95,10 +95,8 @@ class PatchCoreModel(nn.Module):
         grid = features[0].shape[-2:]
         layers = []
         for feature in features:
-            feature = feature.float().contiguous(
-                memory_format=torch.channels_last
-            )  # as the patches come out: five times faster
-            pooled = self._pool(feature)  # (B, C, h, w) -> (B, d, h, w)
+            # channels last, as the patches come out: five times faster
+            pooled = self._pool(feature.float().contiguous(memory_format=torch.channels_last))  # (B, C, h, w) -> (B, d, h, w)
             layers.append(
                 pooled if pooled.shape[-2:] == grid else F.interpolate(pooled, grid, mode="bilinear", align_corners=False)
             )
