@@ -17,6 +17,7 @@ from anomaly_core.cli import main
 from anomaly_core.errors import AnomalyError, ConfigError, DataError, RunError
 from anomaly_export import Detector, export_run
 from anomaly_export import export as exporting
+from anomaly_export.sessions import openvino_has_bfloat16
 
 FORMATS = {"onnx": "model.onnx", "openvino": "model.xml", "torchscript": "model.pt"}
 
@@ -114,6 +115,35 @@ def test_openvino_opens_onnx_files_too(exported: dict[str, Path], images: Path) 
     paths = sorted((images / "bad").iterdir())
     detector = Detector(exported["onnx"], "openvino", threads=1)
     np.testing.assert_allclose(detector(paths)[0], Detector(exported["onnx"], threads=1)(paths)[0], rtol=1e-4)
+
+
+def test_bfloat16_is_kept_in_the_file_and_compared_by_a_limit_of_its_own(run: Path, images: Path, tmp_path: Path) -> None:
+    report = export_run(run, "openvino", tmp_path / "model.xml", precision="bf16")
+    assert "computed in bfloat16" in str(report) and "must be < 0.1" in str(report)
+    detector = Detector(tmp_path / "model.xml", threads=1)
+    assert detector.metadata.precision == "bf16"
+    paths = sorted(images.rglob("*.png"))
+    expected = load_run(run).predict(paths).scores.numpy()
+    np.testing.assert_allclose(detector(paths)[0], expected, atol=0.1 * expected.max())
+    if openvino_has_bfloat16():
+        assert report.score_difference > 1e-5  # float32 agrees to 1e-6
+
+
+def test_a_run_in_bfloat16_is_exported_and_compared_as_such(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    copy.mkdir()
+    for file in run.iterdir():
+        if file.is_file():
+            (copy / file.name).write_bytes(file.read_bytes())
+    config = copy / "config.yaml"
+    config.write_text(config.read_text().replace("engine: torch", "engine: openvino_bf16"))
+    report = export_run(copy, "openvino")
+    assert (report.precision, Detector(report.path).metadata.precision) == ("bf16", "bf16")
+    assert report.score_difference < 1e-2  # the search's own rounding alone
+    assert export_run(copy, "openvino", precision="f32").precision == "f32"
+    assert export_run(copy, "onnx").precision == "f32"
+    with pytest.raises(ConfigError, match="onnx computes in float32"):
+        export_run(copy, "onnx", precision="bf16")
 
 
 def test_what_does_not_agree_is_an_error_and_leaves_what_was_there(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anomaly_patchcore import search
-from anomaly_patchcore.search import nearest
+from anomaly_patchcore import bounds, search
+from anomaly_patchcore.bounds import BoundedSearch
+from anomaly_patchcore.search import BankSearch, nearest
 
 
 @pytest.mark.parametrize("k", [1, 4])
@@ -37,3 +38,43 @@ def test_batches_do_not_matter() -> None:
 def test_more_neighbours_than_entries_and_no_query() -> None:
     assert nearest(torch.rand(4, 3), torch.rand(2, 3), 9)[0].shape == (4, 2)
     assert nearest(torch.rand(0, 3), torch.rand(2, 3))[0].shape == (0, 1)
+
+
+@pytest.mark.parametrize("k", [1, 4])
+@pytest.mark.parametrize("size", [512, 517])  # the last group is filled up, or not
+@pytest.mark.parametrize("offset", [0.0, 300.0])
+def test_bounds_prove_what_float64_finds(k: int, size: int, offset: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    bank = torch.randn(size, 40, generator=generator) * 10 + offset
+    queries = bank[torch.randint(size, (1500,), generator=generator)] + torch.randn(1500, 40, generator=generator)
+    queries[:5] = bank[:5]
+    distances, indices, proved = BoundedSearch(bank)(queries, k)
+    expected = torch.cdist(queries.double(), bank.double()).square().topk(k, largest=False)
+    assert proved.float().mean() > (0.95 if k == 1 else 0.5)
+    assert torch.equal(indices[proved], expected.indices[proved])
+    torch.testing.assert_close(distances[proved].double(), expected.values[proved], rtol=1e-4, atol=1e-9)
+
+
+def test_bounds_prove_nothing_of_ties_and_of_what_is_not_finite() -> None:
+    generator = torch.Generator().manual_seed(0)
+    few = torch.randn(64, 20, generator=generator)
+    queries = torch.randn(100, 20, generator=generator)
+    queries[50], queries[51] = torch.nan, 1e30
+    proved = BoundedSearch(few.repeat(10, 1))(queries, 1)[2]
+    assert not proved.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_search_with_bounds_answers_as_nearest_does(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "has_bfloat16", lambda: True)  # slow but right on other CPUs
+    generator = torch.Generator().manual_seed(0)
+    bank = torch.randn(600, 24, generator=generator).to(dtype)
+    bank[300:330] = bank[:30]  # distances that are equal: nothing is proved, and float32 decides
+    queries = torch.cat([torch.randn(300, 24, generator=generator), bank[:100].float()])
+    for k in (1, 5):
+        found, expected = BankSearch(bank)(queries, k), nearest(queries, bank, k)
+        assert torch.equal(found[0], expected[0])
+        different = found[1] != expected[1]
+        assert torch.equal(bank[found[1][different]], bank[expected[1][different]])
+    assert BankSearch(bank)(queries[:0])[0].shape == (0, 1)
+    assert BankSearch(bank)(queries[:3], 100)[0].shape == (3, 100)  # more than there are groups

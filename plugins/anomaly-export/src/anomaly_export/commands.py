@@ -6,16 +6,26 @@ from pathlib import Path
 
 import click
 
+from anomaly_export.metadata import Precision
+
 
 @click.command("export")
 @click.argument("source", metavar="RUN|FILE", type=click.Path(exists=True, path_type=Path))
 @click.option("--format", "format_", type=click.Choice(["onnx", "openvino", "torchscript"]), help="What to write.")
+@click.option(
+    "--precision",
+    type=click.Choice(["f32", "bf16"]),
+    help="What it computes in; by default as the run's engine did. bf16 (openvino alone) is faster where the CPU has it, "
+    "and two to three digits are right.",
+)
 @click.option("--output", metavar="FILE", help="Where; by default model.onnx, model.xml or model.pt in the run's folder.")
 @click.option("--threshold", type=float, metavar="X", help="Instead of the run's own; with FILE, changes that file.")
 @click.option(
     "--images", type=click.IntRange(min=1), default=32, show_default=True, help="Test images that are compared with the run."
 )
-def export(source: Path, format_: str | None, output: str | None, threshold: float | None, images: int) -> None:
+def export(
+    source: Path, format_: str | None, precision: Precision | None, output: str | None, threshold: float | None, images: int
+) -> None:
     """Write the detector of the finished run in the folder RUN, and compare it with the run.
 
     OpenVINO's format is two files, .xml and .bin; the others are one. The raw score leaves the graph; the threshold stands
@@ -37,4 +47,4 @@ def export(source: Path, format_: str | None, output: str | None, threshold: flo
         raise click.UsageError("--format is missing. Choose one of: onnx, openvino, torchscript.")
     from anomaly_export.export import export_run
 
-    click.echo(str(export_run(source, format_, output, threshold=threshold, images=images)))
+    click.echo(str(export_run(source, format_, output, precision=precision, threshold=threshold, images=images)))

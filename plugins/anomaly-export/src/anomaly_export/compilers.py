@@ -9,8 +9,9 @@ from torch import Tensor
 
 from anomaly_core.features import Compute, FrozenNetwork
 from anomaly_export.graph import NetworkGraph, to_onnx, to_torchscript
+from anomaly_export.metadata import Precision
 from anomaly_export.quiet import import_openvino
-from anomaly_export.sessions import Precision, onnx_session, openvino_compiled
+from anomaly_export.sessions import onnx_session, openvino_compiled, openvino_has_bfloat16
 
 
 def onnx(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
@@ -32,7 +33,7 @@ def openvino(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
 
 def openvino_bf16(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
     """The network in OpenVINO, its products in bfloat16; float32 images in, float32 features out."""
-    if "BF16" not in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if not openvino_has_bfloat16():
         warnings.warn("base.engine=openvino_bf16: this CPU has no bfloat16, and OpenVINO computes in float32.", stacklevel=2)
         return openvino(network, size)
     return _in_openvino(network, size, "bf16")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata as distributions
@@ -22,10 +23,13 @@ from anomaly_core.registry import registry
 from anomaly_core.types import Scored
 from anomaly_export.detector import Detector
 from anomaly_export.graph import DetectorGraph
-from anomaly_export.metadata import Metadata
+from anomaly_export.metadata import Metadata, Precision
+from anomaly_export.sessions import openvino_has_bfloat16
 from anomaly_export.writers import SUFFIXES, WRITERS, in_place
 
-TOLERANCE = 1e-3
+TOLERANCES: dict[Precision, float] = {"f32": 1e-3, "bf16": 0.1}  # of bfloat16, two to three digits are right
+BF16_ENGINE = "openvino_bf16"
+NAMES: dict[Precision, str] = {"f32": "float32", "bf16": "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Report:
     Attributes:
         path: the file; OpenVINO's has its ``.bin`` beside it.
         format: ``onnx``, ``openvino`` or ``torchscript``.
+        precision: in which the engine computes, ``f32`` or ``bf16``.
         images: how many were compared, and ``source`` which.
         score_difference, map_difference: the greatest difference, relative to the greatest absolute value of the run's scores
             (maps); 0 for a method without maps.
@@ -43,6 +48,7 @@ class Report:
 
     path: Path
     format: str
+    precision: Precision
     images: int
     source: str
     score_difference: float
@@ -51,9 +57,9 @@ class Report:
 
     def __str__(self) -> str:
         return (
-            f"{self.path}: {self.format}, computed in float32, agrees with the run on {self.images} {self.source}: greatest "
-            f"relative difference {self.score_difference:.1e} in scores, {self.map_difference:.1e} in maps "
-            f"(must be < {TOLERANCE:g}); {self.flipped} verdicts differ"
+            f"{self.path}: {self.format}, computed in {NAMES[self.precision]}, agrees with the run on {self.images} "
+            f"{self.source}: greatest relative difference {self.score_difference:.1e} in scores, {self.map_difference:.1e} in "
+            f"maps (must be < {TOLERANCES[self.precision]:g}); {self.flipped} verdicts differ"
         )
 
 
@@ -62,6 +68,7 @@ def export_run(
     format: str = "onnx",
     output: str | Path | None = None,
     *,
+    precision: Precision | None = None,
     threshold: float | None = None,
     images: int = 32,
 ) -> Report:
@@ -71,6 +78,8 @@ def export_run(
         folder: the run's.
         format: ``onnx``, ``openvino`` or ``torchscript``.
         output: the file; None: ``model.onnx``, ``model.xml`` or ``model.pt`` in the run's folder.
+        precision: ``f32``, or for ``openvino`` ``bf16``: faster where the CPU has bfloat16, and two to three digits are right.
+            None: as the run's engine computes, where the format can.
         threshold: instead of the run's; it stands beside the graph, whose score stays raw.
         images: how many of the run's own test images are compared.
 
@@ -82,11 +91,17 @@ def export_run(
     """
     if format not in WRITERS:
         raise ConfigError(f"there is no format {format!r}. Choose one of: {', '.join(WRITERS)}.")
+    if precision == "bf16" and format != "openvino":
+        raise ConfigError(f"--precision bf16: {format} computes in float32. Use --format openvino, or leave --precision out.")
     require_library(registry.engines[format])
+    if precision == "bf16" and not openvino_has_bfloat16():
+        warnings.warn("--precision bf16: this CPU has no bfloat16, and the comparison is made in float32.", stacklevel=2)
+    run = runs.load_run(folder, device="cpu", engine="torch")
+    fitted_in_bf16 = run.config.base.engine == BF16_ENGINE
+    precision = precision or ("bf16" if fitted_in_bf16 and format == "openvino" else "f32")
     path = Path(output) if output is not None else Path(folder) / f"model{SUFFIXES[format]}"
     if path.suffix.lower() != SUFFIXES[format]:
         raise ConfigError(f"--output {path.name}: a file of the format {format} ends in {SUFFIXES[format]}.")
-    run = runs.load_run(folder, device="cpu", engine="torch")
     if getattr(run.config.data, "tile", None):
         raise AnomalyError(
             "this run looks at tiles of large images (data.tile), and a graph sees one input of fixed size: it cannot be "
@@ -94,7 +109,9 @@ def export_run(
         )
     run.modeler.prepare_export()
     graph = DetectorGraph(run.modeler).eval()
-    description = _describe(run, graph, Experiment(folder), threshold)
+    description = _describe(run, graph, Experiment(folder), precision)
+    if threshold is not None:
+        description = description.with_threshold(threshold)
     samples, source = comparison_images(run.config, images, run.modeler.input_spec.size)
     with in_place(path) as temporary:
         try:
@@ -105,16 +122,17 @@ def export_run(
             raise
         except Exception as error:  # the exporters' own exceptions are of many kinds
             raise _refused(run.config.model.name, format, error) from error
-        expected = run_scores(run, samples)
+        same = runs.load_run(folder, device="cpu") if precision == "bf16" and fitted_in_bf16 else run
+        expected = run_scores(same, samples)
         written = Detector(temporary, format)
         found = written.score([_placed(written, sample) for sample in samples])
         report = _compare(expected, found, written, path, format, source)
     return report
 
 
-def _describe(run: runs.Detector, graph: DetectorGraph, experiment: Experiment, threshold: float | None) -> Metadata:
+def _describe(run: runs.Detector, graph: DetectorGraph, experiment: Experiment, precision: Precision) -> Metadata:
     manifest = experiment.read_json(MANIFEST)
-    described = Metadata(
+    return Metadata(
         method=run.config.model.name,
         input_spec=run.modeler.input_spec,
         calibration=run.calibration,
@@ -123,8 +141,8 @@ def _describe(run: runs.Detector, graph: DetectorGraph, experiment: Experiment, 
         config=run.config.to_dict(),
         versions={**manifest.get("versions", {}), "exported-by": f"anomaly-export {distributions.version('anomaly-export')}"}
         | {"exported-with": f"torch {torch.__version__}"},
+        precision=precision,
     )
-    return described if threshold is None else described.with_threshold(threshold)
 
 
 def comparison_images(config: RunConfig, count: int, size: tuple[int, int]) -> tuple[list[Any], str]:
@@ -167,13 +185,14 @@ def _compare(expected: list[Scored], found: list[Scored], written: Detector, pat
     maps = relative_difference([f for f, _ in pairs], [e for _, e in pairs]) if pairs else 0.0
     verdict = written.calibration.is_anomalous
     flipped = sum(verdict(f.score) != verdict(e.score) for f, e in zip(found, expected, strict=True))
-    if not (scores < TOLERANCE and maps < TOLERANCE):
+    precision = written.metadata.precision
+    if not (scores < TOLERANCES[precision] and maps < TOLERANCES[precision]):
         raise RunError(
             f"what was written as {format} does not agree with the run on {len(expected)} {source}: greatest relative "
-            f"difference {scores:.1e} in scores and {maps:.1e} in maps, and it must be below {TOLERANCE:g}. No file was left; "
-            "choose another --format."
+            f"difference {scores:.1e} in scores and {maps:.1e} in maps, and it must be below {TOLERANCES[precision]:g}. No "
+            "file was left; choose another --format or --precision."
         )
-    return Report(path, format, len(expected), source, scores, maps, flipped)
+    return Report(path, format, precision, len(expected), source, scores, maps, flipped)
 
 
 def relative_difference(found: Any, expected: Any) -> float:

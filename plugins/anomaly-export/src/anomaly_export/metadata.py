@@ -6,7 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from anomaly_core.calibration import Calibration
 from anomaly_core.errors import RunError
@@ -14,6 +14,8 @@ from anomaly_core.inputs import InputSpec
 
 KEY = "anomaly"  # under which every format keeps it
 FORMAT = 1
+
+Precision = Literal["f32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Metadata:
         categories: that it was fitted on.
         config: of the run, as plain values.
         versions: of the distributions that fitted it, and of those that exported it.
+        precision: that the engine computes in, ``f32`` or (OpenVINO, where the CPU has it) ``bf16``.
         format: of this description.
     """
 
@@ -38,6 +41,7 @@ class Metadata:
     categories: tuple[str, ...] = ()
     config: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    precision: Precision = "f32"
     format: int = FORMAT
 
     def to_json(self) -> str:

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from anomaly_core.cores import cores
 from anomaly_core.errors import PluginError, RunError
 from anomaly_core.registry import registry
-from anomaly_export.metadata import KEY, Metadata
+from anomaly_export.metadata import KEY, Metadata, Precision
 from anomaly_export.quiet import import_openvino
 
-Precision = Literal["f32", "bf16"]
 Run = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
 
 
@@ -74,7 +73,7 @@ def _open_openvino(path: Path, threads: int) -> tuple[Run, Metadata]:
     place = [KEY] if path.suffix.lower() == ".xml" else ["framework", KEY]
     text = model.get_rt_info(place).astype(str) if model.has_rt_info(place) else None
     metadata = Metadata.from_json(text, path)
-    compiled = openvino_compiled(model, threads)
+    compiled = openvino_compiled(model, threads, metadata.precision)
 
     def run(images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         results = compiled.create_infer_request().infer({0: images})
@@ -87,6 +86,11 @@ def openvino_compiled(model: Any, threads: int, precision: Precision = "f32") ->
     """A model compiled for the CPU: left alone, OpenVINO would choose bfloat16 wherever the CPU has it."""
     options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     return import_openvino().Core().compile_model(model, "CPU", options)
+
+
+def openvino_has_bfloat16() -> bool:
+    """Whether this CPU has bfloat16; without it OpenVINO computes in float32, whatever it is asked for."""
+    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _open_torchscript(path: Path, threads: int) -> tuple[Run, Metadata]:
