@@ -54,8 +54,9 @@ format: $(STAMP) ## let ruff format and fix what it can
 
 soak: $(STAMP) ## the long tests, and docs/reliability.md (SOAK_MINUTES=60 for a longer run)
 	rm -f build/reliability.jsonl
+	end=$$(($$(date +%s) + 60 * $(SOAK_MINUTES))); \
 	for part in tests plugins; do \
-		ANOMALY_RELIABILITY=build/reliability.jsonl SOAK_MINUTES=$(SOAK_MINUTES) SOAK_SEED=$(SOAK_SEED) \
+		ANOMALY_RELIABILITY=build/reliability.jsonl SOAK_MINUTES=$(SOAK_MINUTES) SOAK_SEED=$(SOAK_SEED) SOAK_END=$$end \
 			$(PYTEST) -m "soak or reliability" --durations=15 $$part $(ARGS) || [ $$? -eq 5 ] || exit 1; \
 	done
 	$(BIN)/python tools/reliability.py build/reliability.jsonl docs/reliability.md

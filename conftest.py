@@ -1,17 +1,20 @@
-"""The record of what was tried against the project and what was lost, for docs/reliability.md; every test folder shares it."""
+"""What was tried against the project and what was lost, for docs/reliability.md; and the time that soak tests have."""
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from anomaly_core.registry import registry
 
 Record = Callable[..., None]
+SOAK_END = float(os.environ.get("SOAK_END", "0"))  # seconds since 1970
 
 
 @pytest.fixture
@@ -25,18 +28,47 @@ def record(request: pytest.FixtureRequest) -> Record:
         lost: what was lost, in words; ``nothing``.
         seed: repeats it; None where nothing is random.
 
-    It is kept where ANOMALY_RELIABILITY names a file, as `make soak` does, and dropped otherwise.
+    It is kept where ANOMALY_RELIABILITY names a file, as `make soak` does, and dropped otherwise. A test that is marked
+    ``reliability(kind)`` and does not ask for this fixture gets a row that says its name.
     """
 
     def note(kind: str, what: str, count: int = 1, lost: str = "nothing", seed: int | None = None) -> None:
-        target = os.environ.get("ANOMALY_RELIABILITY")
-        if target:
-            row = {"kind": kind, "what": what, "count": count, "lost": lost, "seed": seed, "test": request.node.nodeid}
-            Path(target).parent.mkdir(parents=True, exist_ok=True)
-            with Path(target).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        keep_row(kind=kind, what=what, count=count, lost=lost, seed=seed, test=request.node.nodeid)
 
     return note
+
+
+def keep_row(**row: Any) -> None:
+    """Add a row where ANOMALY_RELIABILITY says."""
+    target = os.environ.get("ANOMALY_RELIABILITY")
+    if target:
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        with Path(target).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """The row of a test that passed and says nothing else of itself."""
+    report: Any = yield
+    mark = item.get_closest_marker("reliability")
+    if mark and mark.args and report.when == "call" and report.passed and "record" not in getattr(item, "fixturenames", ()):
+        words = item.name.partition("[")[0].removeprefix("test_").replace("_", " ")
+        keep_row(kind=mark.args[0], what=words, count=1, lost="nothing", seed=None, test=item.nodeid)
+    return report
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In `make soak`, what writes a row comes first."""
+    if SOAK_END:
+        items.sort(key=lambda item: item.get_closest_marker("reliability") is None)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """When the time of `make soak` is over, what writes no row is left out."""
+    only_long = item.get_closest_marker("soak") and not item.get_closest_marker("reliability")
+    if SOAK_END and only_long and time.time() > SOAK_END:
+        pytest.skip("the time is over: `make soak SOAK_MINUTES=60` has more")
 
 
 @pytest.fixture(autouse=True)

@@ -79,7 +79,7 @@ def exported(run: Path, folder: Path) -> dict[str, float]:
     measured([*anomaly, "export", str(run), "--format", "openvino", "--output", target], {})
     images = sorted((folder / "test").rglob("*.png"))
     listed = "".join(f"{image}\n" for image in images * TURNS)
-    command = [*anomaly, "predict", target, "-", "--batch-size", "8", "--jsonl"]
+    command = [*anomaly, "predict", target, "-", "--jsonl"]
     done = subprocess.run(command, input=listed, check=True, capture_output=True, text=True)
     said = [json.loads(line) for line in done.stdout.splitlines()][: len(images)]
     auroc = roc_auc_score([Path(row["path"]).parent.name != "good" for row in said], [row["score"] for row in said])

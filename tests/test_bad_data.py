@@ -18,7 +18,7 @@ from anomaly_core.options import DataConfig
 from anomaly_core.screening import duplicates
 from anomaly_core.types import Sample
 
-pytestmark = pytest.mark.usefixtures("unobserved")
+pytestmark = [pytest.mark.usefixtures("unobserved"), pytest.mark.reliability("input")]
 
 
 def texture(path: Path, seed: int, size: int = 48, defect: bool = False) -> Path:

@@ -25,7 +25,7 @@ from anomaly_core.inputs import InputSpec, checked_size, image_size, read_image
 from anomaly_core.screening import screen
 from anomaly_core.types import Sample
 
-pytestmark = pytest.mark.usefixtures("unobserved")
+pytestmark = [pytest.mark.usefixtures("unobserved"), pytest.mark.reliability("input")]
 
 COLOUR = (200, 100, 50)
 

@@ -17,7 +17,7 @@ from anomaly_core.calibration import Calibration
 from anomaly_core.errors import AnomalyError, RunError
 from anomaly_core.registry import registry
 
-pytestmark = pytest.mark.usefixtures("unobserved")
+pytestmark = [pytest.mark.usefixtures("unobserved"), pytest.mark.reliability("input")]
 
 METHODS = sorted(registry.models)
 

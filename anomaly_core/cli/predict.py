@@ -18,13 +18,15 @@ from anomaly_core.spreadsheet import SafeWriter
 if TYPE_CHECKING:
     from anomaly_core.pipeline import Verdict
 
+BATCH_OF_A_RUN, BATCH_OF_A_FILE = 32, 8  # what was measured to be fastest; a CPU's engines like to have it in their caches
+
 
 @click.command("predict")
 @click.argument("detector", metavar="RUN|FILE")
 @click.argument("images", nargs=-1, required=True)
 @click.option("--maps", "maps_folder", metavar="DIR", help="Write a picture of each image, its map and the overlay.")
 @click.option("--jsonl", is_flag=True, help="One JSON object a line instead of CSV.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images a batch.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Images a batch; 32 by default, and 8 with a FILE.")
 @click.option("--device", default="auto", show_default=True, help="Of a run: auto, cpu, cuda, cuda:N or mps.")
 @click.option("--engine", metavar="NAME", help="What computes: torch, onnx, openvino. None means the run's own (base.engine).")
 @click.option("--watch", is_flag=True, help="Stay, and score what comes into the folder IMAGES; Ctrl-C ends it, exit status 0.")
@@ -39,7 +41,7 @@ def predict(
     images: tuple[str, ...],
     maps_folder: str | None,
     jsonl: bool,
-    batch_size: int,
+    batch_size: int | None,
     device: str,
     engine: str | None,
     watch: bool,
@@ -65,6 +67,7 @@ def predict(
     from anomaly_core.sources import Watch, image_paths
 
     opening = Opening(detector, device, engine)
+    batch_size = batch_size or (BATCH_OF_A_FILE if Path(detector).is_file() else BATCH_OF_A_RUN)
     pictures = None if maps_folder is None else Path(maps_folder)
     printer = _Printer(jsonl)
     if watch:
