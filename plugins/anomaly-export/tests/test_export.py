@@ -130,11 +130,7 @@ def test_bfloat16_is_kept_in_the_file_and_compared_by_a_limit_of_its_own(run: Pa
 
 
 def test_a_run_in_bfloat16_is_exported_and_compared_as_such(run: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "run"
-    copy.mkdir()
-    for file in run.iterdir():
-        if file.is_file():
-            (copy / file.name).write_bytes(file.read_bytes())
+    copy = copied(run, tmp_path / "run")
     config = copy / "config.yaml"
     config.write_text(config.read_text().replace("engine: torch", "engine: openvino_bf16"))
     report = export_run(copy, "openvino")
@@ -168,12 +164,7 @@ def test_what_does_not_agree_is_an_error_and_leaves_what_was_there(
 def test_without_its_data_random_images_are_compared_and_it_is_said(
     run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    copy = tmp_path / "run"
-    copy.mkdir()
-    for file in run.iterdir():
-        if file.is_file():
-            text = file.read_bytes()
-            (copy / file.name).write_bytes(text)
+    copy = copied(run, tmp_path / "run")
     config = (copy / "config.yaml").read_text()
     (copy / "config.yaml").write_text(config.replace("/bad", "/gone").replace("/good", "/gone"))
     assert call("export", str(copy), "--format", "onnx") == 0
@@ -183,11 +174,7 @@ def test_without_its_data_random_images_are_compared_and_it_is_said(
 
 def test_an_approximate_search_is_exported_as_the_exact_one(run: Path, images: Path, tmp_path: Path) -> None:
     pytest.importorskip("faiss")
-    copy = tmp_path / "run"
-    copy.mkdir()
-    for file in run.iterdir():
-        if file.is_file():
-            (copy / file.name).write_bytes(file.read_bytes())
+    copy = copied(run, tmp_path / "run")
     config = copy / "config.yaml"
     config.write_text(config.read_text().replace("search: exact", "search: hnsw"))
     assert load_run(copy).config.model.search == "hnsw"
@@ -212,6 +199,15 @@ def test_bad_input_is_refused_with_words(run: Path, exported: dict[str, Path], t
     with pytest.raises(DataError, match="no image was given"):
         detector([])
     assert issubclass(RunError, AnomalyError)
+
+
+def copied(run: Path, folder: Path) -> Path:
+    """The run's own files in a folder that a test may change."""
+    folder.mkdir()
+    for file in run.iterdir():
+        if file.is_file():
+            (folder / file.name).write_bytes(file.read_bytes())
+    return folder
 
 
 def call(*arguments: str) -> int | str | None:

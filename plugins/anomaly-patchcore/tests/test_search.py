@@ -67,10 +67,12 @@ def test_bounds_prove_nothing_of_ties_and_of_what_is_not_finite() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_a_search_with_bounds_answers_as_nearest_does(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "has_bfloat16", lambda: True)  # slow but right on other CPUs
+    monkeypatch.setattr(bounds, "FEWEST", 600)
     generator = torch.Generator().manual_seed(0)
     bank = torch.randn(600, 24, generator=generator).to(dtype)
     bank[300:330] = bank[:30]  # distances that are equal: nothing is proved, and float32 decides
     queries = torch.cat([torch.randn(300, 24, generator=generator), bank[:100].float()])
+    assert BankSearch(bank)._bounded is not None
     for k in (1, 5):
         found, expected = BankSearch(bank)(queries, k), nearest(queries, bank, k)
         assert torch.equal(found[0], expected[0])
