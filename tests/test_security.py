@@ -46,7 +46,7 @@ FORBIDDEN_CALLS = {
     "eval", "exec", "compile", "__import__", "os.system", "os.popen", "marshal.loads", "marshal.load", "shelve.open",
     "pickle.load", "pickle.loads", "pickle.Unpickler", "cloudpickle.load", "cloudpickle.loads", "dill.load", "dill.loads",
     "joblib.load", "torch.hub.load", "torch.jit.load", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all",
-    "pd.read_pickle", "pandas.read_pickle",
+    "pandas.read_pickle",
 }  # fmt: skip
 # A call that the rule forbids and that is harmless: file and function -> why.
 ALLOWED: dict[tuple[str, str], str] = {
@@ -57,24 +57,37 @@ ALLOWED: dict[tuple[str, str], str] = {
 }
 
 
-def dotted(node: ast.expr) -> str:
+def dotted(node: ast.expr, imported: dict[str, str]) -> str:
     if isinstance(node, ast.Attribute):
-        return f"{dotted(node.value)}.{node.attr}"
-    return node.id if isinstance(node, ast.Name) else ""
+        return f"{dotted(node.value, imported)}.{node.attr}"
+    return imported.get(node.id, node.id) if isinstance(node, ast.Name) else ""
+
+
+def imports(tree: ast.Module) -> dict[str, str]:
+    """What a module's imports call by another name -> its full name."""
+    names = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update({alias.asname: alias.name for alias in node.names if alias.asname})
+        elif isinstance(node, ast.ImportFrom):
+            names.update({alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names})
+    return names
 
 
 def offences(source: str) -> list[str]:
     """The calls in a module's source that can execute what they load."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    imported = imports(tree)
+    for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
-        name = dotted(node.func)
+        name = dotted(node.func, imported)
         options = {word.arg: getattr(word.value, "value", None) for word in node.keywords}
         if (
             name in FORBIDDEN_CALLS
             or (name == "torch.load" and options.get("weights_only") is not True)
-            or (name in ("np.load", "numpy.load") and options.get("allow_pickle"))
+            or (name == "numpy.load" and options.get("allow_pickle"))
             or (name == "yaml.load" and "SafeLoader" not in ast.dump(node))
             or (name.startswith("subprocess.") and options.get("shell"))
         ):
@@ -95,12 +108,16 @@ def test_no_source_can_execute_what_it_loads(record) -> None:
     "line",
     [
         "pickle.loads(x)", "torch.load(p)", "torch.load(p, weights_only=False)", "yaml.load(t, Loader=yaml.Loader)", "eval(x)",
-        "yaml.load(t)", "joblib.load(p)", "np.load(p, allow_pickle=True)", "subprocess.run(x, shell=True)", "exec(x)",
+        "yaml.load(t)", "joblib.load(p)", "import numpy as np\nnp.load(p, allow_pickle=True)", "exec(x)",
+        "subprocess.run(x, shell=True)",
+        "from pickle import loads\nloads(x)", "import pickle as p\np.loads(x)", "from torch import load as read\nread(p)",
     ],
 )  # fmt: skip
 def test_the_search_finds_what_it_looks_for(line: str) -> None:
     assert offences(line)
-    assert not offences("torch.load(p, weights_only=True)\nyaml.safe_load(t)\nnp.load(p)\nmodel.eval()\nre.compile(x)")
+    assert not offences(
+        "import numpy as np\ntorch.load(p, weights_only=True)\nyaml.safe_load(t)\nnp.load(p)\nmodel.eval()\nre.compile(x)"
+    )
 
 
 class Canary:

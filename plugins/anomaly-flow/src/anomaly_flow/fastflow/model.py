@@ -5,7 +5,7 @@ Paper: Yu et al., "FastFlow: Unsupervised Anomaly Detection and Localization via
 Code: https://github.com/gathierry/FastFlow, which the field uses, with FrEIA's ``AllInOneBlock``.
 
 Deviations:
-- Permutations are drawn by torch's generator, FrEIA's by numpy's; they are parameters without gradient, so that they are saved.
+- Permutations are drawn by torch's generator, FrEIA's by numpy's, and done by index, not by a product with their matrix.
 - Flows compute in float32 whatever the precision of training: sums of squares overflow and log-determinants round below it.
 - The epoch with the best likelihood of held-out normal images is kept; the code reports epochs judged on the test images.
 - ``trainable_norm=False`` normalises without learnt scale and shift. The original's learnt scale is not counted in the
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -109,15 +110,30 @@ def flow(
                 nn.Conv2d(hidden, channels_out, kernel_size, padding="same"),
             )
 
-        sequence.append(AllInOneBlock, subnet_constructor=subnet, affine_clamping=clamp, permute_soft=False)
-        _permute(sequence[step])
+        sequence.append(CouplingStep, subnet_constructor=subnet, affine_clamping=clamp, permute_soft=False)
     return sequence
 
 
-def _permute(block: AllInOneBlock) -> None:
-    """Draw the block's permutation again, by torch's generator: numpy's is not governed by a run's seed alone."""
-    channels = block.in_channels
-    matrix = torch.eye(channels)[torch.randperm(channels)]
-    block.w_perm.data = matrix.view_as(block.w_perm)
-    # contiguous, as FrEIA's own is not: safetensors saves nothing else
-    block.w_perm_inv.data = matrix.T.contiguous().view_as(block.w_perm_inv)
+class CouplingStep(AllInOneBlock):  # type: ignore[misc]  # FrEIA has no types
+    """FrEIA's step with its permutation drawn by torch's generator and done by index.
+
+    FrEIA multiplies by the permutation's matrix, a 1x1 convolution over all channels: with wide maps and small subnets half
+    of a step's arithmetic, for the same numbers. The matrices remain the step's state, under FrEIA's names.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        channels = self.in_channels
+        matrix = torch.eye(channels)[torch.randperm(channels)]
+        self.w_perm.data = matrix.view_as(self.w_perm)
+        # contiguous, as FrEIA's own is not: safetensors saves nothing else
+        self.w_perm_inv.data = matrix.T.contiguous().view_as(self.w_perm_inv)
+
+    def _permute(self, x: Tensor, rev: bool = False) -> tuple[Tensor, Tensor]:
+        """(B, C, h, w) scaled, shifted and permuted, or back, and the log-determinant of the scaling, a pixel."""
+        scale = self.global_scale_activation(self.global_scale)
+        log_det = scale.log().sum()
+        order = (self.w_perm_inv if rev else self.w_perm).flatten(1).argmax(dim=1)
+        if rev:
+            return (x.index_select(1, order) - self.global_offset) / scale, log_det
+        return (x * scale + self.global_offset).index_select(1, order), log_det
