@@ -16,7 +16,7 @@ from anomaly_core.backends import open_backend
 from anomaly_core.base.data import BaseDataModule
 from anomaly_core.base.trainer import Progress, quiet
 from anomaly_core.config import RunConfig
-from anomaly_core.cores import cores
+from anomaly_core.cores import threads
 from anomaly_core.errors import AnomalyError, ConfigError, RunError
 from anomaly_core.experiment import MANIFEST, Experiment
 from anomaly_core.registry import registry
@@ -121,8 +121,7 @@ def run_grid(
     """
     from joblib import Parallel, delayed
 
-    threads = max(1, cores() // jobs) if address is None else None
-    options = (threads, registry.blocked)
+    options = (threads(jobs) if address is None else None, registry.blocked)
     if backend == "loky" and jobs > 1:
         with warnings.catch_warnings():
             # loky replaces a process whose memory has grown, and warns of what costs nothing

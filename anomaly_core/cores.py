@@ -1,4 +1,4 @@
-"""How many cores there are for this process, and how many threads decode images."""
+"""How many cores there are for this process, and how many threads compute and decode images."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ MOST_DECODERS = 8  # beyond it a disk has nothing more to give
 def cores() -> int:
     """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads(processes: int = 1) -> int:
+    """Threads for each of several processes: ``$OMP_NUM_THREADS`` where it is set, else its share of the cores."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # a list is one of nested levels
+    return int(wanted) if wanted.isdecimal() and int(wanted) else max(1, cores() // processes)
 
 
 def decoders() -> int:

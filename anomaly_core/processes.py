@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from anomaly_core.cores import cores
+from anomaly_core.cores import threads
 from anomaly_core.errors import AnomalyError, ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -125,7 +125,6 @@ def launch(devices: int, work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _work(rank: int, devices: int, port: int, answers: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    threads = str(max(1, cores() // devices))
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -133,7 +132,7 @@ def _work(rank: int, devices: int, port: int, answers: Any, work: Callable[..., 
         "LOCAL_WORLD_SIZE": str(devices),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
+        "OMP_NUM_THREADS": str(threads(devices)),
     }
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     try:

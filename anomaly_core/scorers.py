@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from anomaly_core.backends import open_backend
-from anomaly_core.cores import cores
+from anomaly_core.cores import threads
 from anomaly_core.errors import PluginError, RunError
 from anomaly_core.pipeline import Verdict, verdicts
 from anomaly_core.registry import registry
@@ -112,8 +112,8 @@ def sharded(
     """
     from joblib import Parallel, delayed
 
-    threads = opening.threads or max(1, cores() // jobs)
-    opening = Opening(opening.path, opening.device, opening.engine, threads, registry.blocked)
+    share = opening.threads or threads(jobs)
+    opening = Opening(opening.path, opening.device, opening.engine, share, registry.blocked)
     stream = iter(paths)
     first = 0
     with open_backend(backend, jobs, address):

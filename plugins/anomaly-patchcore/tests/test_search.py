@@ -80,3 +80,32 @@ def test_a_search_with_bounds_answers_as_nearest_does(dtype: torch.dtype, monkey
         assert torch.equal(bank[found[1][different]], bank[expected[1][different]])
     assert BankSearch(bank)(queries[:0])[0].shape == (0, 1)
     assert BankSearch(bank)(queries[:3], 100)[0].shape == (3, 100)  # more than there are groups
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_the_farthest_patch_of_an_image_is_exact_where_an_index_misses(kind: search.Kind, k: int, monkeypatch) -> None:
+    pytest.importorskip("faiss")
+    generator = torch.Generator().manual_seed(0)
+    bank = torch.randn(400, 16, generator=generator)
+    patches = torch.randn(5, 60, 16, generator=generator) * torch.linspace(0.5, 1.5, 60)[:, None]
+    exact = BankSearch(bank).of_images(patches, k)
+    made = BankSearch(bank, kind)
+    found = made._indexed
+
+    def missed(queries: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Half of the answers are the farthest entries instead."""
+        distances, indices, proved = found(queries, k)
+        worst = torch.cdist(queries, bank).square().topk(k).values.flip(1)
+        distances[::2] = worst[::2]
+        return distances, indices, proved
+
+    monkeypatch.setattr(made, "_indexed", missed)
+    distances, indices = made.of_images(patches, k)
+    assert distances.shape == indices.shape == (5, 60, k)
+    expected, farthest = exact[0].mean(dim=2).max(dim=1)
+    assert torch.equal(distances.mean(dim=2).max(dim=1).indices, farthest)
+    assert torch.equal(distances[range(5), farthest], exact[0][range(5), farthest])
+    assert torch.equal(indices[range(5), farthest], exact[1][range(5), farthest])
+    assert (made(patches.flatten(0, 1), k)[0].mean(dim=1).view(5, 60).amax(dim=1) > expected).all()  # alone it misses
+    assert made.of_images(patches[:0], k)[0].shape == (0, 60, k)

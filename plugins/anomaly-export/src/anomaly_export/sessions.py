@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_core.cores import cores
+from anomaly_core.cores import threads as usual_threads
 from anomaly_core.errors import PluginError, RunError
 from anomaly_core.registry import registry
 from anomaly_export.metadata import KEY, Metadata, Precision
@@ -31,7 +30,7 @@ def open_session(path: Path, engine: str | None = None, threads: int | None = No
         raise RunError(f"there is no file {str(path)!r}. Give one that `anomaly export` wrote.")
     engine = engine or {".onnx": "onnx", ".xml": "openvino"}.get(path.suffix.lower(), "torchscript")
     opener = {"onnx": _open_onnx, "openvino": _open_openvino, "torchscript": _open_torchscript}[engine]
-    count = threads or int(os.environ.get("OMP_NUM_THREADS") or cores())
+    count = threads or usual_threads()
     try:
         run, metadata = opener(path, count)
     except ImportError as error:

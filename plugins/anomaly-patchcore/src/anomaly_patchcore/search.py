@@ -19,6 +19,7 @@ CELLS, ROWS = 2**20, 512  # distances that are held at once, so that they stay i
 MEMBERS = 8  # columns of a group, of which the least is looked at first
 PROBES = 12  # cells of an inverted file that a query looks into
 LINKS, CONSTRUCTION, EFFORT = 16, 100, 16  # of an HNSW graph: links an entry, and list lengths while building and searching
+FARTHEST = 4  # patches of an image that are searched exactly at once
 
 
 def nearest(queries: Tensor, bank: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
@@ -91,8 +92,8 @@ class BankSearch:
 
     ``exact`` finds what :func:`nearest` does, in half the time where the CPU multiplies bfloat16
     (:class:`~anomaly_patchcore.bounds.BoundedSearch`); it was measured to be no slower than faiss's exact search and needs no
-    faiss. ``ivf`` (an inverted file) and ``hnsw`` (a graph) run on the CPU, may miss a neighbour for a slightly farther one,
-    and give the same answers each time that they are built from the same bank.
+    faiss. ``ivf`` (an inverted file) and ``hnsw`` (a graph) run on the CPU, may miss a neighbour for a farther one, and give
+    the same answers each time that they are built from the same bank; :meth:`of_images` has image scores exact all the same.
 
     Args:
         bank: float (M, D) with M >= 1.
@@ -107,6 +108,7 @@ class BankSearch:
         self.bank = bank
         self.kind = kind
         self._index: Any = None if kind == "exact" else _index(bank, kind)
+        self._exact = self if kind == "exact" else BankSearch(bank)
         worth = kind == "exact" and bank.device.type == "cpu" and len(bank) >= bounds.FEWEST and bounds.has_bfloat16()
         self._bounded = BoundedSearch(bank) if worth else None
 
@@ -125,6 +127,34 @@ class BankSearch:
         if len(open_):
             distances[open_], indices[open_] = nearest(queries[open_], self.bank, k)
         return distances, indices
+
+    def of_images(self, patches: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+        """The neighbours of all patches of some images, those of each image's farthest patch exact whatever the kind.
+
+        A graph now and then misses a patch's neighbours by far, and one such patch would be its image's score. But what an
+        index finds is never nearer than the truth: a patch that was searched exactly and still is the farthest is the farthest.
+
+        Args:
+            patches: float (B, n, D), n patches an image.
+            k: as :func:`nearest`; the farthest patch is that of the greatest mean distance.
+
+        Returns:
+            float32 and int64 (B, n, k), as :func:`nearest`.
+        """
+        images, count, _ = patches.shape
+        flat = patches.flatten(0, 1)
+        distances, indices = self(flat, k)
+        certain = torch.zeros(len(flat), dtype=torch.bool, device=distances.device)
+        first = count * torch.arange(images, device=distances.device)[:, None]
+        while self.kind != "exact":
+            means = distances.mean(dim=1).view(images, count)
+            farthest = first + means.topk(min(FARTHEST, count), dim=1).indices
+            if certain[farthest[:, :1]].all():
+                break
+            rows = farthest[~certain[farthest]]
+            distances[rows], indices[rows] = self._exact(flat[rows], k)
+            certain[rows] = True
+        return distances.unflatten(0, (images, count)), indices.unflatten(0, (images, count))
 
     def _indexed(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
         """As :func:`nearest`, and bool (N,): whether the index found so many entries at all."""

@@ -8,7 +8,8 @@ Deviations:
   from its estimate of distances to ten random points.
 - A patch is pooled before the deeper layer is resized, not after: both are linear, so that the embedding is the same and
   costs less.
-- Nearest neighbours are searched exactly in torch; ``search="ivf"`` and ``"hnsw"`` are FAISS's and approximate.
+- Nearest neighbours are searched exactly in torch; ``search="ivf"`` and ``"hnsw"`` are FAISS's and approximate in the maps:
+  the patch that makes an image's score is searched exactly.
 - Patches may be thinned while they are collected, within a budget of memory (:mod:`anomaly_patchcore.patchcore.store`).
 - ``target_dim=None`` averages each patch, concatenates the layers and does not pool over channels (the `edge` preset).
 - ``reweight=True`` is equation 7 of the paper, which the original code leaves out; its weight is applied to the official code's
@@ -179,12 +180,13 @@ class PatchCoreModel(nn.Module):
         self.memory_bank, self.coreset_radius = bank, torch.tensor(radius, device=patches.device)
 
     def _neighbors(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared distances and indices (n, neighbors) of (n, D) patches."""
+        """Squared distances and indices (B * h * w, neighbors) of (B, h, w, D) patches."""
         if is_exported():
-            return nearest(patches, self.memory_bank, self.neighbors)
+            return nearest(patches.flatten(0, 2), self.memory_bank, self.neighbors)
         if self._searched_bank is None or self._searched_bank.bank is not self.memory_bank:
             self._searched_bank = BankSearch(self.memory_bank, self.search)
-        return self._searched_bank(patches, self.neighbors)
+        distances, indices = self._searched_bank.of_images(patches.flatten(1, 2), self.neighbors)
+        return distances.flatten(0, 1), indices.flatten(0, 1)
 
     def search_exactly(self) -> None:
         """Search exactly from now on, whatever ``search`` said."""
@@ -206,7 +208,7 @@ class PatchCoreModel(nn.Module):
             for; and float32 (B, 1, *size) maps.
         """
         batch, height, width, _ = patches.shape
-        distances, indices = self._neighbors(patches.flatten(0, 2))
+        distances, indices = self._neighbors(patches)
         patch_scores = distances.mean(dim=1).view(batch, -1)  # (B * h * w, k) -> (B, h * w)
         scores, worst = patch_scores.max(dim=1)
         if self.reweight:
