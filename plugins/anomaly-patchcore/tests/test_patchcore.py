@@ -69,6 +69,17 @@ def test_equation_7(patchcore: dict[str, Tensor]) -> None:
         assert float(score) == pytest.approx(float(weight * distances[worst, best] ** 2), rel=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:`torch.jit.trace:FutureWarning")
+@pytest.mark.parametrize("reweight", [False, True])
+@pytest.mark.parametrize("neighbors", [1, 3])
+def test_a_graph_taken_for_an_export_scores_the_same(patchcore: dict[str, Tensor], neighbors: int, reweight: bool) -> None:
+    model = golden_model(patchcore, neighbors=neighbors, reweight=reweight, reweight_neighbors=5)
+    model.build(patchcore["train_embedding"], ratio=0.5)
+    patches = patchcore["test_embedding"].view(2, 12, 12, -1)
+    graph = torch.jit.trace(lambda patches: model.score(patches, (24, 24)), patches[:1], check_trace=False)
+    torch.testing.assert_close(graph(patches), model.score(patches, (24, 24)), rtol=1e-4, atol=1e-5)
+
+
 def test_without_pooling_layers_are_concatenated(patchcore: dict[str, Tensor]) -> None:
     layer2, layer3 = features(patchcore, "test")
     embedding = PatchCoreModel(target_dim=None).embed([layer2, layer3])

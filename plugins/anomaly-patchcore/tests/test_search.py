@@ -7,7 +7,7 @@ import torch
 
 from anomaly_patchcore import bounds, search
 from anomaly_patchcore.bounds import BoundedSearch
-from anomaly_patchcore.search import BankSearch, nearest
+from anomaly_patchcore.search import BankSearch, least_distances, nearest
 
 
 @pytest.mark.parametrize("k", [1, 4])
@@ -21,6 +21,16 @@ def test_exact(k: int, offset: float, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = torch.cdist(queries.double(), bank.double()).square().topk(k, largest=False)
     assert torch.equal(indices, expected.indices)
     assert torch.allclose(distances.double(), expected.values, rtol=1e-5)
+
+
+@pytest.mark.parametrize("offset", [0.0, 50.0])
+def test_least_distances(offset: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries, bank = torch.randn(70, 20, generator=generator) + offset, torch.randn(90, 20, generator=generator) + offset
+    torch.testing.assert_close(least_distances(queries, bank), nearest(queries, bank)[0][:, 0], rtol=1e-4, atol=1e-4)
+    own = least_distances(bank, bank.half())
+    assert (own >= 0).all()
+    assert own.max() < (0.01 if offset else 1e-4)
 
 
 def test_a_point_of_the_bank_is_at_zero() -> None:

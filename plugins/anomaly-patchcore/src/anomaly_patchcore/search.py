@@ -50,6 +50,25 @@ def nearest(queries: Tensor, bank: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
     return torch.cat([distances for distances, _ in parts]), torch.cat([indices for _, indices in parts])
 
 
+def least_distances(queries: Tensor, bank: Tensor) -> Tensor:
+    """The squared distance of each query to its nearest entry, from products alone.
+
+    For a graph that is taken for an export: there the least value of a row costs a quarter of what its place costs. The
+    rounding of |q|^2 - 2qb + |b|^2 stays in it, in the precision that the engine computes in.
+
+    Args:
+        queries, bank: as :func:`nearest`.
+
+    Returns:
+        float32 (N,).
+    """
+    queries, bank = queries.float(), bank.float()
+    centre = bank.mean(dim=0)
+    queries, bank = queries - centre, bank - centre
+    least = torch.addmm(bank.square().sum(dim=1), queries, bank.T, alpha=-2).amin(dim=1)
+    return (least + queries.square().sum(dim=1)).clamp(min=0)
+
+
 def _nearest(
     queries: Tensor, bank: Tensor, centred_queries: Tensor, centred: Tensor, norms: Tensor, k: int
 ) -> tuple[Tensor, Tensor]:

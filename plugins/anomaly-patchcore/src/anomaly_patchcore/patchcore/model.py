@@ -29,7 +29,7 @@ from anomaly_core.errors import DataError
 from anomaly_core.maps import upsample_smooth
 from anomaly_patchcore.coreset import k_center_greedy_with_radius
 from anomaly_patchcore.patchcore.store import PatchStore
-from anomaly_patchcore.search import BankSearch, Kind, is_exported, nearest
+from anomaly_patchcore.search import BankSearch, Kind, is_exported, least_distances, nearest
 
 
 class PatchCoreModel(nn.Module):
@@ -208,12 +208,21 @@ class PatchCoreModel(nn.Module):
             for; and float32 (B, 1, *size) maps.
         """
         batch, height, width, _ = patches.shape
-        distances, indices = self._neighbors(patches)
-        patch_scores = distances.mean(dim=1).view(batch, -1)  # (B * h * w, k) -> (B, h * w)
-        scores, worst = patch_scores.max(dim=1)
+        flat = patches.flatten(0, 2)
+        if is_exported() and self.neighbors == 1:  # a graph needs the place of one neighbour alone: the worst patch's
+            patch_scores = least_distances(flat, self.memory_bank).view(batch, -1)
+            # taken by a product: OpenVINO computes in float32, for longer, what stands between the last product and the outputs
+            place = F.one_hot(patch_scores.argmax(dim=1), height * width).to(flat.dtype)
+            worst = (place[:, None] @ flat.view(batch, height * width, -1))[:, 0]
+            distances, indices = nearest(worst, self.memory_bank)
+        else:
+            distances, indices = self._neighbors(patches)
+            patch_scores = distances.mean(dim=1).view(batch, -1)  # (B * h * w, k) -> (B, h * w)
+            rows = torch.arange(batch, device=flat.device) * height * width + patch_scores.argmax(dim=1)
+            worst, distances, indices = flat[rows], distances[rows], indices[rows]
+        scores = distances.mean(dim=1)
         if self.reweight:
-            rows = torch.arange(batch, device=worst.device) * height * width + worst
-            scores = scores * self._weight(patches.flatten(0, 2)[rows], distances[rows, 0], indices[rows, 0])
+            scores = scores * self._weight(worst, distances[:, 0], indices[:, 0])
         return scores, upsample_smooth(patch_scores.view(batch, 1, height, width), size, self.sigma)
 
     def _weight(self, patches: Tensor, squared: Tensor, neighbor: Tensor) -> Tensor:
