@@ -5,6 +5,10 @@
 Three kinds of epoch take turns on one model: `anew` (base.feature_cache=off), `cached` (ram, the default on a CPU) and
 `trainable` (features are handed over without even looking at the image). Decoded images are kept in all of them. The
 WideResNet50-2 has random weights: that changes no time.
+
+`cached` over `trainable` says what the cache itself costs. `anew` over `cached` is bounded by what remains: at 128 pixels a
+training step of the flows takes 36 billion multiply-adds an image on WideResNet50-2's maps (5.8 with hidden ratio 0.16), the
+network that makes them 3; with `edge` 0.33 against 0.1.
 """
 
 from __future__ import annotations

@@ -52,6 +52,7 @@ def main(which: str, root: str, epochs: int) -> None:
     from anomalib.engine import Engine
     from anomalib.metrics import AUROC, Evaluator
     from anomalib.pre_processing import PreProcessor
+    from torch.utils.data import DataLoader
     from torchvision.transforms.v2 import Compose, Normalize, Resize
 
     imported = time.perf_counter() - start
@@ -81,11 +82,18 @@ def main(which: str, root: str, epochs: int) -> None:
     engine.fit(model, datamodule=data)
     fit = time.perf_counter() - start
     start = time.perf_counter()
-    (figures,) = engine.test(model, datamodule=data, verbose=False)
+    engine.test(model, datamodule=data, verbose=False)
+    test = time.perf_counter() - start
+    # By default it takes half of the test images for its threshold, and tests on the rest; the AUROC is to be that of all.
+    start = time.perf_counter()
+    every = data.test_data + data.val_data
+    (figures,) = engine.test(model, dataloaders=DataLoader(every, 32, collate_fn=every.collate_fn), verbose=False)
     found = {
         "import_s": imported,
         "fit_s": fit,
-        "test_s": time.perf_counter() - start,
+        "test_s": test,
+        "tested": len(data.test_data),
+        "again_s": time.perf_counter() - start,  # no part of a usual run
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         **{name: float(value) for name, value in figures.items()},
     }

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +242,10 @@ def test_watch_scores_what_comes_and_ends_with_ctrl_c(run: Path, tmp_path: Path)
     inbox = tmp_path / "inbox"
     write(inbox / "first.png", 10)
     command = [sys.executable, "-m", "anomaly_core", "predict", str(run), str(inbox), "--watch", "--interval", "0.1", "--jsonl"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # a shell's background jobs ignore SIGINT, and what they start does too
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, preexec_fn=listening, **pipes) as process:
         assert process.stdout is not None and process.stderr is not None
         assert json.loads(process.stdout.readline())["path"] == str(inbox / "first.png")
         write(inbox / "second.png", 20)

@@ -36,7 +36,9 @@ class PatchCoreConfig(ModelConfig):
     neighbors: Annotated[int, Field(ge=1, description="nearest entries whose squared distances are averaged")] = 1
     search: Annotated[
         Literal["exact", "ivf", "hnsw"],
-        Field(description="nearest neighbours: exact, or a faster approximation that needs anomaly-patchcore[faiss]"),
+        Field(
+            description="nearest neighbours: exact, or faster and approximate in the maps alone; needs anomaly-patchcore[faiss]"
+        ),
     ] = "exact"
     bank_dtype: Annotated[
         Literal["float32", "float16"], Field(description="of the memory bank; float16 takes half the memory")
