@@ -87,3 +87,9 @@ def nothing_stays_blocked() -> Iterator[None]:
 def soak_minutes() -> float:
     """How long `make soak` may take in all; each soak test takes its share of it. SOAK_MINUTES=60 for a longer run."""
     return SOAK_MINUTES
+
+
+@pytest.fixture(scope="session")
+def soak_seed() -> int:
+    """Of what soak tests draw; SOAK_SEED for another one."""
+    return int(os.environ.get("SOAK_SEED", "7"))

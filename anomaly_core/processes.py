@@ -134,7 +134,7 @@ def _work(rank: int, devices: int, port: int, answers: Any, work: Callable[..., 
         "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": str(threads(devices)),
     }
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    torch.set_num_threads(threads(devices))
     try:
         result = work(*arguments)
     except AnomalyError as error:

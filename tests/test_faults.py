@@ -211,7 +211,7 @@ def test_a_killed_run_claims_nothing_and_resumes_to_the_same(commands, root, who
 
 @pytest.mark.soak
 @pytest.mark.parametrize("command", ["run", "evaluate", "report", "benchmark", "export"])
-def test_killed_at_random_moments(commands, root, whole, tmp_path, command, soak_minutes, record) -> None:
+def test_killed_at_random_moments(commands, root, whole, tmp_path, command, soak_minutes, soak_seed, record) -> None:
     """Twenty moments of each command in ten minutes of soak, half of them at a write, half anywhere; on a slow disk, four."""
     if command not in registry.commands:
         pytest.skip(f"no distribution with the command {command} is installed")
@@ -223,8 +223,7 @@ def test_killed_at_random_moments(commands, root, whole, tmp_path, command, soak
     reference = commands(*scenario.first(undisturbed))
     assert reference.code == 0, reference.err
     expected = scenario.outcome(undisturbed)
-    seed = int(os.environ.get("SOAK_SEED", "7"))
-    draw, end, killed, tried = random.Random(seed), time.monotonic() + 60 * soak_minutes * 0.2, 0, 0
+    draw, end, killed, tried = random.Random(soak_seed), time.monotonic() + 60 * soak_minutes * 0.2, 0, 0
     while killed < 4 or (killed < 2 * soak_minutes and time.monotonic() < end):
         moment: dict[str, float] = {"after": draw.uniform(0, reference.seconds)}
         if tried % 2 and reference.writes:
@@ -232,7 +231,7 @@ def test_killed_at_random_moments(commands, root, whole, tmp_path, command, soak
         killed += kill_and_go_on(commands, scenario, tmp_path / f"try-{tried}", moment, expected)
         shutil.rmtree(tmp_path / f"try-{tried}")
         tried += 1
-    record("fault", f"kill -9 of `{command}` at random moments, then the same command (with --resume)", killed, seed=seed)
+    record("fault", f"kill -9 of `{command}` at random moments, then the same command (with --resume)", killed, seed=soak_seed)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

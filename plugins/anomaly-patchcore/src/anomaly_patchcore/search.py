@@ -39,9 +39,7 @@ def nearest(queries: Tensor, bank: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
     k = min(k, len(bank))
     with torch.autocast(queries.device.type, enabled=False):
         queries, bank = queries.float(), bank.float()
-        centre = bank.mean(dim=0)  # smaller norms, smaller rounding
-        centred = bank - centre
-        norms = (centred * centred).sum(dim=1)
+        centre, centred, norms = _centred(bank)
         # a graph that is taken for an export must fit any number of queries: it takes them as one part
         split = [queries] if is_exported() else queries.split(max(ROWS, CELLS // len(bank)))
         parts = [_nearest(part, bank, part - centre, centred, norms, k) for part in split]
@@ -62,11 +60,17 @@ def least_distances(queries: Tensor, bank: Tensor) -> Tensor:
     Returns:
         float32 (N,).
     """
-    queries, bank = queries.float(), bank.float()
-    centre = bank.mean(dim=0)
-    queries, bank = queries - centre, bank - centre
-    least = torch.addmm(bank.square().sum(dim=1), queries, bank.T, alpha=-2).amin(dim=1)
+    centre, centred, norms = _centred(bank.float())
+    queries = queries.float() - centre
+    least = torch.addmm(norms, queries, centred.T, alpha=-2).amin(dim=1)
     return (least + queries.square().sum(dim=1)).clamp(min=0)
+
+
+def _centred(bank: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A bank's centre (D,), its entries (M, D) less that, and their squared norms (M,): smaller norms, smaller rounding."""
+    centre = bank.mean(dim=0)
+    centred = bank - centre
+    return centre, centred, (centred * centred).sum(dim=1)
 
 
 def _nearest(
@@ -127,7 +131,7 @@ class BankSearch:
         self.bank = bank
         self.kind = kind
         self._index: Any = None if kind == "exact" else _index(bank, kind)
-        self._exact = self if kind == "exact" else BankSearch(bank)
+        self._exact = None if kind == "exact" else BankSearch(bank)
         worth = kind == "exact" and bank.device.type == "cpu" and len(bank) >= bounds.FEWEST and bounds.has_bfloat16()
         self._bounded = BoundedSearch(bank) if worth else None
 
@@ -165,7 +169,7 @@ class BankSearch:
         distances, indices = self(flat, k)
         certain = torch.zeros(len(flat), dtype=torch.bool, device=distances.device)
         first = count * torch.arange(images, device=distances.device)[:, None]
-        while self.kind != "exact":
+        while self._exact is not None:
             means = distances.mean(dim=1).view(images, count)
             farthest = first + means.topk(min(FARTHEST, count), dim=1).indices
             if certain[farthest[:, :1]].all():
