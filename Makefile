@@ -45,8 +45,8 @@ lint: $(STAMP) ## ruff and the import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
-types: $(STAMP) ## mypy
-	$(BIN)/mypy
+types: $(STAMP) ## mypy, for Linux, Windows and macOS
+	for platform in linux win32 darwin; do $(BIN)/mypy --platform $$platform || exit 1; done
 
 format: $(STAMP) ## let ruff format and fix what it can
 	$(BIN)/ruff format .

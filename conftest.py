@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from anomaly_core.registry import registry
+from anomaly_core import registry
+
+pytest_plugins = ["harness", "diary"]  # of tests/, for the plugins' tests too
 
 Record = Callable[..., None]
 SOAK_END = float(os.environ.get("SOAK_END", "0"))  # seconds since 1970

@@ -21,12 +21,12 @@ class PluginError(AnomalyError):
     exit_code = 2
 
 
+class MissingLibrary(PluginError):
+    """A component that is sound but needs a library that is not installed; the message has the command that installs it."""
+
+
 class DataError(AnomalyError):
     """Images, masks or folders that cannot be used."""
-
-
-class BackboneError(AnomalyError):
-    """Pretrained weights that cannot be found or do not fit."""
 
 
 class RunError(AnomalyError):

@@ -5,8 +5,9 @@ An address is ``"package.module:attribute"``; it is imported when the component 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,10 +16,15 @@ class ComponentSpec:
 
     Args:
         target: address of the class or function that does the work.
-        summary: one line for ``list-plugins --check``, ``show`` and the help.
+        summary: one line for ``show`` and the help.
+
+    A kind's entry point group is ``anomaly_core.<kind>s``. A kind with options owns a section of a run's config, and its
+    components' config dataclasses extend the one at ``config_base``.
     """
 
     kind: ClassVar[str] = ""
+    section: ClassVar[str] = ""
+    config_base: ClassVar[str] = ""
 
     target: str
     summary: str = ""
@@ -30,19 +36,22 @@ class ModelSpec(ComponentSpec):
 
     Args:
         config: address of a stdlib dataclass that extends :class:`~anomaly_core.ModelConfig`; imports no torch.
-        trainer: name of the trainer: ``memory``, ``gradient``, ``flow``, ``classification`` or a plugin's.
-        paper: where the method is described.
-        code: the original implementation.
+        trainer: name of the trainer: ``memory``, ``gradient`` or a plugin's.
+        paper, code: where the method is described, and the original implementation.
         presets: ``"package:folder"`` with one YAML file a preset.
+        train: options of the trainer that the method needs, beneath every preset: ``{"gradient_clip": 1.0}``.
     """
 
     kind: ClassVar[str] = "model"
+    section: ClassVar[str] = "model"
+    config_base: ClassVar[str] = "anomaly_core.config.sections:ModelConfig"
 
     config: str
     trainer: str
     paper: str = ""
     code: str = ""
     presets: str = ""
+    train: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +60,13 @@ class DatasetSpec(ComponentSpec):
 
     Args:
         config: address of a stdlib dataclass that extends :class:`~anomaly_core.DataConfig`; imports no torch.
-        homepage: where the data set is published.
-        license: its licence, as its publisher names it.
-        noncommercial: True where the licence excludes commercial use; a run then says so once.
+        homepage, license: where the data set is published, and its licence as the publisher names it.
+        noncommercial: the licence excludes commercial use; a run then says so once.
     """
 
     kind: ClassVar[str] = "dataset"
+    section: ClassVar[str] = "data"
+    config_base: ClassVar[str] = "anomaly_core.config.sections:DataConfig"
 
     config: str
     homepage: str = ""
@@ -66,11 +76,19 @@ class DatasetSpec(ComponentSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSpec(ComponentSpec):
-    """A way of fitting: a :class:`~anomaly_core.BaseTrainer` and its config, a :class:`~anomaly_core.TrainConfig`."""
+    """A way of fitting: a :class:`~anomaly_core.BaseTrainer` and its config, a :class:`~anomaly_core.TrainConfig`.
+
+    Args:
+        launcher: address of a function ``(devices, arguments) -> exit status`` that runs the command line ``arguments`` in
+            several processes (``anomaly run --devices N``); empty where it fits in one.
+    """
 
     kind: ClassVar[str] = "trainer"
+    section: ClassVar[str] = "train"
+    config_base: ClassVar[str] = "anomaly_core.config.sections:TrainConfig"
 
     config: str
+    launcher: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,18 +96,22 @@ class MetricSpec(ComponentSpec):
     """A figure of merit: a :class:`~anomaly_core.BaseMetric`.
 
     Args:
+        title: its name in tables and reports, such as ``Image AUROC``; empty: the entry point's name.
+        level: what it judges. A default of level ``reconstruction`` is left out for methods that do not reconstruct.
+        prominence: ``headline`` stands in every table, ``table`` in that of a run, ``detail`` in metrics.json and report alone.
         higher_is_better: the direction in which a method improves.
         default: computed when the user names no metric.
         oracle: its threshold is chosen on the test set itself; tables and reports say so beside its name.
-        needs: ``"reconstruction"`` where it judges reconstructions: as a default it is then left out for other methods.
     """
 
     kind: ClassVar[str] = "metric"
 
+    title: str = ""
+    level: Literal["image", "pixel", "reconstruction"] = "image"
+    prominence: Literal["headline", "table", "detail"] = "detail"
     higher_is_better: bool = True
     default: bool = False
     oracle: bool = False
-    needs: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,15 +150,13 @@ class HookSpec(ComponentSpec):
 class EngineSpec(ComponentSpec):
     """What computes frozen networks, and opens detectors that were exported for it.
 
-    ``target`` is the address of a function ``(network, size) -> callable``: it compiles a
-    :class:`~anomaly_core.FrozenNetwork`, normalisation included, for float32 (B, 3, *size) images with any B; the callable
-    takes such a CPU tensor and gives the list of feature maps that the network gives.
+    ``target`` is the address of a function ``(network, size) -> callable``, as ``anomaly_features`` describes it.
 
     Args:
         module: import name of the library that it needs; empty where none is needed.
         install: the command that installs it, for messages.
         suffixes: of the files that it opens for ``anomaly predict``, with their dots.
-        reader: address of a function ``(path, engine) -> anomaly_core.types.Scorer``, which opens such a file.
+        reader: address of a function ``(path, engine, threads) -> Detector``, which opens such a file.
     """
 
     kind: ClassVar[str] = "engine"
@@ -147,7 +167,18 @@ class EngineSpec(ComponentSpec):
     reader: str = ""
 
 
-KINDS: dict[str, type[ComponentSpec]] = {
-    spec.kind: spec
-    for spec in (ModelSpec, DatasetSpec, TrainerSpec, MetricSpec, BackboneSpec, CommandSpec, HookSpec, EngineSpec)
-}
+@dataclass(frozen=True, kw_only=True)
+class ExecutorSpec(ComponentSpec):
+    """What runs many tasks at once: processes of this machine, a cluster.
+
+    ``target`` is the address of a context manager ``(jobs, address) -> map``, whose results come in the order of the items;
+    ``module`` and ``install`` are as an engine's.
+    """
+
+    kind: ClassVar[str] = "executor"
+
+    module: str = ""
+    install: str = ""
+
+
+KINDS: dict[str, type[ComponentSpec]] = {spec.kind: spec for spec in ComponentSpec.__subclasses__()}

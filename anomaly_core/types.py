@@ -1,11 +1,13 @@
-"""What flows through the house: Sample -> Batch -> Prediction."""
+"""What flows through the house: Sample -> Batch -> Prediction; and Detector, which gives predictions of image files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, cast
+
+from typing_extensions import TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,9 +15,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from anomaly_core.calibration import Calibration
+    from anomaly_core.run.calibration import Calibration
 
 NORMAL, ANOMALOUS = 0, 1
+Array = TypeVar("Array", default="Tensor")
 
 
 @dataclass(frozen=True)
@@ -25,16 +28,18 @@ class Sample:
     Args:
         path: the image file.
         label: 0 normal, 1 anomalous, None unknown.
-        mask_path: file whose non-zero pixels are defective; None where there is none.
+        mask_path: file whose non-zero pixels are defective, or several such files; None where there is none.
         category: the object or texture, such as ``candle``.
         defect: the kind of defect (the folder's name); ``good`` for normal images.
+        extra: facts of the data set's own, such as a saturation threshold for each defect; metrics read them.
     """
 
     path: Path
     label: int | None = None
-    mask_path: Path | None = None
+    mask_path: Path | tuple[Path, ...] | None = None
     category: str = ""
     defect: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass
@@ -42,8 +47,8 @@ class Batch:
     """Several images of one size, with what is known of them.
 
     Args:
-        images: float32 RGB in [0, 1], (B, 3, H, W), resized and cropped as the modeler's InputSpec says, not normalised. To
-            score with ``data.tile``: one image in its own geometry.
+        images: float32 RGB in [0, 1], (B, 3, H, W), in the geometry of the modeler's InputSpec, not normalised. To score with
+            ``data.tile``: one image in its own geometry.
         labels: int64 (B,): 0 normal, 1 anomalous, -1 unknown.
         masks: bool (B, 1, H, W) in the images' geometry, or None where the data set has no masks.
         has_mask: bool (B,): False where an anomalous image came without its mask, so that its pixels say nothing.
@@ -64,15 +69,16 @@ class Batch:
         masks = None if self.masks is None else self.masks.to(device)
         return Batch(self.images.to(device), self.labels.to(device), masks, self.has_mask.to(device), self.samples)
 
-    def __getitem__(self, chosen: slice) -> Batch:
-        """Consecutive images of the batch."""
+    def __getitem__(self, chosen: slice | list[int]) -> Batch:
+        """Some images of the batch."""
         masks = None if self.masks is None else self.masks[chosen]
-        return Batch(self.images[chosen], self.labels[chosen], masks, self.has_mask[chosen], self.samples[chosen])
+        samples = [self.samples[i] for i in (range(len(self))[chosen] if isinstance(chosen, slice) else chosen)]
+        return Batch(self.images[chosen], self.labels[chosen], masks, self.has_mask[chosen], samples)
 
 
 @dataclass
-class Prediction:
-    """What a modeler says of B images. Higher is always more anomalous.
+class Prediction(Generic[Array]):
+    """What a method says of B images: tensors from a modeler, numpy arrays from a detector. Higher is always more anomalous.
 
     Args:
         scores: float32 (B,), raw: never clamped, squashed or rescaled.
@@ -80,16 +86,33 @@ class Prediction:
         reconstruction: float32 (B, 3, H, W) in [0, 1] from methods that reconstruct, else None.
     """
 
-    scores: Tensor
-    maps: Tensor | None = None
-    reconstruction: Tensor | None = None
+    scores: Array
+    maps: Array | None = None
+    reconstruction: Array | None = None
 
-    def cpu(self) -> Prediction:
+    @property
+    def score(self) -> float:
+        """The score of the only image."""
+        (score,) = cast(Any, self.scores)
+        return float(score)
+
+    def __getitem__(self, chosen: slice | list[int]) -> Prediction[Array]:
+        """The prediction of some of the images."""
+        parts: list[Any] = [self.scores, self.maps, self.reconstruction]
+        return Prediction(*(None if part is None else part[chosen] for part in parts))
+
+    def cpu(self: Prediction) -> Prediction:
         """The same prediction, detached, as float32 on the CPU."""
         maps, reconstruction = (
             None if part is None else part.detach().float().cpu() for part in (self.maps, self.reconstruction)
         )
         return Prediction(self.scores.detach().float().cpu(), maps, reconstruction)
+
+    def apart(self: Prediction) -> list[Prediction[NDArray[np.float32]]]:
+        """A prediction of each image, as numpy arrays; of tensors on the CPU."""
+        parts = (None if part is None else part.numpy() for part in (self.scores, self.maps, self.reconstruction))
+        whole: Prediction[NDArray[np.float32]] = Prediction(*parts)  # type: ignore[arg-type]  # scores are never None
+        return [whole[i : i + 1] for i in range(len(self.scores))]
 
     @staticmethod
     def joined(parts: Sequence[Prediction]) -> Prediction:
@@ -97,50 +120,31 @@ class Prediction:
         if len(parts) == 1:
             return parts[0]
         import torch
+        from torch.nn.functional import pad
 
-        maps = [part.maps for part in parts if part.maps is not None]
-        made = [part.reconstruction for part in parts if part.reconstruction is not None]
-        scores = torch.cat([part.scores for part in parts])
-        return Prediction(scores, _joined(maps) if maps else None, _joined(made) if made else None)
+        def joined(tensors: list[Tensor]) -> Tensor | None:
+            if not tensors:
+                return None
+            height, width = (max(tensor.shape[axis] for tensor in tensors) for axis in (-2, -1))
+            edges = [(0, width - tensor.shape[-1], 0, height - tensor.shape[-2]) for tensor in tensors]
+            return torch.cat(
+                [pad(t, edge, value=torch.nan) if any(edge) else t for t, edge in zip(tensors, edges, strict=True)]
+            )
 
-
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """(b, C, h, w) tensors as one (B, C, H, W) of the greatest size, NaN where there is no image."""
-    import torch
-    from torch.nn.functional import pad
-
-    height, width = (max(part.shape[axis] for part in parts) for axis in (-2, -1))
-    if any(part.shape[-2:] != (height, width) for part in parts):
-        parts = [pad(p, (0, width - p.shape[-1], 0, height - p.shape[-2]), value=torch.nan) for p in parts]
-    return torch.cat(list(parts))
+        maps = joined([part.maps for part in parts if part.maps is not None])
+        reconstruction = joined([part.reconstruction for part in parts if part.reconstruction is not None])
+        return Prediction(torch.cat([part.scores for part in parts]), maps, reconstruction)
 
 
-@dataclass
-class Scored:
-    """What a detector says of one image, as numpy arrays.
-
-    Args:
-        image: uint8 (H, W, 3) RGB, as the network saw it.
-        score: raw; higher is more anomalous.
-        map: float32 (1, H, W), or None.
-        reconstruction: float32 (3, H, W) in [0, 1], or None.
-    """
-
-    image: NDArray[np.uint8]
-    score: float
-    map: NDArray[np.float32] | None = None
-    reconstruction: NDArray[np.float32] | None = None
-
-
-class Scorer(Protocol):
-    """What ``anomaly predict`` asks of a detector, be it a run's or one that was exported."""
+class Detector(Protocol):
+    """A fitted detector, whoever made it: a run's, or one that was exported and needs no torch."""
 
     @property
     def calibration(self) -> Calibration:
         """Its threshold, and p-values."""
 
-    def decode(self, path: str | Path) -> Any:
-        """An image file, ready for :meth:`score`; called by several threads. DataError where it cannot be read."""
+    def decode(self, path: str | Path) -> NDArray[np.uint8]:
+        """An image file as uint8 (H, W, 3) RGB for :meth:`score`, by several threads; DataError where it cannot be read."""
 
-    def score(self, images: Sequence[Any]) -> list[Scored]:
-        """What is said of each of several decoded images; called by one thread at a time."""
+    def score(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction[NDArray[np.float32]]]:
+        """A prediction for each of several decoded images, B = 1; called by one thread at a time."""

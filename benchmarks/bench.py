@@ -18,11 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import elpv_split
 import torch
 
-from anomaly_core.backbones import Backbones
-from anomaly_core.base.data import BaseDataModule
-from anomaly_core.base.modeler import BaseModeler
-from anomaly_core.config import RunConfig
-from anomaly_core.registry import registry
+from anomaly_core import BaseDataModule, BaseModeler, ModelContext, RunConfig, registry
 
 
 def machine() -> str:
@@ -65,5 +61,5 @@ def prepared(
     component = registry.datasets["folder"]
     data: BaseDataModule = component.build(config.data, seed=0, spec=component.spec)
     torch.manual_seed(0)
-    modeler: BaseModeler = registry.models[model].build(config.model, backbones=Backbones(None) if weights else None)
+    modeler: BaseModeler = registry.models[model].build(config.model, ModelContext(pretrained=weights))
     return config, data, modeler

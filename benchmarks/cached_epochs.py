@@ -2,7 +2,7 @@
 
     python benchmarks/cached_epochs.py
 
-Three kinds of epoch take turns on one model: `anew` (base.feature_cache=off), `cached` (ram, the default on a CPU) and
+Three kinds of epoch take turns on one model: `anew` (model.feature_cache=off), `cached` (ram, the default on a CPU) and
 `trainable` (features are handed over without even looking at the image). Decoded images are kept in all of them. The
 WideResNet50-2 has random weights: that changes no time.
 
@@ -21,8 +21,8 @@ import bench
 import torch
 from torch import Tensor
 
-from anomaly_core.base.modeler import GradientModeler
-from anomaly_core.features import FeatureCache, frozen_networks
+from anomaly_core import GradientModeler
+from anomaly_features import ExtractorModeler, FeatureCache
 
 GIB = 2**30
 WIDE = {"model.backbone": "wide_resnet50_2.tv_in1k", "model.layers": ["layer1", "layer2", "layer3"]}
@@ -52,15 +52,14 @@ class Handed(FeatureCache):
 def measured(model: str, weights: bool, overrides: dict[str, Any], images: int, repeats: int) -> dict[str, float]:
     """Median seconds of each kind of epoch."""
     _, data, modeler = bench.prepared(model, weights=weights, **overrides)
-    assert isinstance(modeler, GradientModeler)
+    assert isinstance(modeler, GradientModeler) and isinstance(modeler, ExtractorModeler)
     samples = data.train_samples(data.categories()[0])[:images]
     loader = data.loader(samples, modeler.input_spec, keep=True)
     optimizer, _ = modeler.configure_optimizer(1)
-    (network,) = frozen_networks(modeler)
     handed = Handed()
 
     def epoch(cache: FeatureCache | None) -> None:
-        network.cache = cache
+        modeler.extractor.cache = cache
         handed.turn = 0
         modeler.train()
         for batch in loader:

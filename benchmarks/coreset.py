@@ -23,10 +23,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from anomaly_core.backbones import Backbones
-from anomaly_core.config import RunConfig
-from anomaly_core.registry import registry
-from anomaly_patchcore.coreset import k_center_greedy_with_radius
+from anomaly_core import ModelContext, RunConfig, registry
+from anomaly_patchcore import k_center_greedy_with_radius
 
 IMAGES, GRID, DIM = 200, 784, 152
 
@@ -36,7 +34,7 @@ def elpv() -> Tensor:
     config = RunConfig.create(model="patchcore", data="elpv", preset="edge")
     component = registry.datasets["elpv"]
     data = component.build(config.data, seed=0, spec=component.spec)
-    modeler = registry.models["patchcore"].build(config.model, backbones=Backbones(None)).eval()
+    modeler = registry.models["patchcore"].build(config.model, ModelContext()).eval()
     loader = data.loader(data.train_samples("mono")[:IMAGES], modeler.input_spec)
     with torch.inference_mode():
         return torch.cat([modeler.embed(batch.images).flatten(0, 2) for batch in loader])

@@ -24,9 +24,9 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
-from anomaly_core import RunConfig, load_run, run_experiment
-from anomaly_core.pipeline import verdicts
-from anomaly_export import Detector, export_run
+from anomaly_core import RunConfig, run_experiment
+from anomaly_export import ExportedDetector, export_run
+from anomaly_predict import load_run, verdicts
 
 SEARCHES = ("exact", "ivf", "hnsw")
 ENGINES = ("torch", "onnx", "openvino", "openvino_bf16")
@@ -88,7 +88,7 @@ def main() -> None:
         for name, file in (("onnx", "onnx"), ("openvino", "openvino")):
             report = export_run(runs["exact"], file, Path(scratch) / f"model{'.onnx' if file == 'onnx' else '.xml'}")
             print(f"{report}\n", file=sys.stderr)
-            variants[f"exported {name}, exact"] = Detector(report.path)
+            variants[f"exported {name}, exact"] = ExportedDetector(report.path)
         print_table(measure(variants, paths, labels, options.rounds), options)
 
 
@@ -99,7 +99,7 @@ def measure(variants: dict[str, Any], paths: list[Path], labels: list[int], roun
     for number in range(rounds + 1):  # the first round compiles and warms up
         for name, detector in variants.items():
             start = time.perf_counter()
-            scores = [said.score for said in verdicts(detector, paths, batch_size=BATCH)]
+            scores = [verdict.score for verdict in verdicts(detector, paths, batch_size=BATCH)]
             seconds = time.perf_counter() - start
             aurocs[name] = roc_auc_score(labels, scores)
             if number:

@@ -19,8 +19,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 import elpv_split
 
-from anomaly_core.benchmark import Cell, grid, run_grid
-from anomaly_core.registry import registry
+from anomaly_benchmark import Cell, grid, run_grid
+from anomaly_core import registry
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "methods.md"
@@ -44,7 +44,7 @@ COLUMNS = (
 
 
 def mean(cells: list[Cell], name: str) -> float | None:
-    values = [cell.metrics.get(name) for cell in cells]
+    values = [cell.values.get(name) for cell in cells]
     numbers = [value for value in values if value is not None]
     return sum(numbers) / len(numbers) if numbers and len(numbers) == len(values) else None
 
@@ -57,15 +57,15 @@ def timed(models: list[str]) -> None:
 
 def cells(model: str, split: Path) -> dict[str, list[Cell]]:
     """The model's cells by data set, run or read."""
-    found: dict[str, list[Cell]] = {}
+    parts: dict[str, list[Cell]] = {}
     for kind in ("mono", "poly"):
-        found[f"elpv_{kind}"] = grid([model], ["elpv"], categories=[kind], preset="edge", overrides=COMMON)
+        parts[f"elpv_{kind}"] = grid([model], ["elpv"], categories=[kind], preset="edge", overrides=COMMON)
         if model not in SIDE_BY_SIDE:
             continue
         root = {**COMMON, "data.root": str(split / f"elpv_{kind}"), "base.output": str(OUTPUT / "split")}
-        found[f"split_{kind}"] = grid([model], ["folder"], preset="edge", overrides=root)
-    found["sample"] = grid([model], ["sample"], preset="edge", overrides=COMMON)
-    return {name: run_grid(part, resume=True) for name, part in found.items()}
+        parts[f"split_{kind}"] = grid([model], ["folder"], preset="edge", overrides=root)
+    parts["sample"] = grid([model], ["sample"], preset="edge", overrides=COMMON)
+    return {name: run_grid(part, resume=True) for name, part in parts.items()}
 
 
 def main(models: list[str]) -> None:
@@ -82,7 +82,7 @@ def main(models: list[str]) -> None:
                 if cell.error:
                     sys.exit(f"{cell.name}: {cell.error}")
         row = {label: mean(done.get(name, []), metric) for label, name, metric in COLUMNS}
-        row |= {f"sample {cell.category}": cell.metrics["pixel_auroc"] for cell in done["sample"]}
+        row |= {f"sample {cell.category}": cell.values["pixel_auroc"] for cell in done["sample"]}
         figures[model] = row
         print(model, {key: value if value is None else round(value, 4) for key, value in row.items()}, flush=True)
         FIGURES.parent.mkdir(parents=True, exist_ok=True)

@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from scipy.spatial.distance import mahalanobis
 
-from anomaly_patchcore.padim.model import locations
-from anomaly_patchcore.padim.moments import Moments
+from anomaly_patchcore import Moments, locations
 
 SCORED = 8
 

@@ -88,7 +88,7 @@ def main(which: str, root: str, epochs: int) -> None:
     start = time.perf_counter()
     every = data.test_data + data.val_data
     (figures,) = engine.test(model, dataloaders=DataLoader(every, 32, collate_fn=every.collate_fn), verbose=False)
-    found = {
+    result = {
         "import_s": imported,
         "fit_s": fit,
         "test_s": test,
@@ -97,7 +97,7 @@ def main(which: str, root: str, epochs: int) -> None:
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         **{name: float(value) for name, value in figures.items()},
     }
-    print("RESULT", json.dumps(found))
+    print("RESULT", json.dumps(result))
 
 
 if __name__ == "__main__":

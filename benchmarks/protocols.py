@@ -16,13 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from anomaly_core.benchmark import Cell, grid, run_grid
-from anomaly_core.config import parse_assignment
-from anomaly_core.errors import AnomalyError, ConfigError, DataError
-from anomaly_core.experiment import Experiment
-from anomaly_core.progress import progress_bar
-from anomaly_core.registry import registry
-from anomaly_core.tables import Summary, to_csv
+from anomaly_benchmark import Cell, Summary, grid, run_grid, to_csv
+from anomaly_core import AnomalyError, ConfigError, DataError, parse_assignment, progress_bar, registry, write_whole
 
 DATASETS = {"mvtec": "MVTec AD", "visa": "VisA", "btad": "BTAD"}
 # What a table shows, and with how many digits.
@@ -91,10 +86,8 @@ def planned(given: argparse.Namespace, models: list[str], roots: dict[str, str])
 
 
 def write(folder: Path, cells: list[Cell]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    experiment = Experiment(folder)
-    experiment.write("protocols.md", to_text(cells))
-    experiment.write("protocols.csv", to_csv(Summary(cells)))
+    write_whole(folder / "protocols.md", to_text(cells).encode())
+    write_whole(folder / "protocols.csv", to_csv(Summary(cells)).encode())
 
 
 def to_text(cells: list[Cell]) -> str:

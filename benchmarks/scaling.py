@@ -24,12 +24,8 @@ BATCH = 32
 
 
 def fit(count: int, budget: str | None, engine: str) -> dict[str, float]:
-    options = {"model.memory_budget": budget, "base.engine": engine}
+    options = {"model.memory_budget": budget, "model.engine": engine}
     _, data, modeler = bench.prepared("patchcore", **{k: v for k, v in options.items() if v is not None})
-    if engine != "torch":
-        from anomaly_core.engines import use_engine
-
-        use_engine(modeler, engine)
     modeler.eval()
     samples = data.train_samples(data.categories()[0])
     images = torch.cat([batch.images for batch in data.loader(samples, modeler.input_spec)])

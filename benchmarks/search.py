@@ -18,10 +18,9 @@ import faiss
 import torch
 from torch import Tensor
 
-from anomaly_core.metrics.functional import auroc
-from anomaly_core.types import Sample
-from anomaly_patchcore.coreset import k_center_greedy
-from anomaly_patchcore.search import BankSearch, nearest
+from anomaly_core import Sample
+from anomaly_metrics import auroc
+from anomaly_patchcore import BankSearch, k_center_greedy, nearest
 
 IMAGES = 20  # a turn
 
@@ -33,8 +32,8 @@ def flat(bank: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     faiss.omp_set_num_threads(torch.get_num_threads())
 
     def search(patches: Tensor) -> tuple[Tensor, Tensor]:
-        distances, found = index.search(patches.flatten(0, 1).contiguous().numpy(), 1)
-        return torch.from_numpy(distances), torch.from_numpy(found)
+        distances, indices = index.search(patches.flatten(0, 1).contiguous().numpy(), 1)
+        return torch.from_numpy(distances), torch.from_numpy(indices)
 
     return search
 
@@ -76,9 +75,9 @@ def compare(kind: str) -> None:
     print(f"\nELPV {kind}: bank {tuple(bank.shape)}")
     print(f"{'search':18}{'ms an image':>12}{'x torch':>9}{'x flat':>9}{'AUROC':>9}{'same neighbour':>16}")
     for name, search in searches.items():
-        distances, found = search(queries)
+        distances, indices = search(queries)
         value = auroc(distances.view(len(test), -1).amax(dim=1), labels)
-        same = float((found.view_as(exact) == exact).float().mean())
+        same = float((indices.view_as(exact) == exact).float().mean())
         ratios = (seconds[other] / seconds[name] for other in ("torch, float32", "faiss flat"))
         print(
             f"{name:18}{1000 * seconds[name] / IMAGES:12.1f}",

@@ -29,7 +29,7 @@ import torch
 
 RESULTS = Path(__file__).parent / "results" / "streaming_metrics.json"
 BATCH = 8
-METRICS = ("PixelAUROC", "PixelAP", "PixelF1Max", "AUPRO", "AUPRO005")
+METRICS = ("pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro", "aupro_005")
 
 
 def batches(count: int, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -50,12 +50,11 @@ def batches(count: int, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]
 
 def streaming(count: int, size: int) -> dict[str, float]:
     """All pixel metrics over all maps: what they say, seconds and peak memory in GiB."""
-    from anomaly_core.metrics import pixel
-    from anomaly_core.types import Batch, Prediction, Sample
+    from anomaly_core import BaseMetric, Batch, Prediction, Sample, registry
 
-    metrics: list[pixel.PixelMetric] = []
+    metrics: list[BaseMetric] = []
     for name in METRICS:
-        metric = getattr(pixel, name)()
+        metric: BaseMetric = registry.metrics[name].build()
         metric.share(metrics)
         metrics.append(metric)
     seconds, processor, pixels = 0.0, 0.0, 0
@@ -87,7 +86,7 @@ def exact(count: int, size: int) -> dict[str, float]:
     start, own = time.perf_counter(), time.process_time()
     value = float(roc_auc_score(labels.ravel(), scores.ravel()))
     return {
-        "PixelAUROC": value,
+        "pixel_auroc": value,
         "pixels": scores.size,
         "seconds": time.perf_counter() - start,
         "processor_seconds": time.process_time() - own,
@@ -105,8 +104,8 @@ def in_own_process(side: str, count: int, size: int) -> dict[str, float]:
     """What one side returns."""
     command = [sys.executable, __file__, "--side", side, "--maps", str(count), "--size", str(size)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    found: dict[str, float] = json.loads(output)
-    return found
+    figures: dict[str, float] = json.loads(output)
+    return figures
 
 
 def main() -> None:
@@ -127,9 +126,9 @@ def main() -> None:
     print(f"{'':34}{'pixels':>13}{'seconds':>10}{'peak GiB':>10}   AUROC")
     rows = [("scikit-learn, AUROC", theirs), ("ours, five metrics, same maps", same), ("ours, five metrics, all maps", ours)]
     for title, row in rows:
-        print(f"{title:34}{row['pixels']:>13,}{row['seconds']:>10.2f}{row['peak_gib']:>10.2f}   {row['PixelAUROC']:.8f}")
+        print(f"{title:34}{row['pixels']:>13,}{row['seconds']:>10.2f}{row['peak_gib']:>10.2f}   {row['pixel_auroc']:.8f}")
     print("all maps: " + ", ".join(f"{name} {ours[name]:.6f}" for name in METRICS))
-    print(f"difference in AUROC on the same maps: {abs(same['PixelAUROC'] - theirs['PixelAUROC']):.1e}")
+    print(f"difference in AUROC on the same maps: {abs(same['pixel_auroc'] - theirs['pixel_auroc']):.1e}")
     ratio = ours["processor_seconds"] / theirs["processor_seconds"]
     clock = ours["seconds"] / theirs["seconds"]
     print(f"ratio of seconds, ours on all maps : scikit-learn on a tenth = {ratio:.2f} (processor), {clock:.2f} (clock)")
@@ -141,7 +140,7 @@ def main() -> None:
         "streaming_of_all": ours,
         "ratio_of_processor_seconds_all_to_scikit_learns_tenth": ratio,
         "ratio_of_seconds_all_to_scikit_learns_tenth": clock,
-        "difference_in_auroc_on_the_same_maps": abs(same["PixelAUROC"] - theirs["PixelAUROC"]),
+        "difference_in_auroc_on_the_same_maps": abs(same["pixel_auroc"] - theirs["pixel_auroc"]),
         "under_2_gib": ours["peak_gib"] < 2,
         "faster_than_scikit_learn_on_a_tenth": ratio < 1 and clock < 1,
         "cpu_cores": os.cpu_count(),

@@ -57,15 +57,15 @@ def peer(python: str, model: str, folder: Path, ratio: float, seed: int = 0) -> 
     text, wall, peak = measured(
         [python, script, model, str(folder), str(EPOCHS.get(model, 1))], {"RATIO": str(ratio), "SEED": str(seed)}
     )
-    found: dict[str, Any] = json.loads(re.findall(r"^RESULT (.*)$", text, re.M)[-1])
-    each = found["test_s"] / found["tested"]
+    result: dict[str, Any] = json.loads(re.findall(r"^RESULT (.*)$", text, re.M)[-1])
+    each = result["test_s"] / result["tested"]
     return {
-        "whole": wall - found["again_s"],
-        "fit": found["fit_s"],
-        "test": found["test_s"],
+        "whole": wall - result["again_s"],
+        "fit": result["fit_s"],
+        "test": result["test_s"],
         "each": each,
         "peak": peak,
-        "auroc": found["image_AUROC"],
+        "auroc": result["image_AUROC"],
     }
 
 
@@ -74,7 +74,7 @@ def ours(
 ) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as output:
         command = [sys.executable, "-m", "anomaly_core", "run", "--model", model, "--data", "folder", "--preset", "edge"]
-        settings = [f"data.root={folder}", "data.holdout=0", f"base.engine={engine}", f"base.seed={seed}", *more]
+        settings = [f"data.root={folder}", "data.holdout=0", f"model.engine={engine}", f"base.seed={seed}", *more]
         settings += [f"model.coreset_ratio={ratio}"] if model == "patchcore" else []
         command += ["--output", output, *(part for setting in settings for part in ("--set", setting))]
         _, wall, peak = measured(command, {})
@@ -89,7 +89,7 @@ def ours(
         "test": metrics["images"] * each,
         "each": each,
         "peak": peak,
-        "auroc": metrics["image_auroc"],
+        "auroc": metrics["metrics"]["image_auroc"]["value"],
     }
 
 
@@ -102,8 +102,8 @@ def exported(run: Path, folder: Path, seed: int = 0) -> dict[str, float]:
     listed = "".join(f"{image}\n" for image in images * TURNS)
     command = [*anomaly, "predict", target, "-", "--jsonl"]
     done = subprocess.run(command, input=listed, check=True, capture_output=True, text=True)
-    said = [json.loads(line) for line in done.stdout.splitlines()][: len(images)]
-    auroc = roc_auc_score([Path(row["path"]).parent.name != "good" for row in said], [row["score"] for row in said])
+    verdicts = [json.loads(line) for line in done.stdout.splitlines()][: len(images)]
+    auroc = roc_auc_score([Path(row["path"]).parent.name != "good" for row in verdicts], [row["score"] for row in verdicts])
     seconds = float(re.findall(r" in ([0-9.]+) s", done.stderr)[-1])
     nothing = dict.fromkeys(("whole", "fit", "peak"), math.nan)
     return nothing | {"test": seconds / TURNS, "each": seconds / TURNS / len(images), "auroc": auroc}
@@ -122,9 +122,11 @@ def compare(model: str, kind: str, folder: Path, ratio: float, given: argparse.N
     for seed in range(given.repeats):
         for name, side in sides.items():
             rows[name].append(side(seed=seed))
-    middle = {name: {key: statistics.median(row[key] for row in found) for key in found[0]} for name, found in rows.items()}
-    for name, found in rows.items():
-        middle[name]["auroc"] = statistics.mean(row["auroc"] for row in found)
+    middle = {
+        name: {key: statistics.median(row[key] for row in repeats) for key in repeats[0]} for name, repeats in rows.items()
+    }
+    for name, repeats in rows.items():
+        middle[name]["auroc"] = statistics.mean(row["auroc"] for row in repeats)
     title = f"{model} {100 * ratio:g} %" if model == "patchcore" else model
     base = middle["anomalib"]
     for name, row in middle.items():

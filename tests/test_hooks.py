@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from anomaly_core.errors import ConfigError, PluginError
-from anomaly_core.hookspecs import Hooks
-from anomaly_core.registry import Registry
+from anomaly_core import ConfigError, Hooks, PluginError, Registry
+
+pytestmark = pytest.mark.usefixtures("core_alone")
 
 
 @pytest.fixture
-def observe(distributions, monkeypatch):
+def observe(distributions):
     """Install the distribution anomaly-NAME, whose observers are the given source."""
 
-    monkeypatch.setenv("ANOMALY_BLOCK", "anomaly-report,anomaly-tensorboard")  # whose observers want a real run
-
     def install(name: str, source: str, *, version: str = "1.2.3", more: dict[str, str] | None = None) -> None:
-        head = "import anomaly_core\nfrom anomaly_core import hookimpl\nfrom anomaly_core.specs import HookSpec\n"
+        head = "import anomaly_core\nfrom anomaly_core import HookSpec, hookimpl\n"
         distributions.install(
             f"anomaly-{name}",
             version,

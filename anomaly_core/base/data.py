@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from abc import ABC, abstractmethod
@@ -12,29 +13,27 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, RandomSampler, get_worker_info
 
-from anomaly_core.base.tiled import TileDataset, tell_of_tiles
-from anomaly_core.cores import cores, decoders
+from anomaly_core.config.sections import DataConfig
 from anomaly_core.errors import ConfigError, DataError
-from anomaly_core.inputs import InputSpec, Native, as_images, read_image, read_mask
-from anomaly_core.options import DataConfig
-from anomaly_core.screening import require_one_size
+from anomaly_core.imaging.geometry import InputSpec, Native
+from anomaly_core.imaging.images import as_images, image_size, read_image, read_mask
+from anomaly_core.imaging.screening import require_one_size
+from anomaly_core.imaging.tiles import Box, Tiling
 from anomaly_core.specs import DatasetSpec
-from anomaly_core.tiles import Tiling
+from anomaly_core.threads import core_count, decoders
 from anomaly_core.types import ANOMALOUS, NORMAL, Batch, Sample
 
 
 class BaseDataModule(ABC):
     """A data set. A plugin says which categories there are and which files belong to them; loading is done here.
 
-    Args:
-        config: the data set's own dataclass.
+    Attributes:
         seed: governs the split of held-out images and the order of training.
         spec: the data set's spec, for messages; None for one that is not registered.
-
-    Attributes:
         tiling: how large images are cut; None for images that are seen whole.
     """
 
@@ -46,7 +45,7 @@ class BaseDataModule(ABC):
 
     @abstractmethod
     def categories(self) -> list[str]:
-        """The categories found under the root, in the data set's order. DataError where the root is not what it should be."""
+        """The categories under the root, in the data set's order. DataError where the root is not what it should be."""
 
     @abstractmethod
     def train_samples(self, category: str) -> list[Sample]:
@@ -66,23 +65,26 @@ class BaseDataModule(ABC):
 
     def chosen_categories(self) -> list[str]:
         """The categories that the config names, or all; ConfigError names one that does not exist."""
-        found = self.categories()
+        categories = self.categories()
         for name in self.config.category or []:
-            if name not in found:
+            if name not in categories:
                 raise ConfigError(
                     f"data set {self.config.name!r} has no category {name!r} under {str(self.root)!r}. "
-                    f"Choose one of: {', '.join(found)}."
+                    f"Choose one of: {', '.join(categories)}."
                 )
-        return list(dict.fromkeys(self.config.category)) if self.config.category else found
+        return list(dict.fromkeys(self.config.category)) if self.config.category else categories
 
-    def split(self, category: str) -> tuple[list[Sample], list[Sample]]:
-        """(fit, held out): a share ``data.holdout`` of the normal training images, drawn by the seed, is kept from fitting."""
+    def split(self, category: str, fewest: int = 1) -> tuple[list[Sample], list[Sample]]:
+        """(fit, held out): a share ``data.holdout`` of the normal training images, drawn by the seed, is kept from fitting.
+        DataError where there are fewer than ``fewest``; with 0 both lists may be empty."""
         samples = self.train_samples(category)
         normal = [sample for sample in samples if sample.label in (NORMAL, None)]
-        if not normal:
-            raise DataError(
-                f"category {category!r} of {self.config.name!r} has no normal training image under {str(self.root)!r}."
-            )
+        if len(normal) < fewest:
+            shortage = "no normal training image"
+            if normal:
+                shortage = f"{len(normal)} normal training images, and the method needs {fewest},"
+            where = f"category {category!r} of {self.config.name!r} has {shortage} under {str(self.root)!r}"
+            raise DataError(f"{where}. Add normal images, or check data.root.")
         if len(normal) < len(samples):
             wrong = next(sample for sample in samples if sample.label not in (NORMAL, None))
             warnings.warn(
@@ -90,9 +92,8 @@ class BaseDataModule(ABC):
                 f"{str(wrong.path)!r}: they are left out, for a detector is fitted on normal images.",
                 stacklevel=2,
             )
-        count = round(len(normal) * self.config.holdout)
-        if self.config.holdout and len(normal) > 1:
-            count = min(max(count, 1), len(normal) - 1)
+        room = max(len(normal) - max(fewest, 1), 0)  # at least one image and what the method needs is fitted on
+        count = min(max(round(len(normal) * self.config.holdout), 1), room) if self.config.holdout else 0
         order = torch.randperm(len(normal), generator=torch.Generator().manual_seed(self.seed)).tolist()
         held = set(order[:count])
         return [s for i, s in enumerate(normal) if i not in held], [s for i, s in enumerate(normal) if i in held]
@@ -100,29 +101,35 @@ class BaseDataModule(ABC):
     def loader(
         self, samples: Sequence[Sample], input_spec: InputSpec, *, shuffle: bool = False, keep: bool = False
     ) -> DataLoader[Batch]:
-        """Batches of samples in the geometry of ``input_spec``.
-
-        Args:
-            samples: what there is.
-            input_spec: the modeler's.
-            shuffle: in an order of the seed, the same for any number of workers.
-            keep: the images come again and again: decoded ones are kept, as far as ``data.image_cache`` allows.
-        """
+        """Batches of samples, with ``data.tile`` of their tiles; in an order of the seed with ``shuffle``, for any number of
+        workers. With ``keep``, decoded images are kept for the next epoch as far as ``data.image_cache`` allows."""
+        dataset = SampleDataset(samples, input_spec.whole if self.tiling else input_spec, self.tiling)
+        workers = self.config.num_workers
+        if workers is None:
+            workers = 0 if len(dataset) < 512 or core_count() <= 2 else min(8, core_count() // 2)
+        view_bytes = 3 * math.prod(input_spec.output_size)
         budget = int(self.config.image_cache) if keep else 0
-        dataset: Dataset[Batch]
-        if self.tiling is None:
-            workers = self._workers(len(samples))
-            dataset = SampleDataset(samples, input_spec, budget)
-        else:
-            tiles = TileDataset(samples, input_spec, self.tiling)
-            workers = self._workers(len(tiles))
-            # A worker keeps what it decodes for itself: together they keep to the budget.
-            dataset = tiles.keeping(budget // max(1, workers))
-            tell_of_tiles(tiles, input_spec, budget, shuffle)
+        dataset.keep = budget // max(1, workers) // view_bytes  # each worker keeps for itself what it decodes
+        if self.tiling and input_spec.whole != input_spec:
+            warnings.warn(
+                "data.tile: model.center_crop and model.resize=keep cut borders away, which would never be seen; "
+                "tiles are resized whole to the same input.",
+                stacklevel=2,
+            )
+        needed = len(dataset) * view_bytes
+        if self.tiling and shuffle and needed > budget:
+            warnings.warn(
+                f"the {len(dataset)} training tiles take {needed / 2**20:.0f} MiB and data.image_cache keeps "
+                f"{budget / 2**20:.0f} MiB of them: for the others, images are decoded again and again. "
+                "Raise data.image_cache.",
+                stacklevel=2,
+            )
+        # a generator of its own: workers that stay draw less often from the loader's
+        order = RandomSampler(dataset, generator=torch.Generator().manual_seed(self.seed)) if shuffle and samples else None
         return DataLoader(
             dataset,
             batch_size=self.config.batch_size,
-            shuffle=shuffle,
+            sampler=order,
             num_workers=workers,
             collate_fn=collate,
             generator=torch.Generator().manual_seed(self.seed),
@@ -130,88 +137,101 @@ class BaseDataModule(ABC):
         )
 
     def images(self, samples: Sequence[Sample], input_spec: InputSpec) -> DataLoader[Batch]:
-        """Batches of samples to score: as :meth:`loader`, but with ``data.tile`` one image a batch in its own geometry.
-
-        They go to :func:`~anomaly_core.base.tiled.scorer`. One image is in memory at a time; sizes may differ.
-        """
+        """Batches of samples to score: as :meth:`loader`, but with ``data.tile`` one image a batch, in its own geometry."""
         if self.tiling is None:
             return self.loader(samples, input_spec)
         return DataLoader(SampleDataset(samples, Native()), batch_size=1, collate_fn=collate)
 
-    def _workers(self, items: int) -> int:
-        if self.config.num_workers is not None:
-            return self.config.num_workers
-        return 0 if items < 512 or cores() <= 2 else min(8, cores() // 2)
 
-
-_Read = tuple[NDArray[np.uint8], Tensor | None]
+View = tuple[int, Box | None]  # the number of a sample, and the tile of it; None is all of it
+Read = tuple[NDArray[np.uint8], Tensor | None]  # a view uint8 (H, W, 3), and its mask bool (1, H, W)
 
 
 class SampleDataset(Dataset[Batch]):
-    """Samples as batches, decoded when asked for.
+    """Samples as batches, decoded when asked for; DataError where a file cannot be read.
 
     Args:
-        samples: what there is.
-        input_spec: the geometry; :class:`~anomaly_core.inputs.Native` keeps each image's own.
-        budget: bytes of placed images (uint8) that are kept for the next time; 0 keeps none. Images with masks are not kept.
+        samples: what there is; with a tiling, the headers of all files are read at once.
+        input_spec: the geometry of a view; :class:`~anomaly_core.imaging.geometry.Native` keeps each image's own.
+        tiling: each tile is a view of its own, to be fitted on: without masks. None: the only view of an image is all of it.
+        keep: how many views stay in memory for the next time; those with masks never do.
     """
 
-    def __init__(self, samples: Sequence[Sample], input_spec: InputSpec | Native, budget: int = 0) -> None:
+    def __init__(
+        self, samples: Sequence[Sample], input_spec: InputSpec | Native, tiling: Tiling | None = None, keep: int = 0
+    ) -> None:
         self.samples = samples
         self.input_spec = input_spec
-        self.with_masks = any(sample.mask_path is not None for sample in samples)
-        self._budget = 0 if self.with_masks else budget
-        self._placed: dict[int, NDArray[np.uint8]] = {}
+        self.with_masks = tiling is None and any(sample.mask_path is not None for sample in samples)
+        self.keep = keep
+        self._views: list[View] = []
+        self._views_of: list[range] = []  # by the number of the sample
+        for number, sample in enumerate(samples):
+            boxes: Sequence[Box | None] = [None] if tiling is None else tiling.boxes(*image_size(sample.path))
+            self._views_of.append(range(len(self._views), len(self._views) + len(boxes)))
+            self._views += [(number, box) for box in boxes]
+        self._kept: dict[int, Read] = {}
+        self._held: dict[int, Image.Image] = {}
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self._views)
 
     def __getitem__(self, index: int) -> Batch:
-        return self._joined([index], [self._read(index)])
+        return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Batch]:
-        """Several samples as one batch, decoded by threads unless a process of the loader does."""
-        if get_worker_info() is not None:
-            return [self._joined(indices, [self._read(index) for index in indices])]
-        with ThreadPoolExecutor(decoders()) as pool:
-            return [self._joined(indices, list(pool.map(self._read, indices)))]
+        """Several views as one batch. Each image is decoded once, by a thread of several unless in a process of the loader."""
+        wanted: dict[int, list[int]] = {}
+        for index in indices:
+            if index not in self._kept:
+                wanted.setdefault(self._views[index][0], []).append(index)
+        new: list[int] = []
+        for number in wanted:
+            views = list(self._views_of[number])
+            if len(views) <= self.keep and not self.with_masks:
+                self.keep -= len(views)
+                wanted[number] = views  # a shuffled epoch would decode the image again for each of its tiles
+                new += views
+        reads = {index: self._kept[index] for index in indices if index in self._kept}
+        with ThreadPoolExecutor(decoders() if get_worker_info() is None else 1) as pool:
+            for part in pool.map(self._read, wanted, wanted.values()):
+                reads |= part
+        self._kept |= {index: reads[index] for index in new}
+        return [self._joined(indices, [reads[index] for index in indices])]
 
-    def _read(self, index: int) -> _Read:
-        """The image uint8 (H, W, 3), and the mask bool (1, H, W) or None. Torch computes nothing here: its threads would wait
-        for more to do, and take the time of those that decode."""
-        sample = self.samples[index]
-        if index in self._placed:
-            return self._placed[index], None
-        image = read_image(sample.path, grey=True)
+    def _read(self, number: int, views: Sequence[int]) -> dict[int, Read]:
+        # Torch computes nothing here: its threads would wait for more to do, and take the time of those that decode.
+        sample = self.samples[number]
+        image = self._held.get(number) or read_image(sample.path, grey=True)
+        if self._views_of[number][-1] not in views:
+            self._held = {number: image}  # in order, its other tiles come next
         mask = None
-        if sample.mask_path is not None:
+        if self.with_masks and sample.mask_path is not None:
             picture = read_mask(sample.mask_path)
             require_one_size(sample, (image.height, image.width), (picture.height, picture.width))
             mask = self.input_spec.mask(picture)
-        return self.input_spec.array(image), mask
+        reads = {}
+        for index in views:
+            box = self._views[index][1]
+            view = image if box is None else image.crop((box.left, box.top, box.right, box.bottom))
+            reads[index] = self.input_spec.array(view), mask
+        return reads
 
-    def _joined(self, indices: Sequence[int], reads: Sequence[_Read]) -> Batch:
-        samples = [self.samples[index] for index in indices]
-        for index, (array, _) in zip(indices, reads, strict=True):
-            if array.size <= self._budget and index not in self._placed:
-                self._placed[index] = array
-                self._budget -= array.size
+    def _joined(self, indices: Sequence[int], reads: Sequence[Read]) -> Batch:
+        samples = [self.samples[self._views[index][0]] for index in indices]
         masks = None
         if self.with_masks:
             nothing = torch.zeros(1, *reads[0][0].shape[:2], dtype=torch.bool)
             masks = torch.stack([nothing if mask is None else mask for _, mask in reads])
+        # A normal image needs no file for its mask: nothing is defective.
+        known = [sample.mask_path is not None or sample.label != ANOMALOUS for sample in samples]
         return Batch(
             images=as_images(np.stack([array for array, _ in reads])),
             labels=torch.tensor([-1 if sample.label is None else sample.label for sample in samples]),
             masks=masks,
-            has_mask=torch.tensor([self.with_masks and _mask_is_known(sample) for sample in samples]),
+            has_mask=torch.tensor([self.with_masks and item for item in known]),
             samples=samples,
         )
-
-
-def _mask_is_known(sample: Sample) -> bool:
-    """A normal image needs no file for its mask: nothing is defective."""
-    return sample.mask_path is not None or sample.label != ANOMALOUS
 
 
 def collate(batches: Iterable[Batch]) -> Batch:

@@ -6,24 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from anomaly_core.calibration import Calibration
 from anomaly_core.types import Batch, Prediction
 
 if TYPE_CHECKING:
-    from anomaly_core.backbones import Backbones
+    from anomaly_core.run.calibration import Calibration
 
 
 class BaseMetric(ABC):
-    """A metric of one category.
+    """A metric of one category; ``calibration`` is the threshold from held-out normal images, for metrics that need one."""
 
-    Args:
-        calibration: the threshold from held-out normal images, for metrics that need one.
-        backbones: where pretrained weights come from, for metrics that compare features.
-    """
-
-    def __init__(self, calibration: Calibration | None = None, backbones: Backbones | None = None) -> None:
+    def __init__(self, calibration: Calibration | None = None) -> None:
         self.calibration = calibration
-        self.backbones = backbones
 
     def share(self, others: Sequence[BaseMetric]) -> None:  # noqa: B027 - sharing is a choice
         """Called once, before the first update, with metrics that are fed the same batches: work may be shared."""

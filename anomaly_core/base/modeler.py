@@ -3,69 +3,88 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from anomaly_core.config.sections import ModelConfig
 from anomaly_core.errors import AnomalyError
-from anomaly_core.inputs import InputSpec
-from anomaly_core.options import ModelConfig
+from anomaly_core.imaging.geometry import InputSpec
 from anomaly_core.types import Batch, Prediction
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from anomaly_core.backbones import Backbones
+
+@dataclass(frozen=True)
+class ModelContext:
+    """What a modeler may know of its run, when it is fitted and when it is used again.
+
+    Attributes:
+        pretrained: whether pretrained weights are looked for; False for a finished run, whose weights follow by ``load_state``.
+        categories: names of the categories that it is fitted on.
+        prompt: what the images show, in words (``data.prompt``); empty: the names of the categories must do.
+    """
+
+    pretrained: bool = True
+    categories: tuple[str, ...] = ()
+    prompt: str = ""
 
 
 class BaseModeler(nn.Module, ABC):
-    """A method as the core sees it.
-
-    Args:
-        config: the method's own dataclass.
-        backbones: where pretrained weights come from; None when a finished run is loaded, whose weights follow by
-            ``load_state``: the network is then built without looking for any.
+    """A method as the core sees it; without a context it is built without pretrained weights.
 
     Attributes:
-        input_spec: the size, crop, mean and std that the method wants;
-            images arrive in [0, 1] and are normalised by the modeler.
+        input_spec: the size, crop, mean and std that the method wants; images arrive in [0, 1], the modeler normalises them.
+        fewest_images: how few normal images it can be fitted on; 0 for a method that needs none.
     """
 
     input_spec: InputSpec
+    fewest_images: ClassVar[int] = 1
 
-    def __init__(self, config: ModelConfig, backbones: Backbones | None = None) -> None:
+    def __init__(self, config: ModelConfig, context: ModelContext | None = None) -> None:
         super().__init__()
         self.config = config
+        self.context = context or ModelContext(pretrained=False)
 
     @abstractmethod
     def predict_step(self, images: Tensor) -> Prediction:
         """Score float32 (B, 3, H, W) images in [0, 1]; must not depend on the other images of the batch."""
 
     def describe(self) -> dict[str, float]:
-        """What the fitted method can tell about itself, logged as metrics: a bank's size, a coreset's radius."""
+        """Figures of the fitted method, which stand beside the metrics: a bank's size, a coreset's radius."""
         return {}
 
-    def prepare_export(self) -> None:
-        """Called before a graph of :meth:`predict_step` is taken.
+    def fitting(self, repeated: bool) -> AbstractContextManager[None]:
+        """Entered while a trainer fits: the place for what lasts as long, such as a cache of features; ``repeated``: the same
+        images come again and again, in epochs."""
+        return nullcontext()
 
-        The place to put what stands in torch alone where something else computes (an external index), so that what is compared
-        with the graph computes the same. A method that no graph can hold raises an AnomalyError that says why.
-        """
+    def trained_state(self) -> dict[str, Tensor]:
+        """The part of the state that fitting changes, which checkpoints hold; a frozen backbone is no part of it."""
+        return dict(self.state_dict())
+
+    def prepare_export(self) -> None:
+        """Called before a graph of :meth:`predict_step` is taken: the place to replace an external index by torch alone. A
+        method that no graph can hold raises an AnomalyError that says why."""
         return
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Load a saved state; buffers that grow while fitting (a memory bank) take the saved shape."""
+    def load_state(self, state: Mapping[str, Tensor], strict: bool = True) -> None:
+        """Load a ``state_dict``, or with ``strict=False`` a :meth:`trained_state`; buffers that grow while fitting (a memory
+        bank) take the saved shape."""
         for name, saved in state.items():
             owner_name, _, leaf = name.rpartition(".")
             owner = self.get_submodule(owner_name)
             current = owner._buffers.get(leaf)
             if current is not None and current.shape != saved.shape:
                 owner._buffers[leaf] = torch.empty_like(saved, device=current.device)
-        self.load_state_dict(state)
+        self.load_state_dict(state, strict=strict)
 
 
 class MemoryModeler(BaseModeler):
@@ -79,13 +98,18 @@ class MemoryModeler(BaseModeler):
     def build(self) -> None:
         """Make the memory out of what was collected, then forget the rest."""
 
+    def reopen(self) -> None:
+        """Take the finished memory as collected, so that more images can be added and it can be built again; AnomalyError where
+        the method cannot."""
+        raise AnomalyError(f"{type(self).__name__} cannot extend a finished memory. Fit it anew on all normal images.")
+
     def merge(self, accelerator: Accelerator) -> None:
         """Join what several processes have collected, so that each holds all of it; called before :meth:`build`."""
         if accelerator.num_processes > 1:
             raise AnomalyError(f"{type(self).__name__} does not merge what several processes collect. Run it in one process.")
 
     def held_out_step(self, images: Tensor) -> dict[str, Tensor]:
-        """What the built memory says of float32 (B, 3, H, W) held-out normal images: means by name, logged as metrics."""
+        """Figures of float32 (B, 3, H, W) held-out normal images against the memory: means by name, logged as metrics."""
         return {}
 
 
@@ -98,10 +122,8 @@ class GradientModeler(BaseModeler):
 
     @abstractmethod
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
-        """Scalar means over the batch by name; ``loss`` is the one that is minimised, the others are logged.
-
-        Called in train mode, on the modeler's device, perhaps under autocast.
-        """
+        """Scalar means over the batch by name; ``loss`` is minimised, the others are logged. Called in train mode, on the
+        modeler's device, perhaps under autocast."""
 
     @abstractmethod
     def configure_optimizer(self, epochs: int) -> tuple[Optimizer, LRScheduler | None]:
@@ -111,38 +133,22 @@ class GradientModeler(BaseModeler):
         """The training computation on held-out normal images, in eval mode, without gradients; ``loss`` chooses the epoch."""
         return self.training_step(batch)
 
+    def summarize(self, means: dict[str, float]) -> dict[str, float]:
+        """The figures of an epoch that are logged, from the means over its batches: the place for an F1 of counts, say."""
+        return means
+
+    def before_training(self, batches: Iterable[Batch]) -> None:
+        """The place for statistics of the training images, before the first epoch, in eval mode, without gradients. ``batches``
+        are on the modeler's device, may be iterated several times, and are decoded only then. A resume does not call it:
+        results belong in buffers or parameters, which checkpoints hold."""
+        return
+
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Called before each epoch, counted from 1: the place for a warm-up."""
         return
 
-
-class FlowModeler(GradientModeler):
-    """A normalising flow: ``loss`` is the negative log-likelihood in nats an image, less its Gaussian constant.
-
-    That is the mean over the batch of ``0.5 * sum(z**2) - log|det|``, summed over all latent values of an image.
-    """
-
-    @property
-    @abstractmethod
-    def dimensions(self) -> int:
-        """How many latent values an image has, all levels together."""
-
-
-class ClassificationModeler(GradientModeler):
-    """A method that learns from synthetic anomalies, with their masks as supervision."""
-
-    @abstractmethod
-    def synthesize(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """float32 (B, 3, H, W) normal images -> (images, some with anomalies; float32 (B, 1, H, W) masks of 0 and 1)."""
-
-    @abstractmethod
-    def supervised_step(self, images: Tensor, augmented: Tensor, masks: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Scalar losses by name, and the probability (B, 1, H, W) of each pixel to be anomalous."""
-
-    def training_step(self, batch: Batch) -> dict[str, Tensor]:
-        """The losses, and the shares of pixels that the classification trainer makes an F1 of."""
-        augmented, masks = self.synthesize(batch.images)
-        losses, probability = self.supervised_step(batch.images, augmented, masks)
-        found, truth = probability.detach() > 0.5, masks > 0.5
-        pairs = {"true_positives": found & truth, "false_positives": found & ~truth, "false_negatives": ~found & truth}
-        return {**losses, **{name: hits.float().mean() for name, hits in pairs.items()}}
+    def after_training(self, held_out: Iterable[Batch]) -> None:
+        """The place to normalise maps: called with the state that is kept, in eval mode, without gradients. ``held_out`` normal
+        images are on the modeler's device, may be iterated several times, and may be none. Results belong in buffers or
+        parameters, which the run saves."""
+        return

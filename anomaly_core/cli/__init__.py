@@ -2,52 +2,41 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from anomaly_core.cli.console import hand_over, prepared
+from anomaly_core.discovery import registry
 from anomaly_core.errors import AnomalyError, PluginError
-from anomaly_core.registry import registry
 
 
 def _block(context: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> None:
-    if names:
-        everything = registry.components()
-        known = {name for c in everything for name in (c.distribution, c.name, c.qualified)}
-        for name in names:
-            if name not in known:
-                click.echo(f"warning: --no-plugin {name}: nothing that is installed has that name", err=True)
-        registry.block(*names)
+    if not names:
+        return
+    known = {name for c in registry.components() for name in (c.distribution, c.name, c.qualified)}
+    for name in names:
+        if name not in known:
+            click.echo(f"warning: --no-plugin {name}: nothing that is installed has that name", err=True)
+    registry.block(*names)
 
 
-def shared_options() -> list[click.Option]:
-    """The options that every command takes, before or after its name."""
-    return [
-        click.Option(
-            ["--no-plugin"],
-            multiple=True,
-            metavar="NAME",
-            is_eager=True,
-            expose_value=False,
-            callback=_block,
-            help="Leave out a distribution or component; repeatable.",
-        ),
-        click.Option(
-            ["--debug"],
-            is_flag=True,
-            is_eager=True,
-            expose_value=False,
-            help="Show the traceback of an error.",
-        ),
-    ]
+# Every command takes these, before or after its name.
+SHARED_OPTIONS: list[click.Parameter] = [
+    click.Option(
+        ["--no-plugin"],
+        multiple=True,
+        metavar="NAME",
+        is_eager=True,
+        expose_value=False,
+        callback=_block,
+        help="Leave out a distribution or component; repeatable.",
+    ),
+    click.Option(["--debug"], is_flag=True, is_eager=True, expose_value=False, help="Show the traceback of an error."),
+]
 
 
 class LazyGroup(click.Group):
@@ -63,15 +52,15 @@ class LazyGroup(click.Group):
             if ctx.resilient_parsing:  # a shell that completes a line, where no message belongs
                 return None
             raise click.UsageError(str(error), ctx) from None
-        command = component.load()
+        command: click.Command = component.load()
         if not any(parameter.name == "debug" for parameter in command.params):
-            command.params.extend(shared_options())
-        return command  # type: ignore[no-any-return]
+            command.params.extend(SHARED_OPTIONS)
+        return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """The names of the commands, and the options: without importing a command, as click's own would."""
-        named = [CompletionItem(name) for name in self.list_commands(ctx) if name.startswith(incomplete)]
-        return named + click.Command.shell_complete(self, ctx, incomplete)
+        names = [CompletionItem(name) for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The summaries come from the specs: no command's module is imported for the help, and a broken one is named."""
@@ -86,7 +75,7 @@ class LazyGroup(click.Group):
             formatter.write_dl(rows)
 
 
-@click.group(cls=LazyGroup, params=shared_options(), context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, params=SHARED_OPTIONS.copy(), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="anomaly-core", prog_name="anomaly")
 def cli() -> None:
     """Find out whether an image is normal, or not and where."""
@@ -96,14 +85,11 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every error is one paragraph, and its traceback is shown with --debug alone."""
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     try:
-        with _stopped_in_order():
-            result: Any = cli.main(arguments, prog_name="anomaly", standalone_mode=False)
+        with prepared():
+            result: Any = cli.main(arguments, prog_name="anomaly", standalone_mode=False, obj=arguments or sys.argv[1:])
     except (click.exceptions.Abort, KeyboardInterrupt):
-        _fail(
-            "interrupted. What was complete is kept; run the same command again, `run` and `benchmark` with --resume to go on.",
-            130,
-            debug,
-        )
+        text = "What was complete is kept; run the same command again, with --resume where the command has it, to go on."
+        _fail(f"interrupted. {text}", 130, debug)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -118,25 +104,8 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(result if isinstance(result, int) else 0)
 
 
-@contextmanager
-def _stopped_in_order() -> Iterator[None]:
-    """A scheduler's or system's polite end (SIGTERM) unwinds as Ctrl-C does, so that a run is marked as interrupted."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _fail(text: str, code: int, debug: bool) -> None:
-    if debug:
-        traceback.print_exc()
-    click.echo(f"Error: {text}", err=True)
+    shown = f"{traceback.format_exc() if debug else ''}Error: {text}"
+    if not hand_over(shown, code):
+        click.echo(shown, err=True)
     sys.exit(code)

@@ -1,44 +1,59 @@
-"""``anomaly completion``, and the names that a shell completes out of metadata: a key press waits for nothing heavy."""
+"""Options that several commands have, the names that a shell completes for them, and ``anomaly completion``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from anomaly_core.registry import registry
+from anomaly_core.discovery import registry
 
+SHOWN = ("model", "dataset", "trainer", "metric", "backbone")  # the kinds that `anomaly show` knows
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
-VARIABLE = "_ANOMALY_COMPLETE"  # click's own name for the program `anomaly`
 
 
-def names(kind: str, *more: str) -> Completer:
+def complete_names(kind: str, *more: str) -> Completer:
     """Completes the names of the installed components of a kind, and ``more`` words."""
-
-    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        known = [*registry.group(kind), *more]
-        return [CompletionItem(name) for name in known if name.startswith(incomplete)]
-
-    return complete
+    return lambda context, parameter, incomplete: _beginning([*registry.group(kind), *more], incomplete)
 
 
-def presets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_presets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The presets of the methods that stand on the line already, else of all; reads specs, which import nothing heavy."""
-    from anomaly_core.config import preset_names
+    from anomaly_core.config.resolve import preset_names
 
     chosen: Any = context.params.get("models") or context.params.get("model") or ()
     chosen = [chosen] if isinstance(chosen, str) else list(chosen)
     models = [name for name in chosen if name in registry.models] or list(registry.models)
-    known = dict.fromkeys(preset for name in models for preset in preset_names(registry.models[name]))
-    return [CompletionItem(name) for name in known if name.startswith(incomplete)]
+    return _beginning((preset for name in models for preset in preset_names(registry.models[name])), incomplete)
 
 
-def shown(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_shown(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """What ``anomaly show`` takes."""
-    known = ["base", *(name for kind in ("model", "dataset", "trainer", "metric", "backbone") for name in registry.group(kind))]
-    return [CompletionItem(name) for name in known if name.startswith(incomplete)]
+    return _beginning(["base", *(name for kind in SHOWN for name in registry.group(kind))], incomplete)
+
+
+def _beginning(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in dict.fromkeys(names) if name.startswith(incomplete)]
+
+
+category_option = click.option(
+    "--category", "categories", multiple=True, metavar="NAME", help="A category; repeatable. None (or `all`) means all of them."
+)
+metric_option = click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete_names("metric"),
+    help="A metric; repeatable. None means the defaults.",
+)
+
+
+def set_option(what: str) -> Callable[[Any], Any]:
+    """``--set SECTION.KEY=VALUE``; ``what`` it sets stands in its help."""
+    return click.option("--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help=f"{what}; repeatable.")
 
 
 @click.command("completion")
@@ -51,8 +66,8 @@ def completion(shell: str) -> None:
     zsh:  anomaly completion zsh > ~/.anomaly-complete.zsh && echo ". ~/.anomaly-complete.zsh" >> ~/.zshrc
     fish: anomaly completion fish > ~/.config/fish/completions/anomaly.fish
     """
-    found = get_completion_class(shell)
-    if found is None:  # click lost a shell that it had
+    completer = get_completion_class(shell)
+    if completer is None:  # click lost a shell that it had
         raise click.UsageError(f"this click has no completion for {shell}.")
     root = click.get_current_context().find_root().command
-    click.echo(found(root, {}, "anomaly", VARIABLE).source())
+    click.echo(completer(root, {}, "anomaly", "_ANOMALY_COMPLETE").source())  # click's own name for the program `anomaly`

@@ -7,7 +7,9 @@ import sys
 
 import click
 
-from anomaly_core.registry import Component, registry
+from anomaly_core.component import Component
+from anomaly_core.discovery import registry
+from anomaly_core.errors import MissingLibrary
 from anomaly_core.specs import KINDS
 
 COLUMNS = ("kind", "name", "distribution", "version", "status", "location")
@@ -19,9 +21,14 @@ COLUMNS = ("kind", "name", "distribution", "version", "status", "location")
 @click.option("--check", is_flag=True, help="Import each in turn; the exit code is 1 if any is broken.")
 def list_plugins(kind: str | None, as_json: bool, check: bool) -> None:
     """Show what is installed, and from where. Without --check nothing of a plugin is imported."""
-    rows = [_row(component, check) for component in registry.components() if kind in (None, component.kind)]
+    rows = []
+    for component in registry.components():
+        if kind in (None, component.kind):
+            row = {name: getattr(component, name) for name in ("kind", "name", "distribution", "version", "location")}
+            row["status"], row["reason"] = examined(component) if check else (component.status, component.reason)
+            rows.append(row)
     if as_json:
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(rows, indent=2))
     elif sys.stdout.isatty():
         _print_table(rows)
     else:
@@ -30,19 +37,11 @@ def list_plugins(kind: str | None, as_json: bool, check: bool) -> None:
         raise SystemExit(1)
 
 
-def _row(component: Component, check: bool) -> dict[str, str]:
-    status, reason = component.status, component.reason
-    if check and status in ("ok", "conflict") and (failure := component.check()):
-        status, reason = "broken", failure
-    return {
-        "kind": component.kind,
-        "name": component.name,
-        "distribution": component.distribution,
-        "version": component.version,
-        "location": component.location,
-        "status": status,
-        "reason": reason,
-    }
+def examined(component: Component) -> tuple[str, str]:
+    """Status and reason of a component whose module was imported."""
+    if component.status in ("ok", "conflict") and (failure := component.check()):
+        return "unavailable" if isinstance(failure, MissingLibrary) else "broken", str(failure)
+    return component.status, component.reason
 
 
 def _print_table(rows: list[dict[str, str]]) -> None:
@@ -55,7 +54,7 @@ def _print_table(rows: list[dict[str, str]]) -> None:
     for column in COLUMNS:
         table.add_column(column, overflow="fold", no_wrap=column == "name")
     for row in rows:
-        style = "" if row["status"] == "ok" else "yellow" if row["status"] == "blocked" else "red"
+        style = {"ok": "", "blocked": "yellow", "unavailable": "yellow"}.get(row["status"], "red")
         table.add_row(*(Text(row[column], style=style) for column in COLUMNS))
     console = Console()
     console.print(table)
@@ -66,8 +65,9 @@ def _print_table(rows: list[dict[str, str]]) -> None:
 
 def _print_lines(rows: list[dict[str, str]]) -> None:
     """For a pipe: one line a component, whole however long, and its reason beneath."""
-    widths = {column: max([len(column), *(len(row[column]) for row in rows)]) for column in COLUMNS[:-1]}
-    for row in [{column: column for column in COLUMNS}, *rows]:
-        click.echo("  ".join(row[column].ljust(width) for column, width in widths.items()) + f"  {row['location']}")
+    rows = [{column: column for column in COLUMNS}, *rows]
+    widths = [max(len(row[column]) for row in rows) for column in COLUMNS]
+    for row in rows:
+        click.echo("  ".join(row[column].ljust(width) for column, width in zip(COLUMNS, widths, strict=True)).rstrip())
         if row.get("reason"):
             click.echo(f"    {row['reason']}")

@@ -1,34 +1,35 @@
-"""``anomaly run``: fit, calibrate and judge a detector, and say where the results are."""
+"""``anomaly run``: fit, calibrate and test a detector, and say where the results are."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from anomaly_core.cli.completion import names, presets
-from anomaly_core.cli.options import category_option, metric_option, set_option
+from anomaly_core.cli.completion import category_option, complete_names, complete_presets, metric_option, set_option
+from anomaly_core.component import require_training
+from anomaly_core.discovery import registry
 
 if TYPE_CHECKING:
-    from anomaly_core.results import ExperimentResult
-
-
-# Beside these the resolution must stand.
-PIXELS = ("pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro", "aupro_005", "aupimo")
+    from anomaly_core.run.result import RunResults
 
 
 @click.command("run")
-@click.option("--model", metavar="NAME", shell_complete=names("model"), help="The method, such as patchcore.")
-@click.option("--data", metavar="NAME", shell_complete=names("dataset"), help="The data set, such as visa or folder.")
+@click.option("--model", metavar="NAME", shell_complete=complete_names("model"), help="The method, such as patchcore.")
+@click.option("--data", metavar="NAME", shell_complete=complete_names("dataset"), help="The data set, such as visa or folder.")
 @category_option
-@click.option("--preset", metavar="NAME", shell_complete=presets, help="A preset of the model, such as paper or edge.")
+@click.option("--preset", metavar="NAME", shell_complete=complete_presets, help="A preset of the model, such as paper or edge.")
 @click.option("--config", "config_file", metavar="FILE", help="A YAML file, such as a run's own config.yaml.")
 @set_option("Any option")
 @metric_option
 @click.option(
-    "--trainer", metavar="NAME", shell_complete=names("trainer"), help="Another trainer than the method's own (train.name)."
+    "--trainer",
+    metavar="NAME",
+    shell_complete=complete_names("trainer"),
+    help="Another trainer than the method's own (train.name).",
 )
 @click.option("--output", metavar="DIR", help="Folder under which runs are written (base.output).")
 @click.option("--seed", metavar="N", help="Governs everything that is random (base.seed).")
@@ -58,79 +59,67 @@ def run(
     resume: str | None,
     unified: bool,
 ) -> None:
-    """Fit, calibrate and judge a detector.
+    """Fit, calibrate and test a detector.
 
     Options rise in this order: defaults, preset, --config, --set, the flags of this command.
     `anomaly show NAME` lists all of them.
     """
-    from anomaly_core.config import RunConfig, parse_assignment
+    require_training("`anomaly run`")
+    from anomaly_core.config.resolve import RunConfig, parse_assignment
 
     flags: dict[str, Any] = {"base.output": output, "base.seed": seed, "base.device": device, "train.name": trainer}
+    flags |= {"data.unified": unified or None, "base.metrics": list(metrics) or None}
     flags = {key: value for key, value in flags.items() if value is not None}
     if categories:
         flags["data.category"] = None if "all" in categories else list(categories)
-    if metrics:
-        flags["base.metrics"] = list(metrics)
     going_on: bool | str = resume is not None
     if resume is not None and resume != "newest":
-        if model or data or preset or config_file or assignments or flags or unified:
+        if model or data or preset or config_file or assignments or flags:
             raise click.UsageError("--resume RUN goes on with the run's own options; give no others, or --resume alone.")
         going_on, config_file = resume, str(Path(resume) / "config.yaml")
-    if unified:
-        flags["data.unified"] = True
-    config = RunConfig.create(
-        model=model,
-        data=data,
-        preset=preset,
-        config=config_file,
-        overrides=dict(map(parse_assignment, assignments)),
-        flags=flags,
-    )
+    overrides = dict(map(parse_assignment, assignments))
+    config = RunConfig.create(model=model, data=data, preset=preset, config=config_file, overrides=overrides, flags=flags)
+    if devices > 1 and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        raise SystemExit(registry.trainers[config.train.name].load("launcher")(devices, click.get_current_context().obj))
+    from anomaly_core.cli.console import progress_bar
+    from anomaly_core.run.runner import run_experiment
 
-    from anomaly_core.progress import progress_bar
-    from anomaly_core.runner import run_experiment
-
-    result = run_experiment(config, progress=progress_bar, resume=going_on, devices=devices)
-    if result.runs:  # of several processes, the main one alone has them
-        print_summary(result, config.base.metrics)
+    results = run_experiment(config, progress=progress_bar, resume=going_on)
+    if results.runs:  # of several processes, the main one alone has them
+        print_summary(results, config.base.metrics)
 
 
-def print_summary(result: ExperimentResult, named: Sequence[str] | None = None) -> None:
+def print_summary(results: RunResults, named: Sequence[str] | None = None) -> None:
     """The table that ends a run: a row a category and their mean, and where the results are; with the named metrics."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    from anomaly_core.results import labelled
+    measures = {name: measure for run in results.runs for name, measure in run.measures.items() if measure.value is not None}
+    shown = [name for name, measure in measures.items() if (name in named if named else measure.prominence != "detail")]
+    titles = [*(measures[name].label.replace("_", " ") for name in shown), "threshold", "images/s"]
+    columns = [Column(title, justify="right", no_wrap=True, overflow="fold") for title in titles]
+    table = Table(Column("category", overflow="fold"), *columns, box=None, padding=(0, 1), header_style="bold")
 
-    shown = named or ("image_auroc", "image_ap", "image_f1_max", "image_f1", "pixel_auroc", "pixel_ap", "aupro")
-    names = [name for name in shown if any(run.metrics.get(name) is not None for run in result.runs)]
-    table = Table(box=None, padding=(0, 1), header_style="bold")
-    for column in ("category", *map(labelled, names), "threshold", "images/s"):
-        left = column == "category"
-        table.add_column(column.replace("_", " "), justify="left" if left else "right", no_wrap=not left, overflow="fold")
+    def cells(values: Mapping[str, float | None]) -> list[str]:
+        return ["-" if (value := values.get(name)) is None else f"{value:.4f}" for name in shown]
 
-    def cells(values: dict[str, float | None]) -> list[str]:
-        return ["-" if values.get(name) is None else f"{values[name]:.4f}" for name in names]
-
-    for run in result.runs:
-        for category, values in run.per_category.items():
-            table.add_row(escape(category), *cells(values), "", "")
+    for run in results.runs:
+        for category in dict.fromkeys(category for measure in run.measures.values() for category in measure.categories):
+            table.add_row(escape(category), *cells({n: m.categories.get(category) for n, m in run.measures.items()}))
         threshold = "-" if run.calibration.threshold is None else f"{run.calibration.threshold:.4g}"
         table.add_row(escape(run.category), *cells(run.metrics), threshold, f"{run.images_per_second:.1f}")
-    if len(result.runs) > 1:
+    if len(results.runs) > 1:
         table.add_section()
-        table.add_row("mean", *cells(result.metrics), "", "")
+        table.add_row("mean", *cells(results.metrics))
     console = Console()
     console = console if console.is_terminal else Console(width=120)  # a pipe has no width of its own
     console.print(table)
-    for run in result.runs:
-        for name, reason in run.undefined.items():
-            console.print(f"{run.category}: {name} is undefined: {reason}", markup=False, highlight=False, soft_wrap=True)
-        for text in (
-            f"pixels judged at {run.resolution}" if any(n in names for n in PIXELS) and str(run.resolution) else "",
-            f"threshold from {run.calibration.source}; {run.calibration.promise()}".rstrip("; "),
-            f"results in {run.folder}",
-        ):
-            if text:
-                console.print(f"{run.category}: {text}", markup=False, highlight=False, soft_wrap=True)
+    for run in results.runs:
+        texts = [f"{name} is undefined: {reason}" for name, reason in run.undefined.items()]
+        if str(run.resolution) and any(measures[name].level == "pixel" for name in shown):
+            texts.append(f"pixels judged at {run.resolution}")
+        texts.append(f"threshold from {run.calibration.source}; {run.calibration.promise()}".rstrip("; "))
+        texts.append(f"results in {run.folder}")
+        for text in texts:
+            console.print(f"{run.category}: {text}", markup=False, highlight=False, soft_wrap=True)

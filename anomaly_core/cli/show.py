@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import click
 
-from anomaly_core.cli.completion import shown
-from anomaly_core.errors import PluginError
-from anomaly_core.registry import Component, registry
-
-SECTIONS = {"model": "model", "dataset": "data", "trainer": "train"}
+from anomaly_core.cli.completion import SHOWN, complete_shown
+from anomaly_core.component import Component
+from anomaly_core.discovery import registry
 
 
 @click.command("show")
-@click.argument("name", shell_complete=shown)
+@click.argument("name", shell_complete=complete_shown)
 def show(name: str) -> None:
     """Show every option of the model, data set or trainer NAME (or `base`): its type, default and meaning."""
-    from anomaly_core.config import describe_options, preset_names
-    from anomaly_core.options import BaseConfig
+    from anomaly_core.config.describe import describe_options
+    from anomaly_core.config.resolve import preset_names
+    from anomaly_core.config.sections import BaseConfig
 
     if name == "base":
         click.echo("base: what belongs to the run and to no component")
         _options("base", describe_options(BaseConfig))
         return
-    for component in _find(name):
+    for component in _components(name):
         spec = component.spec
         click.echo(f"{component.name} ({component.kind}): {spec.summary}")
         click.echo(f"  from      {component.distribution} {component.version}, {component.location}")
@@ -31,30 +30,25 @@ def show(name: str) -> None:
                 click.echo(f"  {label:<9} {value}")
         if component.kind == "model":
             click.echo(f"  presets   {', '.join(preset_names(component)) or 'none'}")
-        if component.kind in SECTIONS:
-            _options(SECTIONS[component.kind], describe_options(component.config_class()))
+        if component.section:
+            _options(component.section, describe_options(component.config_class()))
 
 
-def _find(name: str) -> list[Component]:
-    groups = (registry.models, registry.datasets, registry.trainers, registry.metrics, registry.backbones)
-    found = [group[name] for group in groups if name in group]
-    if not found:
-        for group in groups:
-            if any(c.name == name or c.qualified == name for c in registry.components() if c.kind == group._kind):
-                return [group[name]]  # raises, and says why it cannot be used
-        try:
-            return [registry.models[name]]
-        except PluginError as error:
-            others = ", ".join(n for group in groups[1:3] for n in group)
-            raise PluginError(f"{error} Data sets and trainers: {others}.") from None
-    return found
+def _components(name: str) -> list[Component]:
+    """The usable components of a name, of any kind; else the error says why there is none."""
+    if components := [registry.group(kind)[name] for kind in SHOWN if name in registry.group(kind)]:
+        return components
+    for component in registry.components():
+        if component.kind in SHOWN and name in (component.name, component.qualified):
+            return [registry.group(component.kind)[name]]  # raises, and says why it cannot be used
+    return [registry.models[name]]  # raises too, and says what is near
 
 
 def _options(section: str, rows: list[tuple[str, str, object, str]]) -> None:
-    width = max(len(section) + 1 + len(name) for name, *_ in rows)
+    width = max(len(f"{section}.{name}") for name, *_ in rows)
     click.echo(f"\n  options of section {section}:")
-    for name, kind, default, meaning in rows:
-        shown = ",".join(map(str, default)) if isinstance(default, list | tuple) else default
-        click.echo(f"    {f'{section}.{name}':<{width}}  {kind}; default {'none' if shown is None or shown == '' else shown}")
+    for name, kind, value, meaning in rows:
+        default = ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+        click.echo(f"    {f'{section}.{name}':<{width}}  {kind}; default {'none' if default in (None, '') else default}")
         if meaning:
             click.echo(f"    {'':<{width}}  {meaning}")

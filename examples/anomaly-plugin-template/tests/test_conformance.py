@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from anomaly_core.testing import parametrize_with_checks
+from anomaly_testing import parametrize_with_checks
 
 
 @parametrize_with_checks(("model", "global_knn"))

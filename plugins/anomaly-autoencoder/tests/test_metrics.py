@@ -13,13 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anomaly_autoencoder import functional
-from anomaly_autoencoder.metrics import LPIPS, PSNR, SSIM
+from anomaly_autoencoder.metrics import BLOCK, LPIPS, PSNR, SSIM
 from anomaly_autoencoder.perceptual import perceptual_network
-from anomaly_core.backbones import Backbones
-from anomaly_core.base.metric import BaseMetric
-from anomaly_core.errors import UndefinedMetric
-from anomaly_core.registry import registry
-from anomaly_core.types import Batch, Prediction, Sample
+from anomaly_core import BaseMetric, Batch, Prediction, Sample, UndefinedMetric, registry
+from anomaly_features import Backbones
 
 
 def feed(metric: BaseMetric, images: Tensor, reconstruction: Tensor | None) -> None:
@@ -47,7 +44,7 @@ def test_mean_over_all_images_of_unequal_batches(
 
 @pytest.mark.parametrize("name", ["psnr", "ssim", "lpips"])
 def test_without_a_reconstruction_there_is_no_value(images: Tensor, name: str) -> None:
-    metric = registry.metrics[name].build(None, Backbones())
+    metric = registry.metrics[name].build(None)
     feed(metric, images, None)
     with pytest.raises(UndefinedMetric, match="the method reconstructs nothing"):
         metric.compute()
@@ -55,7 +52,7 @@ def test_without_a_reconstruction_there_is_no_value(images: Tensor, name: str) -
 
 def test_specs() -> None:
     specs = {name: registry.metrics[name].spec for name in ("psnr", "ssim", "lpips")}
-    assert {spec.needs for spec in specs.values()} == {"reconstruction"}
+    assert {spec.level for spec in specs.values()} == {"reconstruction"}
     assert [spec.default for spec in specs.values()] == [True, True, False]
     assert [spec.higher_is_better for spec in specs.values()] == [True, True, False]
 
@@ -111,7 +108,9 @@ def vgg_features(weights: dict[str, Tensor], images: Tensor) -> list[Tensor]:
     return taken
 
 
-def test_lpips_is_the_papers_formula(backbones: Backbones, images: Tensor, reconstruction: Tensor) -> None:
+def test_lpips_is_the_papers_formula(
+    backbones: Backbones, images: Tensor, reconstruction: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images, reconstruction = images[::2, :, :32, :40], reconstruction[::2, :, :32, :40]
     network = perceptual_network(backbones)
     assert not any(value.is_meta or value.requires_grad for value in network.state_dict(keep_vars=True).values())
@@ -125,7 +124,8 @@ def test_lpips_is_the_papers_formula(backbones: Backbones, images: Tensor, recon
         expected += F.conv2d(difference, linear[f"lin{level}.model.1.weight"]).mean(dim=(1, 2, 3))
     assert (expected > 0.001).all()
     torch.testing.assert_close(functional.lpips(reconstruction, images, network), expected, rtol=1e-4, atol=1e-6)
-    metric = LPIPS(backbones=backbones)
+    monkeypatch.setenv("ANOMALY_BACKBONES", str(backbones.folder))
+    metric = LPIPS()
     feed(metric, images[:1], reconstruction[:1])
     feed(metric, images[1:], reconstruction[1:])
     assert metric.compute() == pytest.approx(float(expected.mean()), rel=1e-4)
@@ -147,10 +147,31 @@ def test_missing_weights_leave_lpips_undefined(
         asked.append(name)
         raise OSError("no network")
 
-    monkeypatch.setattr("anomaly_core.backbones.timm.create_model", offline)
-    metric = LPIPS(backbones=Backbones(tmp_path))
+    monkeypatch.setattr("anomaly_features.backbones.timm.create_model", offline)
+    monkeypatch.setenv("ANOMALY_BACKBONES", str(tmp_path))
+    metric = LPIPS()
     feed(metric, images, reconstruction)
     feed(metric, images, reconstruction)
     with pytest.raises(UndefinedMetric, match=re.escape(str(tmp_path))):
         metric.compute()
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("size", [(BLOCK + 10, 2 * BLOCK), (BLOCK, 40)])
+def test_large_reconstructions_are_measured_in_blocks(size: tuple[int, int]) -> None:
+    """Every pixel in a block, image and reconstruction alike, and no block larger than it may be."""
+    images = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    shapes = []
+
+    class Spy(PSNR):
+        def measure(self, reconstruction: Tensor, images: Tensor) -> Tensor:
+            images[:] = -1  # a view: what was looked at is marked
+            shapes.append(tuple(images.shape[-2:]))
+            return torch.ones(len(images))
+
+    spy = Spy()
+    feed(spy, images, images + 1)
+    seen = (images == -1).all(dim=1)
+    assert seen.all() and spy.compute() == 1
+    assert len(shapes) == -(-size[0] // BLOCK) * -(-size[1] // BLOCK)
+    assert all(height <= BLOCK and width <= BLOCK for height, width in shapes)

@@ -13,14 +13,12 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from anomaly_autoencoder.config import AutoencoderConfig, SkipConfig, VariationalConfig
-from anomaly_autoencoder.modeler import ReconstructionModeler, VAEModeler
-from anomaly_core.base.modeler import GradientModeler
-from anomaly_core.config import validate
-from anomaly_core.errors import ConfigError
-from anomaly_core.registry import registry
-from anomaly_core.trainers.config import GradientTrainConfig
-from anomaly_core.types import Batch, Sample
+from anomaly_autoencoder.config import AutoencoderConfig, SkipConfig
+from anomaly_autoencoder.modeler import ReconstructionModeler
+from anomaly_autoencoder.vae.config import VanillaVAEConfig
+from anomaly_autoencoder.vae.modeler import VAEModeler
+from anomaly_core import Batch, ConfigError, GradientModeler, Sample, registry, validate
+from anomaly_trainers import GradientTrainConfig
 
 METHODS = ["vanilla_ae", "unet_ae", "vanilla_vae", "unet_vae"]
 VARIATIONAL = METHODS[2:]
@@ -43,7 +41,7 @@ def built(name: str, seed: int = 0, **options: Any) -> ReconstructionModeler:
     more |= {"beta": 0.01} if name in VARIATIONAL else {}
     torch.manual_seed(seed)
     config = validate(registry.models[name].config_class(), {**SMALL, **more, **options}, "model")
-    return registry.models[name].build(config, backbones=None)  # type: ignore[no-any-return]
+    return registry.models[name].build(config)  # type: ignore[no-any-return]
 
 
 def batch(images: Tensor) -> Batch:
@@ -226,14 +224,14 @@ def test_presets(name: str) -> None:
     assert (config.learning_rate, config.weight_decay) == (2e-4, 1e-5)
     assert validate(GradientTrainConfig, paper["train"], "train").epochs == 200
     for section in (paper, edge):
-        modeler = registry.models[name].build(validate(kind, section["model"], "model"), backbones=None)
+        modeler = registry.models[name].build(validate(kind, section["model"], "model"))
         assert modeler.predict_step(torch.rand(1, 3, 128, 128)).scores.shape == (1,)
 
 
 def test_defaults_of_each_kind() -> None:
     kinds = {name: registry.models[name].config_class() for name in METHODS}
     assert [issubclass(kind, SkipConfig) for kind in kinds.values()] == [False, True, False, True]
-    assert [issubclass(kind, VariationalConfig) for kind in kinds.values()] == [False, False, True, True]
+    assert [issubclass(kind, VanillaVAEConfig) for kind in kinds.values()] == [False, False, True, True]
     assert [kind().noise_strength for kind in kinds.values()] == [0, 0.2, 0, 0.2]
     changed = replace(kinds["unet_vae"](), skips=(2,), beta=0.1)
     assert (changed.skips, changed.beta) == ((2,), 0.1)

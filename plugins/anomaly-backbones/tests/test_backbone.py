@@ -2,8 +2,8 @@
 
 import torch
 
-from anomaly_core.backbones import Backbones, FeatureExtractor
-from anomaly_core.registry import registry
+from anomaly_core import registry
+from anomaly_features import Backbones, FeatureExtractor
 
 
 def test_weights_fit_timm_and_give_the_levels_of_resnet(tmp_path):

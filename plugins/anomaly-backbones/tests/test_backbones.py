@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from anomaly_backbones import files
-from anomaly_core.backbones import Backbones, FeatureExtractor
-from anomaly_core.errors import BackboneError
-from anomaly_core.registry import registry
+from anomaly_core import registry
+from anomaly_features import BackboneError, Backbones, FeatureExtractor
 
 
 @pytest.fixture(scope="module")

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from anomaly_core.testing import check_dataset
+from anomaly_testing import check_component
 
 TREES = {"mvtec": "mvtec_tree", "visa": "visa_tree", "btad": "btad_tree", "folder": "mvtec_tree"}
 
 
 @pytest.mark.parametrize("name", TREES)
 def test_conformance(name: str, request: pytest.FixtureRequest) -> None:
-    found = check_dataset(name, overrides={"data.root": str(request.getfixturevalue(TREES[name]))})
-    assert {outcome.status for outcome in found} == {"passed"}
+    outcomes = check_component(name, "dataset", overrides={"data.root": str(request.getfixturevalue(TREES[name]))})
+    assert {outcome.status for outcome in outcomes} == {"passed"}
 
 
 def test_conformance_of_sample(tmp_path: Path) -> None:
     few = {"data.size": 64, "data.train_count": 3, "data.good_count": 2, "data.bad_count": 5}
-    found = check_dataset("sample", overrides={"data.root": str(tmp_path), **few})
-    assert {outcome.status for outcome in found} == {"passed"}
+    outcomes = check_component("sample", "dataset", overrides={"data.root": str(tmp_path), **few})
+    assert {outcome.status for outcome in outcomes} == {"passed"}

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from anomaly_core.errors import DataError
+from anomaly_core import DataError
 from anomaly_datasets import facts, prepare
 from anomaly_datasets.archives import unpack
 from anomaly_datasets.commands import data

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from anomaly_core.errors import DataError
+from anomaly_core import DataError
 from anomaly_datasets import plugin
 from anomaly_datasets.config import SampleConfig
 from anomaly_datasets.sample import KINDS, SampleData, spoil

@@ -8,8 +8,7 @@ import sys
 import pytest
 import torch
 
-from anomaly_core.errors import ConfigError, DataError
-from anomaly_core.inputs import InputSpec, read_mask
+from anomaly_core import ConfigError, DataError, InputSpec, read_mask
 from anomaly_datasets import plugin
 from anomaly_datasets.btad import BTADData
 from anomaly_datasets.config import BTADConfig, ELPVConfig, FolderConfig, MVTecConfig, VisAConfig

@@ -13,18 +13,14 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
-from anomaly_core.backbones import Backbones
-from anomaly_core.config import validate
-from anomaly_core.errors import ConfigError, DataError
-from anomaly_core.registry import registry
-from anomaly_core.trainers.classification import ClassificationTrainer
-from anomaly_core.types import Batch, Sample
+from anomaly_core import Batch, ConfigError, DataError, ModelContext, Sample, registry, validate
 from anomaly_draem.draem.config import DRAEMConfig
 from anomaly_draem.draem.losses import focal_loss, ssim_loss
 from anomaly_draem.draem.model import DRAEMModel
-from anomaly_draem.draem.modeler import DRAEMModeler
+from anomaly_draem.draem.modeler import DRAEMModeler, pixel_shares
 
 SMALL = DRAEMConfig(image_size=(64, 96), reconstructive_width=4, discriminative_width=4, score_window=5, learning_rate=1e-3)
+FITTING = ModelContext(pretrained=True)
 
 
 @pytest.fixture(scope="module")
@@ -136,21 +132,40 @@ def test_prediction_is_each_images_own(images: Tensor) -> None:
     torch.testing.assert_close(torch.cat([single.scores for single in singles]), prediction.scores, rtol=1e-4, atol=1e-6)
 
 
-def test_the_classification_trainer_fits_it(images: Tensor) -> None:
+def test_its_trainer_fits_it(images: Tensor) -> None:
     component = registry.models["draem"]
-    assert component.spec.trainer == "classification"
-    trainer = registry.trainers["classification"]
+    assert component.spec.trainer == "gradient"
+    trainer = registry.trainers["gradient"]
     config = validate(trainer.config_class(), {"epochs": 2}, "train")
     modeler = DRAEMModeler(SMALL)
     data = torch.utils.data.DataLoader([batch(image[None]) for image in images], batch_size=3, collate_fn=joined)
-    history = ClassificationTrainer(config, device="cpu").fit(modeler, data, data)
+    history = trainer.build(config, device="cpu").fit(modeler, data, data)
     assert len(history.rows) == 2
     assert {"train_focal_loss", "val_loss", "val_synthetic_pixel_f1"} <= set(history.rows[0])
+    assert not any("positives" in name or "negatives" in name for name in history.rows[0])
     # the held-out images get the same anomalies in every epoch
     torch.manual_seed(3)
     once = modeler.validation_step(batch(images))["loss"]
     torch.manual_seed(3)
     assert torch.equal(once, modeler.validation_step(batch(images))["loss"])
+
+
+def test_the_f1_of_synthetic_pixels_is_that_of_all_batches_together() -> None:
+    masks = torch.zeros(2, 1, 8, 8)
+    masks[:, :, :4] = 1
+    probability = torch.zeros(2, 1, 8, 8, requires_grad=True) + 0
+    probability[..., :2] = 0.9  # a quarter of all pixels, half of them right
+    shares = pixel_shares(probability, masks)
+    assert {name: float(share) for name, share in shares.items()} == {
+        "true_positives": 1 / 8,
+        "false_positives": 1 / 8,
+        "false_negatives": 3 / 8,
+    }
+    assert not any(share.requires_grad for share in shares.values())
+    modeler = DRAEMModeler(SMALL)
+    means = {"loss": 0.5, **{name: float(share) for name, share in shares.items()}}
+    assert modeler.summarize(means) == {"loss": 0.5, "synthetic_pixel_f1": pytest.approx(1 / 3)}  # precision 1/2, recall 1/4
+    assert modeler.summarize({"loss": 0.5, **dict.fromkeys(shares, 0.0)})["synthetic_pixel_f1"] == 0
 
 
 def joined(items: list[Batch]) -> Batch:
@@ -201,7 +216,7 @@ def test_a_saved_state_scores_the_same(images: Tensor) -> None:
 
 def test_without_textures_a_training_modeler_says_so_once() -> None:
     with pytest.warns(UserWarning, match="model.textures") as caught:
-        DRAEMModeler(SMALL, Backbones())
+        DRAEMModeler(SMALL, FITTING)
     assert len(caught) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -210,13 +225,13 @@ def test_without_textures_a_training_modeler_says_so_once() -> None:
 
 def test_textures(tmp_path: Path, images: Tensor) -> None:
     with pytest.raises(ConfigError, match="is no folder"):
-        DRAEMModeler(replace(SMALL, textures=str(tmp_path / "dtd")), Backbones())
+        DRAEMModeler(replace(SMALL, textures=str(tmp_path / "dtd")), FITTING)
     with pytest.raises(DataError, match="no image"):
-        DRAEMModeler(replace(SMALL, textures=str(tmp_path)), Backbones())
+        DRAEMModeler(replace(SMALL, textures=str(tmp_path)), FITTING)
     DRAEMModeler(replace(SMALL, textures=str(tmp_path / "dtd")))  # a finished run needs none
     (tmp_path / "dotted").mkdir()
     Image.new("RGB", (30, 20), (255, 0, 0)).save(tmp_path / "dotted" / "one.jpg")
-    modeler = DRAEMModeler(replace(SMALL, textures=str(tmp_path), anomaly_probability=1.0), Backbones())
+    modeler = DRAEMModeler(replace(SMALL, textures=str(tmp_path), anomaly_probability=1.0), FITTING)
     torch.manual_seed(0)
     augmented, masks = modeler.synthesize(images)
     changed = (augmented != images).any(dim=1, keepdim=True)
@@ -239,7 +254,7 @@ def test_presets_are_valid(preset: str) -> None:
     package, _, folder = component.spec.presets.partition(":")
     sections = yaml.safe_load((files(package) / folder / f"{preset}.yaml").read_text("utf-8"))
     config = validate(component.config_class(), sections["model"], "model")
-    validate(registry.trainers["classification"].config_class(), sections["train"], "train")
+    validate(registry.trainers["gradient"].config_class(), sections["train"], "train")
     if preset == "paper":
         assert config == DRAEMConfig()
         assert (sections["data"]["batch_size"], sections["train"]["epochs"]) == (8, 700)

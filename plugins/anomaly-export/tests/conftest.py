@@ -53,3 +53,19 @@ def run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     config = RunConfig.create(model="patchcore", data="folder", preset="edge", overrides=overrides)
     return run_experiment(config).runs[0].folder
+
+
+@pytest.fixture(scope="session")
+def finished_autoencoder(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of a method without a frozen network, which therefore has no engine."""
+    overrides = {
+        "data.normal": str(images / "good"),
+        "data.abnormal": str(images / "bad"),
+        "data.holdout": 0.2,
+        "model.image_size": SIDE,
+        "train.epochs": 1,
+        "base.output": str(tmp_path_factory.mktemp("runs")),
+        "base.pictures": 0,
+    }
+    config = RunConfig.create(model="vanilla_ae", data="folder", preset="edge", overrides=overrides)
+    return run_experiment(config).runs[0].folder

@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomaly_core import RunConfig, load_run
-from anomaly_core.cli import main
-from anomaly_core.errors import AnomalyError, ConfigError, DataError, RunError
-from anomaly_export import Detector, export_run
+from anomaly_core import AnomalyError, ConfigError, DataError, RunConfig, RunError, main
+from anomaly_export import ExportedDetector, export_run
 from anomaly_export import export as exporting
 from anomaly_export.sessions import openvino_has_bfloat16
+from anomaly_predict import load_run
 
 FORMATS = {"onnx": "model.onnx", "openvino": "model.xml", "torchscript": "model.pt"}
 
@@ -40,11 +39,11 @@ def test_scores_and_maps_are_the_runs_for_paths_arrays_and_any_batch(
     paths = sorted(images.rglob("*.*"))
     expected = load_run(run).predict(paths)
     for batch_size in (1, 5):
-        scores, maps = Detector(exported[name], batch_size=batch_size, threads=1)(paths)
+        scores, maps = ExportedDetector(exported[name], batch_size=batch_size, threads=1)(paths)
         assert (scores.dtype, maps.dtype, maps.shape) == (np.float32, np.float32, (len(paths), 1, 64, 64))
         np.testing.assert_allclose(scores, expected.scores, rtol=1e-4)
         np.testing.assert_allclose(maps, expected.maps, atol=1e-4 * float(expected.maps.max()))
-    detector = Detector(exported[name], threads=1)
+    detector = ExportedDetector(exported[name], threads=1)
     arrays = [np.asarray(Image.open(images / "good" / f"{i}.png")) for i in range(3)]
     from_files = detector([images / "good" / f"{i}.png" for i in range(3)])[0]
     np.testing.assert_array_equal(detector(np.stack(arrays))[0], from_files)
@@ -52,17 +51,35 @@ def test_scores_and_maps_are_the_runs_for_paths_arrays_and_any_batch(
     np.testing.assert_array_equal(detector([arrays[0], arrays[1][:60]])[0][:1], from_files[:1])
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_method_without_frozen_network_is_exported_with_its_reconstructions(
+    finished_autoencoder: Path, images: Path, name: str, tmp_path: Path
+) -> None:
+    report = export_run(finished_autoencoder, name, tmp_path / FORMATS[name])
+    assert max(report.score_difference, report.map_difference) < 1e-4
+    detector = ExportedDetector(report.path, threads=1)
+    assert detector.metadata.outputs == ("scores", "maps", "reconstruction")
+    paths = sorted((images / "bad").iterdir())
+    expected = load_run(finished_autoencoder).predict(paths)
+    predictions = detector.score([detector.decode(path) for path in paths])
+    assert expected.reconstruction is not None
+    for i, one in enumerate(predictions):
+        assert one.reconstruction is not None and one.reconstruction.shape == (1, 3, 64, 64)
+        np.testing.assert_allclose(one.reconstruction[0], expected.reconstruction[i], atol=1e-4)
+        assert one.score == pytest.approx(float(expected.scores[i]), rel=1e-4)
+
+
 def test_the_file_says_everything_that_a_verdict_needs(exported: dict[str, Path], run: Path) -> None:
     config = RunConfig.create(config=run / "config.yaml")
     original = load_run(run)
     for path in exported.values():
-        said = Detector(path, threads=1).metadata
-        assert said.method == "patchcore"
-        assert said.config == config.to_dict()
-        assert said.input_spec == original.modeler.input_spec
-        assert said.calibration == original.calibration
-        assert said.outputs == ("scores", "maps")
-        assert said.versions["anomaly-patchcore"]
+        metadata = ExportedDetector(path, threads=1).metadata
+        assert metadata.method == "patchcore"
+        assert metadata.config == config.to_dict()
+        assert metadata.input_spec == original.modeler.input_spec
+        assert metadata.calibration == original.calibration
+        assert metadata.outputs == ("scores", "maps")
+        assert metadata.versions["anomaly-patchcore"]
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -73,12 +90,12 @@ def test_another_threshold_changes_verdicts_and_not_scores(
     for file in exported[name].parent.glob("model.*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     paths = sorted((images / "bad").iterdir())
-    before = Detector(copy, threads=1)
+    before = ExportedDetector(copy, threads=1)
     scores, _ = before(paths)
     middle = float(np.sort(scores)[1])
-    assert Detector(copy, threshold=middle, threads=1).is_anomalous(scores).sum() == 1
+    assert ExportedDetector(copy, threshold=middle, threads=1).is_anomalous(scores).sum() == 1
     assert call("export", str(copy), "--threshold", repr(middle)) == 0
-    after = Detector(copy, threads=1)
+    after = ExportedDetector(copy, threads=1)
     assert after.calibration.threshold == middle
     assert after.calibration.scores == before.calibration.scores
     np.testing.assert_array_equal(after(paths)[0], scores)
@@ -93,18 +110,22 @@ def test_no_torch_is_imported_by_detector_or_predict(
     program = f"""
 import sys
 sys.modules["torch"] = None  # whoever imports it fails
-from anomaly_export import Detector
+from anomaly_export import ExportedDetector
 from pathlib import Path
-scores, maps = Detector({str(path)!r})(sorted(Path({str(images / "bad")!r}).iterdir()))
+scores, maps = ExportedDetector({str(path)!r})(sorted(Path({str(images / "bad")!r}).iterdir()))
 print(*scores.tolist())
-from anomaly_core.cli import main
+from anomaly_core import main
 main(["predict", {str(path)!r}, {str(images / "bad")!r}, "--jsonl", "--maps", {str(tmp_path)!r}])
 """
-    environment = {"ANOMALY_PLUGINS": "anomaly-export", "OMP_NUM_THREADS": "1", "PATH": "/usr/bin"}
+    environment = {
+        "ANOMALY_PLUGINS": "anomaly-export,anomaly-predict,anomaly-report",
+        "OMP_NUM_THREADS": "1",
+        "PATH": "/usr/bin",
+    }
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     first, *rows = done.stdout.splitlines()
-    expected, _ = Detector(path, threads=1)(sorted((images / "bad").iterdir()))
+    expected, _ = ExportedDetector(path, threads=1)(sorted((images / "bad").iterdir()))
     np.testing.assert_allclose([float(score) for score in first.split()], expected, rtol=1e-6)
     np.testing.assert_allclose([json.loads(row)["score"] for row in rows], expected, rtol=1e-6)
     assert len(list(tmp_path.glob("*.png"))) == 3
@@ -113,14 +134,14 @@ main(["predict", {str(path)!r}, {str(images / "bad")!r}, "--jsonl", "--maps", {s
 
 def test_openvino_opens_onnx_files_too(exported: dict[str, Path], images: Path) -> None:
     paths = sorted((images / "bad").iterdir())
-    detector = Detector(exported["onnx"], "openvino", threads=1)
-    np.testing.assert_allclose(detector(paths)[0], Detector(exported["onnx"], threads=1)(paths)[0], rtol=1e-4)
+    detector = ExportedDetector(exported["onnx"], "openvino", threads=1)
+    np.testing.assert_allclose(detector(paths)[0], ExportedDetector(exported["onnx"], threads=1)(paths)[0], rtol=1e-4)
 
 
 def test_bfloat16_is_kept_in_the_file_and_compared_by_a_limit_of_its_own(run: Path, images: Path, tmp_path: Path) -> None:
     report = export_run(run, "openvino", tmp_path / "model.xml", precision="bf16")
     assert "computed in bfloat16" in str(report) and "must be < 0.1" in str(report)
-    detector = Detector(tmp_path / "model.xml", threads=1)
+    detector = ExportedDetector(tmp_path / "model.xml", threads=1)
     assert detector.metadata.precision == "bf16"
     paths = sorted(images.rglob("*.png"))
     expected = load_run(run).predict(paths).scores.numpy()
@@ -134,7 +155,7 @@ def test_a_run_in_bfloat16_is_exported_and_compared_as_such(run: Path, tmp_path:
     config = copy / "config.yaml"
     config.write_text(config.read_text().replace("engine: torch", "engine: openvino_bf16"))
     report = export_run(copy, "openvino")
-    assert (report.precision, Detector(report.path).metadata.precision) == ("bf16", "bf16")
+    assert (report.precision, ExportedDetector(report.path).metadata.precision) == ("bf16", "bf16")
     assert report.score_difference < 1e-2  # the search's own rounding alone
     assert export_run(copy, "openvino", precision="f32").precision == "f32"
     assert export_run(copy, "onnx").precision == "f32"
@@ -150,9 +171,9 @@ def test_what_does_not_agree_is_an_error_and_leaves_what_was_there(
     honest = exporting.run_scores
 
     def spoilt(detector: Any, samples: Any) -> Any:
-        said = honest(detector, samples)
-        said[1].score *= 1.01
-        return said
+        predictions = honest(detector, samples)
+        predictions[1].scores *= 1.01
+        return predictions
 
     monkeypatch.setattr(exporting, "run_scores", spoilt)
     with pytest.raises(RunError, match="does not agree"):
@@ -188,12 +209,12 @@ def test_bad_input_is_refused_with_words(run: Path, exported: dict[str, Path], t
     with pytest.raises(ConfigError, match="no format"):
         export_run(run, "tflite")
     with pytest.raises(RunError, match="there is no file"):
-        Detector(tmp_path / "model.onnx")
+        ExportedDetector(tmp_path / "model.onnx")
     torn = tmp_path / "torn.onnx"
     torn.write_bytes(exported["onnx"].read_bytes()[:1000])
     with pytest.raises(RunError, match="onnx cannot open"):
-        Detector(torn)
-    detector = Detector(exported["onnx"], threads=1)
+        ExportedDetector(torn)
+    detector = ExportedDetector(exported["onnx"], threads=1)
     with pytest.raises(DataError, match="uint8"):
         detector(np.zeros((2, 8, 8, 3), dtype=np.float32))
     with pytest.raises(DataError, match="no image was given"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -13,14 +14,21 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from anomaly_core.base.modeler import FlowModeler
-from anomaly_core.config import preset_names, validate
-from anomaly_core.errors import ConfigError
-from anomaly_core.registry import registry
-from anomaly_core.trainers.config import FlowTrainConfig
-from anomaly_core.types import Batch, Sample
+from anomaly_core import (
+    Batch,
+    ConfigError,
+    GradientModeler,
+    ModelContext,
+    Sample,
+    collate,
+    preset_names,
+    registry,
+    validate,
+)
+from anomaly_features import Backbones
 from anomaly_flow.fastflow.config import FastFlowConfig
 from anomaly_flow.fastflow.modeler import FastFlowModeler
+from anomaly_trainers import GradientTrainConfig
 
 SMALL = FastFlowConfig(backbone="resnet18.tv_in1k", image_size=(64, 96), flow_steps=3, hidden_ratio=0.25)
 TRANSFORMER = replace(SMALL, backbone="deit_tiny_distilled_patch16_224", layers=("blocks.1",), hidden_ratio=0.16)
@@ -69,7 +77,7 @@ def images() -> Tensor:
 )
 def test_training_lowers_the_loss_and_moves_the_flows_alone(images: Tensor, config: FastFlowConfig, dimensions: int) -> None:
     modeler = built(config)
-    assert isinstance(modeler, FlowModeler)
+    assert isinstance(modeler, GradientModeler)
     assert modeler.dimensions == dimensions
     frozen, before = copied(modeler.extractor), copied(modeler.model)
     losses = trained(modeler, images)
@@ -147,25 +155,48 @@ def test_fixed_norm_has_no_parameters(images: Tensor) -> None:
     assert trained(modeler, images, epochs=3)[-1] < 0.5 * modeler.dimensions
 
 
-class Weights:
-    """The core's Backbones, without a file."""
+@pytest.mark.parametrize("config", [SMALL, TRANSFORMER], ids=["resnet", "transformer"])
+def test_weights_come_from_the_backbones(config: FastFlowConfig, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
 
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-
-    def load(self, name: str) -> dict[str, Tensor]:
-        self.asked.append(name)
+    def load(backbones: Backbones, name: str) -> dict[str, Tensor]:
+        asked.append((str(backbones.folder), name))
         return dict(timm.create_model(name).state_dict())
 
-
-@pytest.mark.parametrize("config", [SMALL, TRANSFORMER], ids=["resnet", "transformer"])
-def test_weights_come_from_the_backbones(config: FastFlowConfig, images: Tensor) -> None:
-    weights = Weights()
-    modeler = FastFlowModeler(config, weights).eval()  # type: ignore[arg-type]
-    assert len(weights.asked) == 1
-    assert weights.asked[0].startswith(config.backbone)
+    monkeypatch.setattr(Backbones, "load", load)
+    modeler = FastFlowModeler(replace(config, backbones="carried"), ModelContext(pretrained=True)).eval()
+    assert len(asked) == 1
+    assert asked[0][0] == "carried"
+    assert asked[0][1].startswith(config.backbone)
     assert modeler.input_spec.mean == modeler.extractor.mean
     assert modeler.predict_step(images).scores.shape == (6,)
+
+
+def test_an_epoch_says_nll_and_bits_per_dimension() -> None:
+    modeler = built(TRANSFORMER)
+    dimensions = modeler.dimensions
+    figures = modeler.summarize({"loss": 3.0, "other": 1.0})
+    reference = 3.0 + 0.5 * dimensions * math.log(2 * math.pi)
+    assert figures == {
+        "loss": 3.0,
+        "other": 1.0,
+        "nll": pytest.approx(reference),
+        "bits_per_dim": pytest.approx(reference / (dimensions * math.log(2))),
+    }
+
+
+def test_its_trainer_logs_them(images: Tensor) -> None:
+    component = registry.models["fastflow"]
+    trainer = registry.trainers[component.spec.trainer]
+    assert component.spec.trainer == "gradient"
+    data = torch.utils.data.DataLoader([batch(image[None]) for image in images], batch_size=3, collate_fn=collate)
+    config = validate(trainer.config_class(), {"epochs": 1}, "train")
+    (row,) = trainer.build(config, device="cpu").fit(built(TRANSFORMER), data, data).rows
+    dimensions = built(TRANSFORMER).dimensions
+    reference = row["val_loss"] + 0.5 * dimensions * math.log(2 * math.pi)
+    assert row["val_nll"] == pytest.approx(reference)
+    assert row["val_bits_per_dim"] == pytest.approx(reference / (dimensions * math.log(2)))
+    assert row["train_nll"] > row["train_loss"]
 
 
 def test_errors() -> None:
@@ -185,7 +216,7 @@ def test_presets_are_valid() -> None:
     names = preset_names(component)
     assert set(names) >= {"paper", "edge", "paper-resnet18", "paper-deit", "paper-cait"}
     configs = {name: validate(component.config_class(), sections(name)["model"], "model") for name in names}
-    trainings = {name: validate(FlowTrainConfig, sections(name)["train"], "train") for name in names}
+    trainings = {name: validate(GradientTrainConfig, sections(name)["train"], "train") for name in names}
     assert configs["paper"] == FastFlowConfig()
     assert configs["paper-resnet18"] == replace(FastFlowConfig(), backbone="resnet18.tv_in1k", conv3x3_only=True)
     for name, block, size in (("paper-deit", "blocks.7", 384), ("paper-cait", "blocks.40", 448)):

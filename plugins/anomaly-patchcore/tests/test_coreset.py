@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from anomaly_core.errors import ConfigError, DataError
+from anomaly_core import ConfigError, DataError
 from anomaly_patchcore import coreset
 from anomaly_patchcore.coreset import k_center_greedy, k_center_greedy_with_radius
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from anomaly_core.errors import AnomalyError, ConfigError
+from anomaly_core import AnomalyError, ConfigError
 from anomaly_patchcore.coreset import k_center_greedy
 from anomaly_patchcore.patchcore.model import PatchCoreModel
 

@@ -16,10 +16,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from anomaly_core.backbones import FeatureExtractor
-from anomaly_core.config import validate
-from anomaly_core.errors import ConfigError, DataError, RunError
-from anomaly_core.registry import registry
+from anomaly_core import ConfigError, DataError, RunError, registry, validate
+from anomaly_features import FeatureExtractor
 from anomaly_patchcore.padim.config import PaDiMConfig
 from anomaly_patchcore.padim.model import PaDiMModel, locations
 from anomaly_patchcore.padim.modeler import PaDiMModeler

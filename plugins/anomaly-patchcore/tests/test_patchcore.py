@@ -11,9 +11,7 @@ import yaml
 from torch import Tensor
 from torch.nn import functional as F
 
-from anomaly_core.config import validate
-from anomaly_core.errors import ConfigError, DataError, RunError
-from anomaly_core.registry import registry
+from anomaly_core import ConfigError, DataError, RunError, registry, validate
 from anomaly_patchcore.patchcore.config import PatchCoreConfig
 from anomaly_patchcore.patchcore.model import PatchCoreModel
 from anomaly_patchcore.patchcore.modeler import PatchCoreModeler

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from anomaly_core.errors import ConfigError
+from anomaly_core import ConfigError
 from anomaly_patchcore.patchcore import store as module
 from anomaly_patchcore.patchcore.model import PatchCoreModel
 from anomaly_patchcore.patchcore.store import PatchStore, parse_bytes

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomaly_core.calibration import Calibration
-from anomaly_core.experiment import Experiment
+from anomaly_core import Calibration, Measure, RunFolder, RunResult, TestedImage
 from anomaly_report.figures.all import PLANS, Drawn
+from anomaly_report.finished import FinishedRun
+from anomaly_report.report import write_report
 
 CONFIG = """\
 base:
@@ -35,13 +37,13 @@ def make_run() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def example_rows() -> Callable[..., list[dict[str, Any]]]:
+def example_rows() -> Callable[..., list[TestedImage]]:
     """Rows of predictions.csv."""
     return _example_rows
 
 
 @pytest.fixture(scope="session")
-def row() -> Callable[..., dict[str, Any]]:
+def row() -> Callable[..., TestedImage]:
     """One row of predictions.csv."""
     return _row
 
@@ -49,11 +51,12 @@ def row() -> Callable[..., dict[str, Any]]:
 def _make_run(
     folder: Path,
     *,
-    rows: list[dict[str, Any]] | None = None,
+    rows: list[TestedImage] | None = None,
     threshold: float | None = 5.0,
     held_out: tuple[float, ...] = (2.0, 3.0, 5.0),
     warning: str | None = None,
-    metrics: dict[str, Any] | None = None,
+    measures: Sequence[Measure] = (Measure.of("image_auroc", 0.9), Measure.of("pixel_auroc", 0.8)),
+    figures: dict[str, float] | None = None,
     history: list[dict[str, float]] | None = None,
     manifest: dict[str, Any] | None = None,
     curves: str = "",
@@ -61,52 +64,63 @@ def _make_run(
     model: str = "patchcore",
     preset: str = "edge",
     pictures: bool = True,
+    maps: bool = True,
 ) -> Path:
-    experiment = Experiment(folder)
+    run = RunFolder(folder)
     rows = _example_rows(pictures=pictures) if rows is None else rows
     source = f"{len(held_out)} held-out normal images" if held_out else "none: no held-out normal images (data.holdout=0)"
     calibration = Calibration(threshold, 0.01, len(held_out), source, warning=warning, scores=held_out)
-    beside = {"undefined": {}, "categories": {}, "threshold": threshold, "threshold_source": source, "resolution": [32, 32]}
-    found = {"image_auroc": 0.9, "pixel_auroc": 0.8, "memory_bank_size": 64.0, **beside, "images": len(rows), **(metrics or {})}
+    result = RunResult(
+        folder,
+        "m6",
+        {measure.name: measure for measure in sorted(measures, key=lambda measure: measure.rank)},
+        {"memory_bank_size": 64.0} if figures is None else figures,
+        rows,
+        calibration,
+        20.0,
+        12.5,
+    )
     facts = {"status": "complete", "category": "m6", "seed": 0, "started": 1795493596.7, "fit_seconds": 12.5, "warnings": []}
     facts |= {"test_images_per_second": 20.0, "versions": {"python": "3.11"}, "data": {"fit": 9, "held_out": len(held_out)}}
-    experiment.write("config.yaml", CONFIG.format(preset=preset, dataset=dataset, model=model))
-    experiment.write_json("calibration.json", calibration.to_dict())
-    experiment.write_json("metrics.json", found)
-    experiment.write_rows("predictions.csv", rows)
-    experiment.write_rows("history.csv", history or [{"epoch": 1.0}])
+    run.write("config.yaml", CONFIG.format(preset=preset, dataset=dataset, model=model))
+    run.write_json("calibration.json", calibration.to_dict())
+    run.write_result(result, {})
+    size = [32, 32] if maps else None
+    resolution = {"evaluated_at": "input", "smallest": size, "largest": size}
+    run.write_json("metrics.json", {**run.read_json("metrics.json"), "resolution": resolution})
+    run.write_rows("history.csv", history or [{"epoch": 1.0}])
+    (folder / "curves.json").unlink()
     if curves:
-        experiment.write("curves.json", curves)
+        run.write("curves.json", curves)
     for number, row in enumerate(rows):
-        if row["picture"]:
-            path = folder / str(row["picture"])
+        if row.picture:
+            path = folder / row.picture
             path.parent.mkdir(exist_ok=True)
             Image.fromarray(_panel(number)).save(path)
-    experiment.write_json("manifest.json", {**facts, **(manifest or {})})
+    run.write_json("manifest.json", {**facts, **(manifest or {})})
     return folder
 
 
-def _example_rows(count: int = 40, *, pictures: bool = True, seed: int = 0) -> list[dict[str, Any]]:
+def _example_rows(count: int = 40, *, pictures: bool = True, seed: int = 0) -> list[TestedImage]:
     """Half normal, half anomalous, of two defects, overlapping in their scores; every fourth has a picture."""
     random = np.random.default_rng(seed)
     rows = []
     for number in range(count):
         label = number % 2
         score = float(np.float32(random.normal(7 if label else 3, 2.2)))
-        rows.append(_row(f"{'scratch' if number % 4 == 1 else 'dent' if label else 'good'}/{number:03d}.png", label, score))
-        rows[-1]["picture"] = f"maps/{number:04d}.png" if pictures and number % 4 < 2 else ""
+        name = f"{'scratch' if number % 4 == 1 else 'dent' if label else 'good'}/{number:03d}.png"
+        rows.append(_row(name, label, score, picture=f"maps/{number:04d}.png" if pictures and number % 4 < 2 else ""))
     return rows
 
 
-def _row(name: str, label: int | str, score: float, *, category: str = "m6", picture: str = "") -> dict[str, Any]:
+def _row(name: str, label: int | None, score: float, *, category: str = "m6", picture: str = "") -> TestedImage:
     """A row of predictions.csv."""
     defect = name.partition("/")[0] if "/" in name else ""
-    values = {"path": f"/data/bolts/test/{name}", "category": category, "defect": defect, "label": label}
-    return {**values, "score": repr(score), "is_anomalous": int(score > 5), "picture": picture}
+    return TestedImage(f"/data/bolts/test/{name}", category, defect, label, score, score > 5, picture=picture)
 
 
 def _panel(number: int) -> np.ndarray:
-    """image | map | mask | overlay of 32 pixels each, with the gaps and the lines of text that the core leaves."""
+    """image | map | mask | overlay of 32 pixels each, with the gaps and the lines of text that are between them."""
     panel = np.full((64, 140, 3), 255, dtype=np.uint8)
     for column in range(4):
         panel[16:48, column * 36 : column * 36 + 32] = (40 * column, (37 * number) % 255, 90)
@@ -151,17 +165,80 @@ def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("anomaly_report.report.write_figures", lambda run: undrawn)
 
 
+class Browser:
+    """The page that is open, used as its reader does; what is not here is the driver's own."""
+
+    def __init__(self, driver: Any) -> None:
+        self._driver = driver
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._driver, name)
+
+    def wait(self, script: str, seconds: float = 10) -> Any:
+        """Until the script returns something true."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if value := self.execute_script(script):
+                return value
+            time.sleep(0.02)
+        raise AssertionError(f"never true: {script}")
+
+    def text(self, name: str) -> str:
+        return str(self.execute_script("return document.getElementById(arguments[0]).textContent", name))
+
+    def put(self, name: str, value: str, event: str = "change") -> None:
+        """Give a control a value."""
+        self.execute_script(
+            "const e = document.getElementById(arguments[0]); e.value = arguments[1]; e.dispatchEvent(new Event(arguments[2]))",
+            name, value, event,
+        )  # fmt: skip
+
+    def press(self, name: str) -> None:
+        """Press a button, in the middle of the screen: the row of sections stays at its top."""
+        button = self.find_element("id", name)
+        self.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+        button.click()
+
+    def counts(self) -> list[list[int]]:
+        """[[correct, false alarms], [misses, hits]], as scikit-learn's confusion matrix has them."""
+        cells = [["correct", "false-alarm"], ["miss", "hit"]]
+        return [[int(self.text(f"count-{key}").replace(",", "")) for key in row] for row in cells]
+
+    def cards(self) -> list[dict[str, str]]:
+        """The gallery's images that are in the document."""
+        return self.execute_script(
+            "return [...document.querySelectorAll('#cards .card')].map((card) => ({"
+            "name: card.querySelector('.name').textContent, verdict: card.querySelector('.badge').textContent,"
+            "score: card.querySelector('b').textContent}))"
+        )
+
+    def cells(self, table: str, column: int) -> list[str]:
+        """The texts of a column of a table."""
+        return self.execute_script(
+            "return [...document.querySelectorAll(`#${arguments[0]} tbody tr`)].map((r) => r.cells[arguments[1]].textContent)",
+            table, column,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """A run with its report."""
+    folder = _make_run(tmp_path_factory.mktemp("report") / "run")
+    write_report(folder)
+    return FinishedRun.read(folder)
+
+
 @pytest.fixture
-def open_page(driver: Any) -> Iterator[Callable[..., Any]]:
+def open_page(driver: Any) -> Iterator[Callable[..., Browser]]:
     """Open a page from disk, at a width and in a scheme; afterwards nothing may stand in the console, nor have been fetched."""
 
-    def open_it(page: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> Any:
+    def open_it(page: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> Browser:
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
         driver.get(page.resolve().as_uri())
-        return driver
+        return Browser(driver)
 
     yield open_it
     assert driver.get_log("browser") == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.colors
@@ -14,6 +15,7 @@ import pytest
 from matplotlib.patches import Rectangle
 from sklearn.metrics import roc_auc_score
 
+from anomaly_core import Measure, TestedImage
 from anomaly_report.figures.all import PLANS, write_figures
 from anomaly_report.figures.curves import Line, draw_pro, draw_roc, image_pr_lines, image_roc_lines, pixel_lines
 from anomaly_report.figures.examples import draw_examples, examples
@@ -41,7 +43,7 @@ def curve(x: list[float], y: list[float]) -> dict[str, list[float]]:
 def test_every_figure_is_a_png_in_both_themes(make_run, tmp_path):
     kinds = {"pixel_roc": curve([0, 1], [0.5, 1]), "pixel_pr": curve([0, 1], [1, 0.1]), "pro": curve([0, 0.3], [0, 0.9])}
     history = [{"epoch": float(n), "train_loss": 1 / n, "val_loss": 1.2 / n} for n in range(1, 6)]
-    run = make_run(tmp_path, curves=json.dumps({"m6": kinds}), history=history, metrics={"kept_epoch": 4.0})
+    run = make_run(tmp_path, curves=json.dumps({"m6": kinds}), history=history, figures={"kept_epoch": 4.0})
     before = settings()
     figures = write_figures(FinishedRun.read(run))
     assert settings() == before
@@ -59,7 +61,7 @@ def test_every_figure_is_a_png_in_both_themes(make_run, tmp_path):
 
 
 def test_what_cannot_be_drawn_is_left_out_and_an_earlier_file_goes(make_run, tmp_path):
-    rows = [{"path": "/a.png", "category": "m6", "defect": "", "label": "", "score": "1.5", "is_anomalous": "", "picture": ""}]
+    rows = [TestedImage("/a.png", "m6", "", None, 1.5)]
     run = make_run(tmp_path, rows=rows, threshold=None, held_out=())
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "roc.png").write_bytes(b"of an earlier run")
@@ -75,6 +77,16 @@ DAMAGED = ["", "{", "[]", '{"m6": []}', '{"m6": {"pro": {"x": [0, 1], "y": [0]}}
 @pytest.mark.parametrize("text", DAMAGED)
 def test_damaged_pixel_curves_are_left_out(make_run, tmp_path, text):
     assert pixel_lines(FinishedRun.read(make_run(tmp_path, curves=text)), "pro", "aupro") == []
+
+
+def test_a_pixel_curve_has_the_value_of_its_metric_beside_it(make_run, tmp_path):
+    text = json.dumps({name: {"pro": curve([0, 0.3], [0, 0.9])} for name in ("a", "b", "c")})
+    apart = [Measure.of("aupro", 0.75, categories={"a": 0.5, "b": 1.0, "c": None})]
+    run = FinishedRun.read(make_run(tmp_path / "several", curves=text, measures=apart))
+    assert [(line.name, line.area) for line in pixel_lines(run, "pro", "aupro")] == [("a", 0.5), ("b", 1.0), ("c", None)]
+    run = FinishedRun.read(make_run(tmp_path / "one", curves=text, measures=[Measure.of("aupro", 0.25)]))
+    assert [line.area for line in pixel_lines(run, "pro", "aupro")] == [0.25] * 3
+    assert [line.area for line in pixel_lines(run, "pro", "pixel_ap")] == [None] * 3
 
 
 def test_the_roc_line_and_its_point_agree_with_scikit_learn(make_run, tmp_path):
@@ -109,7 +121,7 @@ def test_names_with_dollars_underscores_and_foreign_letters_are_drawn(make_run, 
 
 def test_the_history_marks_the_kept_epoch(make_run, tmp_path):
     history = [{"epoch": float(n), "train_loss": 1 / n, "val_loss": 1.2 / n, "lr": 0.1, "seconds": 1.0} for n in range(1, 6)]
-    run = FinishedRun.read(make_run(tmp_path, history=history, metrics={"kept_epoch": 4.0}))
+    run = FinishedRun.read(make_run(tmp_path, history=history, figures={"kept_epoch": 4.0}))
     with drawing(LIGHT):
         figure = draw_history(run, LIGHT)
     (axes,) = figure.axes
@@ -131,7 +143,7 @@ def test_the_histogram_counts_each_image_once(make_run, tmp_path):
 
 
 def test_the_examples_are_the_worst_of_their_kind(make_run, example_rows, tmp_path):
-    rows = [{**row, "picture": f"maps/{n}.png" if n % 5 else ""} for n, row in enumerate(example_rows(120))]
+    rows = [replace(row, picture=f"maps/{n}.png" if n % 5 else "") for n, row in enumerate(example_rows(120))]
     run = FinishedRun.read(make_run(tmp_path, rows=rows))
     groups = {group.title: group for group in examples(run)}
     pictured = [image for image in run.images if image.picture]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,11 +13,8 @@ import pytest
 from click.testing import CliRunner
 from sklearn.metrics import f1_score
 
-from anomaly_core.cli import cli
-from anomaly_core.errors import RunError
-from anomaly_core.experiment import Experiment
-from anomaly_core.hookspecs import Hooks
-from anomaly_core.registry import Registry
+from anomaly_core import Hooks, Measure, Registry, RunError, RunFolder
+from anomaly_report.commands import report
 from anomaly_report.finished import FinishedRun
 from anomaly_report.page import relative_url, script_json
 from anomaly_report.report import page_data, write_report
@@ -49,14 +47,49 @@ def page_of(folder: Path) -> Page:
 
 
 def test_the_report_tells_what_the_run_found(make_run, tmp_path):
-    undefined = {"pixel_ap": "no image has a mask"}
-    metrics = {"image_f1_max": 0.95, "pixel_ap": None, "undefined": undefined}
-    page = page_of(make_run(tmp_path, warning="3 images are few", metrics=metrics, manifest={"warnings": ["the disk is slow"]}))
+    measures = [Measure.of("image_auroc", 0.9), Measure.of("pixel_ap", None, "no image has a mask")]
+    facts = {"warnings": ["the disk is slow"]}
+    page = page_of(make_run(tmp_path, warning="3 images are few", measures=measures, manifest=facts))
     for words in "bolts|m6|patchcore|edge|0.9000|Image AUROC|3 images are few|the disk is slow|12.5 s".split("|"):
         assert words in page.text
     assert "Undefined: no image has a mask." in page.text
     assert "2026-11-24 04:13 UTC" in page.text
     assert "memory bank size" in page.text
+
+
+def test_a_metric_is_shown_as_the_run_describes_it_whether_or_not_it_is_installed(make_run, tmp_path):
+    missed = Measure("missed_defects", 4.0, title="Missed defects", meaning="How many were overlooked.", prominence="headline")
+    chosen = Measure("best_f9", 0.25, title="Best F9", meaning="Of all thresholds.", prominence="headline", oracle=True)
+    detail = Measure("detail", 0.125, title="A detail", meaning="Nobody asks.", level="pixel")
+    measures = [detail, chosen, replace(missed, higher_is_better=False), Measure.of("image_auroc", 0.9)]
+    page = page_of(make_run(tmp_path, measures=measures))
+    tiles = re.findall(
+        r"(Missed defects|Best F9 \(oracle\)|Image AUROC|A detail)(4\.000|0\.250|0\.900)(\w+) is better", page.text
+    )
+    assert tiles == [
+        ("Best F9 (oracle)", "0.250", "higher"),
+        ("Image AUROC", "0.900", "higher"),
+        ("Missed defects", "4.000", "lower"),
+    ]
+    table = page.text[page.text.index("in plain words") :]
+    order = [table.index(words) for words in ("Best F9 oracle", "Image AUROC", "Missed defects", "A detail")]
+    assert order == sorted(order)
+    for words in ("How many were overlooked.", "Of all thresholds.", "Nobody asks.", "0.1250"):
+        assert words in table
+    for title in ("Missed defects", "Best F9", "A detail"):
+        assert page.text.count(title) == (1 if title == "A detail" else 2)
+
+
+def test_each_category_and_the_mean_stand_in_a_table(make_run, row, tmp_path):
+    rows = [row("good/0.png", 0, 1.0, category="left"), row("dent/0.png", 1, 9.0, category="right")]
+    measures = [
+        Measure.of("image_auroc", 0.75, categories={"left": 0.5, "right": 1.0}),
+        Measure.of("image_f1_max", None, "one class alone", {"left": 0.25, "right": None}),
+    ]
+    text = page_of(make_run(tmp_path, rows=rows, measures=measures)).text
+    table = " ".join(text[text.index("Each category") : text.index("An image is called anomalous when")].split())
+    assert "Image AUROC" in table and "Image F1-max oracle" in table
+    assert re.search(r"left\s*0\.5000\s*0\.2500\s*right\s*1\.0000\s*–\s*mean\s*0\.7500\s*–", table), table
 
 
 def test_nothing_is_fetched_and_nothing_but_its_own_script_may_run(make_run, tmp_path):
@@ -75,9 +108,13 @@ def test_a_hostile_name_stays_text(make_run, row, tmp_path):
         row(f"good/{HOSTILE}", 0, 1.0, category=HOSTILE, picture="maps/0.png"),
         row(f"{HOSTILE}</script><script>alert(2)</script>/1.png", 1, 9.0, category=HOSTILE),
     ]
-    metrics = {"undefined": {"aupro": HOSTILE}, "categories": {HOSTILE: {"image_auroc": 0.5}, "b": {"image_auroc": 1.0}}}
+    measures = [
+        Measure.of("image_auroc", 0.75, categories={HOSTILE: 0.5, "b": 1.0}),
+        Measure("m", None, HOSTILE, title=HOSTILE, meaning=HOSTILE, prominence="headline"),
+        Measure("n", 1.0, title=HOSTILE, meaning=HOSTILE, prominence="headline"),
+    ]
     facts = {"category": HOSTILE, "versions": {HOSTILE: HOSTILE}, "warnings": [HOSTILE]}
-    folder = make_run(tmp_path, rows=rows, warning=HOSTILE, metrics=metrics, manifest=facts, dataset=f"'{HOSTILE}'")
+    folder = make_run(tmp_path, rows=rows, warning=HOSTILE, measures=measures, manifest=facts, dataset=f"'{HOSTILE}'")
     text = write_report(folder).read_text("utf-8")
     assert "<img src=x" not in text
     assert "alert(2)</script>" not in text
@@ -113,7 +150,7 @@ def test_a_path_is_never_more_than_a_relative_link(path, expected):
         {"pictures": False},
         {"threshold": None, "held_out": ()},
         {"rows": []},
-        {"metrics": {"resolution": None, "image_auroc": None, "pixel_auroc": None}},
+        {"maps": False, "measures": [Measure.of("image_auroc", None), Measure.of("pixel_auroc", None)]},
         {"manifest": {"versions": None, "data": None, "started": None, "fit_seconds": 0, "test_images_per_second": 0}},
     ],
     ids=lambda options: next(iter(options)),
@@ -125,7 +162,7 @@ def test_missing_parts_are_said_not_fatal(make_run, tmp_path, options):
 
 
 def test_images_without_labels_or_scores(make_run, row, tmp_path):
-    rows = [row("a.png", "", 1.0), row("b.png", "", 9.0), row("c.png", "", float("nan"))]
+    rows = [row("a.png", None, 1.0), row("b.png", None, 9.0), row("c.png", None, float("nan"))]
     run = make_run(tmp_path, rows=rows)
     page = page_of(run)
     assert "1 of 3" in page.text and "no labels" in page.text
@@ -157,11 +194,11 @@ def test_the_oracle_is_the_best_f1_of_the_test_set(make_run, tmp_path):
 
 def test_the_command_rebuilds_a_report(make_run, tmp_path):
     run = make_run(tmp_path / "run")
-    result = CliRunner().invoke(cli, ["report", str(run)])
+    result = CliRunner().invoke(report, [str(run)])
     assert result.exit_code == 0, result.output
     assert result.output.strip() == str(run / "report.html")
     assert (run / "report.html").stat().st_size > 20_000
-    refused = CliRunner().invoke(cli, ["report", str(run), "--each"])
+    refused = CliRunner().invoke(report, [str(run), "--each"])
     assert refused.exit_code == 2 and "one run" in refused.output
 
 
@@ -169,9 +206,9 @@ def test_the_hook_writes_the_report_and_costs_no_run(make_run, tmp_path, monkeyp
     monkeypatch.setenv("ANOMALY_PLUGINS", "anomaly-report")
     failures: list[str] = []
     hooks = Hooks(Registry(), failures.append)
-    hooks.call("anomaly_run_end", run=Experiment(make_run(tmp_path)), results=None)
+    hooks.call("anomaly_run_end", run=RunFolder(make_run(tmp_path)), results=None)
     assert (tmp_path / "report.html").is_file() and not failures
     (tmp_path / "predictions.csv").unlink()
-    hooks.call("anomaly_run_end", run=Experiment(tmp_path), results=None)
+    hooks.call("anomaly_run_end", run=RunFolder(tmp_path), results=None)
     (text,) = failures
     assert "anomaly-report" in text and "The run goes on" in text

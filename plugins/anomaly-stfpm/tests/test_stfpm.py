@@ -12,11 +12,8 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from anomaly_core.backbones import FeatureExtractor
-from anomaly_core.config import validate
-from anomaly_core.errors import ConfigError
-from anomaly_core.registry import registry
-from anomaly_core.types import Batch, Sample
+from anomaly_core import Batch, ConfigError, Sample, registry, validate
+from anomaly_features import FeatureExtractor
 from anomaly_stfpm.stfpm.config import STFPMConfig
 from anomaly_stfpm.stfpm.model import STFPMModel, feature_distance, level_losses, score_map
 from anomaly_stfpm.stfpm.modeler import STFPMModeler

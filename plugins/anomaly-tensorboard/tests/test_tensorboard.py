@@ -11,10 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomaly_core import RunConfig, run_experiment
-from anomaly_core.errors import RunError
-from anomaly_core.experiment import Experiment
-from anomaly_core.results import ExperimentResult
+from anomaly_core import RunConfig, RunError, RunFolder, RunResults, run_experiment
 from anomaly_tensorboard.hooks import FOLDER, TensorBoardWriter
 
 # protobuf's own deprecations, not ours
@@ -24,12 +21,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def events(folder: Path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    found = EventAccumulator(str(folder / FOLDER), size_guidance={"images": 0, "scalars": 0, "tensors": 0})
-    return found.Reload()
+    accumulator = EventAccumulator(str(folder / FOLDER), size_guidance={"images": 0, "scalars": 0, "tensors": 0})
+    return accumulator.Reload()
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> ExperimentResult:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunResults:
     folder = tmp_path_factory.mktemp("run")
     options = {
         **{
@@ -45,31 +42,33 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> ExperimentResult:
     return run_experiment(RunConfig.create(model="vanilla_ae", data="sample", preset="edge", overrides=options))
 
 
-def test_every_epoch_of_the_history_is_there(finished: ExperimentResult) -> None:
+def test_every_epoch_of_the_history_is_there(finished: RunResults) -> None:
     folder = finished.runs[0].folder
     with (folder / "history.csv").open() as file:
         history = [float(row["train_loss"]) for row in csv.DictReader(file)]
-    found = events(folder).Scalars("train/loss")
-    assert [event.step for event in found] == [1, 2, 3]
-    np.testing.assert_allclose([event.value for event in found], history, rtol=1e-6)
+    logged = events(folder).Scalars("train/loss")
+    assert [event.step for event in logged] == [1, 2, 3]
+    np.testing.assert_allclose([event.value for event in logged], history, rtol=1e-6)
 
 
-def test_the_metrics_and_options_of_the_run(finished: ExperimentResult) -> None:
+def test_the_metrics_and_options_of_the_run(finished: RunResults) -> None:
     run = finished.runs[0]
-    found = events(run.folder)
-    (event,) = found.Scalars("result/image_auroc")
+    logged = events(run.folder)
+    (event,) = logged.Scalars("result/image_auroc")
     assert event.value == pytest.approx(run.metrics["image_auroc"])
-    text = found.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    text = logged.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "| train.epochs | 3 |" in text
-    defined = {f"result/{name}" for name, value in run.metrics.items() if value is not None}
-    assert defined <= set(found.Tags()["scalars"])
+    values = {**run.metrics, **run.figures}
+    assert run.figures
+    defined = {f"result/{name}" for name, value in values.items() if value is not None}
+    assert defined == {tag for tag in logged.Tags()["scalars"] if tag.startswith("result/")}
 
 
-def test_the_pictures_are_those_of_the_folder(finished: ExperimentResult) -> None:
+def test_the_pictures_are_those_of_the_folder(finished: RunResults) -> None:
     run = finished.runs[0]
-    found = events(run.folder)
-    logged = sorted((image.step, image) for tag in found.Tags()["images"] for image in found.Images(tag))
-    pictured = [row["picture"] for row in run.predictions if row["picture"]]
+    written = events(run.folder)
+    logged = sorted((image.step, image) for tag in written.Tags()["images"] for image in written.Images(tag))
+    pictured = [row.picture for row in run.predictions if row.picture]
     assert len(logged) == len(pictured) == 4
     for (_, image), name in zip(logged, pictured, strict=True):
         with Image.open(io.BytesIO(image.encoded_image_string)) as got, Image.open(run.folder / name) as expected:
@@ -77,23 +76,23 @@ def test_the_pictures_are_those_of_the_folder(finished: ExperimentResult) -> Non
 
 
 def test_a_run_that_fails_keeps_what_was_logged_and_says_why(tmp_path: Path) -> None:
-    observer, run = TensorBoardWriter(), Experiment(tmp_path)
+    observer, run = TensorBoardWriter(), RunFolder(tmp_path)
     observer.anomaly_log(run, {"epoch": 1.0, "train_loss": 0.5}, 1)
     observer.anomaly_run_error(run, RunError("the loss is nan"))
-    found = events(tmp_path)
-    assert [event.value for event in found.Scalars("train/loss")] == [0.5]
-    assert b"the loss is nan" in found.Tensors("error/text_summary")[0].tensor_proto.string_val[0]
+    logged = events(tmp_path)
+    assert [event.value for event in logged.Scalars("train/loss")] == [0.5]
+    assert b"the loss is nan" in logged.Tensors("error/text_summary")[0].tensor_proto.string_val[0]
     assert not observer._writers
 
 
-def test_a_full_disk_is_told_by_the_next_call_alone(tmp_path, monkeypatch, capfd) -> None:
+def test_a_full_disk_is_reported_by_the_next_call_alone(tmp_path, monkeypatch, capfd) -> None:
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(RecordWriter, "write", full)
-    writer, run = TensorBoardWriter(), Experiment(tmp_path)
+    writer, run = TensorBoardWriter(), RunFolder(tmp_path)
     with pytest.raises(OSError, match="No space left"):
         for step in range(1000):
             writer.anomaly_log(run, {"loss": 1.0}, step)

@@ -9,19 +9,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from anomaly_core import Backbones, DataError, FeatureExtractor, InputSpec, MemoryModeler, Prediction
+from anomaly_core import DataError, InputSpec, MemoryModeler, ModelContext, Prediction
+from anomaly_features import ExtractorModeler, FeatureExtractor
 from anomaly_global_knn.config import GlobalKNNConfig
 
 
-class GlobalKNNModeler(MemoryModeler):
-    """A frozen backbone and a bank of one vector a normal image; it draws no map."""
+class GlobalKNNModeler(ExtractorModeler, MemoryModeler):
+    """A frozen backbone and a bank of one vector for each normal image; it draws no map."""
 
     config: GlobalKNNConfig
     bank: Tensor
 
-    def __init__(self, config: GlobalKNNConfig, backbones: Backbones | None = None) -> None:
-        super().__init__(config, backbones)
-        self.extractor = FeatureExtractor(config.backbone, config.layers, backbones)
+    def __init__(self, config: GlobalKNNConfig, context: ModelContext | None = None) -> None:
+        super().__init__(config, context)
+        self.extractor = FeatureExtractor(config.backbone, config.layers, config.weights(self.context), config)
         self.input_spec = InputSpec.from_config(config, self.extractor.mean, self.extractor.std)
         self.register_buffer("bank", torch.zeros(0, sum(self.extractor.channels)))  # takes its shape when fitted or loaded
         self._collected: list[Tensor] = []
@@ -38,6 +39,9 @@ class GlobalKNNModeler(MemoryModeler):
             raise DataError("global kNN saw no training image. Check data.root and data.category.")
         self.bank = torch.cat(self._collected)
         self._collected.clear()
+
+    def reopen(self) -> None:
+        self._collected = [self.bank]  # it holds every image, so that more can join
 
     def predict_step(self, images: Tensor) -> Prediction:
         difference = self.embed(images)[:, None] - self.bank[None]  # (B, 1, D) - (1, N, D) -> (B, N, D)

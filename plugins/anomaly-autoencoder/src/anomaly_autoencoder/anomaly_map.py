@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from anomaly_autoencoder.functional import ssim_map
-from anomaly_core.maps import gaussian_smooth
+from anomaly_features import gaussian_smooth
 
 Error = Literal["squared", "absolute"]
 ImageScore = Literal["max", "mean"]

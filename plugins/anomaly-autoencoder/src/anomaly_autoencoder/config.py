@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from anomaly_core.options import ModelConfig, Size
+from anomaly_core import ModelConfig, Size
 
 Width = Annotated[int, Field(ge=1)]
 Cell = Annotated[int, Field(ge=1)]
@@ -63,13 +63,3 @@ class SkipConfig(AutoencoderConfig):
         tuple[Stride, ...],
         Field(description="strides whose maps pass the latent values by, 2 the finest; the finer, the sharper the copy"),
     ] = (4, 8)
-
-
-@dataclass(kw_only=True)
-class VariationalConfig(AutoencoderConfig):
-    """What a variational autoencoder understands besides."""
-
-    beta: Annotated[
-        float, Field(ge=0, description="weight of the latent values' divergence, in nats for each value of the image")
-    ] = 1.0
-    beta_warmup_epochs: Annotated[int, Field(ge=0, description="epochs over which beta rises from 0")] = 0

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from itertools import product
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from anomaly_autoencoder.functional import SMALLEST_LPIPS, WINDOW, lpips, psnr, ssim
-from anomaly_core.backbones import Backbones
-from anomaly_core.base.metric import BaseMetric
-from anomaly_core.calibration import Calibration
-from anomaly_core.errors import BackboneError, UndefinedMetric
-from anomaly_core.types import Batch, Prediction
+from anomaly_core import BaseMetric, Batch, Calibration, Prediction, UndefinedMetric
+from anomaly_features import BackboneError, Backbones
 
 if TYPE_CHECKING:
     from lpips import LPIPS as PerceptualNetwork  # type: ignore[import-untyped]  # ships no annotations
 
 
+BLOCK = 1024  # pixels a side that a reconstruction is measured in
+
+
 class ReconstructionMetric(BaseMetric):
-    """Gathers a value for each image that was reconstructed; the smallest side that has one is ``smallest``."""
+    """Gathers a value for each image that was reconstructed; the smallest side that has one is ``smallest``.
+
+    A large image is measured in blocks, each as an image of its own: to compare it at once would take many times its memory.
+    """
 
     name = ""
     smallest = 1
 
-    def __init__(self, calibration: Calibration | None = None, backbones: Backbones | None = None) -> None:
-        super().__init__(calibration, backbones)
+    def __init__(self, calibration: Calibration | None = None) -> None:
+        super().__init__(calibration)
         self._values: list[Tensor] = []
         self._reason = "the method reconstructs nothing"
         self._cause: BackboneError | None = None
@@ -46,12 +50,21 @@ class ReconstructionMetric(BaseMetric):
                 "Enlarge model.image_size"
             )
             return
-        self._values.append(self.measure(prediction.reconstruction, batch.images))
+        for rows, columns in product(_spans(height), _spans(width)):
+            self._values.append(self.measure(prediction.reconstruction[..., rows, columns], batch.images[..., rows, columns]))
 
     def compute(self) -> float:
         if not self._values:
             raise UndefinedMetric(self._reason) from self._cause
         return float(torch.cat(self._values).double().mean())
+
+
+def _spans(length: int) -> list[slice]:
+    """One side in blocks of equal length; the last ones overlap, so that all are whole."""
+    count = -(-length // BLOCK)
+    side = min(length, BLOCK)
+    starts = [min(number * BLOCK, length - side) for number in range(count)]
+    return [slice(start, start + side) for start in starts]
 
 
 class PSNR(ReconstructionMetric):
@@ -92,8 +105,8 @@ class LPIPS(ReconstructionMetric):
     name = "LPIPS"
     smallest = SMALLEST_LPIPS
 
-    def __init__(self, calibration: Calibration | None = None, backbones: Backbones | None = None) -> None:
-        super().__init__(calibration, backbones)
+    def __init__(self, calibration: Calibration | None = None) -> None:
+        super().__init__(calibration)
         self._network: PerceptualNetwork | None = None
         self._missing = False
 
@@ -109,6 +122,6 @@ class LPIPS(ReconstructionMetric):
         if self._network is None:
             from anomaly_autoencoder.perceptual import perceptual_network  # torchvision comes with it, only where it is used
 
-            self._network = perceptual_network(self.backbones or Backbones())
+            self._network = perceptual_network(Backbones())
         with torch.no_grad():
             return lpips(reconstruction, images, self._network)

@@ -14,7 +14,7 @@ import torch
 from lpips import LPIPS  # type: ignore[import-untyped]  # ships no annotations
 from torch import Tensor
 
-from anomaly_core.backbones import Backbones
+from anomaly_features import Backbones
 
 VGG16 = "vgg16.tv_in1k"
 

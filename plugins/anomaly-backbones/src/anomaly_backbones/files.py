@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from anomaly_core.errors import BackboneError
+from anomaly_features import BackboneError
 
 
 def tf_efficientnet_lite0() -> Path:

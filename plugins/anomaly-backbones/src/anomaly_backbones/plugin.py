@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anomaly_core.specs import BackboneSpec
+from anomaly_core import BackboneSpec
 
 TF_EFFICIENTNET_LITE0 = BackboneSpec(
     target="anomaly_backbones.files:tf_efficientnet_lite0",

@@ -10,8 +10,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from anomaly_core.errors import DataError
-from anomaly_core.progress import progress_bar
+from anomaly_core import DataError, progress_bar
 
 
 def unpack(archive: Path, folder: Path) -> None:

@@ -64,8 +64,8 @@ def table(rows: list[Comparison]) -> list[str]:
     """The lines of a table: for each part found/published, one number where they agree."""
     cells = [["category", *PARTS, ""]]
     for row in rows:
-        pairs = zip(row.found, row.published, strict=True)
-        numbers = [str(found) if found == published else f"{found}/{published}" for found, published in pairs]
+        pairs = zip(row.on_disk, row.published, strict=True)
+        numbers = [str(count) if count == published else f"{count}/{published}" for count, published in pairs]
         cells.append([row.category, *numbers, "ok" if row.agrees else row.problem or "differs (found/published)"])
     widths = [max(len(line[column]) for line in cells) for column in range(len(PARTS) + 1)]
     lines = []

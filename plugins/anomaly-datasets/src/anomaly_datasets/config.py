@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from anomaly_core.options import DataConfig
+from anomaly_core import DataConfig
 
 
 @dataclass(kw_only=True)

@@ -7,9 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import cast
 
-from anomaly_core.base.data import BaseDataModule
-from anomaly_core.errors import DataError
-from anomaly_core.types import ANOMALOUS, NORMAL, Sample
+from anomaly_core import ANOMALOUS, NORMAL, BaseDataModule, DataError, Sample
 from anomaly_datasets.config import ELPVConfig
 from anomaly_datasets.facts import ELPV
 from anomaly_datasets.files import drawn, missing_root
@@ -23,14 +21,14 @@ class ELPVData(BaseDataModule):
         """``data.root``, else the folder inside the installed package."""
         if self.config.root:
             return Path(self.config.root).expanduser()
-        found = importlib.util.find_spec("elpv_dataset")
-        if found is None or found.origin is None:
+        package = importlib.util.find_spec("elpv_dataset")
+        if package is None or package.origin is None:
             raise DataError(
                 "the ELPV images are not installed: the package elpv_dataset is missing. They come with "
                 '`pip install "anomaly-datasets[elpv]"` (licence CC BY-NC-SA 4.0: not for commercial use); '
                 "or name a folder with labels.csv and images with --set data.root=DIR."
             )
-        return Path(found.origin).parent / "data"
+        return Path(package.origin).parent / "data"
 
     def categories(self) -> list[str]:
         return [name for name in ELPV.categories if any(kind == name for _, _, kind in self.rows)]

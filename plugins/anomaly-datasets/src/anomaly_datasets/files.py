@@ -7,10 +7,7 @@ import re
 import warnings
 from pathlib import Path
 
-from anomaly_core.base.data import BaseDataModule
-from anomaly_core.errors import DataError
-from anomaly_core.inputs import IMAGE_SUFFIXES
-from anomaly_core.types import ANOMALOUS, NORMAL, Sample
+from anomaly_core import ANOMALOUS, IMAGE_SUFFIXES, NORMAL, BaseDataModule, DataError, Sample
 
 
 def natural_key(path: Path) -> list[tuple[int, int | str]]:
@@ -20,19 +17,19 @@ def natural_key(path: Path) -> list[tuple[int, int | str]]:
 
 def image_files(folder: Path) -> list[Path]:
     """The image files of a folder (not below it; no hidden ones), in natural order."""
-    found = (item for item in folder.iterdir() if item.suffix.lower() in IMAGE_SUFFIXES and not item.name.startswith("."))
-    return sorted(found, key=natural_key)
+    images = (item for item in folder.iterdir() if item.suffix.lower() in IMAGE_SUFFIXES and not item.name.startswith("."))
+    return sorted(images, key=natural_key)
 
 
 def images_in(folder: Path) -> list[Path]:
     """As :func:`image_files`; DataError where the folder is missing or holds none."""
     if not folder.is_dir():
         raise DataError(f"there is no folder {str(folder)!r}. Check the path, and that the data set was unpacked whole.")
-    found = image_files(folder)
-    if not found:
+    images = image_files(folder)
+    if not images:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
         raise DataError(f"the folder {str(folder)!r} holds no image ({kinds}). Put some there, or check the path.")
-    return found
+    return images
 
 
 def masks_in(folder: Path) -> dict[str, Path]:
@@ -43,11 +40,11 @@ def masks_in(folder: Path) -> dict[str, Path]:
 def samples_in(folder: Path, label: int, category: str, defect: str, masks: dict[str, Path] | None = None) -> list[Sample]:
     """The images of a folder as samples of one label; ``000.png`` has the mask ``000.*`` or ``000_mask.*``, or none."""
     masks = masks or {}
-    found = [
+    samples = [
         Sample(path, label, masks.get(path.stem) or masks.get(f"{path.stem}_mask"), category, defect)
         for path in images_in(folder)
     ]
-    used = {sample.mask_path for sample in found}
+    used = {sample.mask_path for sample in samples}
     lonely = [path for path in masks.values() if path not in used]
     if lonely:
         warnings.warn(
@@ -55,7 +52,7 @@ def samples_in(folder: Path, label: int, category: str, defect: str, masks: dict
             "A mask has the name of its image, or that and _mask.",
             stacklevel=2,
         )
-    return found
+    return samples
 
 
 def drawn(samples: list[Sample], count: int, seed: int) -> tuple[list[Sample], list[Sample]]:
@@ -96,10 +93,10 @@ class MVTecTree(BaseDataModule):
         return self.tree / category
 
     def categories(self) -> list[str]:
-        found = tree_categories(self.tree)
-        if not found:
+        names = tree_categories(self.tree)
+        if not names:
             raise missing_root(self, self.layout)
-        return found
+        return names
 
     def train_samples(self, category: str) -> list[Sample]:
         return samples_in(self.folder(category) / "train" / self.good, NORMAL, category, "good")
@@ -109,11 +106,11 @@ class MVTecTree(BaseDataModule):
         kinds = sorted((item for item in test.iterdir() if item.is_dir()), key=natural_key) if test.is_dir() else []
         if not kinds:
             raise DataError(f"there is no test image under {str(test)!r}. Expected {self.layout}.")
-        found: list[Sample] = []
+        samples: list[Sample] = []
         for kind in kinds:
             if kind.name == self.good:
-                found += samples_in(kind, NORMAL, category, "good")
+                samples += samples_in(kind, NORMAL, category, "good")
             else:  # the label comes from the folder, never from the mask, which may be empty
                 masks = masks_in(self.folder(category) / "ground_truth" / kind.name)
-                found += samples_in(kind, ANOMALOUS, category, kind.name, masks)
-        return found
+                samples += samples_in(kind, ANOMALOUS, category, kind.name, masks)
+        return samples

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-from anomaly_core.errors import ConfigError, DataError
-from anomaly_core.types import ANOMALOUS, NORMAL, Sample
+from anomaly_core import ANOMALOUS, NORMAL, ConfigError, DataError, Sample
 from anomaly_datasets.config import FolderConfig
 from anomaly_datasets.files import MVTecTree, drawn, images_in, masks_in, missing_root, samples_in, tree_categories
 
@@ -36,11 +35,11 @@ class FolderData(MVTecTree):
             )
         if self.is_one:
             return [_name(self.root)]
-        found = tree_categories(self.root)
-        if not found:
+        names = tree_categories(self.root)
+        if not names:
             layout = f"{self.layout}, or a single category's train and test"
             raise missing_root(self, f"{layout}; or name plain folders with --set data.normal=DIR --set data.abnormal=DIR")
-        return found
+        return names
 
     def train_samples(self, category: str) -> list[Sample]:
         return self._normal(category)[0] if self.options.normal else super().train_samples(category)

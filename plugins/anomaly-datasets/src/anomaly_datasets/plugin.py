@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anomaly_core.specs import CommandSpec, DatasetSpec
+from anomaly_core import CommandSpec, DatasetSpec
 
 MVTEC = DatasetSpec(
     target="anomaly_datasets.mvtec:MVTecData",

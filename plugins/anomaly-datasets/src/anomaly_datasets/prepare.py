@@ -12,28 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
 
-from anomaly_core.base.data import BaseDataModule
-from anomaly_core.errors import DataError
-from anomaly_core.files import exclusive
-from anomaly_core.registry import registry
-from anomaly_core.types import ANOMALOUS, NORMAL
+from anomaly_core import ANOMALOUS, NORMAL, BaseDataModule, DataError, exclusive, registry
 from anomaly_datasets.archives import unpack
 from anomaly_datasets.facts import FACTS
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One category's images, found and published: (train, good, bad, masks). ``problem`` says why they cannot be counted."""
+    """One category's images, on disk and published: (train, good, bad, masks). ``problem`` says why they cannot be counted."""
 
     category: str
-    found: tuple[int, int, int, int]
+    on_disk: tuple[int, int, int, int]
     published: tuple[int, int, int, int]
     problem: str = ""
 
     @property
     def agrees(self) -> bool:
         """Whether the copy is complete."""
-        return not self.problem and self.found == self.published
+        return not self.problem and self.on_disk == self.published
 
 
 def data_module(name: str, root: Path | None) -> BaseDataModule:
@@ -51,12 +47,12 @@ def compare(name: str, root: Path | None) -> list[Comparison]:
         DataError: there is no such data set under the root.
     """
     data, facts = data_module(name, root), FACTS[name]
-    found = data.categories()
+    names = data.categories()
     rows = []
-    for category in [*facts.categories, *(extra for extra in found if extra not in facts.categories)]:
+    for category in [*facts.categories, *(extra for extra in names if extra not in facts.categories)]:
         train, good, bad = facts.per_category.get(category, (0, 0, 0))
         published = (train, good, bad, bad if facts.masked else 0)
-        if category not in found:
+        if category not in names:
             rows.append(Comparison(category, (0, 0, 0, 0), published, "not there"))
             continue
         try:

@@ -12,9 +12,7 @@ from typing import cast
 import numpy as np
 from PIL import Image
 
-from anomaly_core.errors import DataError
-from anomaly_core.progress import progress_bar
-from anomaly_core.types import Sample
+from anomaly_core import DataError, Sample, progress_bar
 from anomaly_datasets.config import SampleConfig
 from anomaly_datasets.defects import DEFECTS
 from anomaly_datasets.files import MVTecTree

@@ -6,8 +6,7 @@ import csv
 from functools import cached_property
 from pathlib import Path
 
-from anomaly_core.errors import DataError
-from anomaly_core.types import ANOMALOUS, NORMAL, Sample
+from anomaly_core import ANOMALOUS, NORMAL, DataError, Sample
 from anomaly_datasets.facts import VISA
 from anomaly_datasets.files import MVTecTree, missing_root, natural_key, tree_categories
 
@@ -29,12 +28,12 @@ class VisAData(MVTecTree):
 
     def categories(self) -> list[str]:
         if self.table.is_file():
-            found = [name for name in dict.fromkeys(row["object"] for row in self.rows) if (self.root / name).is_dir()]
+            names = [name for name in dict.fromkeys(row["object"] for row in self.rows) if (self.root / name).is_dir()]
         else:
-            found = tree_categories(self.tree)
-        if not found:
+            names = tree_categories(self.tree)
+        if not names:
             raise missing_root(self, self.layout)
-        return found
+        return names
 
     def train_samples(self, category: str) -> list[Sample]:
         return self._listed(category, "train") if self.table.is_file() else super().train_samples(category)
@@ -65,13 +64,13 @@ class VisAData(MVTecTree):
         return rows
 
     def _listed(self, category: str, part: str) -> list[Sample]:
-        found = [self._sample(row) for row in self.rows if row["object"] == category and row["split"] == part]
-        missing = [sample.path for sample in found if not sample.path.is_file()]
+        samples = [self._sample(row) for row in self.rows if row["object"] == category and row["split"] == part]
+        missing = [sample.path for sample in samples if not sample.path.is_file()]
         if missing:
             raise DataError(
                 f"{len(missing)} images of {str(self.table)!r} are not there, such as {str(missing[0])!r}. Unpack it again."
             )
-        return sorted(found, key=lambda sample: (sample.label, natural_key(sample.path)))
+        return sorted(samples, key=lambda sample: (sample.label, natural_key(sample.path)))
 
     def _sample(self, row: dict[str, str]) -> Sample:
         normal = row["label"] == "normal"

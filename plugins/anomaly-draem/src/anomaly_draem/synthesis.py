@@ -68,9 +68,9 @@ class Synthesis:
             2 ** uniform(-1, 1, count),
             uniform(-1, 1, count, 2),
         )
-        made = procedural_textures(count, (images.shape[-2], images.shape[-1]), images.device)
+        procedural = procedural_textures(count, (images.shape[-2], images.shape[-1]), images.device)
         from_batch = torch.rand(count, 1, 1, 1) < self.self_share
-        return torch.where(from_batch.to(images.device), own, made)
+        return torch.where(from_batch.to(images.device), own, procedural)
 
 
 def random_masks(count: int, size: tuple[int, int], device: torch.device) -> Tensor:

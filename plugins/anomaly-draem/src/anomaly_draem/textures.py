@@ -9,8 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from anomaly_core.errors import ConfigError, DataError
-from anomaly_core.inputs import IMAGE_SUFFIXES, read_image
+from anomaly_core import IMAGE_SUFFIXES, ConfigError, DataError, read_image
 
 CACHE_BYTES = 2 * 1024**3  # DTD's 5640 images at 256x256 take 1.1 GB
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from anomaly_core import MissingLibrary
 from anomaly_export.metadata import Precision
 
 
@@ -30,7 +31,7 @@ def export(
 
     OpenVINO's format is two files, .xml and .bin; the others are one. The raw score leaves the graph; the threshold stands
     beside it: `anomaly export FILE --threshold X` changes it without exporting again. Use a file with `anomaly predict FILE
-    IMAGES`, or anomaly_export.Detector(FILE).
+    IMAGES`, or anomaly_export.ExportedDetector(FILE).
     """
     if source.is_file():
         if threshold is None or format_ is not None or output is not None:
@@ -45,6 +46,11 @@ def export(
         return
     if format_ is None:
         raise click.UsageError("--format is missing. Choose one of: onnx, openvino, torchscript.")
-    from anomaly_export.export import export_run
+    try:
+        from anomaly_export.export import export_run
+    except ModuleNotFoundError as error:
+        raise MissingLibrary(
+            f'exporting a run needs {error.name}, which is not installed: pip install "anomaly-export[train]"'
+        ) from error
 
     click.echo(str(export_run(source, format_, output, precision=precision, threshold=threshold, images=images)))

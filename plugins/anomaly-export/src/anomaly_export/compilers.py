@@ -1,4 +1,4 @@
-"""Frozen networks compiled by an engine: what ``base.engine`` names. All compute on the CPU; in float32 but for one."""
+"""Frozen networks compiled by an engine: what ``model.engine`` names. All compute on the CPU; in float32 but for one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import warnings
 import torch
 from torch import Tensor
 
-from anomaly_core.features import Compute, FrozenNetwork
 from anomaly_export.graph import NetworkGraph, to_onnx, to_torchscript
 from anomaly_export.metadata import Precision
 from anomaly_export.quiet import import_openvino
 from anomaly_export.sessions import onnx_session, openvino_compiled, openvino_has_bfloat16
+from anomaly_features import Compute, FrozenNetwork
 
 
 def onnx(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
@@ -20,8 +20,8 @@ def onnx(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
     session = onnx_session(model, torch.get_num_threads())
 
     def compute(images: Tensor) -> list[Tensor]:
-        made = session.run(names, {"images": images.detach().float().contiguous().numpy()})
-        return [torch.from_numpy(part) for part in made]
+        maps = session.run(names, {"images": images.detach().float().contiguous().numpy()})
+        return [torch.from_numpy(part) for part in maps]
 
     return compute
 
@@ -34,7 +34,7 @@ def openvino(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
 def openvino_bf16(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
     """The network in OpenVINO, its products in bfloat16; float32 images in, float32 features out."""
     if not openvino_has_bfloat16():
-        warnings.warn("base.engine=openvino_bf16: this CPU has no bfloat16, and OpenVINO computes in float32.", stacklevel=2)
+        warnings.warn("model.engine=openvino_bf16: this CPU has no bfloat16, and OpenVINO computes in float32.", stacklevel=2)
         return openvino(network, size)
     return _in_openvino(network, size, "bf16")
 
@@ -44,9 +44,9 @@ def _in_openvino(network: FrozenNetwork, size: tuple[int, int], precision: Preci
     compiled = openvino_compiled(import_openvino().Core().read_model(model, b""), torch.get_num_threads(), precision)
 
     def compute(images: Tensor) -> list[Tensor]:
-        given = images.detach().float().contiguous().numpy()
+        pixels = images.detach().float().contiguous().numpy()
         # nothing is copied: a request of its own for each call, whose memory lives as long as the arrays
-        results = compiled.create_infer_request().infer({0: given}, share_inputs=True, share_outputs=True)
+        results = compiled.create_infer_request().infer({0: pixels}, share_inputs=True, share_outputs=True)
         return [torch.from_numpy(results[name]) for name in names]
 
     return compute

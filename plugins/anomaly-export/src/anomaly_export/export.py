@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata as distributions
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-import anomaly_core.predict as runs
-from anomaly_core.base.data import BaseDataModule
-from anomaly_core.config import RunConfig
-from anomaly_core.engines import require_library
-from anomaly_core.errors import AnomalyError, ConfigError, PluginError, RunError
-from anomaly_core.experiment import MANIFEST, Experiment
-from anomaly_core.registry import registry
-from anomaly_core.types import Scored
-from anomaly_export.detector import Detector
+from anomaly_core import (
+    AnomalyError,
+    BaseDataModule,
+    ConfigError,
+    PluginError,
+    Prediction,
+    RunConfig,
+    RunError,
+    RunFolder,
+    registry,
+)
+from anomaly_export.detector import Array, ExportedDetector
 from anomaly_export.graph import DetectorGraph
 from anomaly_export.metadata import Metadata, Precision
 from anomaly_export.sessions import openvino_has_bfloat16
 from anomaly_export.writers import SUFFIXES, WRITERS, in_place
+from anomaly_predict import RunDetector, load_run
 
 TOLERANCES: dict[Precision, float] = {"f32": 1e-3, "bf16": 0.1}  # of bfloat16, two to three digits are right
 BF16_ENGINE = "openvino_bf16"
@@ -93,11 +96,13 @@ def export_run(
         raise ConfigError(f"there is no format {format!r}. Choose one of: {', '.join(WRITERS)}.")
     if precision == "bf16" and format != "openvino":
         raise ConfigError(f"--precision bf16: {format} computes in float32. Use --format openvino, or leave --precision out.")
-    require_library(registry.engines[format])
+    registry.engines[format].require_library()
     if precision == "bf16" and not openvino_has_bfloat16():
         warnings.warn("--precision bf16: this CPU has no bfloat16, and the comparison is made in float32.", stacklevel=2)
-    run = runs.load_run(folder, device="cpu", engine="torch")
-    fitted_in_bf16 = run.config.base.engine == BF16_ENGINE
+    finished = RunFolder.open(folder)
+    engine = getattr(finished.config().model, "engine", None)  # methods without an extractor have none
+    fitted_in_bf16 = engine == BF16_ENGINE
+    run = load_run(folder, device="cpu", engine=None if engine is None else "torch")
     precision = precision or ("bf16" if fitted_in_bf16 and format == "openvino" else "f32")
     path = Path(output) if output is not None else Path(folder) / f"model{SUFFIXES[format]}"
     if path.suffix.lower() != SUFFIXES[format]:
@@ -109,7 +114,7 @@ def export_run(
         )
     run.modeler.prepare_export()
     graph = DetectorGraph(run.modeler).eval()
-    description = _describe(run, graph, Experiment(folder), precision)
+    description = _describe(run, graph, finished, precision)
     if threshold is not None:
         description = description.with_threshold(threshold)
     samples, source = comparison_images(run.config, images, run.modeler.input_spec.size)
@@ -122,25 +127,25 @@ def export_run(
             raise
         except Exception as error:  # the exporters' own exceptions are of many kinds
             raise _refused(run.config.model.name, format, error) from error
-        same = runs.load_run(folder, device="cpu") if precision == "bf16" and fitted_in_bf16 else run
-        expected = run_scores(same, samples)
-        written = Detector(temporary, format)
-        found = written.score([_placed(written, sample) for sample in samples])
-        report = _compare(expected, found, written, path, format, source)
-    return report
+        reference = load_run(folder, device="cpu") if precision == "bf16" and fitted_in_bf16 else run
+        report = _compare(run_scores(reference, samples), samples, source, temporary, format)
+    return replace(report, path=path)
 
 
-def _describe(run: runs.Detector, graph: DetectorGraph, experiment: Experiment, precision: Precision) -> Metadata:
-    manifest = experiment.read_json(MANIFEST)
+def _describe(run: RunDetector, graph: DetectorGraph, finished: RunFolder, precision: Precision) -> Metadata:
+    versions = {
+        **finished.manifest().get("versions", {}),
+        "exported-by": f"anomaly-export {distributions.version('anomaly-export')}",
+        "exported-with": f"torch {torch.__version__}",
+    }
     return Metadata(
         method=run.config.model.name,
         input_spec=run.modeler.input_spec,
         calibration=run.calibration,
         outputs=tuple(graph.outputs()),
         categories=tuple(run.config.data.category or ()),
-        config=run.config.to_dict(),
-        versions={**manifest.get("versions", {}), "exported-by": f"anomaly-export {distributions.version('anomaly-export')}"}
-        | {"exported-with": f"torch {torch.__version__}"},
+        config=finished.config().to_dict(),  # the run's own, whatever computes the graph
+        versions=versions,
         precision=precision,
     )
 
@@ -163,43 +168,36 @@ def comparison_images(config: RunConfig, count: int, size: tuple[int, int]) -> t
     ], "random images (the run's own are not there any more)"
 
 
-def run_scores(run: runs.Detector, samples: Sequence[Any]) -> list[Scored]:
-    """What the run says of images, by its own geometry in torch."""
-    said = []
-    for inputs, prediction in run.stream(samples, batch_size=8):
-        pixels = (inputs * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-        maps = None if prediction.maps is None else prediction.maps.numpy()
-        said += [
-            Scored(pixels[i], score, None if maps is None else maps[i]) for i, score in enumerate(prediction.scores.tolist())
-        ]
-    return said
+def run_scores(run: RunDetector, samples: Sequence[Any]) -> list[Prediction[Array]]:
+    """The run's own predictions of images, by its own geometry in torch."""
+    return [one for _, prediction in run.stream(samples, batch_size=8) for one in prediction.apart()]
 
 
-def _placed(written: Detector, sample: Any) -> NDArray[np.uint8]:
-    return written.decode(sample) if isinstance(sample, Path) else written.metadata.input_spec.array(runs.as_image(sample))
-
-
-def _compare(expected: list[Scored], found: list[Scored], written: Detector, path: Path, format: str, source: str) -> Report:
-    scores = relative_difference([s.score for s in found], [s.score for s in expected])
-    pairs = [(f.map, e.map) for f, e in zip(found, expected, strict=True) if f.map is not None and e.map is not None]
-    maps = relative_difference([f for f, _ in pairs], [e for _, e in pairs]) if pairs else 0.0
+def _compare(expected: list[Prediction[Array]], samples: Sequence[Any], source: str, path: Path, format: str) -> Report:
+    """Score the samples with the file, which is closed again at the end: Windows renames none that is open."""
+    written = ExportedDetector(path, format)
+    scored = written.score([written.place(sample) for sample in samples])
+    pairs = list(zip(scored, expected, strict=True))
+    scores = relative_difference([one.score for one in scored], [one.score for one in expected])
+    maps = [(one.maps, other.maps) for one, other in pairs if one.maps is not None and other.maps is not None]
+    in_maps = relative_difference([one for one, _ in maps], [other for _, other in maps]) if maps else 0.0
     verdict = written.calibration.is_anomalous
-    flipped = sum(verdict(f.score) != verdict(e.score) for f, e in zip(found, expected, strict=True))
+    flipped = sum(verdict(one.score) != verdict(other.score) for one, other in pairs)
     precision = written.metadata.precision
-    if not (scores < TOLERANCES[precision] and maps < TOLERANCES[precision]):
+    if not (scores < TOLERANCES[precision] and in_maps < TOLERANCES[precision]):
         raise RunError(
             f"what was written as {format} does not agree with the run on {len(expected)} {source}: greatest relative "
-            f"difference {scores:.1e} in scores and {maps:.1e} in maps, and it must be below {TOLERANCES[precision]:g}. No "
+            f"difference {scores:.1e} in scores and {in_maps:.1e} in maps, and it must be below {TOLERANCES[precision]:g}. No "
             "file was left; choose another --format or --precision."
         )
-    return Report(path, format, precision, len(expected), source, scores, maps, flipped)
+    return Report(path, format, precision, len(expected), source, scores, in_maps, flipped)
 
 
-def relative_difference(found: Any, expected: Any) -> float:
+def relative_difference(values: Any, expected: Any) -> float:
     """The greatest absolute difference, divided by the greatest absolute value expected; NaN counts as infinite."""
-    found, expected = np.asarray(found, dtype=np.float64), np.asarray(expected, dtype=np.float64)
+    values, expected = np.asarray(values, dtype=np.float64), np.asarray(expected, dtype=np.float64)
     scale = max(float(np.abs(expected).max()), 1e-30)
-    difference = float(np.abs(found - expected).max()) / scale
+    difference = float(np.abs(values - expected).max()) / scale
     return difference if np.isfinite(difference) else float("inf")
 
 

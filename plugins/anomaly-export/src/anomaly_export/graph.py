@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from anomaly_core.base.modeler import BaseModeler
-from anomaly_core.features import FrozenNetwork
+from anomaly_core import BaseModeler
+from anomaly_features import FrozenNetwork
 
 
 class DetectorGraph(nn.Module):
@@ -30,9 +30,8 @@ class DetectorGraph(nn.Module):
     def outputs(self) -> list[str]:
         """Names of what :meth:`forward` gives."""
         with torch.no_grad():
-            made = self.modeler.predict_step(self.example(1).permute(0, 3, 1, 2).float() / 255)
-        there = {"scores": made.scores, "maps": made.maps, "reconstruction": made.reconstruction}
-        return [name for name, part in there.items() if part is not None]
+            prediction = self.modeler.predict_step(self.example(1).permute(0, 3, 1, 2).float() / 255)
+        return [name for name, part in vars(prediction).items() if part is not None]
 
     def example(self, count: int = 2) -> Tensor:
         """Some images of the right size."""

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from anomaly_core.calibration import Calibration
-from anomaly_core.errors import RunError
-from anomaly_core.inputs import InputSpec
+from anomaly_core import Calibration, InputSpec, RunError
 
 KEY = "anomaly"  # under which every format keeps it
 FORMAT = 1

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from anomaly_core.specs import CommandSpec, EngineSpec
+from anomaly_core import CommandSpec, EngineSpec
 
-READER = "anomaly_export.detector:open_detector"
+READER = "anomaly_export.detector:ExportedDetector"
 
 ONNX = EngineSpec(
     target="anomaly_export.compilers:onnx",
@@ -31,7 +31,7 @@ OPENVINO_BF16 = EngineSpec(
 TORCHSCRIPT = EngineSpec(
     target="anomaly_export.compilers:torchscript",
     module="torch",
-    install="pip install torch",
+    install='pip install "anomaly-export[train]"',
     suffixes=(".pt", ".torchscript"),
     reader=READER,
     summary="a traced and frozen graph in PyTorch's own interpreter, on the CPU, in float32",

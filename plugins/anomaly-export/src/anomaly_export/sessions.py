@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_core.cores import threads as usual_threads
-from anomaly_core.errors import PluginError, RunError
-from anomaly_core.registry import registry
+from anomaly_core import PluginError, RunError, registry, thread_count
 from anomaly_export.metadata import KEY, Metadata, Precision
 from anomaly_export.quiet import import_openvino
 
@@ -23,19 +21,22 @@ def open_session(path: Path, engine: str | None = None, threads: int | None = No
     """The file, ready to run, what it says of itself, and the engine's name.
 
     Raises:
-        PluginError: the engine's library is not installed.
+        PluginError: the engine's library is not installed, or cannot be imported.
         RunError: the file is not there, damaged, or not written by ``anomaly export``.
     """
     if not path.is_file():
         raise RunError(f"there is no file {str(path)!r}. Give one that `anomaly export` wrote.")
     engine = engine or {".onnx": "onnx", ".xml": "openvino"}.get(path.suffix.lower(), "torchscript")
     opener = {"onnx": _open_onnx, "openvino": _open_openvino, "torchscript": _open_torchscript}[engine]
-    count = threads or usual_threads()
     try:
-        run, metadata = opener(path, count)
+        run, metadata = opener(path, threads or thread_count())
     except ImportError as error:
-        spec = registry.engines[engine].spec
-        raise PluginError(f"the engine {engine!r} needs {spec.module}, which is not installed: {spec.install}") from error
+        component = registry.engines[engine]
+        component.require_library()
+        raise PluginError(
+            f"{component.spec.module}, which the engine {engine!r} needs, cannot be imported: {error}. "
+            f"Install it again: {component.spec.install}"
+        ) from error
     except RunError:
         raise
     except Exception as error:  # each engine has exceptions of its own for a file that it cannot read
@@ -50,8 +51,8 @@ def _open_onnx(path: Path, threads: int) -> tuple[Run, Metadata]:
     names = list(metadata.outputs)
 
     def run(images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        made: list[NDArray[np.float32]] = session.run(names, {"images": images})
-        return made
+        outputs: list[NDArray[np.float32]] = session.run(names, {"images": images})
+        return outputs
 
     return run, metadata
 

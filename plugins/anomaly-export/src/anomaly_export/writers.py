@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anomaly_core.errors import RunError
+from anomaly_core import RunError
 from anomaly_export.metadata import KEY, Metadata
 from anomaly_export.quiet import import_openvino
 
@@ -108,14 +108,14 @@ def in_place(path: Path) -> Iterator[Path]:
         raise RunError(f"cannot write {str(path)!r}: {error}. Choose another file with --output.") from error
     try:
         yield folder / path.name
-        parts = sorted(folder.iterdir(), key=lambda made: made.name == path.name)
-        for made in parts:
-            with made.open("rb") as file:
+        parts = sorted(folder.iterdir(), key=lambda part: part.name == path.name)
+        for part in parts:
+            with part.open("r+b") as file:  # Windows flushes no file that is open for reading alone
                 os.fsync(file.fileno())
         if len(parts) > 1:  # an old main file must never stand beside new parts
             path.unlink(missing_ok=True)
-        for made in parts:
-            made.replace(path.with_name(made.name))
+        for part in parts:
+            part.replace(path.with_name(part.name))
     except OSError as error:
         raise RunError(f"cannot write {str(path)!r}: {error}. Free some space or choose another file.") from error
     finally:

@@ -1,1 +1,5 @@
-"""Methods that remember normal images: PatchCore and PaDiM."""
+"""Methods that remember normal images: PatchCore and PaDiM. Public names: ``__init__.pyi``."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -20,8 +20,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from anomaly_core.base.trainer import Progress, quiet
-from anomaly_core.errors import ConfigError, DataError
+from anomaly_core import ConfigError, DataError, Progress, quiet
 
 POOL = 4096  # points that may be picked in a round
 BLOCK = 256  # picks that a pool is compared with at once; also after how many a point may leave

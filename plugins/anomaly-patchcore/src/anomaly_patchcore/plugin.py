@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anomaly_core.specs import ModelSpec
+from anomaly_core import ModelSpec
 
 PATCHCORE = ModelSpec(
     target="anomaly_patchcore.patchcore.modeler:PatchCoreModeler",

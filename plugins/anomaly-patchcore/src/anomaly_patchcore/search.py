@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from anomaly_core.errors import ConfigError
+from anomaly_core import ConfigError
 from anomaly_patchcore import bounds
 from anomaly_patchcore.bounds import BoundedSearch, squared_distances
 
@@ -185,8 +185,8 @@ class BankSearch:
 
         k = min(k, len(self.bank))
         faiss.omp_set_num_threads(torch.get_num_threads())  # faiss has threads of its own
-        _, found = self._index.search(queries.detach().cpu().contiguous().numpy(), min(k + SPARE, len(self.bank)))
-        candidates = torch.from_numpy(found).to(queries.device)
+        _, rows = self._index.search(queries.detach().cpu().contiguous().numpy(), min(k + SPARE, len(self.bank)))
+        candidates = torch.from_numpy(rows).to(queries.device)
         distances, indices = _ranked(queries, self.bank, candidates.clamp(min=0), k)
         return distances, indices, (candidates >= 0).all(dim=1)  # fewer entries in the cells that were looked into
 

@@ -37,7 +37,7 @@ def report(folder: Path, each: bool) -> None:
 
 def _write_each(folder: Path) -> None:
     """One run that cannot be reported does not keep the others from it."""
-    from anomaly_core.errors import AnomalyError
+    from anomaly_core import AnomalyError
     from anomaly_report.report import write_report
     from anomaly_report.runs import read_runs
 

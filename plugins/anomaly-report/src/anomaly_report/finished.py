@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_core.errors import RunError
-from anomaly_core.experiment import CONFIG, MANIFEST, PREDICTIONS, Experiment
-from anomaly_core.results import RunResult
+from anomaly_core import CONFIG, RunFolder, RunResult, TestedImage
 
 CURVES, HISTORY = "curves.json", "history.csv"
 Points = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -66,23 +64,17 @@ class FinishedRun:
     @classmethod
     def read(cls, folder: str | Path) -> FinishedRun:
         """Read a run's folder; RunError where the run is not complete, or a file that every run has is damaged."""
-        experiment = Experiment.open(folder)
-        try:
-            result = RunResult.load(folder)
-            images, root = _images(result.predictions)
-        except (OSError, KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
-            raise RunError(
-                f"the run in {str(folder)!r} cannot be reported: {PREDICTIONS} or what belongs to it is damaged "
-                f"({type(error).__name__}: {error}). Run it again."
-            ) from error
+        run = RunFolder.open(folder)
+        result = run.result()
+        images, root = _images(result.predictions)
         return cls(
             result,
-            experiment.read_json(MANIFEST),
+            run.manifest(),
             images,
             root,
-            _history(experiment.folder / HISTORY),
-            _curves(experiment.folder / CURVES),
-            _text(experiment.folder / CONFIG),
+            _history(run.folder / HISTORY),
+            _curves(run.folder / CURVES),
+            _text(run.folder / CONFIG),
         )
 
     @property
@@ -109,19 +101,18 @@ class FinishedRun:
         return scores, np.array([label for _, label in pairs], dtype=np.int64)
 
 
-def _images(rows: list[dict[str, Any]]) -> tuple[list[Image], str]:
-    paths = [os.fspath(row["path"]) for row in rows]
-    root = _shared_folder(paths)
+def _images(rows: list[TestedImage]) -> tuple[list[Image], str]:
+    root = _shared_folder([row.path for row in rows])
     images = [
         Image(
-            name=path[len(root) :].lstrip("/\\") or path,
-            category=str(row["category"] or ""),
-            defect=str(row["defect"] or ""),
-            label=None if str(row["label"]) == "" else int(row["label"]),
-            score=_finite(row["score"]),
-            picture=str(row.get("picture") or ""),
+            name=row.path[len(root) :].lstrip("/\\") or row.path,
+            category=row.category,
+            defect=row.defect,
+            label=row.label,
+            score=row.score if math.isfinite(row.score) else None,
+            picture=row.picture,
         )
-        for path, row in zip(paths, rows, strict=True)
+        for row in rows
     ]
     return images, root
 
@@ -132,11 +123,6 @@ def _shared_folder(paths: list[str]) -> str:
         return os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120 - text of another machine's paths
     except ValueError:  # no path, or absolute and relative ones
         return ""
-
-
-def _finite(value: Any) -> float | None:
-    number = float(value)
-    return number if math.isfinite(number) else None
 
 
 def _history(path: Path) -> list[dict[str, float]]:
@@ -152,8 +138,8 @@ def _history(path: Path) -> list[dict[str, float]]:
 def _curves(path: Path) -> dict[str, dict[str, Points]]:
     """The pixel curves; what is missing or damaged is left out, and the page says that it is not there."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {str(category): _usable(kinds) for category, kinds in found.items()}
+        curves = json.loads(path.read_text(encoding="utf-8"))
+        return {str(category): _usable(kinds) for category, kinds in curves.items()}
     except (OSError, ValueError, AttributeError):
         return {}
 

@@ -1,45 +1,112 @@
-"""The observer that writes the report of a finished run or grid; the core guards it, so that it cannot cost the run."""
+"""The observer that draws pictures and writes reports; the core guards it, so that it cannot cost the run.
+
+``anomaly predict`` loads it where torch is not installed: nothing heavy is imported at the top.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
-from anomaly_core import hookimpl
-from anomaly_core.experiment import Experiment
+from anomaly_core import RunFolder, hookimpl
+from anomaly_report.gallery import Gallery, draw_prediction
+from anomaly_report.pictures import safe_name
 
 if TYPE_CHECKING:
-    from anomaly_core.benchmark import Cell
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from anomaly_core import Batch, Calibration, Detector, Prediction, TestedImage
     from anomaly_report.runs import RunRow
 
 
-class ReportWriter:
-    """Writes ``figures/`` and ``report.html`` into a run's folder, ``leaderboard.html`` beside a grid's tables."""
+class Verdict(Protocol):
+    """What is read of a verdict on a new image."""
+
+    @property
+    def path(self) -> str:
+        """The image file."""
+
+
+class Cell(Protocol):
+    """What is read of a cell of a grid."""
+
+    data: str
+    category: str
+    model: str
+    seed: int
+    config: dict[str, Any]
+    folder: str
+    error: str
+
+
+class Reporter:
+    """Draws ``maps/`` of a run and the pictures of ``anomaly predict``, and writes ``figures/`` and ``report.html`` into a
+    run's folder, ``leaderboard.html`` beside a grid's tables.
+
+    Several runs may be open at once, as in a grid's threads.
+    """
+
+    def __init__(self) -> None:
+        self._galleries: dict[Path, Gallery] = {}
 
     @hookimpl
-    def anomaly_run_end(self, run: Experiment) -> None:
+    def anomaly_scored(
+        self, run: RunFolder, batch: Batch, prediction: Prediction, rows: list[TestedImage], calibration: Calibration
+    ) -> None:
+        if run.folder not in self._galleries:
+            self._galleries[run.folder] = Gallery(run.folder, run.config().base.pictures, calibration)
+        self._galleries[run.folder].consider(batch, prediction, rows)
+
+    @hookimpl
+    def anomaly_tested(self, run: RunFolder) -> None:
+        gallery = self._galleries.pop(run.folder, None)
+        if gallery is not None:
+            gallery.draw()
+
+    @hookimpl
+    def anomaly_run_error(self, run: RunFolder) -> None:
+        self._galleries.pop(run.folder, None)
+
+    @hookimpl
+    def anomaly_run_end(self, run: RunFolder) -> None:
         from anomaly_report.report import write_report  # jinja2 and matplotlib are not needed before
 
         write_report(run.folder)
 
     @hookimpl
+    def anomaly_predicted(
+        self,
+        verdict: Verdict,
+        image: NDArray[np.uint8] | None,
+        prediction: Prediction[Any] | None,
+        detector: Detector,
+        picture: Path | None,
+    ) -> None:
+        if picture is None or image is None or prediction is None:
+            return
+        path, number = Path(verdict.path), picture.name.partition("-")[0]
+        place = picture.with_name(f"{number}-{safe_name(path.stem)}.png")
+        draw_prediction(place, path.name, image, prediction, detector.calibration)
+
+    @hookimpl(optionalhook=True)  # of anomaly-benchmark, which need not be installed
     def anomaly_benchmark_end(self, folder: Path, cells: list[Cell]) -> None:
         from anomaly_report.leaderboard import write_leaderboard
         from anomaly_report.runs import read_run
 
-        found = [read_run(Path(cell.folder)) if cell.folder else _failed(cell) for cell in cells]
-        write_leaderboard(folder, found, title="Benchmark")
+        rows = [read_run(Path(cell.folder)) if cell.folder else _failed(cell) for cell in cells]
+        write_leaderboard(folder, rows, title="Benchmark")
 
 
 def _failed(cell: Cell) -> RunRow:
     """The folder that a failed run left, or what is known without one."""
-    from anomaly_core.config import RunConfig
+    from anomaly_core import RunConfig
     from anomaly_report.runs import RunRow, read_run
 
     output = str(cell.config["base"]["output"])
-    found = Experiment.latest(output, cell.data, cell.category, cell.model, RunConfig.create(config=cell.config))
-    row = None if found is None else read_run(found.folder)
+    run = RunFolder.latest(output, cell.data, cell.category, cell.model, RunConfig.create(config=cell.config))
+    row = None if run is None else read_run(run.folder)
     if row is not None and row.status != "complete":
         return replace(row, reason=cell.error, seed=cell.seed)
     return RunRow(
@@ -54,4 +121,4 @@ def _failed(cell: Cell) -> RunRow:
     )
 
 
-OBSERVERS = ReportWriter()
+OBSERVERS = Reporter()

@@ -9,16 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from anomaly_core.experiment import Experiment
-from anomaly_core.results import Metrics, mean_metrics
-from anomaly_report import words
+from anomaly_core import Measure, Values, mean_values, write_whole
 from anomaly_report.page import relative_url, render
 from anomaly_report.report import REPORT
 from anomaly_report.runs import RunRow, read_runs
 
 LEADERBOARD = "leaderboard.html"
-# Shown at first; the others can be ticked.
-FIRST = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "aupro")
 
 
 def write_leaderboard(folder: str | Path, rows: list[RunRow] | None = None, title: str = "") -> Path:
@@ -37,23 +33,37 @@ def write_leaderboard(folder: str | Path, rows: list[RunRow] | None = None, titl
     """
     folder = Path(folder)
     rows = read_runs(folder) if rows is None else rows
-    names = words.ordered(name for row in rows for name in row.metrics)
+    metrics = metrics_of(rows)
     page = render(
         "leaderboard.html",
         ["table.js", "leaderboard.js"],
-        leaderboard_data(folder, rows, names),
+        leaderboard_data(folder, rows, metrics),
         title=title or f"Leaderboard of {folder.absolute().name}",
-        metrics=[(words.title(name), words.meaning(name)) for name in names],
+        metrics=[(metric.title, metric.meaning) for metric in metrics],
         made=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         runs=len(rows),
         complete=sum(row.status == "complete" for row in rows),
     )
-    return Experiment(folder).write(LEADERBOARD, page)
+    path = folder / LEADERBOARD
+    write_whole(path, page, "Free some space, or see to it that the folder can be written.")
+    return path
 
 
-def leaderboard_data(folder: Path, rows: list[RunRow], names: list[str]) -> dict[str, Any]:
-    """What the page's script reads; ``best`` holds, of each row, the metrics in which its group has none better."""
-    best = best_of([(f"{row.dataset}/{row.category}/{row.native}", row.metrics) for row in rows], names)
+def metrics_of(rows: list[RunRow]) -> list[Measure]:
+    """The metrics of all runs in the order in which they are shown, each as the newest run that has it describes it."""
+    metrics: dict[str, Measure] = {}
+    for row in sorted(rows, key=lambda row: row.started or 0.0):
+        metrics.update(row.measures)
+    return sorted(metrics.values(), key=lambda metric: metric.rank)
+
+
+def leaderboard_data(folder: Path, rows: list[RunRow], metrics: list[Measure]) -> dict[str, Any]:
+    """What the page's script reads; ``best`` holds, of each row, the metrics in which its group has none better.
+
+    At first the page shows the metrics that are more than details, oracles aside; the others can be ticked.
+    """
+    names = [metric.name for metric in metrics]
+    best = best_of([(f"{row.dataset}/{row.category}/{row.native}", row.metrics) for row in rows], metrics)
     means = means_over_categories(rows)
     # A mean over fewer categories is easier to win: it stands there, unmarked.
     whole = [mean["count"] == mean["of"] for mean in means]
@@ -61,11 +71,16 @@ def leaderboard_data(folder: Path, rows: list[RunRow], names: list[str]) -> dict
         (f"{mean['dataset']}/{mean['native']}", mean["metrics"] if is_whole else {})
         for mean, is_whole in zip(means, whole, strict=True)
     ]
-    best_means = best_of(fair, names)
+    best_means = best_of(fair, metrics)
     return {
         "metrics": [
-            {"name": name, "title": words.title(name), "oracle": words.is_oracle(name), "shown": name in FIRST}
-            for name in names
+            {
+                "name": metric.name,
+                "title": metric.title,
+                "oracle": metric.oracle,
+                "shown": metric.prominence != "detail" and not metric.oracle,
+            }
+            for metric in metrics
         ],
         "runs": [_run(folder, row, names, marks) for row, marks in zip(rows, best, strict=True)],
         "means": [
@@ -79,30 +94,28 @@ def leaderboard_data(folder: Path, rows: list[RunRow], names: list[str]) -> dict
     }
 
 
-def best_of(rows: Iterable[tuple[str, Metrics]], names: list[str]) -> list[list[int]]:
-    """For each (group, metrics) the positions of the metrics in which no other of its group is better.
+def best_of(rows: Iterable[tuple[str, Values]], metrics: list[Measure]) -> list[list[int]]:
+    """For each (group, values) the positions of the metrics in which no other of its group is better.
 
     A group of one has no best: there is nothing to compare.
     """
     rows = list(rows)
-    directions = [1 if words.higher_is_better(name) else -1 for name in names]
+    signs = [(metric.name, 1 if metric.higher_is_better else -1) for metric in metrics]
     top: dict[tuple[str, int], float] = {}
     count: dict[tuple[str, int], int] = defaultdict(int)
-    for group, metrics in rows:
-        for position, name in enumerate(names):
-            if (value := metrics.get(name)) is not None:
-                key, signed = (group, position), directions[position] * value
-                top[key] = max(top.get(key, signed), signed)
+    for group, values in rows:
+        for position, (name, sign) in enumerate(signs):
+            if (value := values.get(name)) is not None:
+                key = (group, position)
+                top[key] = max(top.get(key, sign * value), sign * value)
                 count[key] += 1
     return [
         [
             position
-            for position, name in enumerate(names)
-            if (value := metrics.get(name)) is not None
-            and count[group, position] > 1
-            and directions[position] * value == top[group, position]
+            for position, (name, sign) in enumerate(signs)
+            if (value := values.get(name)) is not None and count[group, position] > 1 and sign * value == top[group, position]
         ]
-        for group, metrics in rows
+        for group, values in rows
     ]
 
 
@@ -111,7 +124,7 @@ def means_over_categories(rows: list[RunRow]) -> list[dict[str, Any]]:
 
     ``count`` of ``of`` categories are in it, of all that any method has on that data set.
     """
-    found: dict[tuple[str, str, str, bool, bool], dict[str, list[Metrics]]] = defaultdict(lambda: defaultdict(list))
+    groups: dict[tuple[str, str, str, bool, bool], dict[str, list[Values]]] = defaultdict(lambda: defaultdict(list))
     seeds: dict[tuple[str, str, str, bool, bool], set[int | None]] = defaultdict(set)
     runs: dict[tuple[str, str, str, bool, bool], int] = defaultdict(int)
     everything: dict[str, set[str]] = defaultdict(set)
@@ -121,8 +134,8 @@ def means_over_categories(rows: list[RunRow]) -> list[dict[str, Any]]:
         key = (row.dataset, row.model, row.preset, row.unified, row.native)
         seeds[key].add(row.seed)
         runs[key] += 1
-        for category, metrics in (row.per_category if row.unified else {row.category: row.metrics}).items():
-            found[key][category].append(metrics)
+        for category, values in row.by_category.items():
+            groups[key][category].append(values)
             everything[row.dataset].add(category)
     return [
         {
@@ -134,9 +147,9 @@ def means_over_categories(rows: list[RunRow]) -> list[dict[str, Any]]:
             "of": len(everything[dataset]),
             "runs": runs[dataset, model, preset, unified, native],
             "seeds": len(seeds[dataset, model, preset, unified, native]),
-            "metrics": mean_metrics(mean_metrics(several) for several in categories.values()),
+            "metrics": mean_values(mean_values(several) for several in categories.values()),
         }
-        for (dataset, model, preset, unified, native), categories in sorted(found.items())
+        for (dataset, model, preset, unified, native), categories in sorted(groups.items())
     ]
 
 

@@ -8,8 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from anomaly_core.experiment import Experiment
-from anomaly_report import words
+from anomaly_core import Measure, RunFolder
 from anomaly_report.figures.all import write_figures
 from anomaly_report.figures.examples import examples
 from anomaly_report.finished import FinishedRun
@@ -20,10 +19,10 @@ REPORT = "report.html"
 SCRIPTS = ["scores.js", "threshold.js", "gallery.js", "report.js"]
 
 # The page's own numbers, computed by its script: key, name, meaning.
-MEASURES = [
-    ("accuracy", "Accuracy", "right verdicts among all"),
+VERDICT_RATES = [
+    ("accuracy", "Accuracy", "right verdicts among all images"),
     ("precision", "Precision", "true anomalies among the alarms"),
-    ("recall", "Recall", "anomalies that were found"),
+    ("recall", "Recall", "anomalies found among all anomalies"),
     ("f1", "F1", "balance of precision and recall"),
     ("alarms", "False-alarm rate", "normal images called anomalous"),
 ]
@@ -50,12 +49,11 @@ def write_report(folder: str | Path) -> Path:
         run=run,
         facts=_facts(run),
         tiles=_tiles(run),
-        metrics=_metrics(run),
-        figures_of_method=[(words.title(n), _number(v)) for n, v in run.result.metrics.items() if not words.is_metric(n)],
-        category_names=words.ordered(name for values in run.result.per_category.values() for name in values),
+        metrics=[_metric(measure) for measure in run.result.measures.values()],
+        figures_of_method=[(name.replace("_", " "), _number(value)) for name, value in run.result.figures.items()],
+        by_category=[measure for measure in run.result.measures.values() if measure.categories],
         number=_number,
         score=_score,
-        words=words,
         warnings=_warnings(run),
         calibration=run.result.calibration,
         promise=_promise(run),
@@ -66,13 +64,14 @@ def write_report(folder: str | Path) -> Path:
         oracle=Oracle.of(run),
         labelled=bool(labels - {None}),
         unlabelled=None in labels,
-        measures=MEASURES,
+        rates=VERDICT_RATES,
         verdicts=_verdicts(labels),
         defects=data["defects"],
         pictures_differ=len({bool(image.picture) for image in run.images}) > 1,
         versions=run.manifest.get("versions") or {},
     )
-    return Experiment(run.folder).write(REPORT, page)
+    RunFolder(run.folder).write(REPORT, page)
+    return run.folder / REPORT
 
 
 def page_data(run: FinishedRun) -> dict[str, Any]:
@@ -106,7 +105,7 @@ def _facts(run: FinishedRun) -> list[tuple[str, str]]:
     """The summary's rows: what was fitted, on what, when and how long."""
     manifest, data = run.manifest, run.manifest.get("data") or {}
     config = _sections(run)
-    counts = [f"{data[key]:,} {words}" for key, words in (("fit", "fitted"), ("held_out", "held out")) if key in data]
+    counts = [f"{data[key]:,} {what}" for key, what in (("fit", "fitted"), ("held_out", "held out")) if key in data]
     facts = [
         ("Data set", _dataset(run)),
         ("Category", run.result.category if len(run.categories) < 2 else f"{run.result.category}: {', '.join(run.categories)}"),
@@ -120,7 +119,7 @@ def _facts(run: FinishedRun) -> list[tuple[str, str]]:
         ("Fitting", _duration(run.result.fit_seconds)),
         ("Scoring", f"{run.result.images_per_second:.3g} images a second" if run.result.images_per_second else ""),
         ("Peak memory", f"{manifest['peak_memory_mb']:,.0f} MB" if manifest.get("peak_memory_mb") else ""),
-        ("Judges the run", str(manifest.get("evaluates", ""))),
+        ("Evaluates the run", str(manifest.get("evaluates", ""))),
         ("Test images lie in", run.root),
     ]
     return [(name, value) for name, value in facts if value]
@@ -160,28 +159,29 @@ def _tiles(run: FinishedRun) -> list[tuple[str, str, str]]:
     if run.threshold is not None and not anomalous + normal:
         called = sum(image.score is not None and image.score > run.threshold for image in run.images)
         tiles.append(("Called anomalous", f"{called:,} of {len(run.images):,}", "at the run's threshold"))
-    for name in ("image_auroc", "pixel_auroc", "aupro"):
-        value = run.result.metrics.get(name)
-        if value is not None:
-            tiles.append((words.title(name), f"{value:.3f}", "1 is perfect"))
+    for measure in run.result.measures.values():
+        if measure.prominence == "headline" and measure.value is not None:
+            beside = "higher is better" if measure.higher_is_better else "lower is better"
+            tiles.append((_title(measure), f"{measure.value:.3f}", beside))
     if run.result.images_per_second:
         tiles.append(("Speed", f"{run.result.images_per_second:.3g}", "images a second"))
     return tiles
 
 
-def _metrics(run: FinishedRun) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": words.title(name),
-            "value": _number(run.result.metrics.get(name)),
-            "meaning": words.meaning(name),
-            "oracle": words.is_oracle(name),
-            "undefined": run.result.undefined.get(name, "it has no value in one of the categories")
-            if run.result.metrics.get(name) is None
-            else "",
-        }
-        for name in words.ordered([*run.result.metrics, *run.result.undefined])
-    ]
+def _metric(measure: Measure) -> dict[str, Any]:
+    """A row of the table of metrics."""
+    undefined = measure.undefined or "it has no value in one of the categories"
+    return {
+        "name": measure.title,
+        "value": _number(measure.value),
+        "meaning": measure.meaning,
+        "oracle": measure.oracle,
+        "undefined": undefined if measure.value is None else "",
+    }
+
+
+def _title(measure: Measure) -> str:
+    return f"{measure.title} (oracle)" if measure.oracle else measure.title
 
 
 def _warnings(run: FinishedRun) -> list[str]:

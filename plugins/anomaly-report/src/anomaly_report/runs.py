@@ -6,17 +6,18 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter
 
-from anomaly_core.experiment import CONFIG, MANIFEST, METRICS
-from anomaly_report.words import is_metric
+from anomaly_core import CONFIG, MANIFEST, METRICS, Measure, Values
 
 # libyaml's parser where PyYAML was built with it: ten times as fast, which ten thousand runs notice.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_MEASURES = TypeAdapter(dict[str, Measure])
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,7 @@ class RunRow:
         preset: empty where none was chosen.
         unified: one model on several categories.
         native: pixels were judged at the images' own resolution, which no run at the model's is compared with.
-        metrics: name -> value, None where it is undefined; metrics alone, nothing that a method tells of itself.
-        per_category: the same for each category of a unified run.
+        measures: the metrics by name, as the run's folder describes them; nothing that a method says of itself.
         fit_seconds, images_per_second, started: None where they are not known.
     """
 
@@ -45,11 +45,26 @@ class RunRow:
     unified: bool = False
     native: bool = False
     seed: int | None = None
-    metrics: dict[str, float | None] = field(default_factory=dict)
-    per_category: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    measures: dict[str, Measure] = field(default_factory=dict)
     fit_seconds: float | None = None
     images_per_second: float | None = None
     started: float | None = None
+
+    @property
+    def metrics(self) -> Values:
+        """The value of each metric; None where it is undefined."""
+        return {name: measure.value for name, measure in self.measures.items()}
+
+    @property
+    def by_category(self) -> dict[str, Values]:
+        """The same for each category of a unified run; for the only one of another."""
+        if not self.unified:
+            return {self.category: self.metrics}
+        categories = dict.fromkeys(name for measure in self.measures.values() for name in measure.categories)
+        return {
+            category: {name: measure.categories.get(category) for name, measure in self.measures.items()}
+            for category in categories
+        }
 
 
 def is_run(folder: Path) -> bool:
@@ -59,7 +74,7 @@ def is_run(folder: Path) -> bool:
 
 def read_runs(folder: str | Path) -> list[RunRow]:
     """The runs below a folder, by path. Nothing in a run's own folder is looked into: its evaluations are its own affair."""
-    return [read_run(found) for found in _folders(Path(folder))]
+    return [read_run(path) for path in _folders(Path(folder))]
 
 
 def read_run(folder: Path) -> RunRow:
@@ -83,22 +98,24 @@ def read_run(folder: Path) -> RunRow:
     if status != "complete":
         return RunRow(folder, status or "damaged", _text(manifest.get("error")) or _unfinished(status), **named)
     try:
-        metrics = _json(folder / METRICS)
+        values = _json(folder / METRICS)
+        measures = _measures(values["metrics"])
         return RunRow(
             folder,
             "complete",
             **named,
-            unified=bool(metrics.get("categories")),
-            native=metrics.get("evaluated_at") == "native",
+            unified=any(measure.categories for measure in measures.values()),
+            native=values["resolution"]["evaluated_at"] == "native",
             seed=_integer(manifest.get("seed")),
-            metrics=_metrics(metrics),
-            per_category={str(name): _metrics(values) for name, values in (metrics.get("categories") or {}).items()},
+            measures=measures,
             fit_seconds=_number(manifest.get("fit_seconds")),
             images_per_second=_number(manifest.get("test_images_per_second")),
             started=_number(manifest.get("started")),
         )
+    except KeyError as error:
+        return RunRow(folder, "damaged", f"{METRICS}: it has no {error}", **named)
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        return RunRow(folder, "damaged", f"{METRICS}: {error}", **named)
+        return RunRow(folder, "damaged", f"{METRICS}: {' '.join(str(error).split())}", **named)
 
 
 def read_sections(text: str) -> dict[str, dict[str, Any]]:
@@ -135,8 +152,27 @@ def _json(path: Path) -> dict[str, Any]:
     return values
 
 
-def _metrics(values: dict[str, Any]) -> dict[str, float | None]:
-    return {str(name): _number(value) for name, value in values.items() if is_metric(name)}
+def _measures(values: dict[str, Any]) -> dict[str, Measure]:
+    """The metrics of metrics.json in the order in which they are shown; ValueError for what cannot be shown."""
+    measures = _MEASURES.validate_python({name: {"name": name, **facts} for name, facts in values.items()})
+    ordered = sorted(measures.values(), key=_rank)
+    return {measure.name: _without_nan(measure) for measure in ordered}
+
+
+def _rank(measure: Measure) -> tuple[int, int, str]:
+    try:
+        return measure.rank
+    except ValueError:
+        raise ValueError(
+            f"the metric {measure.name!r} has the level {measure.level!r} and the prominence {measure.prominence!r}, one of "
+            "which is not known here; update anomaly-core"
+        ) from None
+
+
+def _without_nan(measure: Measure) -> Measure:
+    """None in place of NaN and of what is infinite."""
+    categories = {name: _number(value) for name, value in measure.categories.items()}
+    return replace(measure, value=_number(measure.value), categories=categories)
 
 
 def _number(value: Any) -> float | None:

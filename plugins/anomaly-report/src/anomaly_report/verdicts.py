@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anomaly_core.errors import AnomalyError
-from anomaly_core.metrics.functional import f1_max
+from anomaly_core import AnomalyError
+from anomaly_metrics import f1_max
 from anomaly_report.finished import FinishedRun, Image
 
 HIT, MISS, FALSE_ALARM, CORRECT, FLAGGED, PASSED, UNJUDGED = (

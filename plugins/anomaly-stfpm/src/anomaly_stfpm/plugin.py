@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anomaly_core.specs import ModelSpec
+from anomaly_core import ModelSpec
 
 STFPM = ModelSpec(
     target="anomaly_stfpm.stfpm.modeler:STFPMModeler",

@@ -7,9 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anomaly_core import hookimpl
-from anomaly_core.experiment import Experiment
-from anomaly_core.results import RunResult
+from anomaly_core import RunFolder, RunResult, hookimpl
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -24,8 +22,8 @@ class TensorBoardWriter:
         self._writers: dict[Path, SummaryWriter] = {}
 
     @hookimpl
-    def anomaly_log(self, run: Experiment, metrics: dict[str, float], step: int) -> None:
-        """What the trainer tells, as it tells it: ``train_loss`` stands under ``train/loss``."""
+    def anomaly_log(self, run: RunFolder, metrics: dict[str, float], step: int) -> None:
+        """What the trainer reports, as it reports it: ``train_loss`` stands under ``train/loss``."""
         writer = self._writer(run)
         for name, value in metrics.items():
             if name != "epoch":
@@ -33,44 +31,42 @@ class TensorBoardWriter:
         writer.flush()  # so that a long training can be watched
 
     @hookimpl
-    def anomaly_run_end(self, run: Experiment, results: RunResult) -> None:
-        """The metrics, the options and the pictures."""
+    def anomaly_run_end(self, run: RunFolder, results: RunResult) -> None:
+        """The metrics, what the method says of itself, the options and the pictures."""
         writer = self._writer(run)
-        for name, value in results.metrics.items():
+        for name, value in {**results.metrics, **results.figures}.items():
             if value is not None:
                 writer.add_scalar(f"result/{name}", value, 0)
         writer.add_text("config", _table(run.config().to_dict()), 0)
-        for number, row in enumerate(row for row in results.predictions if row.get("picture")):
-            writer.add_image(
-                f"maps/{row['defect'] or 'test'}", _pixels(run.folder / str(row["picture"])), number, dataformats="HWC"
-            )
+        for number, row in enumerate(row for row in results.predictions if row.picture):
+            writer.add_image(f"maps/{row.defect or 'test'}", _pixels(run.folder / row.picture), number, dataformats="HWC")
         self._close(run)
 
     @hookimpl
-    def anomaly_run_error(self, run: Experiment, error: BaseException) -> None:
+    def anomaly_run_error(self, run: RunFolder, error: BaseException) -> None:
         """Why the run ended early; what was logged before is kept."""
         self._writer(run).add_text("error", f"{type(error).__name__}: {error}", 0)
         self._close(run)
 
-    def _writer(self, run: Experiment) -> SummaryWriter:
+    def _writer(self, run: RunFolder) -> SummaryWriter:
         import tensorboard  # noqa: F401 - torch's SummaryWriter writes with it; slow, and not needed before the first figure
         from torch.utils.tensorboard import SummaryWriter
 
-        if threading.excepthook is not _told_once:
-            threading.excepthook = _told_once
+        if threading.excepthook is not _reported_once:
+            threading.excepthook = _reported_once
         if run.folder not in self._writers:
             self._writers[run.folder] = SummaryWriter(str(run.folder / FOLDER))
         return self._writers[run.folder]
 
-    def _close(self, run: Experiment) -> None:
+    def _close(self, run: RunFolder) -> None:
         self._writers.pop(run.folder).close()
 
 
-def _told_once(failed: threading.ExceptHookArgs, tell: Callable[[Any], object] = threading.excepthook) -> None:
+def _reported_once(failed: threading.ExceptHookArgs, report: Callable[[Any], object] = threading.excepthook) -> None:
     """A writer's thread that fails, on a full disk say, hands its failure to the next call, and the core warns of that one: no
     traceback beside it."""
     if not type(failed.thread).__module__.startswith("tensorboard."):
-        tell(failed)
+        report(failed)
 
 
 def _tag(name: str) -> str:

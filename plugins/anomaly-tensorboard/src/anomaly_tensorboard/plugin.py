@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anomaly_core.specs import HookSpec
+from anomaly_core import HookSpec
 
 HOOKS = HookSpec(
     target="anomaly_tensorboard.hooks:OBSERVERS",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from anomaly_core.options import ModelConfig
+from anomaly_core import ModelConfig
 
 
 @dataclass(kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -12,11 +11,7 @@ from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR
 
-from anomaly_core.backbones import Backbones
-from anomaly_core.base.modeler import ClassificationModeler
-from anomaly_core.errors import ConfigError
-from anomaly_core.inputs import InputSpec
-from anomaly_core.types import Batch, Prediction
+from anomaly_core import Batch, ConfigError, GradientModeler, InputSpec, ModelContext, Prediction
 from anomaly_draem.draem.config import DRAEMConfig
 from anomaly_draem.draem.losses import focal_loss, ssim_loss
 from anomaly_draem.draem.model import DRAEMModel
@@ -25,14 +20,15 @@ from anomaly_draem.synthesis import Synthesis
 from anomaly_draem.textures import TextureFolder
 
 RIGHT_ANGLE = 90.0
+SHARES = ("true_positives", "false_positives", "false_negatives")
 
 
-class DRAEMModeler(ClassificationModeler):
+class DRAEMModeler(GradientModeler):
     """DRAEM behind the core's interface.
 
     Args:
         config: its options.
-        backbones: None when a saved state follows; the folder of textures is then not looked for. No backbone is used.
+        context: of the run; the folder of textures is looked for where it is fitted, not where a saved state follows.
 
     Raises:
         ConfigError: an even score window, images too small, a folder of textures that does not exist.
@@ -41,8 +37,8 @@ class DRAEMModeler(ClassificationModeler):
 
     config: DRAEMConfig
 
-    def __init__(self, config: DRAEMConfig, backbones: Backbones | None = None) -> None:
-        super().__init__(config, backbones)
+    def __init__(self, config: DRAEMConfig, context: ModelContext | None = None) -> None:
+        super().__init__(config, context)
         if config.score_window % 2 == 0:
             raise ConfigError(f"model.score_window={config.score_window} is even: a window needs a centre. Choose 1, 3, 5, ...")
         self.input_spec = InputSpec.from_config(config, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -53,7 +49,7 @@ class DRAEMModeler(ClassificationModeler):
                 "model.image_size to 64 or more."
             )
         self.model = DRAEMModel(config.reconstructive_width, config.discriminative_width)
-        if backbones is not None and self.synthesis.textures is None:
+        if self.context.pretrained and self.synthesis.textures is None:
             warnings.warn(
                 "draem: model.textures names no folder, so that synthetic anomalies are made of procedural textures and of the "
                 "training images themselves. The paper takes them from the Describable Textures Dataset (DTD): where it is at "
@@ -73,17 +69,32 @@ class DRAEMModeler(ClassificationModeler):
         )
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
-        """As every classification method, on images of which some are turned first: the turned image is what is painted."""
-        chosen = torch.rand(len(batch)) < self.config.rotation_probability
-        degrees = torch.where(chosen, (2 * torch.rand(len(batch)) - 1) * RIGHT_ANGLE, 0.0)
-        turned = rotate(batch.images, degrees, mirror=self.config.rotation_fill == "mirror")
-        return super().training_step(replace(batch, images=turned))
+        """The losses, and shares of pixels that are only logged, as the F1 that :meth:`summarize` makes of them."""
+        images = self.turned(batch.images)
+        augmented, masks = self.synthesize(images)
+        losses, probability = self.supervised_step(images, augmented, masks)
+        return {**losses, **pixel_shares(probability, masks)}
+
+    def summarize(self, means: dict[str, float]) -> dict[str, float]:
+        """``synthetic_pixel_f1``, of the synthetic pixels at probability 0.5, in place of the shares that make it."""
+        hits, extra, missed = (means[name] for name in SHARES)
+        both = 2 * hits + extra + missed
+        logged = {name: mean for name, mean in means.items() if name not in SHARES}
+        return {**logged, "synthetic_pixel_f1": 2 * hits / both if both else 0.0}
+
+    def turned(self, images: Tensor) -> Tensor:
+        """The images, some of them turned: a turned image is painted, and is what the network must give back."""
+        chosen = torch.rand(len(images)) < self.config.rotation_probability
+        degrees = torch.where(chosen, (2 * torch.rand(len(images)) - 1) * RIGHT_ANGLE, 0.0)
+        return rotate(images, degrees, mirror=self.config.rotation_fill == "mirror")
 
     def synthesize(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """float32 (B, 3, H, W) normal images -> (images, some with anomalies; float32 (B, 1, H, W) masks of 0 and 1)."""
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             return self.synthesis(images.float())
 
     def supervised_step(self, images: Tensor, augmented: Tensor, masks: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """What is minimised, ``loss`` and its parts, and the probability (B, 1, H, W) of each pixel to be anomalous."""
         reconstruction, logits = self.model(augmented)
         with torch.autocast(images.device.type, enabled=False):
             reconstruction, probability = reconstruction.float(), logits.float().softmax(dim=1)[:, 1:]
@@ -105,3 +116,10 @@ class DRAEMModeler(ClassificationModeler):
         window = self.config.score_window
         scores = F.avg_pool2d(maps, window, stride=1, padding=window // 2).amax(dim=(1, 2, 3))
         return Prediction(scores, maps, reconstruction.clamp(0, 1))
+
+
+def pixel_shares(probability: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    """Scalars without a gradient, named as :data:`SHARES`: of all pixels, (B, 1, H, W) each, at probability 0.5."""
+    verdict, truth = probability.detach() > 0.5, masks > 0.5
+    shares = (verdict & truth, verdict & ~truth, ~verdict & truth)
+    return {name: share.float().mean() for name, share in zip(SHARES, shares, strict=True)}

@@ -7,11 +7,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from anomaly_core.options import ModelConfig, Size
+from anomaly_core import ModelConfig, Size
+from anomaly_features import ExtractorOptions
 
 
 @dataclass(kw_only=True)
-class FastFlowConfig(ModelConfig):
+class FastFlowConfig(ExtractorOptions, ModelConfig):
     """Section ``model`` of a FastFlow run; the defaults are the paper's for WideResNet50-2."""
 
     image_size: Annotated[

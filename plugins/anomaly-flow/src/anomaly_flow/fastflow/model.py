@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anomaly_core.maps import upsample
+from anomaly_features import upsample
 
 with warnings.catch_warnings():
     # A docstring of FrEIA 0.2 holds a stray backslash, which Python reports when it compiles the file: where none is cached.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,21 +10,18 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from anomaly_core.backbones import Backbones, FeatureExtractor
-from anomaly_core.base.modeler import FlowModeler
-from anomaly_core.inputs import InputSpec
-from anomaly_core.types import Batch, Prediction
+from anomaly_core import Batch, GradientModeler, InputSpec, ModelContext, Prediction
+from anomaly_features import ExtractorModeler, FeatureExtractor, TransformerExtractor, is_transformer
 from anomaly_flow.fastflow.config import FastFlowConfig
 from anomaly_flow.fastflow.model import FastFlowModel, Shape
-from anomaly_flow.fastflow.transformer import TransformerExtractor, is_transformer
 
 
-class FastFlowModeler(FlowModeler):
+class FastFlowModeler(ExtractorModeler, GradientModeler):
     """FastFlow behind the core's interface.
 
     Args:
         config: its options.
-        backbones: where the weights come from; None when a saved state follows.
+        context: of the run.
 
     Raises:
         ConfigError: a backbone or a layer that does not exist; images that are no whole number of a transformer's patches.
@@ -33,14 +31,14 @@ class FastFlowModeler(FlowModeler):
     config: FastFlowConfig
     extractor: FeatureExtractor | TransformerExtractor
 
-    def __init__(self, config: FastFlowConfig, backbones: Backbones | None = None) -> None:
-        super().__init__(config, backbones)
+    def __init__(self, config: FastFlowConfig, context: ModelContext | None = None) -> None:
+        super().__init__(config, context)
         size = InputSpec.from_config(config).output_size
-        transformer = is_transformer(config.backbone)
+        transformer, weights = is_transformer(config.backbone), config.weights(self.context)
         if transformer:
-            self.extractor = TransformerExtractor(config.backbone, config.layers, size, backbones)
+            self.extractor = TransformerExtractor(config.backbone, config.layers, size, weights, config)
         else:
-            self.extractor = FeatureExtractor(config.backbone, config.layers, backbones)
+            self.extractor = FeatureExtractor(config.backbone, config.layers, weights, config)
         self.input_spec = InputSpec.from_config(config, self.extractor.mean, self.extractor.std)
         self._shapes = self._feature_shapes(size)
         self.model = FastFlowModel(
@@ -55,7 +53,16 @@ class FastFlowModeler(FlowModeler):
 
     @property
     def dimensions(self) -> int:
+        """How many latent values an image has, all levels together."""
         return sum(channels * height * width for channels, height, width in self._shapes)
+
+    def summarize(self, means: dict[str, float]) -> dict[str, float]:
+        """``nll`` in nats an image and ``bits_per_dim`` beside the loss, which leaves the Gaussian's constant out.
+
+        NLL = loss + D/2 ln(2 pi), and bits per dimension = NLL / (D ln 2), with D the latent values of an image.
+        """
+        nll = means["loss"] + 0.5 * self.dimensions * math.log(2 * math.pi)
+        return {**means, "nll": nll, "bits_per_dim": nll / (self.dimensions * math.log(2))}
 
     def features(self, images: Tensor) -> list[Tensor]:
         """float32 (B, 3, H, W) in [0, 1] -> (B, C, h, w) maps, one a level. Frozen: an image's are the same in every epoch."""

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomaly_core.errors import ConfigError, DataError, RunError
-from anomaly_core.maps import upsample_smooth
+from anomaly_core import ConfigError, DataError, RunError
+from anomaly_features import upsample_smooth
 from anomaly_patchcore.padim.moments import Moments
 
 CELLS = 2**23  # values of the covariances that are factored at once, in float64

@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from anomaly_core.backbones import Backbones, FeatureExtractor
-from anomaly_core.base.modeler import MemoryModeler
-from anomaly_core.errors import DataError
-from anomaly_core.inputs import InputSpec
-from anomaly_core.types import Prediction
+from anomaly_core import DataError, InputSpec, MemoryModeler, ModelContext, Prediction
+from anomaly_features import ExtractorModeler, FeatureExtractor
 from anomaly_patchcore.padim.config import PaDiMConfig
 from anomaly_patchcore.padim.model import PaDiMModel, locations
 from anomaly_patchcore.padim.moments import Moments
@@ -21,12 +18,12 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-class PaDiMModeler(MemoryModeler):
+class PaDiMModeler(ExtractorModeler, MemoryModeler):
     """PaDiM behind the core's interface.
 
     Args:
         config: its options.
-        backbones: where the weights come from; None when a saved state follows.
+        context: of the run.
 
     Raises:
         ConfigError: a backbone or a layer that does not exist, or more features than the layers have channels.
@@ -34,12 +31,13 @@ class PaDiMModeler(MemoryModeler):
     """
 
     config: PaDiMConfig
+    fewest_images = 2  # a covariance has no meaning for one
 
-    def __init__(self, config: PaDiMConfig, backbones: Backbones | None = None) -> None:
-        super().__init__(config, backbones)
+    def __init__(self, config: PaDiMConfig, context: ModelContext | None = None) -> None:
+        super().__init__(config, context)
         # drawn before anything else, so that the same seed gives the same channels whatever is built or loaded in between
         generator = torch.Generator().manual_seed(int(torch.randint(2**31, (1,))))
-        self.extractor = FeatureExtractor(config.backbone, config.layers, backbones)
+        self.extractor = FeatureExtractor(config.backbone, config.layers, config.weights(self.context), config)
         self.input_spec = InputSpec.from_config(config, self.extractor.mean, self.extractor.std)
         self.model = PaDiMModel(
             self.extractor.channels, config.n_features, config.regularization, config.sigma, generator=generator

@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from anomaly_core.options import ModelConfig, Size
+from anomaly_core import ModelConfig, Size
+from anomaly_features import ExtractorOptions
 
 
 @dataclass(kw_only=True)
-class PatchCoreConfig(ModelConfig):
+class PatchCoreConfig(ExtractorOptions, ModelConfig):
     """Section ``model`` of a PatchCore run; the defaults are the paper's."""
 
     image_size: Annotated[Size, Field(description="pixels after resizing: one number, or height,width")] = 256

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomaly_core.errors import DataError
-from anomaly_core.maps import upsample_smooth
+from anomaly_core import DataError
+from anomaly_features import upsample_smooth
 from anomaly_patchcore.coreset import k_center_greedy_with_radius
 from anomaly_patchcore.patchcore.store import PatchStore
 from anomaly_patchcore.search import BankSearch, Kind, is_exported, least_distances, nearest

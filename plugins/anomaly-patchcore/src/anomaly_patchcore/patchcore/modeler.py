@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from anomaly_core.backbones import Backbones, FeatureExtractor
-from anomaly_core.base.modeler import MemoryModeler
-from anomaly_core.errors import ConfigError, DataError, RunError
-from anomaly_core.inputs import InputSpec
-from anomaly_core.types import Prediction
+from anomaly_core import ConfigError, DataError, InputSpec, MemoryModeler, ModelContext, Prediction, RunError
+from anomaly_features import ExtractorModeler, FeatureExtractor
 from anomaly_patchcore.patchcore.config import PatchCoreConfig
 from anomaly_patchcore.patchcore.model import PatchCoreModel
 from anomaly_patchcore.patchcore.store import PatchStore, parse_bytes
@@ -22,12 +19,12 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-class PatchCoreModeler(MemoryModeler):
+class PatchCoreModeler(ExtractorModeler, MemoryModeler):
     """PatchCore behind the core's interface.
 
     Args:
         config: its options.
-        backbones: where the weights come from; None when a saved state follows.
+        context: of the run.
 
     Raises:
         ConfigError: an even patch size, a backbone or a layer that does not exist, a budget that is no size, an approximate
@@ -37,15 +34,15 @@ class PatchCoreModeler(MemoryModeler):
 
     config: PatchCoreConfig
 
-    def __init__(self, config: PatchCoreConfig, backbones: Backbones | None = None) -> None:
-        super().__init__(config, backbones)
+    def __init__(self, config: PatchCoreConfig, context: ModelContext | None = None) -> None:
+        super().__init__(config, context)
         if config.patch_size % 2 == 0:
             raise ConfigError(f"model.patch_size={config.patch_size} is even: a patch needs a centre. Choose 1, 3, 5, ...")
         require_faiss(config.search)
         self._budget = None if config.memory_budget is None else parse_bytes(config.memory_budget)
         # drawn before anything else, so that the same seed gives the same bank whatever is built or loaded in between
         self._seed = int(torch.randint(2**31, (1,)))
-        self.extractor = FeatureExtractor(config.backbone, config.layers, backbones)
+        self.extractor = FeatureExtractor(config.backbone, config.layers, config.weights(self.context), config)
         self.input_spec = InputSpec.from_config(config, self.extractor.mean, self.extractor.std)
         self.model = PatchCoreModel(
             config.patch_size,

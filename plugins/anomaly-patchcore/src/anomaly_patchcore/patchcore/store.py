@@ -12,7 +12,7 @@ import re
 import torch
 from torch import Tensor
 
-from anomaly_core.errors import ConfigError
+from anomaly_core import ConfigError
 from anomaly_patchcore.coreset import k_center_greedy
 from anomaly_patchcore.search import nearest
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
-from anomaly_core.experiment import Experiment
+from anomaly_core import RunFolder
 from anomaly_report.figures.curves import draw_pr, draw_pro, draw_roc, image_pr_lines, image_roc_lines, pixel_lines
 from anomaly_report.figures.examples import draw_examples
 from anomaly_report.figures.history import draw_history
@@ -155,6 +155,6 @@ def _draw_to(run: FinishedRun, plan: Plan, theme: Theme, path: str) -> tuple[int
         if figure is None:
             (run.folder / path).unlink(missing_ok=True)
             return None
-        Experiment(run.folder).write(path, to_png(figure))
+        RunFolder(run.folder).write(path, to_png(figure))
         width, height = figure.canvas.get_width_height()
         return int(width), int(height)

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from anomaly_core.errors import AnomalyError
-from anomaly_core.metrics.functional import auroc, average_precision, precision_recall_curve, roc_curve
+from anomaly_core import AnomalyError
+from anomaly_metrics import auroc, average_precision, precision_recall_curve, roc_curve
 from anomaly_report.figures.style import Theme, legend, name_label, new_figure
 from anomaly_report.finished import FinishedRun
 
@@ -68,12 +68,14 @@ def image_pr_lines(run: FinishedRun) -> list[Line]:
 
 def pixel_lines(run: FinishedRun, kind: str, metric: str) -> list[Line]:
     """The lines of curves.json of one kind; ``metric`` is the one whose value stands beside each."""
-    values = run.result.per_category or dict.fromkeys(run.curves, run.result.metrics)
-    return [
-        Line(category, *kinds[kind], values.get(category, {}).get(metric))
-        for category, kinds in run.curves.items()
-        if kind in kinds
-    ]
+    measure = run.result.measures.get(metric)
+
+    def area(category: str) -> float | None:
+        if measure is None:
+            return None
+        return measure.categories.get(category) if measure.categories else measure.value
+
+    return [Line(category, *kinds[kind], area(category)) for category, kinds in run.curves.items() if kind in kinds]
 
 
 def draw_roc(lines: list[Line], theme: Theme, area: str = "AUROC") -> Figure:

@@ -22,7 +22,7 @@ def draw_history(run: FinishedRun, theme: Theme) -> Figure | None:
     ]
     if not losses:
         return None
-    kept = run.result.metrics.get("kept_epoch")
+    kept = run.result.figures.get("kept_epoch")
     columns = min(len(losses), 2)
     lines = math.ceil(len(losses) / columns)
     figure = new_figure(5.4 if columns == 1 else 9.6, 3.9 if lines == 1 else 2.8 * lines + 0.5)

@@ -7,11 +7,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from anomaly_core.options import ModelConfig, Size
+from anomaly_core import ModelConfig, Size
+from anomaly_features import ExtractorOptions
 
 
 @dataclass(kw_only=True)
-class STFPMConfig(ModelConfig):
+class STFPMConfig(ExtractorOptions, ModelConfig):
     """Section ``model`` of an STFPM run; the defaults are the paper's."""
 
     backbone: Annotated[

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomaly_core.maps import upsample
+from anomaly_features import upsample
 
 
 def feature_distance(teacher: Tensor, student: Tensor) -> Tensor:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from anomaly_core.backbones import Backbones, FeatureExtractor
-from anomaly_core.base.modeler import GradientModeler
-from anomaly_core.inputs import InputSpec, pair
-from anomaly_core.types import Batch, Prediction
+from anomaly_core import Batch, GradientModeler, InputSpec, ModelContext, Prediction, pair
+from anomaly_features import ExtractorModeler, FeatureExtractor, FrozenNetwork
 from anomaly_stfpm.stfpm.config import STFPMConfig
 from anomaly_stfpm.stfpm.model import STFPMModel, level_losses
 
 
-class STFPMModeler(GradientModeler):
+class STFPMModeler(ExtractorModeler, GradientModeler):
     """STFPM behind the core's interface.
 
     Args:
         config: its options.
-        backbones: where the teacher's weights come from; None when a saved state follows. The student always starts at random.
+        context: of the run. The student always starts at random.
 
     Raises:
         ConfigError: a backbone or a layer that does not exist.
@@ -29,13 +29,18 @@ class STFPMModeler(GradientModeler):
 
     config: STFPMConfig
 
-    def __init__(self, config: STFPMConfig, backbones: Backbones | None = None) -> None:
-        super().__init__(config, backbones)
-        teacher = FeatureExtractor(config.backbone, config.layers, backbones)
-        student = FeatureExtractor(config.backbone, config.layers, None, frozen=False)
+    def __init__(self, config: STFPMConfig, context: ModelContext | None = None) -> None:
+        super().__init__(config, context)
+        teacher = FeatureExtractor(config.backbone, config.layers, config.weights(self.context), config)
+        student = FeatureExtractor(config.backbone, config.layers, frozen=False)
         _start_every_norm_at_one(student)
         self.input_spec = InputSpec.from_config(config, teacher.mean, teacher.std)
         self.model = STFPMModel(teacher, student, pair(config.map_size))
+
+    @property
+    def extractor(self) -> FrozenNetwork:  # type: ignore[override]  # the teacher is its network's part
+        """The teacher."""
+        return cast(FrozenNetwork, self.model.teacher)
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """``loss``, and ``loss_level0``, ... that it is the sum of."""

@@ -1,0 +1,95 @@
+"""What surrounds a command: warnings and progress on standard error, text that any console can show, and an end in order."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+LAUNCHED = "ANOMALY_LAUNCHED"  # marks a process whose errors the one that started it shows
+
+
+@contextmanager
+def prepared() -> Iterator[None]:
+    """Inside, what is logged goes to standard error, no code page ends a command, and SIGTERM ends it as Ctrl-C does."""
+    codecs.register_error(escape.__name__, escape)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=escape.__name__)
+    logger, printer = logging.getLogger("anomaly_core"), _Printer()
+    logger.addHandler(printer)
+    in_order = threading.current_thread() is threading.main_thread()  # no other may set signals
+    previous = signal.signal(signal.SIGTERM, _stop) if in_order else None
+    try:
+        yield
+    finally:
+        logger.removeHandler(printer)
+        if in_order:
+            signal.signal(signal.SIGTERM, previous)
+
+
+def escape(error: UnicodeError) -> tuple[str | bytes, int]:
+    """How text is written that a console cannot show: as ``\\u691c``; of a file's name that is no text, its bytes."""
+    if not isinstance(error, UnicodeEncodeError):
+        return codecs.lookup_error("surrogateescape")(error)
+    letters = error.object[error.start : error.end]
+    parts = [bytes([ord(c) - 0xDC00]) if "\udc80" <= c <= "\udcff" else c.encode("ascii", "backslashreplace") for c in letters]
+    return b"".join(parts), error.end
+
+
+class _Printer(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        text = f"{record.levelname.lower()}: {record.getMessage()}"
+        click.secho(text, fg="yellow", err=True)  # colours on a terminal alone
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def progress_bar(items: Iterable[Any], description: str | Callable[[], str], total: int | None = None) -> Iterator[Any]:
+    """Iterate with a live bar and rate on standard error where that is a terminal, and without a word where it is not.
+    ``description`` says what is going on; a function is asked again for every item."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:.3g}/s", style="progress.data.speed")
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        words = description if callable(description) else lambda: description
+        task = bar.add_task(words(), total=total)
+        for item in items:
+            yield item
+            bar.update(task, advance=1, description=words())
+
+
+def hand_over(text: str, code: int) -> bool:
+    """Leave an error and its exit status to the process that launched this one; False where none did."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if LAUNCHED not in os.environ or not file:
+        return False
+    now = time.time_ns()
+    answer = {"message": text, "code": code, "timestamp": now // 10**9, "order": now}
+    Path(file).write_text(json.dumps(answer), encoding="utf-8")
+    return True

@@ -1,0 +1,69 @@
+"""Config dataclasses in words: the type, range, default and meaning of every option."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from typing import Annotated, Any
+
+from pydantic import ByteSize
+
+
+def describe_type(hint: Any) -> str:
+    """An annotation in words: ``float > 0 and <= 1``."""
+    if hint is type(None):
+        return "none"
+    if hint is ByteSize:
+        return "bytes, such as 2GiB"
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        text = describe_type(arguments[0])
+        words = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+        bounds = [
+            f"{words[name]} {getattr(item, name)}"
+            for extra in arguments[1:]
+            for item in getattr(extra, "metadata", [extra])
+            for name in words
+            if getattr(item, name, None) is not None
+        ]
+        return text if not bounds else f"{text} {' and '.join(bounds)}"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(describe_type(argument) for argument in arguments)
+    if origin is typing.Literal:
+        return " | ".join(str(argument) for argument in arguments)
+    if origin in (list, tuple):
+        return f"{origin.__name__} of {', '.join(dict.fromkeys(describe_type(a) for a in arguments if a is not Ellipsis))}"
+    return getattr(hint, "__name__", str(hint))
+
+
+def describe_options(cls: type[Any]) -> list[tuple[str, str, Any, str]]:
+    """(name, type, default, meaning) of every option of a config dataclass, for ``anomaly show``."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    rows = []
+    for item in dataclasses.fields(cls):
+        extras = typing.get_args(hints[item.name])[1:] if typing.get_origin(hints[item.name]) is Annotated else ()
+        meaning = next((extra.description for extra in extras if getattr(extra, "description", None)), "")
+        default = item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
+        rows.append((item.name, describe_type(hints[item.name]), default, meaning))
+    return rows
+
+
+def takes_list(hint: Any) -> bool:
+    """Whether an option may hold several values."""
+    return any(typing.get_origin(member) in (list, tuple) for member in _members(hint))
+
+
+def takes_scalar(hint: Any) -> bool:
+    """Whether an option may hold one value, other than none."""
+    return any(typing.get_origin(member) not in (list, tuple) and member is not type(None) for member in _members(hint))
+
+
+def _members(hint: Any) -> list[Any]:
+    """The types that a union is made of."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _members(arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        return [member for argument in arguments for member in _members(argument)]
+    return [hint]

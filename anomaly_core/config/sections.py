@@ -1,0 +1,96 @@
+"""The config sections that components extend: stdlib dataclasses whose annotations carry range and meaning. Torch-free.
+
+A component's options are fields ``name: Annotated[type, Field(gt=0, description="meaning")] = default`` (pydantic's ``Field``);
+they are coerced and validated by annotation, and ``anomaly show`` prints them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import ByteSize, Field
+
+Side = Annotated[int, Field(ge=8, le=65536)]
+Size = Side | tuple[Side, Side]
+ONE_GIB = ByteSize(1024**3)
+
+
+@dataclass(kw_only=True)
+class BaseConfig:
+    """Section ``base``: what belongs to the run and to no component."""
+
+    output: Annotated[str, Field(description="folder under which runs are written")] = "experiments"
+    preset: Annotated[str | None, Field(description="the model's preset that lies beneath the other options")] = None
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="governs everything that is random")] = 0
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps")] = (
+        "auto"
+    )
+    false_alarm_rate: Annotated[
+        float, Field(gt=0, lt=1, description="share of normal images that may exceed the threshold")
+    ] = 0.01
+    metrics: Annotated[list[str] | None, Field(description="names of the metrics; none means the defaults")] = None
+    pictures: Annotated[
+        int | Literal["all"], Field(description="how many test images are saved as image | map | mask | overlay")
+    ] = 24
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    """Section ``data``: what every data set understands. A data set's own config extends it."""
+
+    name: Annotated[str, Field(description="the data set, as `anomaly list-plugins` names it")] = ""
+    root: Annotated[str | None, Field(description="its folder; else $ANOMALY_DATA/<name>, else data/<name>")] = None
+    category: Annotated[list[str] | None, Field(description="one or more categories; none means all of them")] = None
+    unified: Annotated[bool, Field(description="one model on all categories instead of one each")] = False
+    holdout: Annotated[
+        float, Field(ge=0, lt=1, description="share of the normal training images kept for threshold and validation")
+    ] = 0.1
+    evaluate_at: Annotated[
+        Literal["input", "native"],
+        Field(
+            description="resolution of the pixel metrics: maps and masks at the model's input size, or at each image's own, "
+            "where a crop leaves the cropped region"
+        ),
+    ] = "input"
+    batch_size: Annotated[int, Field(ge=1, description="images a batch")] = 32
+    image_cache: Annotated[
+        ByteSize, Field(ge=0, description="bytes of decoded training images kept for the next epoch, such as 1GiB; 0: none")
+    ] = ONE_GIB
+    num_workers: Annotated[
+        int | None, Field(ge=0, description="processes that decode; none chooses by the machine, 0 is the main process")
+    ] = None
+    tile: Annotated[
+        Size | None,
+        Field(description="pixels of the tiles that large images are cut into: one number, or height,width; none: no tiles"),
+    ] = None
+    tile_overlap: Annotated[
+        int | None, Field(ge=0, description="pixels that neighbouring tiles share, at most half a tile; none: an eighth of it")
+    ] = None
+    prompt: Annotated[
+        str, Field(description="what the images show, in words, for methods that read text; empty: the category's name")
+    ] = ""
+    on_bad_image: Annotated[
+        Literal["error", "skip"],
+        Field(description="an image that cannot be read: stop before training, or leave it out and list it in manifest.json"),
+    ] = "error"
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    """Section ``model``: the input geometry that every method understands. A method's own config extends it."""
+
+    name: Annotated[str, Field(description="the method, as `anomaly list-plugins` names it")] = ""
+    image_size: Annotated[Size, Field(description="pixels after resizing: one number, or height,width")] = 256
+    resize: Annotated[
+        Literal["stretch", "keep", "pad"],
+        Field(description="stretch to the size; keep the aspect and cover it; keep the aspect and pad to it"),
+    ] = "stretch"
+    center_crop: Annotated[Size | None, Field(description="pixels cut from the centre after resizing; none keeps all")] = None
+
+
+@dataclass(kw_only=True)
+class TrainConfig:
+    """Section ``train``: what every trainer understands. A trainer's own config extends it."""
+
+    name: Annotated[str, Field(description="the trainer; empty means the one that the method names")] = ""

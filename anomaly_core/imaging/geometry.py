@@ -1,0 +1,186 @@
+"""InputSpec: the geometry that a model's input, its masks and its maps share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from anomaly_core.config.sections import ModelConfig
+from anomaly_core.errors import ConfigError
+from anomaly_core.imaging.images import as_images
+
+if TYPE_CHECKING:  # an exported detector places images without torch
+    from torch import Tensor
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_LONGEST = 64  # times its own pixels: what covering the size may enlarge an image to
+
+
+def pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """One number means a square; two are height, width."""
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+class Native:
+    """The geometry of the image itself, in place of an :class:`InputSpec`: nothing is resized."""
+
+    def array(self, image: Image.Image) -> NDArray[np.uint8]:
+        """RGB or 8-bit grey image -> uint8 (H, W, 3)."""
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
+
+    def mask(self, mask: Image.Image) -> Tensor:
+        """0/255 mask -> bool (1, H, W)."""
+        return _mask_tensor(mask)
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The input that a modeler wants; it owns size, crop, mean and std, and nobody else resizes or normalises.
+
+    Args:
+        size: (height, width) in pixels after resizing.
+        resize: ``stretch`` to the size; ``keep`` the aspect ratio, cover the size and crop its centre;
+            ``pad``: keep the aspect ratio, fit inside and repeat the border.
+        center_crop: (height, width) cut from the centre after resizing, or None.
+        mean, std: what the modeler itself normalises images in [0, 1] with.
+    """
+
+    size: tuple[int, int]
+    resize: Literal["stretch", "keep", "pad"] = "stretch"
+    center_crop: tuple[int, int] | None = None
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    @classmethod
+    def from_config(
+        cls, config: ModelConfig, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD
+    ) -> InputSpec:
+        """The spec that a method's config asks for, with the normalisation that its network was trained with."""
+        size, crop = pair(config.image_size), None if config.center_crop is None else pair(config.center_crop)
+        if crop and (crop[0] > size[0] or crop[1] > size[1]):
+            raise ConfigError(
+                f"model.center_crop={crop[0]},{crop[1]} is larger than model.image_size={size[0]},{size[1]}. "
+                "Choose a crop that fits inside, or enlarge model.image_size."
+            )
+        return cls(size, config.resize, crop, (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """(height, width) of the tensor that the network sees, and of its anomaly maps."""
+        return self.center_crop or self.size
+
+    @property
+    def whole(self) -> InputSpec:
+        """The same input with nothing of the image lost: padded instead of covered, and not cropped."""
+        resize: Literal["stretch", "pad"] = "stretch" if self.resize == "stretch" else "pad"
+        return replace(self, size=self.output_size, resize=resize, center_crop=None)
+
+    def image(self, image: Image.Image) -> Tensor:
+        """RGB or 8-bit grey image of any size -> float32 (3, H, W) in [0, 1]; antialiased bilinear."""
+        return as_images(self.array(image)[None])[0]
+
+    def array(self, image: Image.Image) -> NDArray[np.uint8]:
+        """RGB or 8-bit grey image of any size -> uint8 (H, W, 3): :meth:`image` before it is scaled; needs no torch."""
+        if image.mode == "L" and self.resize == "pad":  # a border of one channel is taken for a mask's
+            image = image.convert("RGB")
+        array = np.array(self._place(image, Image.Resampling.BILINEAR), dtype=np.uint8)
+        return array if array.ndim == 3 else np.repeat(array[..., None], 3, axis=2)
+
+    def mask(self, mask: Image.Image) -> Tensor:
+        """0/255 mask of the image's size -> bool (1, H, W); nearest, in the image's own geometry."""
+        return _mask_tensor(self._place(mask, Image.Resampling.NEAREST))
+
+    def unplaced(self, maps: Tensor, height: int, width: int) -> Tensor:
+        """float (B, C, H, W) in this geometry -> (B, C, height, width) in an image's own; of a :attr:`whole` spec alone."""
+        from torch.nn import functional as F
+
+        assert self == self.whole
+        columns, rows = self._fitted(width, height)
+        top, left = (self.size[0] - rows) // 2, (self.size[1] - columns) // 2
+        maps = maps[..., top : top + rows, left : left + columns]
+        if maps.shape[-2:] == (height, width):
+            return maps
+        shrinks = height < maps.shape[-2] or width < maps.shape[-1]
+        return F.interpolate(maps, (height, width), mode="bilinear", align_corners=False, antialias=shrinks)
+
+    def native_region(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) of what the network sees of an image, in the image's own pixels: a crop leaves a part of
+        them, and what a ``pad`` added belongs to no region."""
+        edges = []
+        for length, (scaled, start, seen) in zip((width, height), self._axes(width, height), strict=True):
+            edges.append([min(max(round(edge * length / scaled), 0), length) for edge in (start, start + seen)])
+        (left, right), (top, bottom) = edges
+        return left, top, right, bottom
+
+    def native_map(self, anomaly_map: Tensor, width: int, height: int) -> Tensor:
+        """A map of the network's input, float (1, h, w) -> float (1, H, W): bilinear, at :meth:`native_region`'s own pixels."""
+        import torch
+        from torch.nn import functional as F
+
+        left, top, right, bottom = self.native_region(width, height)
+        (across, x_start, x_seen), (down, y_start, y_seen) = self._axes(width, height)
+        x = ((torch.arange(left, right) + 0.5) * (across / width) - x_start) / x_seen * 2 - 1
+        y = ((torch.arange(top, bottom) + 0.5) * (down / height) - y_start) / y_seen * 2 - 1
+        places = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None]  # (1, H, W, 2), -1 and 1 are the borders
+        return F.grid_sample(anomaly_map[None], places, mode="bilinear", padding_mode="border", align_corners=False)[0]
+
+    def _axes(self, width: int, height: int) -> list[tuple[int, int, int]]:
+        """Across, then down: pixels of the whole resized image, where the network's input begins in them, and its pixels."""
+        axes = []
+        for scaled, side, seen in zip(self._fitted(width, height), self.size[::-1], self.output_size[::-1], strict=True):
+            start = _middle(scaled, side) if self.resize == "keep" else -((side - scaled) // 2)
+            axes.append((scaled, start + _middle(side, seen), seen))
+        return axes
+
+    def _fitted(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) of the whole image after resizing."""
+        if self.resize == "stretch":
+            return self.size[1], self.size[0]
+        choose = max if self.resize == "keep" else min
+        scale = choose(self.size[0] / height, self.size[1] / width)
+        return max(1, round(width * scale)), max(1, round(height * scale))
+
+    def _place(self, image: Image.Image, resample: Image.Resampling) -> Image.Image:
+        height, width = self.size
+        fitted = self._fitted(image.width, image.height)
+        if fitted[0] * fitted[1] > _LONGEST * height * width:  # only `keep` enlarges beyond the size
+            # The centre, of twice the aspect of the size, is enough: the rest would be enlarged to be thrown away.
+            long = 2 * max(height, width) / min(height, width)
+            image = _crop(image, min(image.height, round(image.width * long)), min(image.width, round(image.height * long)))
+            fitted = self._fitted(image.width, image.height)
+        image = image.resize(fitted, resample)
+        if self.resize == "keep":
+            image = _crop(image, height, width)
+        elif self.resize == "pad":
+            image = _pad(image, height, width)
+        return _crop(image, *self.center_crop) if self.center_crop else image
+
+
+def _mask_tensor(mask: Image.Image) -> Tensor:
+    import torch
+
+    return torch.from_numpy(np.array(mask, dtype=np.uint8) > 0)[None]
+
+
+def _middle(length: int, part: int) -> int:
+    """Where the middle part of a length begins."""
+    return round((length - part) / 2)
+
+
+def _crop(image: Image.Image, height: int, width: int) -> Image.Image:
+    left, top = _middle(image.width, width), _middle(image.height, height)
+    return image.crop((left, top, left + width, top + height))
+
+
+def _pad(image: Image.Image, height: int, width: int) -> Image.Image:
+    """Centre the image; an RGB image's border is repeated, a mask's is empty: no defect is invented."""
+    top, left = (height - image.height) // 2, (width - image.width) // 2
+    widths = [(top, height - image.height - top), (left, width - image.width - left)]
+    array = np.asarray(image)
+    if array.ndim == 3:
+        return Image.fromarray(np.pad(array, [*widths, (0, 0)], mode="edge"))
+    return Image.fromarray(np.pad(array, widths))

@@ -1,0 +1,120 @@
+"""What a data set may hide: files that cannot be read, masks that do not fit, the same image in two parts of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from anomaly_core.errors import DataError
+from anomaly_core.imaging.images import checked_size, read_mask
+from anomaly_core.threads import decoders
+from anomaly_core.types import ANOMALOUS, Sample
+
+
+class Skipped(NamedTuple):
+    """An image that was left out, and what is wrong with it or with its mask."""
+
+    path: Path
+    reason: str
+
+
+class Screened(NamedTuple):
+    """Samples whose image and mask can be read; the others; and kept ones, labelled anomalous, whose mask marks no pixel."""
+
+    kept: list[Sample]
+    skipped: list[Skipped]
+    empty_masks: list[Sample]
+
+
+def screen(samples: Sequence[Sample], policy: Literal["error", "skip"]) -> Screened:
+    """Decode every image and mask once, in threads, before anything rests on them; ``policy`` is ``data.on_bad_image``. With
+    ``error``, a DataError names the first file that cannot be used, and how many there are."""
+    screened = Screened([], [], [])
+    with ThreadPoolExecutor(decoders()) as pool:
+        for sample, (fault, mask_is_empty) in zip(samples, pool.map(_examined, samples), strict=True):
+            if fault:
+                screened.skipped.append(Skipped(sample.path, fault))
+            else:
+                screened.kept.append(sample)
+            if mask_is_empty:
+                screened.empty_masks.append(sample)
+    if screened.skipped and policy == "error":
+        count = len(screened.skipped)
+        more = f" It is the first of {count} of {len(samples)} images that cannot be used." if count > 1 else ""
+        raise DataError(f"{screened.skipped[0].reason}{more} Or leave such images out with data.on_bad_image=skip.")
+    return screened
+
+
+def _examined(sample: Sample) -> tuple[str, bool]:
+    """Why a sample cannot be used, or nothing; and whether its mask marks nothing although it should."""
+    try:
+        size = checked_size(sample.path)
+        if sample.mask_path is None:
+            return "", False
+        mask = read_mask(sample.mask_path)
+        require_one_size(sample, size, (mask.height, mask.width))
+    except DataError as error:
+        return str(error), False
+    return "", sample.label == ANOMALOUS and mask.getbbox() is None
+
+
+def require_one_size(sample: Sample, image: tuple[int, int], mask: tuple[int, int]) -> None:
+    """DataError where the (height, width) of an image and its mask differ."""
+    if mask != image:
+        paths = sample.mask_path if isinstance(sample.mask_path, tuple) else (sample.mask_path,)
+        names = " and ".join(repr(str(path)) for path in paths)
+        raise DataError(
+            f"mask {names} is {mask[1]}x{mask[0]}, its image {str(sample.path)!r} {image[1]}x{image[0]}. "
+            "A mask must have its image's size; export it again."
+        )
+
+
+def duplicates(first: Sequence[Sample], second: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
+    """The samples of ``second`` whose file has the same bytes as one of ``first``, behind that one; only files of equal size
+    are read."""
+    common = {_size(sample) for sample in first} & {_size(sample) for sample in second}
+    twins = {_hash(sample): sample for sample in reversed(first) if _size(sample) in common}
+    pairs = [(twins.get(_hash(sample)), sample) for sample in second if _size(sample) in common]
+    return [(twin, sample) for twin, sample in pairs if twin is not None]
+
+
+def _size(sample: Sample) -> int:
+    return sample.path.stat().st_size
+
+
+def _hash(sample: Sample) -> bytes:
+    digest = hashlib.blake2b()
+    with sample.path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.digest()
+
+
+def warnings_of(screened: Screened, fit: Sequence[Sample], held_out: Sequence[Sample], test: Sequence[Sample]) -> list[str]:
+    """What the user should know of samples that can be used all the same."""
+    texts = []
+    if screened.skipped:
+        texts.append(
+            f"{len(screened.skipped)} images cannot be used and were left out (data.on_bad_image=skip); manifest.json lists "
+            f"them. The first: {screened.skipped[0].reason}"
+        )
+    if screened.empty_masks:
+        texts.append(
+            f"{len(screened.empty_masks)} images are labelled anomalous and their masks mark no pixel, such as "
+            f"{str(screened.empty_masks[0].path)!r}: to pixel metrics all their pixels are normal. Correct or remove the masks."
+        )
+    for pairs, parts, harm in (
+        (duplicates([*fit, *held_out], test), "training and test", "metrics say less than they seem to"),
+        (duplicates(fit, held_out), "fitted and held-out", "the threshold comes out too low"),
+    ):
+        if pairs:
+            wrong = sum(twin.label == ANOMALOUS for _, twin in pairs)
+            also = f", {wrong} of them labelled anomalous" if wrong else ""
+            texts.append(
+                f"{len(pairs)} images are among the {parts} images alike{also}, such as {str(pairs[0][0].path)!r} and "
+                f"{str(pairs[0][1].path)!r}: {harm}. Remove them from one of the two."
+            )
+    return texts

@@ -1,0 +1,131 @@
+"""Tiles of a large image: where they lie, and how predictions of tiles become one map without seams."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from anomaly_core.config.sections import DataConfig
+from anomaly_core.errors import ConfigError
+from anomaly_core.imaging.geometry import pair
+
+Span = tuple[int, int]  # first pixel, one behind the last
+
+
+@dataclass(frozen=True)
+class Box:
+    """A tile's place in its image: ``image[:, top:bottom, left:right]``."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.bottom - self.top, self.right - self.left
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How images are cut: ``size`` (height, width) of a tile, and ``overlap`` of neighbours at least, in pixels of the image.
+
+    All tiles of an image have one size. The last ones are shifted inwards, so that they are whole and overlap their neighbours
+    by more; a side that is no longer than a tile's is taken whole, so that a small image is one tile, the image itself.
+    """
+
+    size: tuple[int, int]
+    overlap: int
+
+    @classmethod
+    def from_config(cls, config: DataConfig) -> Tiling | None:
+        """What ``data.tile`` and ``data.tile_overlap`` ask for; ConfigError where tiles would share more than half a side."""
+        if config.tile is None:
+            if config.tile_overlap is not None:
+                raise ConfigError(f"data.tile_overlap={config.tile_overlap} says nothing without data.tile. Set both, or none.")
+            return None
+        size = pair(config.tile)
+        overlap = min(size) // 8 if config.tile_overlap is None else config.tile_overlap
+        if 2 * overlap > min(size):
+            raise ConfigError(
+                f"data.tile_overlap={overlap} is more than half of data.tile={size[0]},{size[1]}. "
+                f"Choose at most {min(size) // 2}; an eighth of the tile is usual."
+            )
+        return cls(size, overlap)
+
+    def boxes(self, height: int, width: int) -> list[Box]:
+        """The tiles of an image, row by row; each pixel lies in one of them at least."""
+        return [
+            Box(top, left, bottom, right)
+            for top, bottom in spans(height, self.size[0], self.overlap)
+            for left, right in spans(width, self.size[1], self.overlap)
+        ]
+
+
+def cut(pixels: NDArray[np.uint8], box: Box) -> Image.Image:
+    """The tile of a uint8 image, (H, W, 3) or (H, W)."""
+    return Image.fromarray(pixels[box.top : box.bottom, box.left : box.right])
+
+
+def spans(length: int, tile: int, overlap: int) -> list[Span]:
+    """Where the tiles lie along one side.
+
+    >>> spans(1000, 512, 64)
+    [(0, 512), (448, 960), (488, 1000)]
+    >>> spans(300, 512, 64)
+    [(0, 300)]
+    """
+    if length <= tile:
+        return [(0, length)]
+    count = math.ceil((length - overlap) / (tile - overlap))
+    starts = (min(i * (tile - overlap), length - tile) for i in range(count))
+    return [(start, start + tile) for start in starts]
+
+
+def windows(parts: list[Span], length: int, overlap: int) -> list[Tensor]:
+    """The weight of each tile along one side, float32 (tile,): they sum to one at every pixel, and rise and fall as a squared
+    sine over ``overlap`` pixels, at the tile's ends but not at the image's."""
+    ramp = torch.sin((torch.arange(overlap, dtype=torch.float64) + 0.5) / max(1, overlap) * (math.pi / 2)) ** 2
+    weights = []
+    total = torch.zeros(length, dtype=torch.float64)
+    for start, end in parts:
+        weight = torch.ones(end - start, dtype=torch.float64)
+        if overlap and start > 0:
+            weight[:overlap] *= ramp
+        if overlap and end < length:
+            weight[-overlap:] *= ramp.flip(0)
+        total[start:end] += weight
+        weights.append(weight)
+    return [(weight / total[start:end]).float() for (start, end), weight in zip(parts, weights, strict=True)]
+
+
+class Canvas:
+    """Maps of tiles, blended on a device into one picture (1, C, height, width)."""
+
+    def __init__(self, tiling: Tiling, height: int, width: int, device: torch.device | str = "cpu") -> None:
+        self._size = height, width
+        self._device = device
+        rows, columns = (spans(length, tile, tiling.overlap) for length, tile in zip(self._size, tiling.size, strict=True))
+        # The windows of a grid of tiles are products, so that normalised sides make a normalised whole.
+        self._rows = dict(zip(rows, windows(rows, height, tiling.overlap), strict=True))
+        self._columns = dict(zip(columns, windows(columns, width, tiling.overlap), strict=True))
+        self._picture: Tensor | None = None
+
+    def add(self, box: Box, tile: Tensor) -> None:
+        """Paint float (C, h, w) of the box's size at its place."""
+        if self._picture is None:
+            self._picture = torch.zeros(tile.shape[0], *self._size, device=self._device)
+        row, column = self._rows[box.top, box.bottom], self._columns[box.left, box.right]
+        window = (row[:, None] * column[None]).to(tile.device)
+        self._picture[:, box.top : box.bottom, box.left : box.right] += (tile * window).to(self._device)
+
+    def picture(self) -> Tensor | None:
+        """float32 (1, C, height, width); None where nothing was painted."""
+        return None if self._picture is None else self._picture[None]

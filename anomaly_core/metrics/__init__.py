@@ -1,1 +1,0 @@
-"""Pure functions in ``functional``, and thin stateful classes over them."""

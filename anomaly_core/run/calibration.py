@@ -1,0 +1,140 @@
+"""Scores of held-out normal images -> a threshold, and the colour scale of the maps."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from bisect import bisect_left
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from anomaly_core.errors import AnomalyError, RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """A threshold that never saw the test set.
+
+    Attributes:
+        threshold: raw image score above which an image is called anomalous; None without held-out images.
+        false_alarm_rate: the share of normal images that may exceed it.
+        count, source: how many held-out normal images it rests on, and where it came from, in words.
+        map_low, map_threshold: the map value of ordinary normal pixels, and the one that normal images' maxima stay below.
+        warning: what the threshold cannot promise, or None.
+        scores: the held-out scores, sorted.
+    """
+
+    threshold: float | None
+    false_alarm_rate: float
+    count: int
+    source: str
+    map_low: float | None = None
+    map_threshold: float | None = None
+    warning: str | None = None
+    scores: tuple[float, ...] = ()
+
+    def is_anomalous(self, score: float) -> bool | None:
+        """The verdict on a raw score; None without a threshold, and for NaN, which says nothing."""
+        return None if self.threshold is None or math.isnan(score) else score > self.threshold
+
+    def p_value(self, score: float) -> float:
+        """Split-conformal p-value: the share of normal images that look at least this odd; 1 without held-out images."""
+        return (1 + len(self.scores) - bisect_left(self.scores, score)) / (len(self.scores) + 1)
+
+    def false_alarm_interval(self, level: float = 0.95) -> tuple[float, float] | None:
+        """Between which shares of normal images the threshold's alarms really lie; None without a threshold.
+
+        The share of new scores above the k-th smallest of N is distributed as Beta(N + 1 - k, k), whatever the scores' own
+        distribution; with ties it is smaller. Source: David and Nagaraja, Order Statistics, 2003, 2.3.
+        """
+        if self.threshold is None or not self.count:
+            return None
+        from scipy import stats
+
+        rank = _rank(self.count, self.false_alarm_rate)
+        low, high = stats.beta.interval(level, self.count + 1 - rank, rank)
+        return float(low), float(high)
+
+    def promise(self) -> str:
+        """What the threshold's false-alarm rate is worth, in words; empty without a threshold."""
+        interval = self.false_alarm_interval()
+        if interval is None:
+            return ""
+        low, high = (f"{100 * rate:.2g}" for rate in interval)
+        return f"false alarms: {100 * self.false_alarm_rate:.3g} % asked for, {low} to {high} % with 95 % confidence"
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON can hold, and :meth:`from_dict` takes back without loss."""
+        return {**dataclasses.asdict(self), "scores": list(self.scores)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Calibration:
+        """The calibration that :meth:`to_dict` gave; RunError where keys are missing or unknown."""
+        try:
+            return cls(**{**values, "scores": tuple(values["scores"])})
+        except (KeyError, TypeError) as error:
+            expected = ", ".join(field.name for field in dataclasses.fields(cls))
+            keys = f"the calibration has the keys {', '.join(map(str, values))}, expected {expected}"
+            raise RunError(f"{keys}: the run's folder is damaged or of another version. Run it again.") from error
+
+
+def calibrate(
+    scores: Tensor, map_maxima: Tensor | None = None, map_medians: Tensor | None = None, *, false_alarm_rate: float
+) -> Calibration:
+    """The split-conformal threshold: the ceil((N+1)(1-rate))-th smallest score of N held-out normal images.
+
+    With too few images for the rate it is their maximum, and ``warning`` says so.
+
+    Args:
+        scores: float (N,), raw image scores.
+        map_maxima, map_medians: float (N,), of each image's map; None where there are no maps.
+        false_alarm_rate: share in (0, 1) of normal images that may exceed the threshold.
+
+    Raises:
+        AnomalyError: a score or a map is NaN or infinite.
+
+    Source: Vovk et al., Algorithmic Learning in a Random World, 2005. Normal images that are exchangeable with the held-out
+    ones exceed the threshold with probability at most the rate.
+    """
+    count = len(scores)
+    if count == 0:
+        return Calibration(None, false_alarm_rate, 0, "none: no held-out normal images (data.holdout=0, or too few)")
+    for what, values in (("scores", scores), ("maps", map_maxima), ("maps", map_medians)):
+        damaged = 0 if values is None else int((~values.isfinite()).sum())
+        if damaged:
+            raise AnomalyError(
+                f"the {what} of {damaged} of {count} held-out normal images are NaN or infinite: no threshold can rest on "
+                "them. The model did not fit; look at its losses, or lower the learning rate."
+            )
+    needed = math.ceil(1 / _exact(false_alarm_rate)) - 1
+    warning = None
+    if count < needed:
+        warning = (
+            f"{count} held-out normal images cannot support a false-alarm rate of {false_alarm_rate:g}: the threshold is their "
+            f"greatest score, good for about {1 / (count + 1):.2g}. That rate needs {needed} images: raise data.holdout, "
+            "add normal images, or raise base.false_alarm_rate."
+        )
+    rank = _rank(count, false_alarm_rate)
+    return Calibration(
+        threshold=float(scores.sort().values[rank - 1]),
+        false_alarm_rate=false_alarm_rate,
+        count=count,
+        source=f"{count} held-out normal images",
+        map_low=None if map_medians is None else float(map_medians.median()),
+        map_threshold=None if map_maxima is None else float(map_maxima.sort().values[rank - 1]),
+        warning=warning,
+        scores=tuple(scores.sort().values.tolist()),
+    )
+
+
+def _rank(count: int, rate: float) -> int:
+    """Which of the scores, from the smallest on, is the threshold."""
+    return min(math.ceil((count + 1) * (1 - _exact(rate))), count)
+
+
+def _exact(rate: float) -> Fraction:
+    """The rate as it is written: in floating point (1 - 0.7) * 10 is above 3, and the rank would be one too high."""
+    return Fraction(str(rate))

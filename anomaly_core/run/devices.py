@@ -1,0 +1,40 @@
+"""The device and the processes of a run: Hugging Face Accelerate's, reached through this one door."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import torch
+
+from anomaly_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+PATIENCE = timedelta(hours=6)  # other processes wait while the main one tests
+
+
+def is_launched() -> bool:
+    """Whether torchrun (``--devices``) or accelerate launch started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def process_state(device: str = "auto") -> PartialState:
+    """Accelerate's view of the processes; joins the group of them where there are several."""
+    from accelerate import PartialState
+
+    cpu = is_launched() and (device == "cpu" or not torch.cuda.is_available())
+    return PartialState(cpu=cpu, **({"timeout": PATIENCE} if is_launched() else {}))
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that a name means; ``auto`` is what Accelerate finds. ConfigError where it is not there."""
+    if name == "auto" or is_launched():
+        return torch.device(process_state(name).device)
+    device = torch.device(name)
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[device.type]
+    if not available or (device.index or 0) >= max(1, torch.cuda.device_count()):
+        raise ConfigError(f"base.device={name} is not available here. Use base.device=auto or base.device=cpu.")
+    return device

@@ -1,0 +1,209 @@
+"""Evaluation: the one path that scores a test set, in a run and in an evaluation of a finished run; what it comes to."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from anomaly_core.base.data import BaseDataModule
+from anomaly_core.base.metric import BaseMetric
+from anomaly_core.base.modeler import BaseModeler
+from anomaly_core.base.trainer import Progress, quiet
+from anomaly_core.config.resolve import RunConfig
+from anomaly_core.discovery import registry
+from anomaly_core.errors import PluginError, UndefinedMetric
+from anomaly_core.hooks import Hooks
+from anomaly_core.imaging.geometry import InputSpec
+from anomaly_core.imaging.images import image_size, read_mask
+from anomaly_core.run.calibration import Calibration
+from anomaly_core.run.folder import RunFolder
+from anomaly_core.run.result import Measure, Resolution, RunResult, TestedImage, Values, mean_values
+from anomaly_core.run.scoring import score, tiled
+from anomaly_core.types import Batch, Prediction, Sample
+
+Curves = dict[str, dict[str, dict[str, list[float]]]]
+
+
+class Evaluation(NamedTuple):
+    """What a test set showed: metrics in the order in which they are shown, a row for each image, curves of each category."""
+
+    measures: dict[str, Measure]
+    rows: list[TestedImage]
+    curves: Curves
+    resolution: Resolution
+
+
+class Evaluator:
+    """Takes in predictions batch by batch; :meth:`evaluation` is what they come to, each category judged by itself."""
+
+    def __init__(self, config: RunConfig, calibration: Calibration, categories: list[str], input_spec: InputSpec) -> None:
+        self.calibration = calibration
+        self.input_spec = input_spec
+        self._named = config.base.metrics
+        names = self._named or default_metrics()
+        self._metrics: dict[str, dict[str, BaseMetric]] = {
+            category: {name: registry.metrics[name].build(calibration) for name in names} for category in categories
+        }
+        for metrics in self._metrics.values():
+            built = list(metrics.values())
+            for index, metric in enumerate(built):
+                metric.share(built[:index])
+        self._rows: list[TestedImage] = []
+        self._tiled = config.data.tile is not None
+        self._resolution = Resolution("native" if self._tiled else config.data.evaluate_at)
+        self._reconstructs = False
+
+    def update(self, batch: Batch, prediction: Prediction) -> list[TestedImage]:
+        """Take in a batch and its prediction, both on the CPU; their rows."""
+        self._reconstructs |= prediction.reconstruction is not None
+        for part, predicted in self._parts(batch, prediction):
+            self._resolution.take(predicted)
+            for metric in self._metrics[part.samples[0].category].values():
+                metric.update(part, predicted)
+        rows = []
+        for sample, value in zip(batch.samples, prediction.scores.tolist(), strict=True):
+            verdict = self.calibration.is_anomalous(value)
+            p_value = None if verdict is None else self.calibration.p_value(value)
+            rows.append(TestedImage(str(sample.path), sample.category, sample.defect, sample.label, value, verdict, p_value))
+        self._rows += rows
+        return rows
+
+    def evaluation(self) -> Evaluation:
+        """What all that was taken in comes to."""
+        undefined: dict[str, str] = {}
+        by_category: dict[str, Values] = {
+            category: {name: _compute(metric, name, undefined) for name, metric in metrics.items() if self._applies(name)}
+            for category, metrics in self._metrics.items()
+        }
+        measures = []
+        for name, value in mean_values(by_category.values()).items():
+            apart = {category: values[name] for category, values in by_category.items()} if len(by_category) > 1 else {}
+            measures.append(Measure.of(name, value, undefined.get(name, ""), apart))
+        measures.sort(key=lambda measure: measure.rank)
+        curves = {category: _curves(metrics) for category, metrics in self._metrics.items()}
+        return Evaluation({measure.name: measure for measure in measures}, self._rows, curves, self._resolution)
+
+    def _parts(self, batch: Batch, prediction: Prediction) -> Iterator[tuple[Batch, Prediction]]:
+        """What the metrics are fed: parts of one category, at the resolution that was asked for."""
+        if self._resolution.evaluated_at == "native" and not self._tiled:  # maps of tiles are native already
+            yield from native_parts(batch, prediction, self.input_spec)
+            return
+        for category in dict.fromkeys(sample.category for sample in batch.samples):
+            chosen = [i for i, sample in enumerate(batch.samples) if sample.category == category]
+            yield (batch, prediction) if len(chosen) == len(batch) else (batch[chosen], prediction[chosen])
+
+    def _applies(self, name: str) -> bool:
+        """Whether a default metric has anything to judge; one that the user named always speaks, if only to say why not."""
+        return self._named is not None or self._reconstructs or registry.metrics[name].spec.level != "reconstruction"
+
+
+def default_metrics() -> list[str]:
+    """The metrics that are computed when the user names none; one that cannot be used is a warning, for nobody asked for it."""
+    names = []
+    for component in registry.metrics.values():
+        try:
+            if component.spec.default:
+                component.load()
+                names.append(component.name)
+        except PluginError as error:
+            warnings.warn(f"{error} The run goes on without it.", stacklevel=2)
+    return names
+
+
+def _curves(metrics: dict[str, BaseMetric]) -> dict[str, dict[str, list[float]]]:
+    """The curves of a category: ``{"pixel_roc": {"x": [...], "y": [...]}}``."""
+    curves: dict[str, dict[str, list[float]]] = {}
+    for metric in metrics.values():
+        try:
+            curves |= {name: {"x": list(x), "y": list(y)} for name, (x, y) in metric.curves().items()}
+        except UndefinedMetric:  # said where the metric itself is reported
+            continue
+    return curves
+
+
+def _compute(metric: BaseMetric, name: str, undefined: dict[str, str]) -> float | None:
+    try:
+        return float(metric.compute())
+    except UndefinedMetric as reason:
+        undefined[name] = str(reason)
+        return None
+
+
+def native_parts(batch: Batch, prediction: Prediction, spec: InputSpec) -> Iterator[tuple[Batch, Prediction]]:
+    """For ``data.evaluate_at=native``: each image by itself, its map resized, bilinearly, to its own pixels, its mask as it is.
+
+    One image at a time, for native maps are large. With a crop both are those of the region that the model saw; what
+    ``resize=pad`` added is cut off. Image and reconstruction stay as the model saw them. DataError where a mask cannot be read.
+    """
+    for index, sample in enumerate(batch.samples):
+        one, predicted = batch[index : index + 1], prediction[index : index + 1]
+        if predicted.maps is not None and one.masks is not None:
+            maps, masks = _native(sample, predicted.maps[0], spec)
+            one, predicted = replace(one, masks=masks), replace(predicted, maps=maps)
+        yield one, predicted
+
+
+def _native(sample: Sample, anomaly_map: Tensor, spec: InputSpec) -> tuple[Tensor, Tensor]:
+    """(1, h, w) -> map float and mask bool, both (1, 1, H, W)."""
+    mask = None if sample.mask_path is None else read_mask(sample.mask_path)
+    height, width = image_size(sample.path) if mask is None else mask.size[::-1]
+    resized = spec.native_map(anomaly_map, width, height)[None]
+    if mask is None:
+        return resized, torch.zeros_like(resized, dtype=torch.bool)
+    cropped = mask.crop(spec.native_region(width, height))
+    # PIL's bytes are its own: frombuffer would be read-only.
+    pixels = torch.frombuffer(bytearray(cropped.tobytes()), dtype=torch.uint8)
+    return resized, (pixels != 0).view(1, 1, cropped.height, cropped.width)
+
+
+def build_data(config: RunConfig) -> BaseDataModule:
+    """The data set that a config names."""
+    component = registry.datasets[config.data.name]
+    data: BaseDataModule = component.build(config.data, seed=config.base.seed, spec=component.spec)
+    return data
+
+
+def test(
+    run: RunFolder,
+    config: RunConfig,
+    modeler: BaseModeler,
+    calibration: Calibration,
+    data: BaseDataModule,
+    samples: list[Sample],
+    *,
+    device: torch.device,
+    hooks: Hooks,
+    progress: Progress = quiet,
+    figures: Mapping[str, float] | None = None,
+) -> RunResult:
+    """Score the test images with a fitted modeler, and write what was found into the run's folder, with the fit's figures."""
+    categories = list(dict.fromkeys(sample.category for sample in samples))
+    evaluator = Evaluator(config, calibration, categories, modeler.input_spec)
+    start = time.perf_counter()
+    loader = data.images(samples, modeler.input_spec)
+    batches = progress(loader, "scoring test images", len(loader))
+    for batch, prediction in score(tiled(modeler, config.data), batches, device):
+        rows = evaluator.update(batch, prediction)
+        hooks.call("anomaly_scored", run=run, batch=batch, prediction=prediction, rows=rows, calibration=calibration)
+    run.facts["test_images_per_second"] = len(samples) / (time.perf_counter() - start)
+    evaluation = evaluator.evaluation()
+    hooks.call("anomaly_tested", run=run, rows=evaluation.rows, calibration=calibration)
+    result = RunResult(
+        run.folder,
+        run.facts["category"],
+        evaluation.measures,
+        dict(figures or {}),
+        evaluation.rows,
+        calibration,
+        run.facts["test_images_per_second"],
+        run.facts.get("fit_seconds", 0.0),
+        evaluation.resolution,
+    )
+    run.write_result(result, evaluation.curves)
+    return result

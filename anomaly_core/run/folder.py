@@ -1,0 +1,269 @@
+"""RunFolder: what is written where, whole or not at all, and how it is read again; the only owner of a run's manifest."""
+
+from __future__ import annotations
+
+import calendar
+import csv
+import io
+import json
+import logging
+import re
+import secrets
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+
+from anomaly_core.config.resolve import RunConfig
+from anomaly_core.discovery import registry
+from anomaly_core.errors import RunError
+from anomaly_core.run.calibration import Calibration
+from anomaly_core.run.csv_safe import SafeWriter, plain
+from anomaly_core.run.files import exclusive, folder_name, sweep, write_whole
+from anomaly_core.run.memory import explained
+from anomaly_core.run.result import Measure, Resolution, RunResult, TestedImage
+
+if TYPE_CHECKING:
+    from anomaly_core.base.modeler import BaseModeler
+    from anomaly_core.hooks import Hooks
+
+MANIFEST, CONFIG, LOG, CHECKPOINTS = "manifest.json", "config.yaml", "log.txt", "checkpoints"
+WEIGHTS, CALIBRATION, HISTORY = "model.safetensors", "calibration.json", "history.csv"
+METRICS, PREDICTIONS, CURVES = "metrics.json", "predictions.csv", "curves.json"
+_STAMP, _RUN_ID = "%Y%m%d-%H%M%S", re.compile(r"[0-8]\d{7}-\d{6}-[0-9a-f]{6}")
+log = logging.getLogger(__name__)
+
+
+class RunFolder:
+    """One run's folder. Files are written beside their place and renamed; ``manifest.json`` says ``complete`` last.
+
+    :attr:`facts` are what the manifest will say; :meth:`recording` writes it.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.facts: dict[str, Any] = {}
+
+    @classmethod
+    def create(cls, output: str, dataset: str, category: str, model: str) -> RunFolder:
+        """A new folder ``<output>/<dataset>/<category>/<model>/<run-id>``."""
+        place = _place(output, dataset, category, model)
+        while True:
+            folder = place / _run_id(place)
+            try:
+                folder.mkdir(parents=True)
+            except OSError as error:
+                if folder.is_dir():  # another process took the same name in the same moment
+                    continue
+                reason = "a file is where a folder must be" if isinstance(error, FileExistsError) else error
+                raise RunError(f"cannot make the folder {str(folder)!r}: {reason}. Choose another with --output.") from error
+            return cls(folder)
+
+    @classmethod
+    def latest(cls, output: str, dataset: str, category: str, model: str, config: RunConfig) -> RunFolder | None:
+        """The newest run of exactly this config, complete or not; None where there is none."""
+        text = config.to_yaml().encode()
+        for path in sorted(_place(output, dataset, category, model).glob(f"*/{CONFIG}"), reverse=True):
+            try:
+                if path.read_bytes() == text:
+                    return cls(path.parent)
+            except OSError as error:
+                warnings.warn(f"{str(path)!r} cannot be read and is passed over: {error}.", stacklevel=2)
+        return None
+
+    @classmethod
+    def unfinished(cls, folder: str | Path) -> RunFolder:
+        """A run's folder, complete or not; RunError where it is not one."""
+        if not (Path(folder) / CONFIG).is_file():
+            raise RunError(f"{str(folder)!r} is not a run's folder: it has no {CONFIG}. Give one that `anomaly run` made.")
+        return cls(folder)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> RunFolder:
+        """A finished run's folder; RunError where it is not one, or the run did not complete."""
+        run = cls(folder)
+        if not (run.folder / MANIFEST).is_file():
+            printed = "the folder that `anomaly run` printed, such as experiments/<dataset>/<category>/<model>/<run-id>"
+            raise RunError(f"{str(folder)!r} is not a run's folder: it has no {MANIFEST}. Give {printed}.")
+        if not run.is_complete():
+            status = f"{run.manifest().get('status')!r}, not complete"
+            raise RunError(f"the run in {str(folder)!r} is {status}. Go on with `anomaly run --resume {run.folder}`.")
+        return run
+
+    def is_complete(self) -> bool:
+        """Whether the manifest says so, which it does last."""
+        return (self.folder / MANIFEST).is_file() and self.manifest().get("status") == "complete"
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Held while a process writes the run; RunError where another process does."""
+        refusal = f"another process is writing the run in {str(self.folder)!r}"
+        return exclusive(self.folder, f"{refusal}. Wait until it is done, or start a run of its own without --resume.")
+
+    @contextmanager
+    def recording(self, config: RunConfig, hooks: Hooks, **facts: Any) -> Iterator[None]:
+        """Keep the manifest and the log of what is done inside: ``running``, then ``complete``, ``interrupted`` or ``failed``.
+
+        The manifest begins with ``facts``; inside, more may be added to :attr:`facts`. Observers hear of the start and of an
+        error, which is raised again, in words for the user where there are better ones; the end is told by who has the results.
+        """
+        sweep(self.folder)
+        begun = time.perf_counter()
+        self.facts = {**facts, "status": "running", "started": time.time()}
+        self.write(CONFIG, config.to_yaml())
+        self.write_json(MANIFEST, self.facts)
+        hooks.call("anomaly_run_start", run=self)
+        messages: list[str] = []
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("default")
+                try:
+                    yield
+                finally:
+                    messages = list(dict.fromkeys(str(item.message) for item in caught))
+            # not the clock, which may have been set meanwhile
+            self.facts["finished"] = self.facts["started"] + time.perf_counter() - begun
+            self._end(messages, status="complete")
+        except BaseException as raised:
+            error = explained(raised)
+            status = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
+            try:
+                self._end(messages, status=status, error=f"{type(error).__name__}: {error}")
+            except RunError as second:  # a full disk, perhaps the first error's own cause
+                log.warning("%s The folder %r does not tell that its run did not complete.", second, str(self.folder))
+            hooks.call("anomaly_run_error", run=self, error=error)
+            if error is raised:
+                raise
+            raise error from raised
+
+    def _end(self, messages: Sequence[str], **facts: Any) -> None:
+        for text in messages:
+            log.warning("%s", text)
+        self.write(LOG, "".join(f"warning: {text}\n" for text in messages))
+        self.write_json(MANIFEST, {**self.facts, **facts, "warnings": messages})
+
+    def write(self, name: str, content: str | bytes) -> None:
+        """Write a file whole: beside its place, flushed to disk, then renamed."""
+        write_whole(self.folder / name, content.encode() if isinstance(content, str) else content)
+
+    def write_json(self, name: str, values: Mapping[str, Any]) -> None:
+        """Write a JSON file whole."""
+        # A file name that is not UTF-8 holds lone surrogates: written as \udcff, they come back as they were.
+        text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        self.write(name, text.encode("utf-8", "backslashreplace"))
+
+    def write_rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write a CSV file whose columns are the keys of all rows, in the order of their first appearance.
+
+        Text that a spreadsheet would take for a formula gets an apostrophe before it, which :meth:`read_rows` takes away.
+        """
+        rows = list(rows)
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        text = io.StringIO()
+        writer = SafeWriter(text)
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow(row.get(column, "") for column in columns)
+        self.write(name, text.getvalue().encode("utf-8", "surrogateescape"))
+
+    def write_state(self, state: Mapping[str, Any]) -> None:
+        """Write the model's tensors as safetensors, which can hold no code."""
+        from safetensors.torch import save
+
+        self.write(WEIGHTS, save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}))
+
+    def write_result(self, result: RunResult, curves: Mapping[str, Any]) -> None:
+        """Write metrics, a row for each test image, and the curves of each category."""
+        self.write_json(CURVES, curves)
+        self.write_rows(PREDICTIONS, (row.to_row() for row in result.predictions))
+        self.write_json(METRICS, result.metrics_json())
+
+    def read_rows(self, name: str) -> list[dict[str, str]]:
+        """The rows of a CSV file that :meth:`write_rows` wrote, as text; RunError where it cannot be read."""
+        try:
+            with (self.folder / name).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+                rows = list(csv.DictReader(file))
+            return [{key: plain(value) for key, value in row.items() if isinstance(value, str)} for row in rows]
+        except (OSError, csv.Error) as error:
+            raise self._damaged(name, error) from error
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """The object in a JSON file; RunError where it cannot be read."""
+        try:
+            values = json.loads((self.folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise self._damaged(name, error) from error
+        if not isinstance(values, dict):
+            raise self._damaged(name, ValueError("it holds no object"))
+        return values
+
+    def manifest(self) -> dict[str, Any]:
+        """What the manifest says."""
+        return self.read_json(MANIFEST)
+
+    def config(self) -> RunConfig:
+        """The run's config."""
+        return RunConfig.create(config=self.folder / CONFIG)
+
+    def calibration(self) -> Calibration:
+        """The run's threshold, and the scores that it rests on."""
+        return Calibration.from_dict(self.read_json(CALIBRATION))
+
+    def state(self) -> dict[str, Any]:
+        """The model's tensors; RunError where they cannot be read."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return dict(load_file(self.folder / WEIGHTS))
+        except (OSError, SafetensorError) as error:
+            raise self._damaged(WEIGHTS, error) from error
+
+    def modeler(self, config: RunConfig) -> BaseModeler:
+        """The fitted modeler; nothing is executed, and no pretrained weights are looked for."""
+        from anomaly_core.base.modeler import ModelContext
+
+        context = ModelContext(False, tuple(config.data.category or ()), config.data.prompt)
+        modeler: BaseModeler = registry.models[config.model.name].build(config.model, context)
+        modeler.load_state(self.state())
+        return modeler
+
+    def result(self) -> RunResult:
+        """What the run found; RunError where a file is damaged."""
+        manifest, metrics = self.manifest(), self.read_json(METRICS)
+        try:
+            measures = {name: {"name": name, **facts} for name, facts in metrics["metrics"].items()}
+            return RunResult(
+                folder=self.folder,
+                category=str(manifest["category"]),
+                measures=TypeAdapter(dict[str, Measure]).validate_python(measures),
+                figures=TypeAdapter(dict[str, float]).validate_python(metrics["figures"]),
+                predictions=[TestedImage.from_row(row) for row in self.read_rows(PREDICTIONS)],
+                calibration=self.calibration(),
+                images_per_second=float(manifest["test_images_per_second"]),
+                fit_seconds=float(manifest.get("fit_seconds", 0.0)),
+                resolution=TypeAdapter(Resolution).validate_python(metrics["resolution"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise self._damaged(f"{METRICS} or {PREDICTIONS}", error) from error
+
+    def _damaged(self, name: str, error: Exception) -> RunError:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return RunError(f"cannot read {str(self.folder / name)!r}: {reason}. The run is damaged; run it again.")
+
+
+def _place(output: str, dataset: str, category: str, model: str) -> Path:
+    return Path(output).expanduser().joinpath(*map(folder_name, (dataset, category, model)))
+
+
+def _run_id(place: Path) -> str:
+    """The time, and a random end; later than every run that is there, so that a clock set back does not change their order."""
+    stamp = time.strftime(_STAMP, time.gmtime())
+    with suppress(OSError, ValueError):  # no folder yet, or a name that is no time
+        newest = max((path.name for path in place.iterdir() if _RUN_ID.fullmatch(path.name)), default="")[:15]
+        if newest >= stamp:
+            stamp = time.strftime(_STAMP, time.gmtime(calendar.timegm(time.strptime(newest, _STAMP)) + 1))
+    return f"{stamp}-{secrets.token_hex(3)}"

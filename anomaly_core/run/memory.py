@@ -1,0 +1,141 @@
+"""Memory: how much was taken; batches in halves when it runs out; words for failures that a run cannot mend itself."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import psutil
+
+from anomaly_core.errors import AnomalyError, DataError, RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from anomaly_core.types import Batch
+
+_NO_SPACE = {errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}  # Windows has no quotas
+_MORE_MEMORY = "close other programs, or choose a device with more memory (base.device)"
+T = TypeVar("T")
+Items = TypeVar("Items", "Batch", "Tensor")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on the GPU or in the machine's own memory."""
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    return isinstance(error, MemoryError) or (isinstance(error, Exception) and bool(should_reduce_batch_size(error)))
+
+
+class Portions:
+    """Work on a batch in as large parts as memory holds; what did not fit once is not tried again.
+
+    Args:
+        what: is done, for the warning.
+        differs: what the parts change, for the warning.
+    """
+
+    def __init__(self, what: str, differs: str = "The results are the same.") -> None:
+        self.size: int | None = None
+        self._what = what
+        self._differs = differs
+
+    def of(self, count: int) -> list[slice]:
+        """A batch of ``count`` images in consecutive parts of the size that fits so far."""
+        size = self.size or count
+        return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+    def run(self, work: Callable[[Items], T], items: Items) -> list[T]:
+        """The results of ``work`` on consecutive parts of a batch, halved until they fit.
+
+        Raises:
+            RunError: not even one image fits.
+        """
+        results: list[T] = []
+        done, count = 0, len(items)
+        while done < count:
+            part = slice(done, min(done + (self.size or count), count))
+            try:
+                results.append(work(items if len(items) == part.stop - part.start else items[part]))
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                self.halve(part.stop - part.start, error)
+            else:
+                done = part.stop
+            if done < part.stop:  # outside of the handler, whose error still holds what was allocated
+                release()
+        return results
+
+    def halve(self, size: int, error: BaseException) -> None:
+        """Go on with half of a part that did not fit; says so."""
+        if size == 1:
+            alone = f"out of memory while {self._what}, with one image alone ({_first_line(error)})"
+            raise RunError(f"{alone}. Lower model.image_size, {_MORE_MEMORY}.") from error
+        self.size = size // 2
+        warnings.warn(
+            f"out of memory while {self._what} with {size} images at once: going on with {self.size}. {self._differs} "
+            "Lower data.batch_size to start there.",
+            stacklevel=3,
+        )
+
+
+def release() -> None:
+    """Give back the memory of what failed."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def explained(error: BaseException) -> BaseException:
+    """The error as the user should read it; itself, where there is nothing better to say."""
+    text = str(error)
+    if isinstance(error, AnomalyError):
+        # A process that reads images hands its error over with a traceback inside.
+        inner = re.search(r"in DataLoader worker process \d+\..*\n[\w.]*Error: (.*)", text, flags=re.DOTALL)
+        return type(error)(inner[1].strip()) if inner else error
+    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
+        return DataError(
+            f"a process that reads images died: {_first_line(error)}. It was killed from outside, or by the system because "
+            "memory ran out. Lower data.num_workers (0 reads in the main process), then go on with --resume."
+        )
+    if is_out_of_memory(error):
+        lower = f"Lower data.batch_size or model.image_size, {_MORE_MEMORY}"
+        return RunError(f"out of memory: {_first_line(error)}. {lower}; then go on with --resume.")
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        return RunError(f"cannot write: {error}. Free some space or choose another folder with --output.")
+    return error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+
+
+def forget_peak() -> None:
+    """Let the next run of this process have a peak of its own, on Linux; elsewhere it stays that of the greatest run so far."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_megabytes() -> float:
+    """The most memory that this process has taken, in MiB; on Linux since :func:`forget_peak`."""
+    if sys.platform == "win32":
+        peak: float = psutil.Process().memory_info().peak_wset
+    elif sys.platform == "linux":  # getrusage would count in what was there before this program was started
+        lines = Path("/proc/self/status").read_text().splitlines()
+        peak = 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+    else:
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+    return peak / 2**20

@@ -1,0 +1,200 @@
+"""What a run found: its metrics and a row for each test image; in memory, and as metrics.json and predictions.csv hold it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from anomaly_core.discovery import registry
+from anomaly_core.run.calibration import Calibration
+from anomaly_core.types import Prediction
+
+Values = dict[str, float | None]
+_LEVELS, _PROMINENCE = ("image", "pixel", "reconstruction"), ("headline", "table", "detail")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The value of a metric, with all that must be known to show it.
+
+    Attributes:
+        name: the metric's, as the registry knows it.
+        value: None where it is undefined, and ``undefined`` is the reason.
+        categories: of a unified run, the value of each category.
+        title, meaning, level, prominence, oracle, higher_is_better: as its :class:`~anomaly_core.MetricSpec` says.
+    """
+
+    name: str
+    value: float | None
+    undefined: str = ""
+    categories: Values = field(default_factory=dict)
+    title: str = ""
+    meaning: str = ""
+    level: str = "image"
+    prominence: str = "detail"
+    oracle: bool = False
+    higher_is_better: bool = True
+
+    @classmethod
+    def of(cls, name: str, value: float | None, undefined: str = "", categories: Values | None = None) -> Measure:
+        """The value of a metric that is installed."""
+        spec = registry.metrics[name].spec
+        shown = {key: getattr(spec, key) for key in ("level", "prominence", "oracle", "higher_is_better")}
+        return cls(name, value, undefined, categories or {}, spec.title or name.replace("_", " "), spec.summary, **shown)
+
+    @property
+    def label(self) -> str:
+        """The name, with what must be said of it."""
+        return f"{self.name} (oracle)" if self.oracle else self.name
+
+    @property
+    def rank(self) -> tuple[int, int, str]:
+        """Sorts metrics as they are shown: by level, then by prominence, then by name."""
+        return _LEVELS.index(self.level), _PROMINENCE.index(self.prominence), self.name
+
+
+@dataclass
+class TestedImage:
+    """A row of predictions.csv: an image of the test set.
+
+    Attributes:
+        label: 0 normal, 1 anomalous, None unknown.
+        score: raw.
+        is_anomalous: the verdict at the run's threshold; None without one.
+        p_value: share of normal images that look at least this odd; None without a threshold.
+        picture: the picture that was drawn of it, below the run's folder; empty where there is none.
+    """
+
+    __test__ = False  # pytest takes what begins with Test for a test
+
+    path: str
+    category: str
+    defect: str
+    label: int | None
+    score: float
+    is_anomalous: bool | None = None
+    p_value: float | None = None
+    picture: str = ""
+
+    def to_row(self) -> dict[str, Any]:
+        """Cells of a CSV file; what is unknown is empty."""
+        cells = {name: repr(value) if isinstance(value, float) else value for name, value in vars(self).items()}
+        return {name: "" if cell is None else int(cell) if cell in (True, False) else cell for name, cell in cells.items()}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, str]) -> TestedImage:
+        """The row that :meth:`to_row` gave; ValueError where a cell is missing or not of its kind."""
+        return _TESTED.validate_python({name: cell or (None if name in _OPTIONAL else "") for name, cell in row.items()})
+
+
+_OPTIONAL, _TESTED = ("label", "is_anomalous", "p_value"), TypeAdapter(TestedImage)
+
+
+@dataclass
+class Resolution:
+    """The resolution at which pixels were judged: the model's (``input``) or the images' own (``native``).
+
+    ``smallest`` and ``largest`` are the (height, width) of the maps that were judged, by area; None without maps.
+    """
+
+    evaluated_at: str = "input"
+    smallest: tuple[int, int] | None = None
+    largest: tuple[int, int] | None = None
+
+    def take(self, prediction: Prediction) -> None:
+        """Count in the maps of a prediction."""
+        if prediction.maps is not None:
+            size = (int(prediction.maps.shape[-2]), int(prediction.maps.shape[-1]))
+            self.smallest = min(self.smallest or size, size, key=math.prod)
+            self.largest = max(self.largest or size, size, key=math.prod)
+
+    def __str__(self) -> str:
+        """In words, width first; empty without maps."""
+        if self.smallest is None or self.largest is None:
+            return ""
+        sizes = dict.fromkeys(f"{width} × {height}" for height, width in (self.smallest, self.largest))
+        whose = "the model's input" if self.evaluated_at == "input" else "the images' own"
+        return f"{' to '.join(sizes)} pixels, {whose}"
+
+
+@dataclass
+class RunResult:
+    """What one run found.
+
+    Attributes:
+        category: the category, or ``unified``.
+        measures: the metrics by name, in the order in which they are shown.
+        figures: what the method and its fit say of themselves, by name.
+        predictions: a row for each test image.
+        images_per_second, fit_seconds: of scoring and of fitting, decoding included; an evaluation fits for 0 seconds.
+    """
+
+    folder: Path
+    category: str
+    measures: dict[str, Measure]
+    figures: dict[str, float]
+    predictions: list[TestedImage]
+    calibration: Calibration
+    images_per_second: float
+    fit_seconds: float
+    resolution: Resolution = field(default_factory=Resolution)
+
+    @property
+    def metrics(self) -> Values:
+        """The value of each metric; None where it is undefined."""
+        return {name: measure.value for name, measure in self.measures.items()}
+
+    @property
+    def undefined(self) -> dict[str, str]:
+        """Why a metric has no value, by its name."""
+        return {name: measure.undefined for name, measure in self.measures.items() if measure.undefined}
+
+    def metrics_json(self) -> dict[str, Any]:
+        """What metrics.json holds: it describes itself."""
+        metrics = {name: {k: v for k, v in vars(m).items() if k != "name"} for name, m in self.measures.items()}
+        facts = self.calibration
+        threshold = {"value": facts.threshold, "source": facts.source, "false_alarm_rate": facts.false_alarm_rate}
+        return {
+            "metrics": metrics,
+            "figures": self.figures,
+            "threshold": {**threshold, "false_alarm_interval": facts.false_alarm_interval()},
+            "resolution": dataclasses.asdict(self.resolution),
+            "images": len(self.predictions),
+        }
+
+
+@dataclass
+class RunResults:
+    """What an experiment found: a run for each category (or one, unified); none in a process that is not the main one."""
+
+    runs: list[RunResult]
+
+    @property
+    def metrics(self) -> Values:
+        """The mean over categories; None where a metric is undefined in one of them."""
+        return mean_values([run.metrics for run in self.runs])
+
+    @property
+    def predictions(self) -> list[TestedImage]:
+        """The rows of all runs."""
+        return [row for run in self.runs for row in run.predictions]
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder; of several runs, the folder ``<output>/<dataset>`` that holds them."""
+        return self.runs[0].folder if len(self.runs) == 1 else self.runs[0].folder.parents[2]
+
+
+def mean_values(rows: Iterable[Values]) -> Values:
+    """The mean of each metric; None where it is undefined in one of the rows."""
+    rows, means = list(rows), {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [value for row in rows if (value := row.get(name)) is not None]
+        means[name] = sum(values) / len(values) if len(values) == len(rows) else None
+    return means

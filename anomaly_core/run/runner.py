@@ -1,0 +1,185 @@
+"""run_experiment(config): the story of one run, readable top to bottom."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import shutil
+import time
+import warnings
+from contextlib import ExitStack
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate.utils import broadcast_object_list, set_seed
+from torch import Tensor
+
+from anomaly_core.base.data import BaseDataModule
+from anomaly_core.base.modeler import BaseModeler, ModelContext
+from anomaly_core.base.trainer import BaseTrainer, History, Progress, RunContext, quiet
+from anomaly_core.config.resolve import RunConfig
+from anomaly_core.discovery import registry
+from anomaly_core.hooks import Hooks
+from anomaly_core.run.calibration import Calibration, calibrate
+from anomaly_core.run.devices import choose_device, process_state
+from anomaly_core.run.evaluation import build_data, test
+from anomaly_core.run.folder import CALIBRATION, CHECKPOINTS, HISTORY, RunFolder
+from anomaly_core.run.memory import forget_peak, peak_megabytes
+from anomaly_core.run.result import RunResult, RunResults
+from anomaly_core.run.scoring import score, tiled
+from anomaly_core.run.splits import Splits, split
+from anomaly_core.types import Sample
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+LIBRARIES = ("torch", "torchvision", "timm", "numpy")  # whose versions the manifest names
+log = logging.getLogger(__name__)
+
+
+def run_experiment(
+    config: RunConfig, *, progress: Progress = quiet, resume: bool | str | Path = False, hooks: Hooks | None = None
+) -> RunResults:
+    """Fit, calibrate and test a detector for each chosen category, and write a folder for each.
+
+    Started by torchrun or accelerate launch, the processes that are there work on one run together.
+
+    Args:
+        config: as :meth:`RunConfig.create` gives it.
+        progress: shows how far long steps have come; silent by default.
+        resume: True goes on with the newest run of this config, category by category: what is complete is read, what was
+            stopped goes on from its last epoch. A run's folder goes on with that one.
+        hooks: who observes it, in this process alone; None means every installed observer.
+
+    Raises:
+        AnomalyError: what cannot be done, where, and the next step.
+    """
+    processes = process_state(config.base.device)
+    hooks = hooks or Hooks(registry)
+    hooks.call("anomaly_configure", config=config)
+    for metric in config.base.metrics or ():
+        registry.metrics[metric]  # which says what there is, before anything is fitted
+    spec = registry.datasets[config.data.name].spec
+    if spec.noncommercial and processes.is_main_process:
+        log.warning("the data set %r is licensed %s: not for commercial use.", config.data.name, spec.license)
+    data = build_data(config)
+    with processes.local_main_process_first():  # a data set may be made when it is first looked at
+        categories = data.chosen_categories()
+    groups = [categories] if config.data.unified else [[category] for category in categories]
+    runs = [_Run(config, data, group, processes, hooks, progress).result(resume) for group in groups]
+    return RunResults([run for run in runs if run is not None])
+
+
+class _Run:
+    """One model's run: its folder is claimed, the model fitted, calibrated and tested."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        data: BaseDataModule,
+        categories: list[str],
+        processes: PartialState,
+        hooks: Hooks,
+        progress: Progress,
+    ) -> None:
+        self.label = "unified" if config.data.unified else categories[0]
+        self.config = config.replace(**{"data.category": categories})
+        self.data = data
+        self.categories = categories
+        self.processes = processes
+        self.main = processes.is_main_process
+        self.hooks = hooks
+        self.progress = progress if self.main else quiet
+        self.device = choose_device(config.base.device)
+
+    def result(self, resume: bool | str | Path) -> RunResult | None:
+        """What the run found, from its folder where it is complete already; None in a process that is not the main one."""
+        with ExitStack() as held:
+            run, complete = self._claim(resume, held)
+            if complete:
+                return run.result() if self.main else None
+            if not self.main:
+                self._fit(run, bool(resume))
+                return None
+            facts = {"category": self.label, "seed": self.config.base.seed, "processes": self.processes.num_processes}
+            with run.recording(self.config, self.hooks, **facts, versions=_versions()):
+                result = self._fit_and_test(run, bool(resume))
+            self.hooks.call("anomaly_run_end", run=run, results=result)
+            return result
+
+    def _claim(self, resume: bool | str | Path, held: ExitStack) -> tuple[RunFolder, bool]:
+        """The run's folder, the same in all processes, and whether the run is complete; held where it is not."""
+        answer: list[Any] = [None, False]
+        if self.main:
+            where = (self.config.base.output, self.config.data.name, self.label, self.config.model.name)
+            existing = RunFolder.latest(*where, self.config) if resume is True else None
+            if resume and resume is not True:
+                existing = RunFolder.unfinished(resume)
+            run = existing or RunFolder.create(*where)
+            if not run.is_complete():
+                held.enter_context(run.locked())
+            answer = [run.folder, run.is_complete()]  # which the process that held it may have brought about
+        if self.processes.num_processes > 1:
+            broadcast_object_list(answer)
+        return RunFolder(answer[0]), bool(answer[1])
+
+    def _fit_and_test(self, run: RunFolder, resume: bool) -> RunResult:
+        modeler, splits, history = self._fit(run, resume)
+        run.write_rows(HISTORY, history.rows)
+        run.write_state(modeler.state_dict())
+        calibration = self._calibrate(modeler, splits.held_out)
+        run.write_json(CALIBRATION, calibration.to_dict())
+        if calibration.warning:
+            warnings.warn(calibration.warning, stacklevel=2)
+        watched: dict[str, Any] = {"device": self.device, "hooks": self.hooks, "progress": self.progress}
+        result = test(run, self.config, modeler, calibration, self.data, splits.test, figures=history.figures, **watched)
+        run.facts["peak_memory_mb"] = peak_megabytes()
+        if not getattr(self.config.train, "keep_checkpoints", False):
+            shutil.rmtree(run.folder / CHECKPOINTS, ignore_errors=True)
+        return result
+
+    def _fit(self, run: RunFolder, resume: bool) -> tuple[BaseModeler, Splits, History]:
+        """The part that all processes share."""
+        config = self.config
+        set_seed(config.base.seed)
+        forget_peak()
+        context = ModelContext(categories=tuple(self.categories), prompt=config.data.prompt)
+        modeler: BaseModeler = registry.models[config.model.name].build(config.model, context)
+        trainer: BaseTrainer = registry.trainers[config.train.name].build(config.train, self.device, self.progress)
+        with self.processes.local_main_process_first():
+            splits = split(self.data, self.categories, modeler.fewest_images)
+        run.facts |= splits.facts
+        start = time.perf_counter()
+        repeated = trainer.shuffles
+        held_out = self.data.loader(splits.held_out, modeler.input_spec, keep=repeated) if splits.held_out else None
+        train = self.data.loader(splits.fit, modeler.input_spec, shuffle=repeated, keep=repeated)
+        of_run = RunContext(config.base.seed, run.folder, run.write, resume)
+        if self.main:
+            of_run.log = lambda row, step: self.hooks.call("anomaly_log", run=run, metrics=row, step=step)
+        with modeler.fitting(repeated):
+            history = trainer.fit(modeler, train, held_out, of_run)
+        run.facts["fit_seconds"] = time.perf_counter() - start
+        return modeler, splits, history
+
+    def _calibrate(self, modeler: BaseModeler, held_out: list[Sample]) -> Calibration:
+        parts: dict[str, list[Tensor]] = {"scores": [torch.empty(0)], "map_maxima": [], "map_medians": []}
+        if held_out:
+            loader = self.data.images(held_out, modeler.input_spec)
+            batches = self.progress(loader, "calibrating", len(loader))
+            for _, prediction in score(tiled(modeler, self.config.data), batches, self.device):
+                parts["scores"].append(prediction.scores)
+                if prediction.maps is not None:
+                    flat = prediction.maps.flatten(1)
+                    parts["map_maxima"].append(flat.amax(dim=1))
+                    parts["map_medians"].append(flat.median(dim=1).values)
+        joined = {name: torch.cat(tensors) for name, tensors in parts.items() if tensors}
+        return calibrate(**joined, false_alarm_rate=self.config.base.false_alarm_rate)
+
+
+def _versions() -> dict[str, str]:
+    libraries = {name: metadata.version(name) for name in LIBRARIES if find_spec(name)}
+    ours = {component.distribution: component.version for component in registry.components()}
+    return {"python": platform.python_version(), "pillow": metadata.version("pillow"), **libraries, **ours}

@@ -1,0 +1,77 @@
+"""The one loop that scores images: batch by batch, in parts that fit into memory, large images by their tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from anomaly_core.base.modeler import BaseModeler
+from anomaly_core.config.sections import DataConfig
+from anomaly_core.imaging.tiles import Canvas, Tiling, cut
+from anomaly_core.run.memory import Portions
+from anomaly_core.types import Batch, Prediction
+
+
+def score(modeler: BaseModeler, batches: Iterable[Batch], device: torch.device) -> Iterator[tuple[Batch, Prediction]]:
+    """Each batch with its prediction, float32 on the CPU; in eval mode and without gradients.
+
+    Where memory does not hold a batch, it is scored in parts, and a warning says so.
+    """
+    modeler.to(device).eval()
+    portions = Portions("scoring")
+    for batch in batches:
+        yield batch, score_images(modeler, batch.images, device, portions)
+
+
+def score_images(modeler: BaseModeler, images: Tensor, device: torch.device, portions: Portions) -> Prediction:
+    """The prediction of (B, 3, H, W) images by a modeler that is on the device and in eval mode; in parts that fit."""
+
+    def predict(part: Tensor) -> Prediction:
+        with torch.inference_mode():
+            return modeler.predict_step(part.to(device)).cpu()
+
+    return Prediction.joined(portions.run(predict, images))
+
+
+def tiled(modeler: BaseModeler, config: DataConfig) -> BaseModeler:
+    """The modeler that scores images as ``config`` cuts them: the same one without ``data.tile``."""
+    tiling = Tiling.from_config(config)
+    return modeler if tiling is None else TiledModeler(modeler, tiling, config.batch_size)
+
+
+class TiledModeler(BaseModeler):
+    """A fitted modeler that scores whole images by their tiles, ``batch_size`` of them at once.
+
+    An image's score is the greatest of its tiles' scores: it is as anomalous as its worst part, and an image that is one tile
+    scores as it does untiled. Maps and reconstructions are blended into one of the image's own size.
+    """
+
+    def __init__(self, modeler: BaseModeler, tiling: Tiling, batch_size: int) -> None:
+        super().__init__(modeler.config)
+        self.modeler = modeler
+        self.input_spec = modeler.input_spec.whole
+        self.tiling = tiling
+        self.batch_size = batch_size
+
+    def predict_step(self, images: Tensor) -> Prediction:
+        """Score float32 (B, 3, H, W) images in [0, 1] of any size; maps (B, 1, H, W) of that size."""
+        return Prediction.joined([self._whole(image) for image in images])
+
+    def _whole(self, image: Tensor) -> Prediction:
+        height, width = image.shape[-2:]
+        # Through bytes and Pillow again, so that a tile is to the network what it was when it was fitted on.
+        pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        boxes = self.tiling.boxes(height, width)
+        maps, reconstruction = (Canvas(self.tiling, height, width, image.device) for _ in range(2))
+        scores = []
+        for start in range(0, len(boxes), self.batch_size):
+            chunk = boxes[start : start + self.batch_size]
+            tiles = torch.stack([self.input_spec.image(cut(pixels, box)) for box in chunk])
+            prediction = self.modeler.predict_step(tiles.to(image.device))
+            scores.append(prediction.scores)
+            for canvas, pictures in ((maps, prediction.maps), (reconstruction, prediction.reconstruction)):
+                for box, tile in zip(chunk, () if pictures is None else pictures, strict=pictures is not None):
+                    canvas.add(box, self.input_spec.unplaced(tile[None], *box.size)[0])
+        return Prediction(torch.cat(scores).amax(dim=0, keepdim=True), maps.picture(), reconstruction.picture())

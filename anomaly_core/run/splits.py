@@ -1,0 +1,78 @@
+"""The images of a run: to fit on, held out for the threshold, to test on; each is looked through before anything begins."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from anomaly_core.base.data import BaseDataModule
+from anomaly_core.errors import DataError
+from anomaly_core.imaging.screening import Screened, screen, warnings_of
+from anomaly_core.types import Sample
+
+
+@dataclass
+class Splits:
+    """The images of a run, without those that cannot be used; ``facts`` is what the manifest says of them."""
+
+    fit: list[Sample]
+    held_out: list[Sample]
+    test: list[Sample]
+    facts: dict[str, Any]
+
+
+def split(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
+    """The images of some categories that are fitted together, of which each needs ``fewest`` normal ones.
+
+    Raises:
+        DataError: there is no image to test on, too few to fit on, or one that cannot be used (``data.on_bad_image=error``).
+    """
+    pairs = [data.split(category, fewest) for category in categories]
+    parts = {
+        "fit": list(chain(*(fit for fit, _ in pairs))),
+        "held_out": list(chain(*(held_out for _, held_out in pairs))),
+        "test": images_to_test(data, categories),
+    }
+    screened = screen(list(chain(*parts.values())), data.config.on_bad_image)
+    bad = {item.path for item in screened.skipped}
+    kept = {name: [sample for sample in samples if sample.path not in bad] for name, samples in parts.items()}
+    for name in ("fit", "test"):
+        if parts[name] and not kept[name]:
+            images = f"none of the {len(parts[name])} {name} images of {' and '.join(categories)}"
+            raise DataError(f"{images} can be used: {screened.skipped[0].reason}")
+    for category, (fit, _) in zip(categories, pairs, strict=True):
+        count = sum(sample.path not in bad for sample in fit)
+        if count < fewest:
+            shortage = f"{count} normal training images that can be used, and the method needs {fewest}"
+            raise DataError(f"category {category!r} of {data.config.name!r} has {shortage}: {screened.skipped[0].reason}")
+    if data.config.holdout and not kept["held_out"]:
+        warnings.warn(
+            "there are too few normal images to hold any out: the run has no threshold, and its images get scores but no "
+            "verdict. Add normal images.",
+            stacklevel=2,
+        )
+    for text in warnings_of(screened, kept["fit"], kept["held_out"], kept["test"]):
+        warnings.warn(text, stacklevel=2)
+    # of names and sizes: tells whether two runs saw the same data, without reading it all
+    digest = hashlib.sha256()
+    for sample in chain(*kept.values()):
+        digest.update(f"{sample.category}/{sample.path.name}:{sample.path.stat().st_size}\n".encode("utf-8", "surrogateescape"))
+    counts = {name: len(samples) for name, samples in kept.items()}
+    return Splits(**kept, facts={"data": {**counts, "digest": digest.hexdigest()}, "skipped": skipped(screened)})
+
+
+def images_to_test(data: BaseDataModule, categories: list[str]) -> list[Sample]:
+    """The test images of some categories; DataError where there is none."""
+    samples = [sample for category in categories for sample in data.test_samples(category)]
+    if not samples:
+        named = f"{' and '.join(categories)} of {data.config.name!r}"
+        raise DataError(f"{named} has no test image under {str(data.root)!r}. Check data.root and data.category.")
+    return samples
+
+
+def skipped(screened: Screened) -> list[dict[str, str]]:
+    """The images that were left out, for the manifest."""
+    return [{"path": str(item.path), "reason": item.reason} for item in screened.skipped]

@@ -1,1 +1,0 @@
-"""The core's trainers, one file each, registered by entry point like anybody's."""

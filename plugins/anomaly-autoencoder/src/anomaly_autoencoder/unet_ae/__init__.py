@@ -1,1 +1,0 @@
-"""UNetAE: config, model, modeler, and presets."""

@@ -1,1 +1,0 @@
-"""UNetVAE: config, model, modeler, and presets."""

@@ -1,0 +1,1 @@
+"""The variational autoencoders vanilla_vae and unet_vae: config, model, modeler, and presets."""

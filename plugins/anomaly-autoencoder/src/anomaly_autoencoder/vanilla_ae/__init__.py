@@ -1,1 +1,0 @@
-"""VanillaAE: config, model, modeler, and presets."""

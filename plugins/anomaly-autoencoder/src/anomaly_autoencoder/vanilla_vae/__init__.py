@@ -1,1 +1,0 @@
-"""VanillaVAE: config, model, modeler, and presets."""

@@ -1,0 +1,12 @@
+from .cells import Cell as Cell
+from .cells import grid as grid
+from .comparison import Comparison as Comparison
+from .comparison import compare as compare
+from .grids import run_grid as run_grid
+from .hooks import BenchmarkHooks as BenchmarkHooks
+from .statistics import rank_test as rank_test
+from .statistics import spread as spread
+from .summary import Summary as Summary
+from .tables import to_csv as to_csv
+from .tables import to_latex as to_latex
+from .tables import to_markdown as to_markdown

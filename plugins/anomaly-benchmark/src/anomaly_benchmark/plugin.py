@@ -1,0 +1,25 @@
+"""What this distribution registers."""
+
+from __future__ import annotations
+
+from anomaly_core import CommandSpec, ExecutorSpec
+
+BENCHMARK = CommandSpec(
+    target="anomaly_benchmark.commands.benchmark:benchmark", summary="Run a grid of models, categories and seeds."
+)
+COMPARE = CommandSpec(
+    target="anomaly_benchmark.commands.compare:compare", summary="Put finished runs side by side: which differences are real."
+)
+LOKY = ExecutorSpec(target="anomaly_benchmark.backends:loky", summary="joblib's processes of this machine")
+DASK = ExecutorSpec(
+    target="anomaly_benchmark.backends:dask",
+    module="distributed",
+    install='pip install "anomaly-benchmark[dask]"',
+    summary="a Dask cluster, or a local one",
+)
+RAY = ExecutorSpec(
+    target="anomaly_benchmark.backends:ray",
+    module="ray",
+    install='pip install "anomaly-benchmark[ray]"',
+    summary="a Ray cluster, or a local one",
+)

@@ -1,0 +1,1 @@
+"""``anomaly doctor``: what is installed and works."""

@@ -1,0 +1,137 @@
+"""``anomaly doctor``: healthy here; what is broken is named, with exit code 1, and nothing secret is printed."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from anomaly_core import registry
+from anomaly_doctor.doctor import doctor
+
+pytestmark = pytest.mark.usefixtures("tiny")
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(doctor, list(arguments), catch_exceptions=False)
+
+
+def test_healthy(tmp_path: Path) -> None:
+    output = tmp_path / "runs"
+    done = run("--output", str(output))
+    assert done.exit_code == 0, done.output
+    assert done.output.rstrip().endswith("healthy")
+    for part in ("python", "torch", "anomaly-core", "writable", "memory", "usable"):
+        assert part in done.output
+    assert re.search(r"anomaly-tiny 1\.2\.3 +ok", done.output)
+    assert not output.exists(), "looking writes nothing"
+
+
+def test_json(tmp_path: Path) -> None:
+    found = json.loads(run("--json", "--output", str(tmp_path)).stdout)
+    assert found["healthy"] is True
+    assert found["problems"] == []
+    assert {"system", "libraries", "extras", "plugins", "devices", "folders", "variables"} <= set(found["sections"])
+    assert set(found["sections"]["plugins"].values()) == {"ok"}
+
+
+def test_a_broken_plugin_and_one_for_another_core(distributions, tmp_path: Path) -> None:
+    distributions.install(
+        "anomaly-torn",
+        points={"models": {"torn": "torn.plugin:TORN"}},
+        files={"torn/plugin.py": "import no_such_module_anywhere\n"},
+    )
+    distributions.install("anomaly-old", points={"models": {"old": "old:OLD"}}, requires=["anomaly-core<0.0.1"])
+    registry.refresh()
+    done = run("--output", str(tmp_path))
+    assert done.exit_code == 1
+    for part in (
+        "model torn: broken",
+        "the model 'torn' of anomaly-torn 1.2.3",
+        "no_such_module_anywhere",
+        "anomaly-old 1.2.3: model old is incompatible",
+    ):
+        assert part in done.output
+    assert re.search(r"anomaly-tiny 1\.2\.3 +ok", done.output)
+    assert done.output.rstrip().endswith("broken")
+
+
+def test_two_of_one_name(distributions, tmp_path: Path) -> None:
+    for name in ("anomaly-a", "anomaly-b"):
+        distributions.install(name, points={"metrics": {"same": "tiny.plugin:AUROC"}})
+    registry.refresh()
+    done = run("--output", str(tmp_path))
+    assert done.exit_code == 1
+    assert "metric same is in conflict" in done.output
+
+
+def test_blocked_is_not_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANOMALY_BLOCK", "anomaly-tiny")
+    registry.refresh()
+    done = run("--output", str(tmp_path))
+    monkeypatch.undo()
+    registry.refresh()
+    assert done.exit_code == 0, done.output
+    assert "model palette: blocked by ANOMALY_BLOCK" in done.output
+
+
+def test_an_output_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run("--output", str(tmp_path / "file" / "runs"))
+    assert done.exit_code == 1
+    assert "cannot be written" in done.output
+
+
+def test_no_secret_and_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANOMALY_API_KEY", "hunter2")
+    monkeypatch.setenv("ANOMALY_PROXY", "http://alice:hunter2@proxy.example:8080/x")
+    monkeypatch.setenv("ANOMALY_BACKBONES", str(Path.home() / "weights"))
+    monkeypatch.setenv("UNRELATED_TOKEN", "hunter2")
+    output = run("--output", str(tmp_path)).output
+    assert "hunter2" not in output
+    assert "UNRELATED" not in output
+    assert "http://proxy.example:8080/x" in output
+    assert "~/weights" in output.replace("\\", "/")
+
+
+def test_torch_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib
+
+    real = importlib.import_module
+
+    def torn(name: str, package: str | None = None):
+        if name == "torch":
+            raise OSError("libtorch_cpu.so: cannot open shared object file")
+        return real(name, package)
+
+    monkeypatch.setattr(importlib, "import_module", torn)
+    done = run("--output", str(tmp_path))
+    assert done.exit_code == 1
+    assert "torch cannot be imported: OSError: libtorch_cpu.so" in done.output
+
+
+def test_without_torch_it_is_sound_and_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib
+
+    real, version = importlib.import_module, metadata.version
+
+    def absent(name: str, package: str | None = None):
+        if name == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+        return real(name, package)
+
+    def unknown(name: str) -> str:
+        if name in ("torch", "accelerate", "safetensors"):
+            raise metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(importlib, "import_module", absent)
+    monkeypatch.setattr(metadata, "version", unknown)
+    report = json.loads(run("--json", "--output", str(tmp_path)).stdout)
+    assert report["healthy"] is True
+    assert "torch not installed" in json.dumps(report["sections"]).replace('": "', " ")
+    assert any('pip install "anomaly-core[train]"' in note for note in report["notes"])

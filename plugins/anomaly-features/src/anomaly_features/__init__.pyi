@@ -1,0 +1,14 @@
+from .backbones import Backbones as Backbones
+from .backbones import full_name as full_name
+from .cache import Compute as Compute
+from .cache import FeatureCache as FeatureCache
+from .errors import BackboneError as BackboneError
+from .extractor import FeatureExtractor as FeatureExtractor
+from .maps import gaussian_smooth as gaussian_smooth
+from .maps import upsample as upsample
+from .maps import upsample_smooth as upsample_smooth
+from .network import ExtractorModeler as ExtractorModeler
+from .network import FrozenNetwork as FrozenNetwork
+from .options import ExtractorOptions as ExtractorOptions
+from .transformer import TransformerExtractor as TransformerExtractor
+from .transformer import is_transformer as is_transformer

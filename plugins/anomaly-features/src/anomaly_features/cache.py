@@ -1,0 +1,121 @@
+"""FeatureCache: the features of an image are computed once and kept under its content, in memory or on disk."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from anomaly_core import RunError, write_whole
+
+Key = tuple[int, int]
+Compute = Callable[[Tensor], list[Tensor]]
+
+
+class FeatureCache:
+    """Feature maps by the content of their image: whoever asks for the same image again gets what was computed before.
+
+    It serves networks whose output depends on the image alone (frozen, in eval mode). Randomly augmented images never come
+    again and would only fill it.
+
+    Args:
+        budget: bytes that it may hold; what comes later is computed every time.
+        folder: where features are kept for other runs, as memory-mapped files; None keeps them in memory.
+
+    Attributes:
+        used: bytes that are kept.
+        hits, misses: images whose features were there, and that had to be computed.
+
+    Raises:
+        RunError: the folder cannot be made.
+    """
+
+    def __init__(self, budget: int, folder: str | Path | None = None) -> None:
+        self.budget = budget
+        self.folder = None if folder is None else Path(folder)
+        self.used = 0
+        self.hits = 0
+        self.misses = 0
+        self._held: dict[Key, list[Tensor]] = {}
+        self._multipliers: dict[tuple[int, torch.device], Tensor] = {}
+        if self.folder is not None:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise RunError(
+                    f"cannot make the folder of cached features {str(self.folder)!r}: {error}. Name another with "
+                    "model.cache_folder, or set model.feature_cache=auto."
+                ) from error
+            self.used = sum(file.stat().st_size for file in self.folder.glob("*.safetensors"))
+
+    def __call__(self, images: Tensor, compute: Compute) -> list[Tensor]:
+        """Feature maps of float32 (B, 3, H, W) images: kept ones, and the others computed in one batch."""
+        keys = self.fingerprints(images)
+        held = {key: maps for key in dict.fromkeys(keys) if (maps := self._get(key)) is not None}
+        missing = [i for i, key in enumerate(keys) if key not in held]
+        self.hits += len(keys) - len(missing)
+        self.misses += len(missing)
+        if len(missing) == len(keys):
+            computed = compute(images)
+            self._keep(keys, computed)
+            return computed
+        if missing:
+            computed = compute(images[missing])
+            self._keep([keys[i] for i in missing], computed)
+            held |= {keys[i]: [level[n] for level in computed] for n, i in enumerate(missing)}
+        levels = zip(*(held[key] for key in keys), strict=True)
+        return [torch.stack([maps.to(images.device, non_blocking=True) for maps in level]) for level in levels]
+
+    def fingerprints(self, images: Tensor) -> list[Key]:
+        """128 bits a (3, H, W) float32 image: two multilinear hashes of its bit patterns, on the images' device.
+
+        Images that differ share one with probability below 2**-100 (Lemire and Kaser, Strongly universal string hashing is
+        fast, 2014).
+        """
+        bits = images.detach().contiguous().view(torch.int32).flatten(1).long()
+        shape = bits.new_tensor(images.shape[1:])  # a black image's bits are zero at every size
+        place = (bits.shape[1], bits.device)
+        if place not in self._multipliers:
+            draw = torch.Generator().manual_seed(0x5EED)
+            odd = torch.randint(-(2**62), 2**62, (2, bits.shape[1] + len(shape)), generator=draw) * 2 + 1
+            self._multipliers[place] = odd.to(bits.device)
+        split = (bits.shape[1], len(shape))
+        parts = (row.split(split) for row in self._multipliers[place])
+        first, second = (((bits * of_bits).sum(dim=1) + (shape * of_shape).sum()).tolist() for of_bits, of_shape in parts)
+        return list(zip(first, second, strict=True))
+
+    def _keep(self, keys: Sequence[Key], levels: list[Tensor]) -> None:
+        for number, key in enumerate(keys):
+            maps = [level[number].detach() for level in levels]
+            size = sum(part.numel() * part.element_size() for part in maps)
+            if self.used + size > self.budget:
+                return
+            if self.folder is None:
+                self._held[key] = [part.clone() for part in maps]
+            else:
+                self._write(key, maps)  # in place of a damaged one too
+            self.used += size
+
+    def _get(self, key: Key) -> list[Tensor] | None:
+        if self.folder is None:
+            return self._held.get(key)
+        try:
+            return [part for _, part in sorted(load_file(self._file(key)).items())]
+        except (OSError, SafetensorError):  # not there yet, or torn by a full disk: computed again
+            return None
+
+    def _write(self, key: Key, maps: list[Tensor]) -> None:
+        try:
+            write_whole(self._file(key), save({f"{i:03d}": part.cpu().contiguous().clone() for i, part in enumerate(maps)}))
+        except RunError as error:
+            self.budget = 0  # nothing more is kept, and nothing is lost
+            warnings.warn(f"{error} Features are no longer kept, and computed every time.", stacklevel=2)
+
+    def _file(self, key: Key) -> Path:
+        assert self.folder is not None
+        return self.folder / f"{key[0] & (2**64 - 1):016x}{key[1] & (2**64 - 1):016x}.safetensors"

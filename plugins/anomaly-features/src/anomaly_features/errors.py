@@ -1,0 +1,9 @@
+"""BackboneError. Torch-free."""
+
+from __future__ import annotations
+
+from anomaly_core import AnomalyError
+
+
+class BackboneError(AnomalyError):
+    """Pretrained weights that cannot be found or do not fit."""

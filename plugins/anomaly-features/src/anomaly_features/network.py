@@ -1,0 +1,133 @@
+"""FrozenNetwork: a network that is never trained, computed by an engine, its features kept in a cache."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from anomaly_core import BaseModeler
+from anomaly_features.cache import Compute, FeatureCache
+from anomaly_features.engines import compiled
+from anomaly_features.options import ExtractorOptions
+
+_STATE = frozenset({"training", "frozen", "engine", "cache", "_compiled"})  # attributes that do not decide the features
+
+
+class FrozenNetwork(nn.Module, ABC):
+    """A network that is never trained and stays in eval mode; an engine may compute its feature maps, a cache keep them.
+
+    Subclasses implement :meth:`features`; callers call the module. With ``frozen = False`` it is an ordinary trainable network,
+    which torch computes every time.
+
+    Args:
+        options: which engine computes it and what its cache is; None: torch, and a cache as the defaults say.
+
+    Attributes:
+        frozen: whether it is never trained.
+        engine: the name of what computes it.
+        cache: of feature maps; None outside :meth:`caching`.
+
+    Raises:
+        PluginError: the engine or its library is not installed.
+    """
+
+    frozen = True
+
+    def __init__(self, options: ExtractorOptions | None = None) -> None:
+        super().__init__()
+        self._options = options or ExtractorOptions()
+        self.engine, self._compiled = compiled(self, self._options.engine)
+        self.cache: FeatureCache | None = None
+
+    @abstractmethod
+    def features(self, images: Tensor) -> list[Tensor]:
+        """float32 (B, 3, H, W) images in [0, 1] -> one feature map (B, C, h, w) a layer."""
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """float32 (B, 3, H, W) images in [0, 1] -> one feature map (B, C, h, w) a layer."""
+        if not self.frozen:
+            return self.features(images)
+        compute: Compute = self._compiled or self.features
+        if self.cache is None or (self._options.feature_cache == "auto" and images.device.type != "cpu"):
+            return compute(images)
+        with torch.no_grad():
+            return self.cache(images, compute)
+
+    @contextmanager
+    def caching(self, repeated: bool) -> Iterator[None]:
+        """Inside, the features of an image are computed once, as ``feature_cache`` says.
+
+        ``disk`` keeps them for good, for this run and all others, and the cache stays in use afterwards. ``ram``, or ``auto``
+        on a CPU, keeps them in memory until the end, and only where images come again.
+
+        Args:
+            repeated: the same images come again and again, in epochs.
+
+        Raises:
+            RunError: the folder of cached features cannot be made.
+        """
+        options = self._options
+        if options.feature_cache == "disk":
+            self.cache = FeatureCache(options.cache_budget, Path(options.cache_folder).expanduser() / self.identity())
+            yield
+            return
+        if options.feature_cache != "off" and repeated:
+            self.cache = FeatureCache(options.cache_budget)
+        try:
+            yield
+        finally:
+            self.cache = None
+
+    def train(self, mode: bool = True) -> FrozenNetwork:
+        """A frozen one stays in eval mode, whatever its owner does: batch statistics must not change."""
+        return super().train(mode and not self.frozen)
+
+    def identity(self) -> str:
+        """Names the network's cached features: the same in any process for the same features of an image, and for no others.
+
+        It covers class, engine (engines differ in the last digits), weights and buffers, and every attribute of numbers and
+        words, such as the chosen layers: networks of the same weights may give different layers.
+        """
+        facts = [f"{type(self).__name__}:{self.engine}"]
+        facts += [f"{name}={value!r}" for name, value in sorted(vars(self).items()) if name not in _STATE and _is_plain(value)]
+        tensors = [*self.named_parameters(), *self.named_buffers()]
+        facts += [f"{name}:{tuple(value.shape)}:{value.double().sum().item()!r}" for name, value in tensors]
+        return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, int | float | str | None)
+
+
+class ExtractorModeler(BaseModeler):
+    """A mixin, before the kind of modeler: ``class MyModeler(ExtractorModeler, MemoryModeler)``.
+
+    A method with several frozen networks overrides :meth:`fitting` and enters the ``caching`` of each.
+
+    Attributes:
+        extractor: the frozen network, built with the modeler's config as its options.
+    """
+
+    extractor: FrozenNetwork
+
+    def fitting(self, repeated: bool) -> AbstractContextManager[None]:
+        """While a trainer fits, the extractor's features are cached as the options say."""
+        return self.extractor.caching(repeated)
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """The state without what lies inside frozen networks: their weights are the backbone's own, which the run finds again.
+
+        A frozen parameter elsewhere does not count: batch statistics around it may still move.
+        """
+        frozen = tuple(
+            f"{name}." for name, part in self.named_modules() if isinstance(part, FrozenNetwork) and part.frozen and name
+        )
+        return {name: value for name, value in self.state_dict().items() if not name.startswith(frozen)}

@@ -1,0 +1,45 @@
+"""ExtractorOptions: the options of every method that has a frozen extractor. Torch-free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import ByteSize, Field
+
+if TYPE_CHECKING:
+    from anomaly_core import ModelContext
+    from anomaly_features.backbones import Backbones
+
+TWO_GIB = ByteSize(2 * 1024**3)
+
+
+@dataclass(kw_only=True)
+class ExtractorOptions:
+    """Where pretrained weights come from, what computes the network, and whether its features are kept.
+
+    A method's config extends it beside the core's: ``class MyConfig(ExtractorOptions, ModelConfig)``.
+    """
+
+    backbones: Annotated[
+        str | None, Field(description="folder with weight files; else $ANOMALY_BACKBONES, else ./backbones")
+    ] = None
+    engine: Annotated[
+        str, Field(description="what computes the frozen network: torch, or onnx and openvino (anomaly-export)")
+    ] = "torch"
+    feature_cache: Annotated[
+        Literal["auto", "off", "ram", "disk"],
+        Field(
+            description="compute frozen features once: kept in memory while training (auto: on a CPU), or on disk for all runs"
+        ),
+    ] = "auto"
+    cache_budget: Annotated[ByteSize, Field(ge=0, description="bytes that cached features may take, such as 2GiB")] = TWO_GIB
+    cache_folder: Annotated[str, Field(description="folder of the features that are cached on disk")] = (
+        "experiments/.cache/features"
+    )
+
+    def weights(self, context: ModelContext) -> Backbones | None:
+        """Where the extractor's weights come from; None for a finished run, whose own weights follow."""
+        from anomaly_features.backbones import Backbones
+
+        return Backbones(self.backbones) if context.pretrained else None

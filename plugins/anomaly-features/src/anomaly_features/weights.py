@@ -1,0 +1,174 @@
+"""The pretrained weights that installed methods need: which, whether they are there, fetched, and proved whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import timm
+from safetensors.torch import save_file
+
+from anomaly_core import AnomalyError, Component, ConfigError, preset_layer, preset_names, registry, validate
+from anomaly_features.backbones import SUFFIXES, WELL_KNOWN_FILES, Backbones, WeightsFile, full_name
+from anomaly_features.errors import BackboneError
+
+# Published files end in the first digits of their own SHA-256: resnet18-f37072fd.pth.
+DIGITS = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|safetensors)$")
+
+
+@dataclass
+class Need:
+    """A backbone that presets of installed methods ask for.
+
+    Attributes:
+        name: timm's, with its tag.
+        presets: ``method/preset`` of each that asks for it.
+        file: where the weights lie, or None.
+        problem: why they cannot be looked for, or nothing.
+    """
+
+    name: str
+    presets: list[str] = field(default_factory=list)
+    file: WeightsFile | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of one weights file; ``problem`` is empty where it is whole and fits its model."""
+
+    path: Path
+    name: str
+    size: int
+    sha256: str
+    problem: str = ""
+
+
+def needed(backbones: Backbones) -> list[Need]:
+    """The backbones of all presets of the installed methods, those that are not found last."""
+    needs: dict[str, Need] = {}
+    for method in registry.models:
+        for preset, name in _asked(registry.models[method]):
+            try:
+                full = full_name(name)
+            except ConfigError:  # a method may have a backbone that is not timm's
+                full = name
+            needs.setdefault(full, Need(full)).presets.append(f"{method}/{preset}")
+    for need in needs.values():
+        try:
+            need.file = backbones.find(need.name)
+        except AnomalyError as error:
+            need.problem = str(error)
+    return sorted(needs.values(), key=lambda need: (need.file is None, need.name))
+
+
+def fetch(name: str, folder: Path) -> WeightsFile:
+    """Download a backbone through timm into a folder, as ``<model>.<tag>.safetensors``; what is there already is kept.
+
+    Raises:
+        ConfigError: timm knows no such model.
+        BackboneError: it cannot be downloaded or written, or a file that is there does not fit.
+    """
+    full = full_name(name)
+    target = Backbones(folder)
+    file = target.find(full)
+    if file is not None and file.place == "folder":
+        file.load(full)
+        return file
+    if timm.get_pretrained_cfg(full) is None:
+        raise BackboneError(f"timm has no weights of {full!r} to fetch. `timm.list_pretrained()` lists those that it has.")
+    try:
+        state = timm.create_model(full, pretrained=True).state_dict()
+    except Exception as error:  # network, proxy, hub, cache: whatever fails, the user is told what to carry instead
+        reason = f"{type(error).__name__}: {error}".strip().partition("\n")[0].rstrip(".")
+        offline = " HF_HUB_OFFLINE is set." if os.environ.get("HF_HUB_OFFLINE", "0").lower() not in ("", "0", "false") else ""
+        raise BackboneError(
+            f"{full!r} cannot be downloaded: {reason}.{offline} Run the same command on a machine with internet, and carry "
+            f"the file {full}.safetensors into the folder {str(target.folder.absolute())!r}."
+        ) from error
+    path = target.folder / f"{full}.safetensors"
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        target.folder.mkdir(parents=True, exist_ok=True)
+        save_file({key: tensor.contiguous() for key, tensor in state.items()}, beside)
+        beside.replace(path)
+    except OSError as error:
+        raise BackboneError(f"cannot write {str(path)!r}: {error}. Choose another folder with --to DIR.") from error
+    return WeightsFile(path, "folder")
+
+
+def verify(folder: Path) -> list[Verdict]:
+    """Each weights file of a folder, read and compared with its model and with the digits in its name.
+
+    Raises:
+        BackboneError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise BackboneError(
+            f"there is no backbone folder {str(folder.absolute())!r}. Name it, or make one with `anomaly backbones fetch`."
+        )
+    paths = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and not path.name.startswith("."))
+    return [_verdict(WeightsFile(path, "folder")) for path in paths]
+
+
+def verify_carried() -> list[Verdict]:
+    """The same for the files that installed distributions carry."""
+    verdicts = []
+    for name in registry.backbones:
+        component = registry.backbones[name]
+        try:
+            file = WeightsFile(Path(component.load()()), component.distribution, component.spec.by_position)
+        except AnomalyError as error:
+            verdicts.append(Verdict(Path(component.location), name, 0, "", str(error)))
+        else:
+            verdicts.append(_verdict(file, component.name))
+    return verdicts
+
+
+def sha256(path: Path) -> str:
+    """The hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _asked(component: Component) -> list[tuple[str, str]]:
+    """(preset, backbone) of a method; nothing where it has no option ``model.backbone``."""
+    config = component.config_class()
+    asked = []
+    for preset in preset_names(component):
+        section = validate(config, preset_layer(component, preset).get("model", {}), "model")
+        if isinstance(name := getattr(section, "backbone", None), str) and name:
+            asked.append((preset, name))
+    return asked
+
+
+def _verdict(file: WeightsFile, name: str = "") -> Verdict:
+    path = file.path
+    try:
+        size, digest = path.stat().st_size, sha256(path)
+    except OSError as error:
+        return Verdict(path, name, 0, "", f"cannot be read: {error}")
+    published = {known: model for model, known in WELL_KNOWN_FILES.items()}
+    try:
+        full = full_name(name or published.get(path.name, path.stem))
+    except ConfigError:
+        return Verdict(
+            path, "", size, digest, "timm has no model of this name: name it <model>.<tag>.safetensors, or as it was published"
+        )
+    digits = DIGITS.search(path.name)
+    if digits and not digest.startswith(digits[1]):
+        problem = (
+            f"its SHA-256 does not begin with {digits[1]}, as its name promises: it was changed or cut short; copy it again"
+        )
+        return Verdict(path, full, size, digest, problem)
+    try:
+        file.load(full)
+    except BackboneError as error:
+        return Verdict(path, full, size, digest, str(error))
+    return Verdict(path, full, size, digest)

@@ -1,0 +1,5 @@
+"""Metrics: pure functions of raw scores, and the streaming classes that a run feeds. Public names: ``__init__.pyi``."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

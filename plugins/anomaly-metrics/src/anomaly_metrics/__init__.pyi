@@ -1,0 +1,11 @@
+from .curves import Curve as Curve
+from .functional import auroc as auroc
+from .functional import average_precision as average_precision
+from .functional import f1_max as f1_max
+from .functional import precision_recall_curve as precision_recall_curve
+from .functional import roc_curve as roc_curve
+from .image import ImageMetric as ImageMetric
+from .image_overlap import aupimo as aupimo
+from .pixel import PixelMetric as PixelMetric
+from .regions import aupro as aupro
+from .regions import pro_curve as pro_curve

@@ -1,0 +1,50 @@
+"""Threshold-free metrics of image scores."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from anomaly_core import BaseMetric, Batch, Calibration, Prediction, UndefinedMetric
+from anomaly_metrics.functional import auroc, average_precision, f1_max
+
+
+class ImageMetric(BaseMetric):
+    """Gathers the scores and labels of the images whose label is known."""
+
+    def __init__(self, calibration: Calibration | None = None) -> None:
+        super().__init__(calibration)
+        self._scores: list[Tensor] = []
+        self._labels: list[Tensor] = []
+
+    def update(self, batch: Batch, prediction: Prediction) -> None:
+        known = batch.labels >= 0
+        self._scores.append(prediction.scores[known])
+        self._labels.append(batch.labels[known])
+
+    def gathered(self) -> tuple[Tensor, Tensor]:
+        """(scores (N,), labels (N,)); UndefinedMetric where no label is known."""
+        if not sum(map(len, self._labels)):
+            raise UndefinedMetric("no image has a known label")
+        return torch.cat(self._scores), torch.cat(self._labels)
+
+
+class ImageAUROC(ImageMetric):
+    """Area under the ROC curve of the image scores."""
+
+    def compute(self) -> float:
+        return auroc(*self.gathered())
+
+
+class ImageAP(ImageMetric):
+    """Average precision of the image scores."""
+
+    def compute(self) -> float:
+        return average_precision(*self.gathered())
+
+
+class ImageF1Max(ImageMetric):
+    """Best F1 over all thresholds: an oracle, for its threshold is chosen on the test set."""
+
+    def compute(self) -> float:
+        return f1_max(*self.gathered())[0]

@@ -1,0 +1,149 @@
+"""PixelStore: the pixels of a category, taken in once for all metrics that ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anomaly_core import AnomalyError, Batch, Prediction, UndefinedMetric
+from anomaly_metrics.curves import Curve, curve
+from anomaly_metrics.histogram import ScoreHistogram
+from anomaly_metrics.regions import region_shares
+
+# Up to here a category is judged exactly: 168 MB of maps and masks, or 668 images of 224 x 224.
+EXACT_PIXELS = 1 << 25
+# Pixels that are counted at once beyond it.
+CHUNK = 1 << 22
+
+Part = tuple[Tensor, Tensor]  # maps float32, masks bool, both (B, 1, H, W)
+
+
+def judged(batch: Batch, prediction: Prediction) -> tuple[Tensor, Tensor, Tensor] | None:
+    """What a pixel metric may judge: (maps (B', 1, H, W), masks (B', 1, H, W), labels (B',)); None without masks.
+
+    Anomalous images that came without a mask are left out, for their pixels say nothing.
+
+    Raises:
+        UndefinedMetric: there are no maps.
+        AnomalyError: maps and masks differ in shape.
+    """
+    if prediction.maps is None:
+        raise UndefinedMetric("the method makes no anomaly maps")
+    if batch.masks is None:
+        return None
+    if prediction.maps.shape != batch.masks.shape:
+        raise AnomalyError(
+            f"anomaly maps of shape {tuple(prediction.maps.shape)} against masks of {tuple(batch.masks.shape)}: "
+            "predict_step must return maps (B, 1, H, W) at the size of its input."
+        )
+    has = batch.has_mask
+    if has.all():
+        return prediction.maps, batch.masks, batch.labels
+    return prediction.maps[has], batch.masks[has], batch.labels[has]
+
+
+class PixelStore:
+    """Pixels of any number: as they are up to a limit, in a histogram of constant size beyond it.
+
+    Several metrics may share a store if all are fed the same batches, batch by batch. Each says how many it was fed before, so
+    that a batch is taken in once.
+
+    Args:
+        exact_pixels: the limit; at most so many pixels are held, by reference, and the curve over them is exact.
+    """
+
+    def __init__(self, exact_pixels: int = EXACT_PIXELS) -> None:
+        self.exact_pixels = exact_pixels
+        self._taken = 0
+        self._last: Prediction | None = None
+        self._undefined: UndefinedMetric | None = None
+        self._parts: list[Part] = []
+        self._pixels = 0
+        self._histogram: ScoreHistogram | None = None
+        self._curve: Curve | None = None
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether all pixels are still there as they came."""
+        return self._histogram is None
+
+    def take(self, turn: int, batch: Batch, prediction: Prediction) -> None:
+        """Take in the batch that a metric is fed after `turn` others; nothing happens where another metric brought it."""
+        if turn == self._taken - 1 and prediction is self._last:
+            return
+        if turn != self._taken:
+            raise AnomalyError(_OUT_OF_STEP)
+        self._taken, self._last, self._curve = turn + 1, prediction, None
+        try:
+            part = judged(batch, prediction)
+        except UndefinedMetric as reason:
+            self._undefined = reason
+            return
+        if part is not None:
+            images = max(1, CHUNK // max(1, part[0][:1].numel()))
+            self._parts += zip(part[0].split(images), part[1].split(images), strict=True)
+            self._pixels += part[0].numel()
+            if self._pixels > (self.exact_pixels if self._histogram is None else CHUNK):
+                self._histogram = self._histogram or ScoreHistogram()
+                self._count(self._histogram)
+
+    def curve(self, turn: int) -> Curve:
+        """The curve over all pixels, for a metric that was fed `turn` batches.
+
+        Raises:
+            UndefinedMetric: no maps, no masks, or pixels of one class only.
+        """
+        if turn != self._taken:
+            raise AnomalyError(_OUT_OF_STEP)
+        if self._undefined is not None:
+            raise self._undefined
+        if self._curve is None:
+            self._curve = self._exact_curve() if self._histogram is None else self._binned_curve(self._histogram)
+        return self._curve
+
+    def _exact_curve(self) -> Curve:
+        if not self._parts:
+            raise UndefinedMetric("the data set has no masks")
+        scores, anomalous, shares, regions = _joined(self._parts)
+        if not regions:
+            raise UndefinedMetric("no mask marks an anomalous pixel")
+        return curve(scores, anomalous, shares / regions)
+
+    def _binned_curve(self, histogram: ScoreHistogram) -> Curve:
+        self._count(histogram)
+        return histogram.curve()
+
+    def _count(self, histogram: ScoreHistogram) -> None:
+        for group in _groups(self._parts):
+            histogram.add(*_joined(group))
+        self._parts, self._pixels = [], 0
+
+
+def _groups(parts: list[Part]) -> Iterator[list[Part]]:
+    """Consecutive parts of about a chunk together: many small batches would be slow one by one."""
+    group: list[Part] = []
+    for part in parts:
+        group.append(part)
+        if sum(maps.numel() for maps, _ in group) >= CHUNK:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _joined(parts: list[Part]) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float64], int]:
+    """(scores (N,), anomalous (N,), each anomalous pixel's share of its region, number of regions)."""
+    scores = torch.cat([maps.detach().flatten() for maps, _ in parts]).float().numpy()
+    anomalous = torch.cat([masks.flatten() for _, masks in parts]).numpy() != 0
+    regions = [region_shares(masks[:, 0].numpy() != 0) for _, masks in parts]
+    return scores, anomalous, np.concatenate([shares for shares, _ in regions]), sum(count for _, count in regions)
+
+
+_OUT_OF_STEP = (
+    "pixel metrics that share their work were fed different batches. Feed every batch to each of them before the next one, "
+    "or do not call share()."
+)

@@ -1,0 +1,5 @@
+"""Detectors in use: finished runs and exported files, applied to images. Public names: ``__init__.pyi``."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,10 @@
+from .detector import RunDetector as RunDetector
+from .detector import as_image as as_image
+from .detector import load_run as load_run
+from .detector import open_detector as open_detector
+from .detector import several as several
+from .evaluation import evaluate as evaluate
+from .sources import Watch as Watch
+from .sources import image_paths as image_paths
+from .stream import Verdict as Verdict
+from .stream import verdicts as verdicts

@@ -1,0 +1,49 @@
+"""``anomaly evaluate``: a finished run judged again, on the same or other data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from anomaly_core import complete_names, metric_option, require_training, set_option
+
+
+@click.command("evaluate")
+@click.argument("run_folder", metavar="RUN")
+@click.option(
+    "--data", metavar="NAME", shell_complete=complete_names("dataset"), help="Another data set; none means the run's own."
+)
+@click.option("--category", "categories", multiple=True, metavar="NAME", help="A category; repeatable; `all` for all of them.")
+@set_option("Options of data and base")
+@metric_option
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+def evaluate(
+    run_folder: str,
+    data: str | None,
+    categories: tuple[str, ...],
+    assignments: tuple[str, ...],
+    metrics: tuple[str, ...],
+    device: str,
+) -> None:
+    """Test the finished run in the folder RUN again, without fitting, at its own threshold.
+
+    The results are written below RUN/evaluations/.
+    """
+    require_training("`anomaly evaluate`")
+    from anomaly_core import parse_assignment
+
+    overrides: dict[str, Any] = dict(map(parse_assignment, assignments))
+    for key in overrides:
+        if key.startswith(("model.", "train.")):
+            raise click.UsageError(f"--set {key}: the run is fitted; only options of data and base can change.")
+    if categories:
+        overrides["data.category"] = None if "all" in categories else list(categories)
+    if metrics:
+        overrides["base.metrics"] = list(metrics)
+
+    from anomaly_core import RunResults, print_summary, progress_bar
+    from anomaly_predict import evaluate as evaluate_run
+
+    result = evaluate_run(run_folder, data=data, overrides=overrides, device=device, progress=progress_bar)
+    print_summary(RunResults([result]), metrics or None)

@@ -1,0 +1,207 @@
+"""A detector in use: a finished run applied to new images, or a file that was exported; opened by its path."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from anomaly_core import (
+    ConfigError,
+    DataError,
+    Detector,
+    Native,
+    PluginError,
+    Prediction,
+    RunError,
+    as_images,
+    read_image,
+    registry,
+    require_training,
+    to_rgb,
+)
+
+if TYPE_CHECKING:  # an exported detector needs no torch
+    import torch
+    from torch import Tensor
+
+    from anomaly_core import BaseModeler, Calibration, RunConfig
+
+ImageLike = Any  # str | Path | PIL.Image.Image | numpy (H, W, 3) uint8 | tensor (3, H, W)
+
+
+def open_detector(path: str | Path, device: str = "auto", engine: str | None = None, threads: int | None = None) -> Detector:
+    """The detector in a run's folder, or in a file that ``anomaly export`` wrote, which needs neither torch nor the method.
+
+    Args:
+        path: the folder, or the file, which belongs to the engine that claims its suffix.
+        device: for a run: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        engine: what computes; None: the run's own, or the first that opens the file.
+        threads: that the engine may use; None: as many as there are cores.
+
+    Raises:
+        RunError: the folder is no complete run, or no installed engine opens such a file.
+        PluginError: the method's distribution, or the engine or its library, is not installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        run = load_run(path, device, engine)
+        if threads is not None:
+            import torch
+
+            torch.set_num_threads(threads)
+        return run
+    suffixes: dict[str, tuple[str, ...]] = {}
+    for name in registry.engines if engine is None else [engine]:
+        with suppress(*([PluginError] if engine is None else [])):  # `list-plugins` names what is broken; the others go on
+            suffixes[name] = registry.engines[name].spec.suffixes
+    names = [name for name, own in suffixes.items() if path.suffix.lower() in own]
+    if not names:
+        opened = ", ".join(sorted({suffix for own in suffixes.values() for suffix in own})) or "no file"
+        by = f"The engine {engine!r} opens" if engine else "Installed engines (anomaly-export has some) open"
+        raise RunError(f"{str(path)!r} is neither a run's folder nor a file that can be opened. {by}: {opened}.")
+    component = registry.engines[names[0]]
+    return cast(Detector, component.load("reader")(path, component.name, threads))
+
+
+def load_run(folder: str | Path, device: str = "auto", engine: str | None = None) -> RunDetector:
+    """The detector that a finished run left in its folder; loading executes nothing and looks for no pretrained weights.
+
+    Args:
+        folder: the run's.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        engine: what computes frozen networks, such as ``openvino``; None: what the run was fitted with (``model.engine``).
+
+    Raises:
+        RunError: the folder is no complete run.
+        PluginError: torch, or the distribution that holds its method or the engine, is not installed.
+        ConfigError: the method has no frozen network for an engine to compute.
+    """
+    from anomaly_core import RunFolder
+
+    run = RunFolder.open(folder)
+    require_training(f"the run in {str(folder)!r}, unlike a file that `anomaly export` wrote,")
+    from anomaly_core import choose_device
+
+    config = run.config()
+    if engine is not None:
+        if not hasattr(config.model, "engine"):
+            raise ConfigError(f"{config.model.name!r} has no frozen network that the engine {engine!r} could compute.")
+        config = config.replace(**{"model.engine": engine})
+    return RunDetector(run.modeler(config), config, run.calibration(), choose_device(device))
+
+
+class RunDetector:
+    """A finished run's :class:`~anomaly_core.Detector`.
+
+    Attributes:
+        config: of the run that fitted it.
+        calibration: its threshold, and p-values.
+    """
+
+    def __init__(self, modeler: BaseModeler, config: RunConfig, calibration: Calibration, device: torch.device) -> None:
+        from anomaly_core import Portions
+
+        self.modeler = modeler.to(device).eval()
+        self.config = config
+        self.calibration = calibration
+        self.device = device
+        self._portions = Portions("scoring")
+
+    def predict(self, images: ImageLike, *, batch_size: int = 32) -> Prediction:
+        """Score one image or several.
+
+        Args:
+            images: paths, PIL images, numpy arrays (H, W, 3) or (H, W) of uint8, or tensors (3, H, W) of uint8 or of floats in
+                [0, 1]; one, a sequence of them, or a (B, ...) array or tensor. Any size: they are resized as in the run.
+            batch_size: how many go through the network at once; does not change the scores.
+
+        Returns:
+            Scores (B,), maps (B, 1, H, W) and, from methods that reconstruct, reconstructions (B, 3, H, W) at the model's
+            input size, float32 on the CPU; B is 1 for one image. Of a run with ``data.tile`` they have the image's own size;
+            where sizes differ, the smaller ones are NaN at the right and below.
+        """
+        parts = [prediction for _, prediction in self.stream(several(images), batch_size=batch_size)]
+        if not parts:
+            raise DataError("no image was given to predict.")
+        return Prediction.joined(parts)
+
+    def stream(self, images: Iterable[ImageLike], *, batch_size: int = 32) -> Iterator[tuple[Tensor, Prediction]]:
+        """Batches of (inputs (B, 3, H, W) in [0, 1], prediction), in order and in constant memory.
+
+        Of a run with ``data.tile``: one image a batch, inputs and maps of its own size; ``batch_size`` counts tiles.
+        """
+        held: list[NDArray[np.uint8]] = []
+        size = batch_size if self.config.data.tile is None else 1
+        for image in images:
+            held.append(self._placed(as_image(image)))
+            if len(held) == size:
+                yield self._predict(held, batch_size)
+                held = []
+        if held:
+            yield self._predict(held, batch_size)
+
+    def decode(self, path: str | Path) -> NDArray[np.uint8]:
+        """An image file as uint8 (H, W, 3) RGB, in the geometry of the run; DataError where it cannot be read."""
+        return self._placed(read_image(path, grey=self.config.data.tile is None))
+
+    def score(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction[NDArray[np.float32]]]:
+        """A prediction for each of several images of :meth:`decode`."""
+        batches = [images] if self.config.data.tile is None else [[image] for image in images]
+        return [one for batch in batches for one in self._predict(batch, self.config.data.batch_size)[1].apart()]
+
+    def _placed(self, image: Image.Image) -> NDArray[np.uint8]:
+        geometry = self.modeler.input_spec if self.config.data.tile is None else Native()
+        return geometry.array(image)
+
+    def _predict(self, images: Sequence[NDArray[np.uint8]], tiles: int) -> tuple[Tensor, Prediction]:
+        """The images, (B, 3, H, W) in [0, 1], and their prediction; ``tiles`` of a large image at once."""
+        from anomaly_core import score_images, tiled
+
+        inputs = as_images(np.stack(images))
+        modeler = tiled(self.modeler, replace(self.config.data, batch_size=tiles))
+        return inputs, score_images(modeler, inputs, self.device, self._portions)
+
+
+def as_image(image: ImageLike) -> Image.Image:
+    """Any accepted form of an image as 8-bit RGB; DataError says what is wrong with another."""
+    if isinstance(image, str | os.PathLike):
+        return read_image(Path(image))
+    if isinstance(image, Image.Image):
+        try:
+            return to_rgb(image)
+        except Exception as error:  # Pillow decodes a file that it has opened only now, and raises what it stumbles over
+            name = getattr(image, "filename", "") or "given"
+            raise DataError(f"cannot read the image {name!r}: {error or type(error).__name__}. Give another.") from error
+    if _is_tensor(image):
+        if image.ndim != 3 or image.shape[0] not in (1, 3):
+            raise DataError(f"a tensor image must be (3, H, W), not {tuple(image.shape)}.")
+        if image.is_floating_point():
+            image = (image.clamp(0, 1) * 255).round().byte()
+        image = image.permute(1, 2, 0).cpu().numpy()
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
+            raise DataError(f"an array image must be (H, W, 3) of uint8, not {image.shape} of {image.dtype}.")
+        return Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image).convert("RGB")
+    raise DataError(f"cannot take a {type(image).__name__} as an image: give a path, a PIL image, an array or a tensor.")
+
+
+def several(images: ImageLike) -> Sequence[ImageLike]:
+    """One image or several, as a sequence."""
+    if isinstance(images, str | os.PathLike | Image.Image):
+        return [images]
+    if isinstance(images, np.ndarray) or _is_tensor(images):
+        single = images.ndim == 2 or (images.ndim == 3 and (_is_tensor(images) or images.shape[-1] in (1, 3)))
+        return [images] if single else list(images)
+    return list(images)
+
+
+def _is_tensor(image: ImageLike) -> bool:
+    return type(image).__module__.partition(".")[0] == "torch"

@@ -1,0 +1,84 @@
+"""evaluate: a finished run tested again, on the same or other data, without fitting."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from anomaly_core import (
+    CALIBRATION,
+    DataError,
+    Hooks,
+    Progress,
+    RunConfig,
+    RunFolder,
+    RunResult,
+    build_data,
+    images_to_test,
+    quiet,
+    registry,
+    screen,
+    skipped,
+    test,
+    warnings_of,
+)
+from anomaly_predict import load_run
+
+
+def evaluate(
+    folder: str | Path,
+    *,
+    data: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    progress: Progress = quiet,
+    hooks: Hooks | None = None,
+) -> RunResult:
+    """Score a test set with a finished run and judge it at that run's threshold.
+
+    Args:
+        folder: the run's folder.
+        data: another data set; None means the run's own.
+        overrides: ``{"data.root": ...}`` and other options of the sections ``data`` and ``base``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        progress: shows how far it has come.
+        hooks: who observes it; None means every installed observer.
+
+    Returns:
+        What was found; written below ``<run>/evaluations/``, where the run itself stays as it is.
+
+    Raises:
+        RunError: the folder is no complete run.
+        ConfigError, DataError: options or data that cannot be used.
+    """
+    detector = load_run(folder, device=device)
+    config = _config(detector.config, data, overrides or {})
+    hooks = hooks or Hooks(registry)
+    hooks.call("anomaly_configure", config=config)
+    module = build_data(config)
+    categories = module.chosen_categories()
+    screened = screen(images_to_test(module, categories), config.data.on_bad_image)
+    if not screened.kept:
+        raise DataError(f"none of the test images can be used: {screened.skipped[0].reason}")
+    label = categories[0] if len(categories) == 1 else "unified"
+    run = RunFolder.create(str(Path(folder) / "evaluations"), config.data.name, label, config.model.name)
+    facts = {"category": label, "evaluates": str(Path(folder).absolute()), "skipped": skipped(screened)}
+    with run.locked(), run.recording(config, hooks, **facts):
+        for text in warnings_of(screened, [], [], screened.kept):
+            warnings.warn(text, stacklevel=2)
+        run.write_json(CALIBRATION, detector.calibration.to_dict())
+        watched: dict[str, Any] = {"device": detector.device, "hooks": hooks, "progress": progress}
+        result = test(run, config, detector.modeler, detector.calibration, module, screened.kept, **watched)
+    hooks.call("anomaly_run_end", run=run, results=result)
+    return result
+
+
+def _config(config: RunConfig, data: str | None, overrides: Mapping[str, Any]) -> RunConfig:
+    """The run's config with another data section; what another data set does not know is left out."""
+    sections = config.to_dict()
+    if data is not None and data != config.data.name:
+        kept = ("batch_size", "num_workers", "tile", "tile_overlap", "on_bad_image", "evaluate_at")
+        sections["data"] = {"name": data, **{key: sections["data"][key] for key in kept}}
+    return RunConfig.create(config=sections, overrides=overrides)

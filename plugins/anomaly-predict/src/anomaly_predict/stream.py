@@ -1,0 +1,119 @@
+"""From image files to verdicts in a stream: decoding runs ahead of the network, and memory stays flat."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly_core import DataError, Detector, Hooks, Prediction
+from anomaly_core import decoders as decoder_count
+
+T = TypeVar("T")
+R = TypeVar("R")
+Pixels = NDArray[np.uint8]
+Answer = Prediction[NDArray[np.float32]] | DataError
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of an image file.
+
+    Attributes:
+        path: the file.
+        score: raw, or None where it could not be read.
+        is_anomalous: score above the threshold; None without a threshold.
+        p_value: share of normal images that look at least this odd; None without a threshold.
+        error: why it could not be read, or empty.
+    """
+
+    path: str
+    score: float | None = None
+    is_anomalous: bool | None = None
+    p_value: float | None = None
+    error: str = ""
+
+
+def verdicts(
+    detector: Detector,
+    paths: Iterable[Path],
+    *,
+    hooks: Hooks | None = None,
+    batch_size: int = 32,
+    decoders: int | None = None,
+    pictures: Path | None = None,
+    first: int = 0,
+) -> Iterator[Verdict]:
+    """Score image files, in their order; one that cannot be read gets a verdict with its error, and the rest goes on.
+
+    Threads decode up to two batches ahead while another one runs network and search on the batch before, so that at most four
+    batches are in memory, whatever the number of files.
+
+    Args:
+        detector: a run's or an exported one.
+        paths: read as they are needed.
+        hooks: observers of every prediction; None: nobody.
+        batch_size: images a batch.
+        decoders: threads that decode; None: one a core, at most eight.
+        pictures: a folder for image | map | overlay of each, which an observer draws; or None.
+        first: number of the first picture.
+    """
+    with ThreadPoolExecutor(decoders or decoder_count(), "decode") as decoding, ThreadPoolExecutor(1, "score") as scoring:
+        decoded = ahead(decoding, lambda path: (path, _decoded(detector, path)), paths, 2 * batch_size)
+        batches = iter(lambda: list(islice(decoded, batch_size)), [])
+        scored = ahead(scoring, lambda batch: _scored(detector, batch), batches, 1)
+        for number, (path, image, answer) in enumerate((one for batch in scored for one in batch), first):
+            verdict = _verdict(detector, path, answer)
+            if hooks is not None:
+                hooks.call(
+                    "anomaly_predicted",
+                    verdict=verdict,
+                    image=image,
+                    prediction=None if isinstance(answer, DataError) else answer,
+                    detector=detector,
+                    picture=None if pictures is None else pictures / f"{number:05d}-{path.stem}.png",
+                )
+            yield verdict
+
+
+def ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], limit: int) -> Iterator[R]:
+    """``map`` in a pool, in order, with at most ``limit`` items under way beyond the one that is asked for."""
+    pending: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) > limit:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def _decoded(detector: Detector, path: Path) -> Pixels | DataError:
+    try:
+        return detector.decode(path)
+    except DataError as error:
+        return error
+
+
+def _scored(detector: Detector, batch: list[tuple[Path, Pixels | DataError]]) -> list[tuple[Path, Pixels | None, Answer]]:
+    readable = [image for _, image in batch if not isinstance(image, DataError)]
+    answers = iter(detector.score(readable) if readable else [])
+    return [(path, None, image) if isinstance(image, DataError) else (path, image, next(answers)) for path, image in batch]
+
+
+def _verdict(detector: Detector, path: Path, answer: Answer) -> Verdict:
+    if isinstance(answer, DataError):
+        return Verdict(str(path), error=str(answer))
+    calibration = detector.calibration
+    verdict = calibration.is_anomalous(answer.score)
+    return Verdict(str(path), answer.score, verdict, None if verdict is None else calibration.p_value(answer.score))

@@ -1,0 +1,99 @@
+"""A finished run tested again: on its own data it finds the same, on other data at its own threshold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anomaly_core import ConfigError, DataError, RunError, RunFolder, RunResults, run_experiment
+from anomaly_predict import evaluate
+from odd_images import spoil
+from tiny.data import write_tree
+from tiny.runs import config, scores
+
+pytestmark = pytest.mark.usefixtures("tiny")
+
+
+@pytest.fixture(scope="module")
+def finished(tiny: object, tmp_path_factory: pytest.TempPathFactory) -> RunResults:
+    return run_experiment(config(tmp_path_factory.mktemp("finished")))
+
+
+def test_on_its_own_data_it_finds_the_same(finished: RunResults) -> None:
+    before = {path.name: path.stat().st_mtime_ns for path in finished.folder.iterdir() if path.is_file()}
+    again = evaluate(finished.folder)
+    assert np.array_equal(scores(again), scores(finished))
+    assert again.metrics == finished.metrics
+    assert again.calibration == finished.runs[0].calibration
+    assert (again.folder / "predictions.csv").read_bytes() == (finished.folder / "predictions.csv").read_bytes()
+    assert again.folder.is_relative_to(finished.folder / "evaluations")
+    manifest = RunFolder.open(again.folder).manifest()
+    assert (manifest["status"], manifest["evaluates"]) == ("complete", str(finished.folder))
+    assert {path.name: path.stat().st_mtime_ns for path in finished.folder.iterdir() if path.is_file()} == before
+
+
+def test_on_other_data_its_own_threshold_holds(finished: RunResults, tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "other", good=4, bad=1, seed=7000)
+    result = evaluate(finished.folder, data="tree", overrides={"data.root": str(root)})
+    assert len(result.predictions) == 5 and result.category == "other"
+    assert result.calibration == finished.runs[0].calibration
+    threshold = finished.runs[0].calibration.threshold
+    assert [row.is_anomalous for row in result.predictions] == [row.score > threshold for row in result.predictions]
+
+
+def test_metrics_may_be_others(finished: RunResults) -> None:
+    result = evaluate(finished.folder, overrides={"base.metrics": ["best_accuracy"]})
+    assert list(result.metrics) == ["best_accuracy"]
+
+
+def test_several_categories_are_judged_apart(finished: RunResults) -> None:
+    result = evaluate(finished.folder, overrides={"data.category": ["linen", "wool"]})
+    assert result.category == "unified"
+    assert set(result.measures["auroc"].categories) == {"linen", "wool"}
+
+
+def test_what_cannot_be_evaluated_is_said(finished: RunResults, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is not a run's folder"):
+        evaluate(tmp_path)
+    with pytest.raises(ConfigError, match="no category 'silk'"):
+        evaluate(finished.folder, overrides={"data.category": ["silk"]})
+    root = write_tree(tmp_path / "spoilt")
+    for path in root.rglob("test/*/*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match="none of the test images can be used"):
+        evaluate(finished.folder, data="tree", overrides={"data.root": str(root), "data.on_bad_image": "skip"})
+
+
+def test_an_evaluation_that_fails_says_so_in_its_own_folder(
+    finished: RunResults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: object, *_: object) -> None:
+        raise DataError("the card of the camera is full.")
+
+    before = set(finished.folder.rglob("manifest.json"))
+    monkeypatch.setattr("tiny.metrics.Auroc.update", fail)
+    with pytest.raises(DataError, match="camera is full"):
+        evaluate(finished.folder)
+    (manifest,) = set(finished.folder.rglob("manifest.json")) - before
+    assert json.loads(manifest.read_text())["status"] == "failed"
+    assert RunFolder(finished.folder).is_complete()
+
+
+def test_what_is_read_again_is_what_was_returned(finished: RunResults) -> None:
+    again = evaluate(finished.folder)
+    assert RunFolder.open(again.folder).result() == again
+
+
+def test_images_that_cannot_be_used_are_left_out_and_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_tree(tmp_path / "parts")
+    settings = config(tmp_path, data="tree", **{"data.root": str(root), "data.on_bad_image": "skip"})
+    folder = run_experiment(settings).folder
+    names = spoil(root / "test" / "good", monkeypatch)
+    again = evaluate(folder)
+    assert f"{len(names)} images cannot be used" in (again.folder / "log.txt").read_text()
+    assert len(again.predictions) == 4
+    listed = RunFolder.open(again.folder).manifest()["skipped"]
+    assert {item["path"] for item in listed} == {str(root / "test" / "good" / name) for name in names}

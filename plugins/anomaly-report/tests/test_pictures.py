@@ -1,0 +1,142 @@
+"""Colours of maps, the overlay, and the panels that are written."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from anomaly_core import Calibration, RunError
+from anomaly_report.pictures import heat_map, overlay, reduced, relative, safe_name, save_panel
+
+SCALE = Calibration(1.0, 0.01, 100, "test", map_low=2.0, map_threshold=5.0)
+
+
+def ramp(low: float, high: float, height: int = 12, width: int = 100) -> torch.Tensor:
+    return torch.linspace(low, high, width).expand(1, height, width)
+
+
+def read(path) -> np.ndarray:
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        return np.asarray(picture.convert("RGB"))
+
+
+def test_one_colour_scale_for_a_whole_run():
+    values = torch.tensor([[[0.0, 2.0, 3.5, 5.0, 8.0, 99.0]]])
+    assert relative(values, SCALE).tolist() == [[0, 0, 0.25, 0.5, 1, 1]]
+    alone = heat_map(torch.full((1, 4, 4), 5.0), SCALE)
+    assert (alone == heat_map(ramp(5, 99), SCALE)[0, 0]).all(), "what else is in a map changes no colour"
+
+
+@pytest.mark.parametrize("scale", [None, Calibration(1.0, 0.01, 100, "test"), Calibration(None, 0.01, 0, "", 3.0, 3.0)])
+def test_without_a_scale_the_map_spans_its_own_range(scale):
+    assert relative(torch.tensor([[[1.0, 2.0, 3.0]]]), scale).tolist() == [[0, 0.5, 1]]
+    assert relative(torch.full((1, 2, 2), 7.0), scale).max() == 0, "a constant map is no division by zero"
+
+
+def test_colours_brighten_as_values_grow():
+    colours = heat_map(ramp(0, 1), None)
+    assert colours.shape == (12, 100, 3)
+    assert colours.dtype == np.uint8
+    brightness = colours[0] @ np.array([0.2126, 0.7152, 0.0722])
+    assert (np.diff(brightness) > 0).all()
+    assert brightness[0] < 5
+    assert brightness[-1] > 230
+
+
+def test_overlay_leaves_normal_pixels_alone_and_surrounds_anomalous_ones():
+    image = torch.full((3, 20, 20), 0.2)
+    anomaly_map = torch.full((1, 20, 20), 2.0)
+    anomaly_map[0, 5:10, 5:10] = 7.0
+    drawn = overlay(image, anomaly_map, SCALE)
+    cyan = (drawn == (0, 230, 230)).all(axis=-1)
+    border = np.zeros((20, 20), dtype=bool)
+    border[5:10, 5:10] = True
+    border[6:9, 6:9] = False
+    assert (cyan == border).all()
+    assert (drawn[0, 0] == 51).all()
+    assert drawn[7, 7].sum() > 3 * 51
+    assert not (overlay(image, anomaly_map, None) == (0, 230, 230)).all(axis=-1).any(), "no threshold, no line"
+
+
+def test_panel_is_image_map_mask_overlay(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    image, anomaly_map = torch.rand(3, 60, 100, generator=generator), ramp(0, 9, 60, 100)
+    mask = anomaly_map > 6
+    path = tmp_path / "new" / "panel.png"
+    save_panel(path, image, anomaly_map, mask, SCALE, title="bottle-broken-000  score 3.2 \N{GREEK SMALL LETTER SIGMA}")
+    picture = read(path)
+    assert picture.shape == (60 + 16 + 16, 4 * 100 + 3 * 4, 3)
+    panels = [picture[16:76, left : left + 100] for left in (0, 104, 208, 312)]
+    expected = [
+        (image.permute(1, 2, 0).numpy() * 255).round(),
+        heat_map(anomaly_map, SCALE),
+        np.repeat(mask[0].numpy()[..., None] * 255, 3, axis=-1),
+        overlay(image, anomaly_map, SCALE),
+    ]
+    for panel, wanted in zip(panels, expected, strict=True):
+        assert (panel == wanted).all()
+    assert [item.name for item in path.parent.iterdir()] == ["panel.png"], "nothing half-written stays"
+
+
+def test_an_unknown_mask_does_not_look_like_an_empty_one(tmp_path):
+    image, anomaly_map = torch.zeros(3, 50, 100), ramp(0, 9, 50)
+    for name, mask in (("unknown", None), ("empty", torch.zeros(1, 50, 100, dtype=torch.bool))):
+        save_panel(tmp_path / f"{name}.png", image, anomaly_map.expand(1, 50, 100), mask, SCALE)
+    unknown, empty = (read(tmp_path / f"{name}.png") for name in ("unknown", "empty"))
+    assert unknown.shape == empty.shape
+    assert (empty[16:, 208:308] == 0).all()
+    assert (unknown[16:, 208:308] == 200).all()
+    assert (unknown[:16, 208:308] != empty[:16, 208:308]).any(), "the label says so too"
+
+
+def test_without_a_map_the_image_and_the_mask_remain(tmp_path):
+    save_panel(tmp_path / "a.png", torch.zeros(3, 50, 100), None, torch.ones(1, 50, 100, dtype=torch.bool), None)
+    assert read(tmp_path / "a.png").shape == (50 + 16, 204, 3)
+
+
+def test_small_images_are_enlarged_so_that_labels_fit(tmp_path):
+    save_panel(tmp_path / "a.png", torch.rand(3, 16, 32), ramp(0, 9, 16, 32), None, SCALE)
+    assert read(tmp_path / "a.png").shape == (3 * 16 + 16, 4 * 96 + 12, 3)
+
+
+def test_same_input_same_bytes_and_old_files_are_replaced(tmp_path):
+    for name in ("a.png", "b.png", "a.png"):
+        save_panel(tmp_path / name, torch.zeros(3, 50, 100), ramp(0, 9, 50), None, SCALE)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(RunError, match="cannot write"):
+        save_panel(tmp_path / "file" / "a.png", torch.zeros(3, 50, 100), None, None, None)
+
+
+def test_a_large_picture_is_reduced_and_no_small_defect_is_lost():
+    random = np.random.default_rng(0)
+    image, anomaly_map = random.random((3, 30, 40), dtype=np.float32), random.random((1, 30, 40), dtype=np.float32)
+    small = reduced(image, 20)
+    assert small.shape == (3, 15, 20) and small.dtype == np.float32
+    np.testing.assert_allclose(small, image.reshape(3, 15, 2, 20, 2).mean(axis=(2, 4)), rtol=1e-5)
+    np.testing.assert_array_equal(reduced(anomaly_map, 20), anomaly_map.reshape(1, 15, 2, 20, 2).max(axis=(2, 4)))
+    mask = np.zeros((1, 30, 41), dtype=bool)
+    mask[0, 29, 40] = True
+    small_mask = reduced(mask, 20)
+    assert small_mask.dtype == bool and small_mask.shape == (1, 15, 20) and small_mask.sum() == 1 and small_mask[0, -1, -1]
+    assert reduced(image, 40).base is image or reduced(image, 40) is image, "what is small enough is not copied"
+
+
+def test_a_large_panel_is_no_wider_than_its_parts_may_be(tmp_path):
+    save_panel(tmp_path / "a.png", np.zeros((3, 8, 2048), np.float32), np.ones((1, 8, 2048), np.float32), None, None)
+    assert read(tmp_path / "a.png").shape == (4 + 16, 4 * 1024 + 12, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [("a b.png", "a_b.png"), ("../é/\\:*?", ".._______"), ("\udcff", "_"), ("x" * 200, "x" * 120), ("A-z_0.9", "A-z_0.9")],
+)
+def test_a_name_is_safe_as_that_of_a_file(name, safe):
+    assert safe_name(name) == safe

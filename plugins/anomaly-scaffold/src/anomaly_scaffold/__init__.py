@@ -1,1 +1,0 @@
-"""A complete distribution for a new component, from templates."""

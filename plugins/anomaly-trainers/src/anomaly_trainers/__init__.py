@@ -1,0 +1,5 @@
+"""How modelers are fitted: one pass into a memory, or gradient descent. Public names: ``__init__.pyi``."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

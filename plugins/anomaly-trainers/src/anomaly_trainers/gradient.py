@@ -1,0 +1,254 @@
+"""GradientTrainer: epochs of gradient descent on Accelerate; the best epoch on held-out normal images is kept."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+from accelerate.utils import broadcast_object_list
+from torch import Tensor
+
+from anomaly_core import (
+    BaseModeler,
+    BaseTrainer,
+    Batch,
+    ConfigError,
+    DataError,
+    Figures,
+    GradientModeler,
+    History,
+    PluginError,
+    Portions,
+    RunContext,
+    is_out_of_memory,
+    release,
+)
+from anomaly_trainers.batchnorm import synchronized_batch_norm
+from anomaly_trainers.checkpoint import Checkpoints
+from anomaly_trainers.config import GradientTrainConfig
+from anomaly_trainers.divergence import diverged, diverged_on_held_out
+from anomaly_trainers.means import Means
+from anomaly_trainers.processes import accelerator
+from anomaly_trainers.training import Bar, Batches, Training, TrainingStep, draw_anew
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
+
+LOSS = "val_loss"
+
+
+class GradientTrainer(BaseTrainer):
+    """Fits a :class:`~anomaly_core.GradientModeler`.
+
+    Each epoch draws its random numbers from the seed and its own number, so that a resumed run repeats what an uninterrupted
+    one draws. With several processes a batch is split over them, and the main one alone looks at the held-out images.
+
+    A trainer of your own extends this one, and its config :class:`GradientTrainConfig`. It may override
+
+    - :meth:`losses`: what is computed of a batch, and which loss is minimised;
+    - :meth:`update`: how the weights move once the gradients of a batch are there;
+    - :meth:`validate`: the figures of the held-out images, of which ``val_loss`` chooses the epoch that is kept.
+
+    Everything else stays as it is: order and random numbers, processes, mixed precision, batches in parts that fit into
+    memory, checkpoints and ``--resume``, early stopping, and errors that name epoch and batch. What it changes must be part of
+    the state of the modeler, the optimiser or the schedule, for that is what a checkpoint holds.
+    """
+
+    config: GradientTrainConfig
+
+    def fit(
+        self,
+        modeler: BaseModeler,
+        train: DataLoader[Batch],
+        validation: DataLoader[Batch] | None,
+        run: RunContext | None = None,
+    ) -> History:
+        """Fit, and leave the modeler in the state that is kept.
+
+        Raises:
+            RunError: a loss is NaN or infinite; a checkpoint cannot be read.
+            ConfigError: the batch size does not divide over the processes, or a precision is not available.
+            DataError: there is no training image.
+        """
+        run = run or RunContext()
+        training = self._begin(modeler, train, validation, run)
+        checkpoints = Checkpoints(training.modeler, training.optimizer, training.schedule, training.processes, run)
+        if run.resume:
+            checkpoints.load()
+        if validation is None and self.config.keep == "best":
+            warnings.warn(
+                "no normal image is held out (data.holdout=0, or too few): the last epoch is kept, not the best.", stacklevel=2
+            )
+        bar = Bar(self.progress, self.config.epochs, len(training.loader), checkpoints.epoch)
+        for epoch in range(checkpoints.epoch + 1, self.config.epochs + 1):
+            if self._is_patience_over(checkpoints):
+                break
+            row = self._epoch(training, epoch, bar)
+            if training.schedule is not None:
+                training.schedule.step()
+            if LOSS in row and row[LOSS] < checkpoints.best_loss - self.config.min_delta:
+                checkpoints.improve(epoch, row[LOSS])
+            checkpoints.save(epoch, row)
+            run.log(row, epoch)
+        bar.close()
+        return self._finish(training, checkpoints)
+
+    def losses(self, training: Training, batch: Batch) -> dict[str, Tensor]:
+        """Scalar means over a batch by name: ``loss`` is minimised, the others are logged.
+
+        Args:
+            training: what takes part in it; ``training.step(batch)`` is the modeler's own ``training_step``, whose gradients
+                are joined over the processes.
+            batch: on the trainer's device; a part of one where memory does not hold it at once.
+        """
+        losses: dict[str, Tensor] = training.step(batch)
+        return losses
+
+    def update(self, training: Training) -> None:
+        """Move the weights: the gradients of a whole batch are there; by default they are clipped and the optimiser steps."""
+        if self.config.gradient_clip is not None:
+            trained = [parameter for parameter in training.modeler.parameters() if parameter.requires_grad]
+            training.processes.clip_grad_norm_(trained, self.config.gradient_clip)
+        training.optimizer.step()
+
+    def validate(self, training: Training, held_out: DataLoader[Batch]) -> Figures:
+        """Figures of the held-out normal images, called ``val_...``.
+
+        Called after each epoch in the main process alone, in eval mode, without gradients, perhaps under autocast, and with the
+        same random numbers each time, so that epochs compare.
+        """
+        means, portions = Means(), Portions("looking at held-out images")
+
+        def step(part: Batch) -> dict[str, Tensor]:
+            return training.modeler.validation_step(part.to(self.device))
+
+        for batch in held_out:
+            means.add_parts(portions, step, batch)
+        return {f"val_{name}": value for name, value in training.modeler.summarize(means.values()).items()}
+
+    def _begin(
+        self, modeler: BaseModeler, train: DataLoader[Batch], validation: DataLoader[Batch] | None, run: RunContext
+    ) -> Training:
+        if not isinstance(modeler, GradientModeler):
+            raise PluginError(
+                f"{type(self).__name__} fits a GradientModeler, and {type(modeler).__name__} is none. "
+                "Leave train.name out, so that the method's own trainer is used."
+            )
+        if not len(train):
+            raise DataError(
+                f"there is no training image, and {type(modeler).__name__} is trained by gradient descent. Add normal images; "
+                "a method that can do without any names the trainer memory."
+            )
+        processes = accelerator(self.device, self.config.precision, run.seed)
+        if train.batch_size and train.batch_size % processes.num_processes:
+            raise ConfigError(
+                f"data.batch_size={train.batch_size} does not divide over {processes.num_processes} processes: "
+                "each takes its share of every batch. Choose a multiple."
+            )
+        modeler.to(self.device)
+        if not Checkpoints.exist(run):
+            # every process looks at all images, so that all find the same
+            draw_anew(run.seed, 0, 0)
+            with torch.no_grad():
+                modeler.eval().before_training(Batches(train, self.device))
+        optimizer, schedule = modeler.configure_optimizer(self.config.epochs)
+        step, optimizer, loader = processes.prepare(TrainingStep(modeler), optimizer, train)
+        portions = Portions(
+            "training",
+            "Each batch's gradient is summed from parts; batch statistics and random draws are those of the parts.",
+        )
+        return Training(modeler, step, optimizer, schedule, loader, validation, processes, portions, run.seed)
+
+    def _epoch(self, training: Training, epoch: int, bar: Bar) -> Figures:
+        """Train and look at the held-out images once; the epoch's row."""
+        start = time.perf_counter()
+        training.epoch = epoch
+        training.modeler.start_epoch(epoch, self.config.epochs)
+        training.loader.set_epoch(epoch)
+        means = self._train(training, bar)
+        row = {"epoch": float(epoch), "lr": float(training.optimizer.param_groups[0]["lr"])}
+        row |= {f"train_{name}": value for name, value in training.modeler.summarize(means.values()).items()}
+        row |= self._validate(training)
+        seconds = time.perf_counter() - start
+        return row | {"seconds": seconds, "images_per_second": means.count / seconds}
+
+    def _train(self, training: Training, bar: Bar) -> Means:
+        training.modeler.train()
+        draw_anew(training.seed, training.epoch, training.processes.process_index)
+        means = Means()
+        for number, batch in enumerate(training.loader, 1):
+            losses = self._descend(training, batch, f"epoch {training.epoch}, batch {number} of {len(training.loader)}")
+            value = float(losses["loss"])
+            self.update(training)
+            means.add(losses, len(batch))
+            bar.advance(training.epoch, value)
+        means.reduce(training.processes)
+        return means
+
+    def _descend(self, training: Training, batch: Batch, where: str) -> dict[str, Tensor]:
+        """The gradients of a batch's losses, and the losses; summed from parts where memory does not hold the batch at once.
+
+        The sum is the whole batch's gradient, for losses are means over images. Batch statistics are those of the parts, and
+        random draws come part by part.
+        """
+        while True:
+            training.optimizer.zero_grad()
+            parts = training.portions.of(len(batch))
+            size = parts[0].stop
+            try:
+                return self._accumulate(training, batch, parts, where)
+            except Exception as error:
+                # Of several processes the others are waiting for this one's gradients: they must not be summed out of step.
+                if training.processes.num_processes > 1 or not is_out_of_memory(error):
+                    raise
+                training.portions.halve(size, error)
+            release()
+
+    def _accumulate(self, training: Training, batch: Batch, parts: list[slice], where: str) -> dict[str, Tensor]:
+        means: dict[str, Tensor] = {}
+        for part in parts:
+            share = (part.stop - part.start) / len(batch)
+            with synchronized_batch_norm(training.processes.num_processes):
+                losses = self.losses(training, (batch if len(parts) == 1 else batch[part]).to(self.device))
+            value = float(losses["loss"].detach())
+            if not math.isfinite(value):
+                raise diverged(training, batch, losses, where, self.config.precision)
+            training.processes.backward(losses["loss"] if len(parts) == 1 else losses["loss"] * share)
+            for name, loss in losses.items():
+                means[name] = loss.detach() if len(parts) == 1 else means.get(name, 0.0) + loss.detach() * share
+        return means
+
+    def _validate(self, training: Training) -> Figures:
+        if training.held_out is None:
+            return {}
+        figures: Figures = {}
+        if training.processes.is_main_process:
+            draw_anew(training.seed, 0, 0)
+            training.modeler.eval()
+            with torch.no_grad(), training.processes.autocast():
+                figures = self.validate(training, training.held_out)
+        if training.processes.num_processes > 1:
+            figures = broadcast_object_list([figures])[0]
+        if not math.isfinite(figures.get(LOSS, 0.0)):
+            raise diverged_on_held_out(figures[LOSS], training.epoch)
+        return figures
+
+    def _is_patience_over(self, checkpoints: Checkpoints) -> bool:
+        patience = self.config.patience
+        return patience is not None and checkpoints.best_epoch > 0 and checkpoints.epoch - checkpoints.best_epoch >= patience
+
+    def _finish(self, training: Training, checkpoints: Checkpoints) -> History:
+        modeler, kept = training.modeler, checkpoints.rows[-1]
+        if self.config.keep == "best" and checkpoints.best is not None:
+            modeler.load_state(checkpoints.best, strict=False)
+            kept = checkpoints.rows[checkpoints.best_epoch - 1]
+        draw_anew(training.seed, 0, 0)
+        with torch.no_grad():
+            modeler.eval().after_training(Batches(training.held_out, self.device))
+        silent = ("epoch", "lr", "seconds", "images_per_second")
+        figures = {name: value for name, value in kept.items() if name not in silent}
+        figures |= {"epochs": checkpoints.rows[-1]["epoch"], "kept_epoch": kept["epoch"], **modeler.describe()}
+        return History(checkpoints.rows, figures)

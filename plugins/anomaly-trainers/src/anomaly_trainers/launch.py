@@ -1,0 +1,65 @@
+"""``--devices N``: the same command line in several processes of this machine, by torchrun's library."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import tempfile
+from typing import TYPE_CHECKING
+
+import click
+
+from anomaly_core import LAUNCHED, ConfigError, RunError, thread_count
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+UNEXPECTED = "Error: unexpected "
+
+
+def launch(devices: int, arguments: list[str]) -> int:
+    """Run the command line ``arguments`` in several processes, of which the first prints; the exit status.
+
+    Raises:
+        ConfigError: there are fewer GPUs.
+        RunError: a process died without a word.
+        KeyboardInterrupt, SystemExit: this process was stopped, and so are the others.
+    """
+    import torch
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import get_args_parser, run
+
+    if torch.cuda.is_available() and devices > torch.cuda.device_count():
+        raise ConfigError(f"--devices {devices}: this machine has {torch.cuda.device_count()} GPU(s).")
+    logger = logging.getLogger("torch.distributed.elastic")
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False  # what it would say of a failure, the message says
+    os.environ.setdefault("OMP_NUM_THREADS", str(thread_count(devices)))
+    os.environ[LAUNCHED] = "1"
+    with tempfile.TemporaryDirectory() as logs:
+        options = ["--standalone", f"--nproc-per-node={devices}", f"--log-dir={logs}", "--local-ranks-filter=0"]
+        try:
+            run(get_args_parser().parse_args([*options, "-m", "anomaly_core", *arguments]))
+        except SignalException as stop:
+            raise KeyboardInterrupt if stop.sigval == signal.SIGINT else SystemExit(128 + stop.sigval) from stop
+        except ChildFailedError as error:
+            cause = min(error.failures.values(), key=_rank)
+            if "code" not in cause.error_file_data:
+                status = f"signal {cause.signal_name()}" if cause.exitcode < 0 else f"exit status {cause.exitcode}"
+                raise RunError(
+                    f"process {cause.local_rank} of {devices} died ({status}), perhaps because memory ran out. Lower "
+                    "data.batch_size, then run again with --resume to go on from the last complete epoch."
+                ) from error
+            click.echo(cause.message, err=True)
+            return int(cause.error_file_data["code"])
+    return 0
+
+
+def _rank(failure: ProcessFailure) -> tuple[int, int]:
+    """Sorts failures by what they tell: an error that we expect, a process that died, then those that followed from it."""
+    order = failure.error_file_data.get("order")
+    if order is not None:
+        return (2 if failure.message.startswith(UNEXPECTED) else 0), order
+    return (3 if failure.exitcode in (-signal.SIGTERM, 128 + signal.SIGTERM) else 1), failure.local_rank

@@ -1,0 +1,130 @@
+"""``anomaly run`` and ``show``: from the command line to the table at the end, without a plugin."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anomaly_core import Calibration, Measure, RunFolder, RunResult, RunResults
+from anomaly_core.cli.run import print_summary
+from tiny.runs import arguments, config
+
+pytestmark = pytest.mark.usefixtures("tiny")
+
+
+def test_a_run_ends_with_a_table_and_says_where_it_is(anomaly: Callable[..., Any], tmp_path: Path) -> None:
+    done = anomaly(*arguments(config(tmp_path)), "--seed", "3", "--metric", "auroc", "--metric", "best_accuracy")
+    assert done.code == 0, done.err
+    header, row, threshold, folder = done.out.splitlines()
+    assert header.split() == ["category", "auroc", "best", "accuracy", "(oracle)", "threshold", "images/s"]
+    assert row.split()[:3] == ["linen", "1.0000", "1.0000"]
+    assert threshold.startswith("linen: threshold from 2 held-out normal images; false alarms: 1 % asked for")
+    run = RunFolder.open(folder.removeprefix("linen: results in "))
+    assert (run.config().base.seed, run.config().base.metrics) == (3, ["auroc", "best_accuracy"])
+    assert done.err.startswith("warning: 2 held-out normal images cannot support")
+
+
+def test_resume_goes_on_with_a_run_or_the_newest(anomaly: Callable[..., Any], tmp_path: Path) -> None:
+    line = arguments(config(tmp_path))
+    folder = anomaly(*line).out.splitlines()[-1].removeprefix("linen: results in ")
+    for again in ([*line, "--resume"], ["run", "--resume", folder]):
+        assert anomaly(*again).out.splitlines()[-1] == f"linen: results in {folder}"
+    assert len(list((tmp_path / "runs").rglob("manifest.json"))) == 1
+    assert anomaly(*line).code == 0
+    assert len(list((tmp_path / "runs").rglob("manifest.json"))) == 2
+
+
+def test_several_categories_end_with_their_mean(anomaly: Callable[..., Any], tmp_path: Path) -> None:
+    line = [*arguments(config(tmp_path)), "--category", "all"]
+    lines = anomaly(*line).out.splitlines()
+    assert [row.split()[0] for row in lines[1:3]] == ["linen", "wool"]
+    mean = [row.split()[1] for row in lines if row.split()[:1] == ["mean"]]
+    assert mean == ["1.0000"]
+    unified = anomaly(*line, "--unified").out.splitlines()
+    assert [row.split()[0] for row in unified[1:4]] == ["linen", "wool", "unified"]
+
+
+def result(category: str, **facts: Any) -> RunResult:
+    measures = {"auroc": Measure("auroc", 0.9, prominence="headline")}
+    calibration = Calibration(1.0, 0.01, 3, "3 held-out normal images")
+    return replace(RunResult(Path("run"), category, measures, {}, [], calibration, 1.0, 1.0), **facts)
+
+
+HOSTILE = (
+    "[/bold]",
+    "[link=http://x]a[/link]",
+    "a | b\nc",
+    "<script>alert(1)</script>",
+    r"\input{/etc/passwd}",
+    "~^_%$#&{}",
+    "=1+1",
+)
+
+
+@pytest.mark.reliability
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_are_text_in_the_table(name: str, capsys: pytest.CaptureFixture[str], record) -> None:
+    measures = {"auroc": Measure("auroc", 0.9, categories={name: 0.9}, prominence="headline")}
+    print_summary(RunResults([result(name, measures=measures)]))
+    assert capsys.readouterr().out.count(name.split()[0][:12]) >= 2
+    record("security", f"a category named {name!r} in the table on the screen", 1)
+
+
+def test_what_is_undefined_and_at_which_resolution_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    from anomaly_core.run.result import Resolution
+
+    measures = {
+        "contrast": Measure("contrast", 0.25, level="pixel", prominence="table"),
+        "aupro": Measure("aupro", None, "no mask marks a pixel", level="pixel", prominence="headline"),
+        "small": Measure("small", 0.5, prominence="detail"),
+    }
+    print_summary(RunResults([result("bolts", measures=measures, resolution=Resolution("native", (8, 9), (20, 30)))]))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["category", "contrast", "threshold", "images/s"]
+    assert "bolts: aupro is undefined: no mask marks a pixel" in lines
+    assert "bolts: pixels judged at 9 × 8 to 30 × 20 pixels, the images' own" in lines
+
+
+def test_without_a_threshold_the_table_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    calibration = Calibration(None, 0.01, 0, "none: no held-out normal images (data.holdout=0)")
+    print_summary(RunResults([result("bolts", calibration=calibration)]))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[2] == "-"
+    assert "bolts: threshold from none: no held-out normal images (data.holdout=0)" in lines
+
+
+def test_show_tells_every_option_and_where_it_is_from(anomaly: Callable[..., Any]) -> None:
+    out = anomaly("show", "palette").out
+    for part in ("palette (model): a pixel is as odd as its colour", "from      anomaly-tiny 1.2.3", "presets   edge, paper"):
+        assert part in out
+    assert re.search(r"model\.share +float > 0 and <= 1; default 1\.0\n", out)
+    assert "share of the normal images that is remembered" in out
+    assert "base.seed" in anomaly("show", "base").out
+    assert "train.epochs" in anomaly("show", "descent").out
+
+
+def test_help_and_show_need_no_torch() -> None:
+    program = (
+        "import sys; from anomaly_core.cli import main\ntry: main(sys.argv[1:])\nfinally: assert 'torch' not in sys.modules"
+    )
+    for line in (["--help"], ["show", "palette"], ["show", "weave"], ["show", "base"], ["run", "--help"], ["list-plugins"]):
+        done = subprocess.run([sys.executable, "-c", program, *line], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert len(done.stdout) > 100
+
+
+def test_the_help_names_a_broken_command_and_shows_the_others(distributions, anomaly: Callable[..., Any]) -> None:
+    from anomaly_core import registry
+
+    distributions.install("anomaly-torn", points={"commands": {"torn": "no_such_module:TORN"}})
+    registry.refresh()
+    out = anomaly("--help").out
+    assert "(broken:see`anomalylist-plugins--check`;fromanomaly-torn)" in "".join(out.split())  # wherever its lines break
+    assert "Fit, calibrate and test a detector." in out

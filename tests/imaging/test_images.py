@@ -1,0 +1,72 @@
+"""Every kind of image file is read as it is meant, or refused by name."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import ExifTags, Image
+
+from anomaly_core import DataError, InputSpec, read_image, read_mask, read_mask_classes
+from anomaly_core.imaging.images import checked_size, image_size
+from odd_images import BAD, GOOD
+from tiny.data import draw, write_image
+
+pytestmark = pytest.mark.reliability("input")
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_an_unusual_image_is_read_as_it_is_meant(name: str, tmp_path: Path) -> None:
+    content, size, expected = GOOD[name]
+    path = tmp_path / name
+    path.write_bytes(content)
+    image = read_image(path)
+    assert image.mode == "RGB"
+    assert (image.height, image.width) == image_size(path) == checked_size(path) == size
+    centre = image.getpixel((image.width // 2, image.height // 2))
+    assert np.abs(np.array(centre) - expected).max() <= 4
+    for resize in ("stretch", "keep", "pad"):
+        placed = InputSpec((64, 48), resize).image(image)  # type: ignore[arg-type]
+        assert placed.shape == (3, 64, 48)
+        assert float((placed.mean(dim=(1, 2)) * 255 - torch.tensor(expected)).abs().max()) <= 4
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_image_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(BAD[name])
+    with pytest.raises(DataError, match=name):
+        read_image(tmp_path / name)
+    with pytest.raises(DataError, match=name):
+        checked_size(tmp_path / name)
+
+
+def test_the_size_of_a_turned_photograph(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    Image.new("RGB", (30, 20)).save(tmp_path / "plain.jpg")
+    assert image_size(tmp_path / "turned.jpg") == (30, 20)
+    assert image_size(tmp_path / "plain.jpg") == (20, 30)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such links without a right to make them")
+def test_a_link_to_an_image_is_that_image(tmp_path: Path) -> None:
+    write_image(tmp_path / "real.png", draw(1, 48)[0])
+    (tmp_path / "link.png").symlink_to("real.png")
+    assert checked_size(tmp_path / "link.png") == (48, 48)
+
+
+def test_a_mask_is_any_value_but_zero_and_several_are_one(tmp_path: Path) -> None:
+    values = np.zeros((6, 8), dtype=np.uint8)
+    values[0, :3], values[5, 7] = (1, 2, 255), 7
+    first = write_image(tmp_path / "first.png", values)
+    second = write_image(tmp_path / "second.png", np.rot90(values, 2).copy())
+    assert np.array_equal(np.asarray(read_mask(first)), (values > 0) * 255)
+    assert np.array_equal(read_mask_classes(first), values)
+    assert np.array_equal(np.asarray(read_mask((first, second))), ((values > 0) | (np.rot90(values, 2) > 0)) * 255)
+    small = write_image(tmp_path / "small.png", values[:5])
+    with pytest.raises(DataError, match=r"first\.png' and '.*small\.png' of one image differ in size"):
+        read_mask((first, small))

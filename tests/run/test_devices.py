@@ -1,0 +1,31 @@
+"""The device that a name means."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from anomaly_core import ConfigError, is_launched
+from anomaly_core.run.devices import choose_device
+
+
+def test_the_cpu_is_always_there() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type in ("cpu", "cuda", "mps")
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "mps", "cuda"])
+def test_a_device_that_is_not_there_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: name == "cuda:99")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=f"base.device={name} is not available here. Use base.device=auto"):
+        choose_device(name)
+
+
+@pytest.mark.parametrize(("size", "launched"), [(None, False), ("1", False), ("2", True)])
+def test_several_processes_are_known_by_their_number(size: str | None, launched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    if size:
+        monkeypatch.setenv("WORLD_SIZE", size)
+    assert is_launched() == launched
