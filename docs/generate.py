@@ -3,28 +3,60 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.resources
 import inspect
-import re
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
-import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from prose import cell, markdown, method_docstring, sentence
 from pydantic import ByteSize
 
-from anomaly_core.cli import cli
-from anomaly_core.config import describe_options, preset_layer, preset_names
-from anomaly_core.options import BaseConfig, DataConfig, ModelConfig, TrainConfig
-from anomaly_core.registry import GROUPS, Component, registry
-from anomaly_core.specs import KINDS
+from anomaly_core import (
+    CORE,
+    GROUPS,
+    KINDS,
+    BaseConfig,
+    Component,
+    DataConfig,
+    ModelConfig,
+    TrainConfig,
+    describe_options,
+    preset_layer,
+    preset_names,
+    registry,
+)
+from anomaly_core.cli import cli  # the group: in the front door its package has the name
+from anomaly_features import ExtractorOptions
 
-SECTIONS = {"model": "model", "dataset": "data", "trainer": "train"}
 COMMON = {"base": BaseConfig, "data": DataConfig, "model": ModelConfig, "train": TrainConfig}
+OWNERS = {spec.section: kind for kind, spec in KINDS.items() if spec.section}  # the kind that owns a section
+PACKAGES = {
+    "anomaly_features": "What a method with a frozen extractor imports.",
+    "anomaly_metrics": "The metrics as pure functions of raw scores and maps. The classes that a run feeds are found by name.",
+    "anomaly_predict": "Finished runs and exported detectors in use.",
+    "anomaly_trainers": "The trainers are found by name. A trainer of your own may extend them.",
+    "anomaly_benchmark": "Grids of runs and comparisons of finished runs, from Python.",
+    "anomaly_export": "Exported detectors, written and used.",
+    "anomaly_testing": "The conformance kit, for the tests of a plugin.",
+}
+# The page of the core: headings, and the modules whose names stand below each.
+CORE_PARTS = {
+    "Run, and use a run": ("run",),
+    "What flows": ("types",),
+    "What plugins extend": ("base",),
+    "Options": ("config",),
+    "Images and maps": ("imaging",),
+    "Components": ("component", "discovery"),
+    "Hooks": ("hooks",),
+    "For commands": ("cli", "threads"),
+    "Errors": ("errors",),
+}
+FIRST = ("run_experiment", "RunResults", "RunResult", "Measure", "TestedImage", "RunFolder", "RunConfig")  # of their part
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -39,7 +71,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages, and nothing on disk."""
     pages = {f"methods/{name}.md": method_page(registry.models[name]) for name in registry.models}
     pages |= {"plugins.md": plugins_page(), "reference/cli.md": cli_page(), "reference/options.md": options_page()}
-    pages["reference/specs.md"] = specs_page()
+    pages |= {"reference/specs.md": specs_page(), "reference/anomaly_core.md": core_page()}
+    pages |= {f"reference/{name}.md": package_page(name, intro) for name, intro in PACKAGES.items()}
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
     return files
@@ -61,8 +94,8 @@ def method_page(component: Component) -> str:
         f"anomaly run --model {component.name} --data sample{f' --preset {example}' if example else ''}",
     ]
     lines += [f"anomaly show {component.name}", "```", ""]
-    if about := module_docstring(spec.target.partition(":")[0].rpartition(".")[0] + ".model"):
-        lines += ["## How it works here", "", formatted(about), ""]
+    if about := method_docstring(spec.target.partition(":")[0]):
+        lines += ["## How it works here", "", about, ""]
     if names:
         lines += ["## Presets", ""]
         for name in names:
@@ -72,6 +105,9 @@ def method_page(component: Component) -> str:
     lines += option_table("model", component.config_class())
     lines += ["", f"The section `train` is that of the trainer `{spec.trainer}`:", ""]
     lines += option_table("train", trainer.config_class())
+    if spec.train:
+        values = ", ".join(f"`train.{name}={value}`" for name, value in spec.train.items())
+        lines += ["", f"This method sets {values}, beneath every preset."]
     lines += ["", "The sections `base` and `data` are the same for all methods: [options](../reference/options.md).", ""]
     return "\n".join(lines)
 
@@ -79,11 +115,12 @@ def method_page(component: Component) -> str:
 def plugins_page() -> str:
     """What is installed where the site is built: every distribution and what it provides."""
     lines = ["# Known plugins", "", "Each is a distribution of its own, found by entry point once it is installed.", ""]
-    lines += ["`anomaly list-plugins` shows those on your machine, and where they come from.", ""]
+    lines += ["`pip install anomaly` brings the usual set. `anomaly list-plugins` shows those on your machine, and where they"]
+    lines += ["come from.", ""]
     owners: dict[str, list[Component]] = {}
     for component in registry.components():
         owners.setdefault(component.distribution, []).append(component)
-    for name in sorted(owners, key=lambda name: (name != "anomaly-core", name)):
+    for name in sorted(owners, key=lambda name: (name != CORE, name)):
         lines += [f"## {name}", "", "| kind | name | what it is |", "|---|---|---|"]
         for component in owners[name]:
             shown = f"[`{component.name}`](methods/{component.name}.md)" if component.kind == "model" else f"`{component.name}`"
@@ -105,7 +142,7 @@ def cli_page() -> str:
             lines += [f"{'##' if context.parent is root else '###'} {context.command_path}", ""]
             lines += ["```text", context.command.get_help(context), "```", ""]
             owner = registry.commands[name].distribution
-            if context.parent is root and owner != "anomaly-core":
+            if context.parent is root and owner != CORE:
                 lines += [f"From `{owner}`.", ""]
     return "\n".join(lines)
 
@@ -116,8 +153,8 @@ def commands(command: click.Command, parent: click.Context, name: str) -> Iterat
     yield context
     if isinstance(command, click.Group):
         for child in command.list_commands(context):
-            if (found := command.get_command(context, child)) is not None:
-                yield from commands(found, context, child)
+            if (subcommand := command.get_command(context, child)) is not None:
+                yield from commands(subcommand, context, child)
 
 
 def options_page() -> str:
@@ -127,31 +164,98 @@ def options_page() -> str:
     lines += ["Lists are written with commas (`--set model.layers=layer2,layer3`), none as `null`.", ""]
     for section, base in COMMON.items():
         lines += [f"## {section}", "", sentence(summary_of(base)), "", *option_table(section, base), ""]
-        for kind, name in SECTIONS.items():
-            if name != section or kind == "model":
-                continue
-            for component in registry.group(kind).values():
+        if section == "model":
+            lines += ["### model: methods with a frozen extractor", "", sentence(summary_of(ExtractorOptions)), ""]
+            lines += [*option_table(section, ExtractorOptions), "", "Each method adds its own:", ""]
+            lines += [f"- [{name}](../methods/{name}.md#options)" for name in sorted(registry.models)] + [""]
+        elif section in OWNERS:
+            for component in registry.group(OWNERS[section]).values():
                 if own := option_table(section, component.config_class(), without=base):
                     lines += [f"### {section}: {component.name}", "", f"{sentence(component.spec.summary)}", "", *own, ""]
-        if section == "model":
-            lines += ["Each method adds its own:", ""]
-            lines += [f"- [{name}](../methods/{name}.md#options)" for name in sorted(registry.models)] + [""]
     return "\n".join(lines)
 
 
 def specs_page() -> str:
     """Kinds, their groups and specs; mkdocstrings writes what each spec holds."""
-    lines = ["# Specs", "", "| kind | entry-point group | spec |", "|---|---|---|"]
-    lines += [f"| {kind} | `{group}` | `{KINDS[kind].__name__}` |" for group, kind in GROUPS.items()]
-    lines += [
+    lines = [
+        "# Specs",
         "",
-        "::: anomaly_core.specs",
-        "    options:",
-        "      show_root_heading: false",
-        "      show_root_toc_entry: false",
-        "",
+        "What a plugin says of a component: a frozen description with the addresses of the real thing. An address is",
     ]
+    lines += ['`"package.module:attribute"`. It is imported when the component is built, not before.', ""]
+    lines += ["| kind | entry-point group | spec |", "|---|---|---|"]
+    lines += [f"| {kind} | `{group}` | `{KINDS[kind].__name__}` |" for group, kind in GROUPS.items()]
+    lines += ["", "`anomaly_core.KINDS` is this table in Python: a kind and its spec.", ""]
+    for name in ("ComponentSpec", *(spec.__name__ for spec in KINDS.values())):
+        lines += [f"::: anomaly_core.{name}", ""]
     return "\n".join(lines)
+
+
+def core_page() -> str:
+    """The core's public names, by what they are for."""
+    lines = [
+        "# anomaly_core",
+        "",
+        "Everything here is imported from the package itself: `from anomaly_core import run_experiment`.",
+    ]
+    lines += ["The specs have [a page of their own](specs.md), and so have [the hooks of a run](hooks.md).", ""]
+    names = public_names("anomaly_core")
+    placed = {module for modules in CORE_PARTS.values() for module in modules} | {"specs"}
+    homeless = {name for name, module in names.items() if module.partition(".")[0] not in placed}
+    assert not homeless, f"no part of the page for {homeless}: name their modules in CORE_PARTS"
+    for title, modules in CORE_PARTS.items():
+        part = [name for name, module in names.items() if module.partition(".")[0] in modules]
+        part.sort(key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+        lines += [f"## {title}", "", *members("anomaly_core", part, 3)]
+    return "\n".join(lines)
+
+
+def package_page(package: str, intro: str) -> str:
+    """The public names of another package."""
+    names = list(public_names(package))
+    lines = [f"# {package}", "", f"{intro} `from {package} import {names[0]}`.", "", *members(package, names, 2)]
+    return "\n".join(lines)
+
+
+def public_names(package: str) -> dict[str, str]:
+    """Public name -> the package's module that it comes from, in the order of the front door."""
+    folder = Path(importlib.import_module(package).__path__[0])
+    door = folder / "__init__.pyi"
+    tree = ast.parse((door if door.is_file() else folder / "__init__.py").read_text("utf-8"))
+    names = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.level or str(node.module).startswith(package)):
+            module = str(node.module).removeprefix(f"{package}.")
+            names |= {alias.asname or alias.name: module for alias in node.names if not alias.name.startswith("_")}
+    return names
+
+
+def members(package: str, names: list[str], level: int) -> list[str]:
+    """mkdocstrings' block for each class and function, then a table of what has no docstring."""
+    values = {name: getattr(importlib.import_module(package), name) for name in names}
+    plain = {name: value for name, value in values.items() if not (inspect.isclass(value) or inspect.isroutine(value))}
+    lines = []
+    for name in names:
+        if name not in plain:
+            lines += [f"::: {package}.{name}", f"    options: {{heading_level: {level}}}", ""]
+    if plain:
+        lines += ["| name | value |", "|---|---|"]
+        lines += [f"| `{name}` | {shown(value)} |" for name, value in plain.items()] + [""]
+    return lines
+
+
+def shown(value: object) -> str:
+    """A constant as it is; of another object, its type."""
+    if isinstance(value, click.Command):
+        return f"the command `{value.name}`"
+    if isinstance(value, str | int):
+        return f"`{value}`"
+    if isinstance(value, tuple | list | set | frozenset):
+        return ", ".join(f"`{item}`" for item in (sorted(value) if isinstance(value, set | frozenset) else value))
+    text, kind = repr(value), type(value).__name__
+    if " at 0x" not in text and len(text) < 80:
+        return f"`{cell(text)}`"
+    return "a type" if kind.startswith("_") else f"a `{kind}`"
 
 
 def option_table(section: str, config: type[Any], without: type[Any] | None = None) -> list[str]:
@@ -162,10 +266,10 @@ def option_table(section: str, config: type[Any], without: type[Any] | None = No
         return []
     lines = ["| option | type | default | meaning |", "|---|---|---|---|"]
     for name, kind, default, meaning in rows:
-        shown = ",".join(map(str, default)) if isinstance(default, list | tuple) else default
+        text = ",".join(map(str, default)) if isinstance(default, list | tuple) else default
         if isinstance(default, ByteSize):
-            shown = default.human_readable(separator="")
-        value = "none" if shown is None or shown == "" else f"`{shown}`"
+            text = default.human_readable(separator="")
+        value = "none" if text is None or text == "" else f"`{text}`"
         lines.append(f"| `{section}.{name}` | {cell(kind)} | {value} | {cell(meaning)} |")
     return lines
 
@@ -174,8 +278,8 @@ def preset_table(layer: dict[str, dict[str, Any]]) -> list[str]:
     lines = ["| option | value |", "|---|---|"]
     for section, values in layer.items():
         for key, value in values.items():
-            shown = ",".join(map(str, value)) if isinstance(value, list) else "none" if value is None else value
-            lines.append(f"| `{section}.{key}` | `{shown}` |")
+            text = ",".join(map(str, value)) if isinstance(value, list) else "none" if value is None else value
+            lines.append(f"| `{section}.{key}` | `{text}` |")
     return lines
 
 
@@ -183,57 +287,13 @@ def preset_comment(component: Component, name: str) -> str:
     """What the file of a preset says of itself before its first section."""
     package, _, folder = component.spec.presets.partition(":")
     file = importlib.resources.files(package) / (folder or "presets") / f"{name}.yaml"
-    said = []
+    comment = []
     for line in file.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
-        said.append(line.lstrip("# "))
-    return markdown(" ".join(said))
-
-
-def module_docstring(module: str) -> str:
-    """The docstring of a module as markdown; the module is read, not imported."""
-    try:
-        found = find_spec(module)
-    except ModuleNotFoundError:
-        found = None
-    if found is None or found.origin is None:
-        return ""
-    text = ast.get_docstring(ast.parse(Path(found.origin).read_text("utf-8"))) or ""
-    return markdown(text)
-
-
-def formatted(text: str) -> str:
-    """A module's docstring as paragraphs: bare addresses become links, its headings bold, its list a list."""
-    text = re.sub(r"(?<![<(\"])https?://[^\s)>,]+[^\s)>,.]", lambda found: f"<{found[0]}>", text)
-    text = re.sub(r"^(Paper|Code|Deviations|Original[^:\n]*):", r"**\1**:", text, flags=re.MULTILINE)
-    text = re.sub(r"\n(?=\*\*[A-Z])", "\n\n", text)
-    return re.sub(r"\n(- )", r"\n\n\1", text, count=1)
+        comment.append(line.lstrip("# "))
+    return markdown(" ".join(comment))
 
 
 def summary_of(thing: Any) -> str:
     return markdown((inspect.getdoc(thing) or "").partition("\n\n")[0])
-
-
-def markdown(text: str) -> str:
-    """Docstrings' roles and double quotes as markdown's code."""
-    text = re.sub(r":[a-z]+:`~?(?:[\w.]*\.)?(\w+)`", r"`\1`", text)
-    return text.replace("``", "`")
-
-
-def sentence(text: str) -> str:
-    text = text[:1].upper() + text[1:]
-    return text if not text or text.endswith((".", "!", "?")) else f"{text}."
-
-
-def cell(text: str) -> str:
-    """Text that keeps within a table's cell."""
-    return markdown(str(text)).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
-
-
-class PlainRoles(griffe.Extension):
-    """Turns the docstrings' roles into markdown's code before mkdocstrings renders them."""
-
-    def on_instance(self, *, obj: griffe.Object, **kwargs: Any) -> None:
-        if obj.docstring is not None:
-            obj.docstring.value = markdown(obj.docstring.value)

