@@ -1,4 +1,4 @@
-"""Component: one named thing that a distribution provides, imported when it is used; why it is not usable, where it is not."""
+"""Component: one named thing that a distribution provides, imported on first use, or the reason why it cannot be used."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ CORE = "anomaly-core"
 
 
 def normalise(name: str) -> str:
-    """A distribution's name as PEP 503 compares it."""
+    """A distribution's name, normalised as in PEP 503."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def require_training(what: str) -> None:
-    """MissingLibrary, which says that ``what`` needs torch, where that is not installed: an exported detector needs none."""
+    """Raise MissingLibrary, which says that ``what`` needs torch, if torch is not installed; exported detectors need none."""
     if find_spec("torch") is None:
         raise MissingLibrary(f'{what} needs torch, which is not installed: pip install "{CORE}[train]"')
 
 
 @dataclasses.dataclass(eq=False)
 class Component:
-    """One named thing that a distribution provides; nothing of it is imported until it is used.
+    """One named thing that a distribution provides; none of its code is imported until it is used.
 
     Attributes:
         status: ``ok``, ``blocked``, ``incompatible``, ``conflict`` or ``broken``; ``reason`` says why.
-        location: the folder that the distribution lies in; for an editable install, its source.
+        location: the folder that contains the distribution; for an editable install, its source.
     """
 
     kind: str
@@ -51,7 +51,7 @@ class Component:
 
     @property
     def qualified(self) -> str:
-        """``distribution:name``, which always works."""
+        """``distribution:name``, which is never ambiguous."""
         return f"{self.distribution}:{self.name}"
 
     @property
@@ -61,7 +61,7 @@ class Component:
 
     @property
     def section(self) -> str:
-        """The section of a run's config that it owns; empty for a kind without options."""
+        """The section of a run's config that holds its options; empty for a kind without options."""
         return KINDS[self.kind].section
 
     def answers_to(self, name: str) -> bool:
@@ -70,7 +70,7 @@ class Component:
         return leaf == self.name and (not distribution or normalise(distribution) == normalise(self.distribution))
 
     def require_usable(self) -> None:
-        """PluginError where metadata alone says that the component cannot be used: it is blocked, incompatible or broken."""
+        """Raise PluginError if metadata alone shows that the component is blocked, incompatible or broken."""
         if self.status == "blocked":
             raise PluginError(f"the {self.kind} {self.name!r} of {self.owner} is {self.reason}. Lift that to use it.")
         if self.status in ("broken", "incompatible"):
@@ -78,7 +78,7 @@ class Component:
 
     @cached_property
     def spec(self) -> Any:
-        """The component's spec; PluginError where the plugin's own module cannot be imported, or it is no spec of its kind."""
+        """The component's spec; PluginError if the plugin's module cannot be imported, or the spec is not of its kind."""
         if self.added is not None:
             return self.added
         self.require_usable()
@@ -88,13 +88,13 @@ class Component:
         return spec
 
     def load(self, field: str = "target") -> Any:
-        """What the spec names in a field; PluginError where it names nothing there, or it cannot be imported."""
+        """The object whose address the spec has in ``field``; PluginError if the field is empty or the import fails."""
         if not getattr(self.spec, field, ""):
             raise PluginError(f"the {self.kind} {self.name!r} of {self.owner} has no {field}.")
         return self._import(getattr(self.spec, field))
 
     def config_class(self) -> type[Any]:
-        """The config dataclass of a model, data set or trainer; PluginError where it does not extend the base of its kind."""
+        """The config dataclass of a model, data set or trainer; PluginError if it does not extend its kind's base."""
         if not self.section:
             configured = ", ".join(kind for kind, spec in KINDS.items() if spec.section)
             raise PluginError(f"the {self.kind} {self.name!r} has no config; only a {configured} has one.")
@@ -108,7 +108,7 @@ class Component:
         return self.load()(*args, **kwargs)
 
     def require_library(self) -> None:
-        """MissingLibrary, with the command that installs it, where the library that an engine needs is not installed."""
+        """Raise MissingLibrary, with the install command, if the library that an engine needs is not installed."""
         module = getattr(self.spec, "module", "")
         if module and find_spec(module) is None:
             raise self._missing(module, self.spec.install or f"pip install {module}")
@@ -152,7 +152,7 @@ class Component:
         return value
 
     def _extra(self, library: str) -> str:
-        """``distribution[extra]`` that brings a library: of the own distribution, else of the core; empty if none does."""
+        """``distribution[extra]`` that installs a library, from its own distribution or the core; empty if there is none."""
         for distribution in dict.fromkeys((self.distribution, CORE)):
             try:
                 facts = metadata.metadata(distribution)

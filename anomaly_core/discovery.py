@@ -1,4 +1,4 @@
-"""Registry: every component that is installed, by kind and name, found by entry point out of metadata alone."""
+"""Registry: every installed component, by kind and name, discovered through entry points from metadata alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GROUPS = {f"anomaly_core.{kind}s": kind for kind in KINDS}
 
 
 class Group(Mapping[str, Component]):
-    """The components of one kind by name; a read-only view whose names are those that can be used."""
+    """The components of one kind by name; a read-only view that lists only usable names."""
 
     def __init__(self, registry: Registry, kind: str) -> None:
         self._registry = registry
@@ -34,17 +34,17 @@ class Group(Mapping[str, Component]):
 
     def __getitem__(self, name: str) -> Component:
         everything = self._components()
-        if not (found := [c for c in everything if c.answers_to(name)]):
+        if not (matches := [c for c in everything if c.answers_to(name)]):
             raise self._missing(name)
-        # One that was added speaks for the bare name; one that is blocked leaves it to the others.
-        found = [c for c in found if c.added] or [c for c in found if c.status != "blocked"] or found[:1]
-        if len(found) > 1:
+        # A component added by hand takes the bare name; a blocked one leaves it to the others.
+        matches = [c for c in matches if c.added] or [c for c in matches if c.status != "blocked"] or matches[:1]
+        if len(matches) > 1:
             raise PluginError(
-                f"the {self._kind} {name!r} is provided by {' and by '.join(c.owner for c in found)}. "
-                f"Say which: {' or '.join(c.qualified for c in found)}; or leave one out with --no-plugin."
+                f"the {self._kind} {name!r} is provided by {' and by '.join(c.owner for c in matches)}. "
+                f"Say which: {' or '.join(c.qualified for c in matches)}; or leave one out with --no-plugin."
             )
-        found[0].require_usable()
-        return found[0]
+        matches[0].require_usable()
+        return matches[0]
 
     def __iter__(self) -> Iterator[str]:
         everything = self._components()
@@ -58,7 +58,7 @@ class Group(Mapping[str, Component]):
         return sum(1 for _ in self)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The component, or ``default`` where the name cannot be used."""
+        """The component, or ``default`` if the name cannot be used."""
         try:
             return self[name]
         except PluginError:
@@ -87,7 +87,7 @@ class Group(Mapping[str, Component]):
 
 
 class Registry:
-    """Everything that the installed distributions provide, found by entry point."""
+    """Everything that the installed distributions provide, discovered through entry points."""
 
     def __init__(self) -> None:
         self._cache: list[Component] | None = None
@@ -110,7 +110,7 @@ class Registry:
         return [*self._cache, *self._added.values()]
 
     def add(self, name: str, spec: ComponentSpec) -> Component:
-        """Register a component by hand, for notebooks and tests; its bare name then means this one."""
+        """Register a component by hand, for notebooks and tests; its bare name then refers to it."""
         if type(spec) not in KINDS.values():
             kinds = ", ".join(kind.__name__ for kind in KINDS.values())
             raise PluginError(f"{name!r} was added with a {type(spec).__name__}; expected one of {kinds}.")
@@ -119,11 +119,11 @@ class Registry:
         return component
 
     def remove(self, name: str, kind: str) -> None:
-        """Forget what :meth:`add` registered."""
+        """Remove a component that :meth:`add` registered."""
         self._added.pop((kind, name), None)
 
     def block(self, *names: str) -> None:
-        """Leave out distributions or components by name, as ``--no-plugin`` does; the core itself stays."""
+        """Exclude distributions or components by name, as ``--no-plugin`` does; the core itself cannot be excluded."""
         self._blocked |= {canonical(name) for name in names}
         self._cache = None
 
@@ -139,7 +139,7 @@ class Registry:
 
 
 def _components(blocked: set[str]) -> list[Component]:
-    """What is installed, in the order of kinds and names; those that share a name are marked."""
+    """The installed components, sorted by kind and name; components with the same name are marked as conflicts."""
     components = list(discover(blocked))
     owners: dict[tuple[str, str], list[Component]] = {}
     for component in components:
@@ -155,7 +155,7 @@ def _components(blocked: set[str]) -> list[Component]:
 
 
 def known_distributions() -> dict[tuple[str, str], str]:
-    """(kind, name) -> the distribution to install for it, of our own: for messages, never for a look-up."""
+    """(kind, name) -> which of our distributions provides it; used in messages only, never for discovery."""
     import yaml
 
     known = yaml.safe_load(resources.files("anomaly_core").joinpath("known_distributions.yaml").read_text(encoding="utf-8"))
@@ -163,11 +163,11 @@ def known_distributions() -> dict[tuple[str, str], str]:
 
 
 def discover(blocked: set[str]) -> Iterator[Component]:
-    """Every entry point of the core's groups; ``blocked`` are canonical names of what is left out."""
+    """Every entry point in the core's groups; ``blocked`` holds the canonical names to exclude."""
     seen: set[str] = set()
     for distribution in metadata.distributions():
         name = _name(distribution)
-        if normalise(name) in seen:  # the first on sys.path is the one that Python imports
+        if normalise(name) in seen:  # Python imports the first one on sys.path
             continue
         seen.add(normalise(name))
         points = _points(distribution)
@@ -176,7 +176,7 @@ def discover(blocked: set[str]) -> Iterator[Component]:
         version, location = distribution.metadata["Version"] or "unknown", _location(distribution)
         unfit = _unfit(distribution)
         for point in points:
-            value = re.sub(r"\s*\[.*\]$", "", point.value)  # extras, which an entry point may name
+            value = re.sub(r"\s*\[.*\]$", "", point.value)  # drop the extras, which an entry point may name
             component = Component(GROUPS[point.group], point.name, name, version, location, value)
             if reason := _block_reason(component, blocked):
                 component.status, component.reason = "blocked", reason
@@ -189,7 +189,7 @@ def discover(blocked: set[str]) -> Iterator[Component]:
 
 
 def _points(distribution: metadata.Distribution) -> list[metadata.EntryPoint]:
-    """Those of the core's groups; none, and a warning, where the file that lists them is damaged."""
+    """The entry points in the core's groups; none, with a warning, if the file that lists them is damaged."""
     try:
         return [point for point in distribution.entry_points if point.group in GROUPS]
     except TypeError:  # a line without "="
@@ -200,7 +200,7 @@ def _points(distribution: metadata.Distribution) -> list[metadata.EntryPoint]:
 
 
 def canonical(name: str) -> str:
-    """``distribution``, ``component`` or ``distribution:component`` as names are compared."""
+    """``distribution``, ``component`` or ``distribution:component``, normalised for comparison."""
     distribution, colon, leaf = name.strip().partition(":")
     return normalise(distribution) + colon + normalise(leaf)
 
@@ -221,33 +221,33 @@ def _block_reason(component: Component, blocked: set[str]) -> str:
 
 
 def _name(distribution: metadata.Distribution) -> str:
-    """The distribution's name without parsing all of its metadata, which would take longer than the rest of the search."""
+    """The distribution's name. Parsing all of its metadata would take longer than the rest of discovery."""
     text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
     match = re.search(r"^Name:[ \t]*(\S+)", text, re.MULTILINE)
     return match[1] if match else f"unnamed ({distribution.locate_file('')})"
 
 
 def _location(distribution: metadata.Distribution) -> str:
-    """The source of an editable install, as ``direct_url.json`` (PEP 610) names it; else the folder that it is installed in."""
-    # written by an installer, not by the plugin: no reason to refuse it
+    """The source of an editable install, as given in ``direct_url.json`` (PEP 610); else the folder of the installation."""
+    # The installer writes this file, so an invalid one is no reason to reject the plugin.
     with suppress(ValueError, LookupError, TypeError, AttributeError):
         direct = json.loads(distribution.read_text("direct_url.json") or "{}")
         if direct["dir_info"]["editable"]:
-            from urllib.request import url2pathname  # takes as long as the rest of the search, and developers alone need it
+            from urllib.request import url2pathname  # slow to import, and only needed for editable installs
 
             return url2pathname(urlparse(direct["url"]).path)
     return str(Path(str(distribution.locate_file(""))).resolve())
 
 
 def _unfit(distribution: metadata.Distribution) -> str:
-    """Why the running core is not the one that the distribution was made for, or nothing."""
+    """Why the distribution does not fit the running core; empty if it fits."""
     for text in distribution.requires or []:
         try:
             requirement = Requirement(text)
         except InvalidRequirement as error:
             if normalise(text).startswith(CORE):
                 return f"its requirement {text!r} cannot be read: {error}"
-            continue  # another package's: pip's affair
+            continue  # a requirement on another package is pip's concern
         if normalise(requirement.name) == CORE and (requirement.marker is None or requirement.marker.evaluate()):
             running = metadata.version(CORE)
             if not requirement.specifier.contains(running, prereleases=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class AnomalyError(Exception):
-    """Something that the user can mend. The command line prints it as one paragraph, without a traceback."""
+    """An error that the user can fix. The command line prints it as one paragraph, without a traceback."""
 
     exit_code = 1
 
@@ -22,7 +22,7 @@ class PluginError(AnomalyError):
 
 
 class MissingLibrary(PluginError):
-    """A component that is sound but needs a library that is not installed; the message has the command that installs it."""
+    """A working component that needs a library that is not installed; the message gives the install command."""
 
 
 class DataError(AnomalyError):
@@ -30,7 +30,7 @@ class DataError(AnomalyError):
 
 
 class RunError(AnomalyError):
-    """A run's folder that is missing, incomplete or cannot be written."""
+    """A run's folder that is missing, incomplete or not writable."""
 
 
 class UndefinedMetric(AnomalyError):

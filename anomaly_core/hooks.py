@@ -1,4 +1,4 @@
-"""The pluggy hooks of a run's life, for what cuts across methods: loggers, trackers, reporters."""
+"""The pluggy hooks of a run, for features that are independent of the method: loggers, trackers, reporters."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ hookimpl = pluggy.HookimplMarker("anomaly")
 
 
 class RunHooks:
-    """What a plugin may observe. Implementations are marked ``@anomaly_core.hookimpl`` and take what they need."""
+    """The events that a plugin may observe. Mark implementations with ``@anomaly_core.hookimpl``; list only the arguments
+    that you need."""
 
     @hookspec
     def anomaly_configure(self, config: Any) -> None:
-        """Before anything else; may refuse a config by raising an AnomalyError."""
+        """Called before anything else; may reject a config by raising an AnomalyError."""
 
     @hookspec
     def anomaly_run_start(self, run: Any) -> None:
-        """A run's folder (a ``RunFolder``) was made: of a new run, or of an evaluation of a finished one."""
+        """A run's folder (a ``RunFolder``) was created, for a new run or for an evaluation of a finished one."""
 
     @hookspec
     def anomaly_log(self, run: Any, metrics: dict[str, float], step: int) -> None:
@@ -36,11 +37,11 @@ class RunHooks:
 
     @hookspec
     def anomaly_scored(self, run: Any, batch: Any, prediction: Any, rows: Any, calibration: Any) -> None:
-        """A batch of the test set was scored; all on the CPU, ``rows`` are its ``TestedImage`` objects."""
+        """A batch of the test set was scored. All tensors are on the CPU; ``rows`` are its ``TestedImage`` objects."""
 
     @hookspec
     def anomaly_tested(self, run: Any, rows: Any, calibration: Any) -> None:
-        """The whole test set was scored and nothing is written yet: a row may still be given a picture."""
+        """The whole test set was scored, but nothing is written yet: a row's picture can still be set."""
 
     @hookspec
     def anomaly_run_end(self, run: Any, results: Any) -> None:
@@ -52,26 +53,26 @@ class RunHooks:
 
     @hookspec
     def anomaly_predicted(self, verdict: Any, image: Any, prediction: Any, detector: Any, picture: Any) -> None:
-        """A detector in use scored an image file, or could not: ``image`` (uint8 (H, W, 3)) and ``prediction`` are then None;
-        ``verdict`` is what ``anomaly predict`` prints, ``picture`` the file that ``--maps`` asks for, or None."""
+        """A detector scored an image file, or failed to: ``image`` (uint8 (H, W, 3)) and ``prediction`` are then None.
+        ``verdict`` is what ``anomaly predict`` prints; ``picture`` is the file that ``--maps`` requests, or None."""
 
     @hookspec
     def anomaly_doctor(self, report: Any) -> None:
-        """``anomaly doctor`` examines the installation: sections, notes and problems may be added to its report."""
+        """``anomaly doctor`` examines the installation: add sections, notes and problems to its report."""
 
 
 HOOKS = [name for name in vars(RunHooks) if name.startswith("anomaly_")]
 
 
 class Hooks:
-    """Calls the observers one at a time and guarded: one that fails is a warning, never a lost run.
+    """Calls the observers one at a time; if one fails, that is a warning and never stops the run.
 
     Args:
-        on_failure: called once with each failure, in words.
-        more: further hook specs, of a command with hooks of its own, whose observers mark ``@hookimpl(optionalhook=True)``.
+        on_failure: called once for each distinct failure, with its message.
+        more: further hook specs, for a command with its own hooks; their observers use ``@hookimpl(optionalhook=True)``.
 
     Raises:
-        PluginError: a plugin has a hook that nobody calls (a misspelt name), or one that asks for arguments not given.
+        PluginError: a plugin implements an unknown hook (a misspelt name), or one with arguments that do not exist.
     """
 
     def __init__(self, registry: Registry, on_failure: Callable[[str], None] = log.warning, more: type | None = None) -> None:
@@ -92,12 +93,12 @@ class Hooks:
             raise self._refusal(plugin, str(error).partition(" in plugin ")[0]) from error
 
     def call(self, name: str, **arguments: Any) -> None:
-        """Call one hook of every observer, with those of ``arguments`` that it asks for.
+        """Call one hook of every observer, with the ``arguments`` that it declares.
 
         Raises:
-            AnomalyError: an observer refuses the config in ``anomaly_configure``. Every other failure goes to ``on_failure``.
+            AnomalyError: an observer rejects the config in ``anomaly_configure``. Every other failure goes to ``on_failure``.
         """
-        # pluggy keeps the implementations in the reverse of the order in which they are called (tryfirst comes last).
+        # pluggy stores the implementations in reverse call order (tryfirst comes last).
         for implementation in reversed(getattr(self._manager.hook, name).get_hookimpls()):
             try:
                 implementation.function(**{key: arguments[key] for key in implementation.argnames})
@@ -108,7 +109,7 @@ class Hooks:
                 self._report(f"the hook {name} of {owner} failed: {type(error).__name__}: {error}. The run goes on.")
 
     def names(self) -> list[str]:
-        """The hooks that somebody observes."""
+        """The hooks that have at least one observer."""
         return [name for name in HOOKS if getattr(self._manager.hook, name).get_hookimpls()]
 
     def _register(self, component: Component) -> None:

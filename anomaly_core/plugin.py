@@ -1,4 +1,4 @@
-"""What the core itself registers, by the same entry points as anybody."""
+"""The core's own components, registered through the same entry points as any plugin's."""
 
 from __future__ import annotations
 

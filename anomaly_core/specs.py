@@ -1,6 +1,6 @@
-"""What a plugin says of a component: frozen, torch-free descriptions with the addresses of the real thing.
+"""Specs: a plugin's frozen, torch-free descriptions of its components, with the addresses of the implementations.
 
-An address is ``"package.module:attribute"``; it is imported when the component is built, not before.
+An address is ``"package.module:attribute"``; it is only imported when the component is built.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any, ClassVar, Literal
 
 @dataclass(frozen=True, kw_only=True)
 class ComponentSpec:
-    """The part that all kinds share.
+    """The fields that all kinds share.
 
     Args:
         target: address of the class or function that does the work.
         summary: one line for ``show`` and the help.
 
-    A kind's entry point group is ``anomaly_core.<kind>s``. A kind with options owns a section of a run's config, and its
+    A kind's entry point group is ``anomaly_core.<kind>s``. A kind with options has its own section in a run's config; its
     components' config dataclasses extend the one at ``config_base``.
     """
 
@@ -38,8 +38,8 @@ class ModelSpec(ComponentSpec):
         config: address of a stdlib dataclass that extends :class:`~anomaly_core.ModelConfig`; imports no torch.
         trainer: name of the trainer: ``memory``, ``gradient`` or a plugin's.
         paper, code: where the method is described, and the original implementation.
-        presets: ``"package:folder"`` with one YAML file a preset.
-        train: options of the trainer that the method needs, beneath every preset: ``{"gradient_clip": 1.0}``.
+        presets: ``"package:folder"`` with one YAML file per preset.
+        train: trainer options that the method needs, which every preset may override: ``{"gradient_clip": 1.0}``.
     """
 
     kind: ClassVar[str] = "model"
@@ -61,7 +61,7 @@ class DatasetSpec(ComponentSpec):
     Args:
         config: address of a stdlib dataclass that extends :class:`~anomaly_core.DataConfig`; imports no torch.
         homepage, license: where the data set is published, and its licence as the publisher names it.
-        noncommercial: the licence excludes commercial use; a run then says so once.
+        noncommercial: the licence excludes commercial use; a run then logs this once.
     """
 
     kind: ClassVar[str] = "dataset"
@@ -80,7 +80,7 @@ class TrainerSpec(ComponentSpec):
 
     Args:
         launcher: address of a function ``(devices, arguments) -> exit status`` that runs the command line ``arguments`` in
-            several processes (``anomaly run --devices N``); empty where it fits in one.
+            several processes (``anomaly run --devices N``); empty if it fits in one process only.
     """
 
     kind: ClassVar[str] = "trainer"
@@ -96,12 +96,12 @@ class MetricSpec(ComponentSpec):
     """A figure of merit: a :class:`~anomaly_core.BaseMetric`.
 
     Args:
-        title: its name in tables and reports, such as ``Image AUROC``; empty: the entry point's name.
+        title: its name in tables and reports, such as ``Image AUROC``; if empty, the entry point's name.
         level: what it judges. A default of level ``reconstruction`` is left out for methods that do not reconstruct.
-        prominence: ``headline`` stands in every table, ``table`` in that of a run, ``detail`` in metrics.json and report alone.
+        prominence: ``headline`` is in every table, ``table`` in a run's table, ``detail`` only in metrics.json and the report.
         higher_is_better: the direction in which a method improves.
         default: computed when the user names no metric.
-        oracle: its threshold is chosen on the test set itself; tables and reports say so beside its name.
+        oracle: its threshold is chosen on the test set itself; tables and reports mark its name.
     """
 
     kind: ClassVar[str] = "metric"
@@ -116,14 +116,14 @@ class MetricSpec(ComponentSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneSpec(ComponentSpec):
-    """Pretrained weights that travel inside a distribution.
+    """Pretrained weights that a distribution contains.
 
     The entry point's name is timm's model name. ``target`` is the address of a function without arguments that returns the
-    path of a weights file (``.safetensors``, or ``.pth`` loaded with ``weights_only=True``).
+    path of a weights file (``.safetensors``, or ``.pth``, which is loaded with ``weights_only=True``).
 
     Args:
         license: the licence of the weights.
-        by_position: the file's tensors are in timm's order but carry other names.
+        by_position: the file's tensors are in timm's order but have other names.
     """
 
     kind: ClassVar[str] = "backbone"
@@ -141,22 +141,22 @@ class CommandSpec(ComponentSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class HookSpec(ComponentSpec):
-    """Observers of a run's life; ``target`` is the address of a module or object with ``@anomaly_core.hookimpl`` functions."""
+    """Observers of a run; ``target`` is the address of a module or object with ``@anomaly_core.hookimpl`` functions."""
 
     kind: ClassVar[str] = "hook"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSpec(ComponentSpec):
-    """What computes frozen networks, and opens detectors that were exported for it.
+    """An engine: computes frozen networks, and opens detectors exported for it.
 
-    ``target`` is the address of a function ``(network, size) -> callable``, as ``anomaly_features`` describes it.
+    ``target`` is the address of a function ``(network, size) -> callable``, as described in ``anomaly_features``.
 
     Args:
-        module: import name of the library that it needs; empty where none is needed.
-        install: the command that installs it, for messages.
-        suffixes: of the files that it opens for ``anomaly predict``, with their dots.
-        reader: address of a function ``(path, engine, threads) -> Detector``, which opens such a file.
+        module: import name of the library that it needs; empty if none is needed.
+        install: the command that installs the library, for messages.
+        suffixes: suffixes, with their dots, of the files that it opens for ``anomaly predict``.
+        reader: address of a function ``(path, engine, threads) -> Detector`` that opens such a file.
     """
 
     kind: ClassVar[str] = "engine"
@@ -169,10 +169,10 @@ class EngineSpec(ComponentSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorSpec(ComponentSpec):
-    """What runs many tasks at once: processes of this machine, a cluster.
+    """An executor: runs many tasks in parallel, in processes on this machine or on a cluster.
 
-    ``target`` is the address of a context manager ``(jobs, address) -> map``, whose results come in the order of the items;
-    ``module`` and ``install`` are as an engine's.
+    ``target`` is the address of a context manager ``(jobs, address) -> map``; the map's results are in the order of the
+    items. ``module`` and ``install`` are as for an engine.
     """
 
     kind: ClassVar[str] = "executor"

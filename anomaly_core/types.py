@@ -1,4 +1,4 @@
-"""What flows through the house: Sample -> Batch -> Prediction; and Detector, which gives predictions of image files."""
+"""The core's data types: Sample -> Batch -> Prediction; and Detector, which gives predictions for image files."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Sample:
     Args:
         path: the image file.
         label: 0 normal, 1 anomalous, None unknown.
-        mask_path: file whose non-zero pixels are defective, or several such files; None where there is none.
+        mask_path: a file in which non-zero pixels are defective, or several such files; None if there is none.
         category: the object or texture, such as ``candle``.
         defect: the kind of defect (the folder's name); ``good`` for normal images.
-        extra: facts of the data set's own, such as a saturation threshold for each defect; metrics read them.
+        extra: facts specific to the data set, such as a saturation threshold for each defect; metrics read them.
     """
 
     path: Path
@@ -44,14 +44,14 @@ class Sample:
 
 @dataclass
 class Batch:
-    """Several images of one size, with what is known of them.
+    """Several images of one size, with their labels and masks.
 
     Args:
-        images: float32 RGB in [0, 1], (B, 3, H, W), in the geometry of the modeler's InputSpec, not normalised. To score with
-            ``data.tile``: one image in its own geometry.
+        images: float32 RGB in [0, 1], (B, 3, H, W), in the geometry of the modeler's InputSpec, not normalised. When scoring
+            with ``data.tile``: one image in its own geometry.
         labels: int64 (B,): 0 normal, 1 anomalous, -1 unknown.
-        masks: bool (B, 1, H, W) in the images' geometry, or None where the data set has no masks.
-        has_mask: bool (B,): False where an anomalous image came without its mask, so that its pixels say nothing.
+        masks: bool (B, 1, H, W) in the images' geometry, or None if the data set has no masks.
+        has_mask: bool (B,): False for an anomalous image without a mask, as its pixels have no known labels.
         samples: the B samples.
     """
 
@@ -65,7 +65,7 @@ class Batch:
         return len(self.samples)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch with its tensors on a device."""
+        """The batch with its tensors on a device."""
         masks = None if self.masks is None else self.masks.to(device)
         return Batch(self.images.to(device), self.labels.to(device), masks, self.has_mask.to(device), self.samples)
 
@@ -78,7 +78,7 @@ class Batch:
 
 @dataclass
 class Prediction(Generic[Array]):
-    """What a method says of B images: tensors from a modeler, numpy arrays from a detector. Higher is always more anomalous.
+    """A method's output for B images: tensors from a modeler, numpy arrays from a detector. Higher is more anomalous.
 
     Args:
         scores: float32 (B,), raw: never clamped, squashed or rescaled.
@@ -97,26 +97,26 @@ class Prediction(Generic[Array]):
         return float(score)
 
     def __getitem__(self, chosen: slice | list[int]) -> Prediction[Array]:
-        """The prediction of some of the images."""
+        """The prediction for some of the images."""
         parts: list[Any] = [self.scores, self.maps, self.reconstruction]
         return Prediction(*(None if part is None else part[chosen] for part in parts))
 
     def cpu(self: Prediction) -> Prediction:
-        """The same prediction, detached, as float32 on the CPU."""
+        """The prediction, detached, as float32 on the CPU."""
         maps, reconstruction = (
             None if part is None else part.detach().float().cpu() for part in (self.maps, self.reconstruction)
         )
         return Prediction(self.scores.detach().float().cpu(), maps, reconstruction)
 
     def apart(self: Prediction) -> list[Prediction[NDArray[np.float32]]]:
-        """A prediction of each image, as numpy arrays; of tensors on the CPU."""
+        """A prediction for each image, as numpy arrays; the tensors must be on the CPU."""
         parts = (None if part is None else part.numpy() for part in (self.scores, self.maps, self.reconstruction))
         whole: Prediction[NDArray[np.float32]] = Prediction(*parts)  # type: ignore[arg-type]  # scores are never None
         return [whole[i : i + 1] for i in range(len(self.scores))]
 
     @staticmethod
     def joined(parts: Sequence[Prediction]) -> Prediction:
-        """The predictions of several batches as one; maps of several sizes as the greatest, NaN where there is no image."""
+        """The predictions of several batches as one; maps of different sizes are padded to the largest with NaN."""
         if len(parts) == 1:
             return parts[0]
         import torch
@@ -137,14 +137,14 @@ class Prediction(Generic[Array]):
 
 
 class Detector(Protocol):
-    """A fitted detector, whoever made it: a run's, or one that was exported and needs no torch."""
+    """A fitted detector: that of a run, or an exported one that needs no torch."""
 
     @property
     def calibration(self) -> Calibration:
-        """Its threshold, and p-values."""
+        """Its threshold and p-values."""
 
     def decode(self, path: str | Path) -> NDArray[np.uint8]:
-        """An image file as uint8 (H, W, 3) RGB for :meth:`score`, by several threads; DataError where it cannot be read."""
+        """An image file as uint8 (H, W, 3) RGB for :meth:`score`; thread-safe. DataError if it cannot be read."""
 
     def score(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction[NDArray[np.float32]]]:
-        """A prediction for each of several decoded images, B = 1; called by one thread at a time."""
+        """A prediction (B = 1) for each of several decoded images; called by one thread at a time."""

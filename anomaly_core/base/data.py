@@ -29,12 +29,12 @@ from anomaly_core.types import ANOMALOUS, NORMAL, Batch, Sample
 
 
 class BaseDataModule(ABC):
-    """A data set. A plugin says which categories there are and which files belong to them; loading is done here.
+    """A data set. A plugin lists the categories and their files; this class loads them.
 
     Attributes:
         seed: governs the split of held-out images and the order of training.
         spec: the data set's spec, for messages; None for one that is not registered.
-        tiling: how large images are cut; None for images that are seen whole.
+        tiling: how large images are cut into tiles; None where images are used whole.
     """
 
     def __init__(self, config: DataConfig, seed: int = 0, spec: DatasetSpec | None = None) -> None:
@@ -45,7 +45,7 @@ class BaseDataModule(ABC):
 
     @abstractmethod
     def categories(self) -> list[str]:
-        """The categories under the root, in the data set's order. DataError where the root is not what it should be."""
+        """The categories under the root, in the data set's order. DataError if the root does not have the expected layout."""
 
     @abstractmethod
     def train_samples(self, category: str) -> list[Sample]:
@@ -53,7 +53,7 @@ class BaseDataModule(ABC):
 
     @abstractmethod
     def test_samples(self, category: str) -> list[Sample]:
-        """The images to judge on, with labels, and masks where there are any."""
+        """The images to test on, with labels, and with masks where they exist."""
 
     @property
     def root(self) -> Path:
@@ -64,7 +64,7 @@ class BaseDataModule(ABC):
         return Path(base or "data").expanduser() / self.config.name.rpartition(":")[2]
 
     def chosen_categories(self) -> list[str]:
-        """The categories that the config names, or all; ConfigError names one that does not exist."""
+        """The categories named in the config, or all of them; ConfigError if one does not exist."""
         categories = self.categories()
         for name in self.config.category or []:
             if name not in categories:
@@ -75,8 +75,8 @@ class BaseDataModule(ABC):
         return list(dict.fromkeys(self.config.category)) if self.config.category else categories
 
     def split(self, category: str, fewest: int = 1) -> tuple[list[Sample], list[Sample]]:
-        """(fit, held out): a share ``data.holdout`` of the normal training images, drawn by the seed, is kept from fitting.
-        DataError where there are fewer than ``fewest``; with 0 both lists may be empty."""
+        """(fit, held out): the seed selects a share ``data.holdout`` of the normal training images to hold out.
+        DataError if there are fewer than ``fewest`` images; with 0, both lists may be empty."""
         samples = self.train_samples(category)
         normal = [sample for sample in samples if sample.label in (NORMAL, None)]
         if len(normal) < fewest:
@@ -92,7 +92,7 @@ class BaseDataModule(ABC):
                 f"{str(wrong.path)!r}: they are left out, for a detector is fitted on normal images.",
                 stacklevel=2,
             )
-        room = max(len(normal) - max(fewest, 1), 0)  # at least one image and what the method needs is fitted on
+        room = max(len(normal) - max(fewest, 1), 0)  # leaves at least one image, and as many as the method needs
         count = min(max(round(len(normal) * self.config.holdout), 1), room) if self.config.holdout else 0
         order = torch.randperm(len(normal), generator=torch.Generator().manual_seed(self.seed)).tolist()
         held = set(order[:count])
@@ -101,15 +101,15 @@ class BaseDataModule(ABC):
     def loader(
         self, samples: Sequence[Sample], input_spec: InputSpec, *, shuffle: bool = False, keep: bool = False
     ) -> DataLoader[Batch]:
-        """Batches of samples, with ``data.tile`` of their tiles; in an order of the seed with ``shuffle``, for any number of
-        workers. With ``keep``, decoded images are kept for the next epoch as far as ``data.image_cache`` allows."""
+        """Batches of samples, or of their tiles with ``data.tile``. With ``shuffle``, the seed sets the order, whatever the
+        number of workers. With ``keep``, decoded images stay in memory for the next epoch, up to ``data.image_cache``."""
         dataset = SampleDataset(samples, input_spec.whole if self.tiling else input_spec, self.tiling)
         workers = self.config.num_workers
         if workers is None:
             workers = 0 if len(dataset) < 512 or core_count() <= 2 else min(8, core_count() // 2)
         view_bytes = 3 * math.prod(input_spec.output_size)
         budget = int(self.config.image_cache) if keep else 0
-        dataset.keep = budget // max(1, workers) // view_bytes  # each worker keeps for itself what it decodes
+        dataset.keep = budget // max(1, workers) // view_bytes  # each worker has its own cache
         if self.tiling and input_spec.whole != input_spec:
             warnings.warn(
                 "data.tile: model.center_crop and model.resize=keep cut borders away, which would never be seen; "
@@ -124,7 +124,7 @@ class BaseDataModule(ABC):
                 "Raise data.image_cache.",
                 stacklevel=2,
             )
-        # a generator of its own: workers that stay draw less often from the loader's
+        # The sampler has its own generator: with persistent workers, the loader's is used less often.
         order = RandomSampler(dataset, generator=torch.Generator().manual_seed(self.seed)) if shuffle and samples else None
         return DataLoader(
             dataset,
@@ -137,24 +137,24 @@ class BaseDataModule(ABC):
         )
 
     def images(self, samples: Sequence[Sample], input_spec: InputSpec) -> DataLoader[Batch]:
-        """Batches of samples to score: as :meth:`loader`, but with ``data.tile`` one image a batch, in its own geometry."""
+        """Batches of samples to score: like :meth:`loader`, but with ``data.tile`` one image per batch, at its own size."""
         if self.tiling is None:
             return self.loader(samples, input_spec)
         return DataLoader(SampleDataset(samples, Native()), batch_size=1, collate_fn=collate)
 
 
-View = tuple[int, Box | None]  # the number of a sample, and the tile of it; None is all of it
-Read = tuple[NDArray[np.uint8], Tensor | None]  # a view uint8 (H, W, 3), and its mask bool (1, H, W)
+View = tuple[int, Box | None]  # a sample's index and a tile of its image; None is the whole image
+Read = tuple[NDArray[np.uint8], Tensor | None]  # a view, uint8 (H, W, 3), and its mask, bool (1, H, W)
 
 
 class SampleDataset(Dataset[Batch]):
-    """Samples as batches, decoded when asked for; DataError where a file cannot be read.
+    """Samples as batches, decoded on request; DataError if a file cannot be read.
 
     Args:
-        samples: what there is; with a tiling, the headers of all files are read at once.
+        samples: the samples to load; with a tiling, the headers of all files are read at once.
         input_spec: the geometry of a view; :class:`~anomaly_core.imaging.geometry.Native` keeps each image's own.
-        tiling: each tile is a view of its own, to be fitted on: without masks. None: the only view of an image is all of it.
-        keep: how many views stay in memory for the next time; those with masks never do.
+        tiling: makes each tile a separate view, for fitting, without masks. None: each image is one view.
+        keep: how many views stay in memory for the next epoch; views with masks never do.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class SampleDataset(Dataset[Batch]):
         self.with_masks = tiling is None and any(sample.mask_path is not None for sample in samples)
         self.keep = keep
         self._views: list[View] = []
-        self._views_of: list[range] = []  # by the number of the sample
+        self._views_of: list[range] = []  # indexed by sample
         for number, sample in enumerate(samples):
             boxes: Sequence[Box | None] = [None] if tiling is None else tiling.boxes(*image_size(sample.path))
             self._views_of.append(range(len(self._views), len(self._views) + len(boxes)))
@@ -180,7 +180,7 @@ class SampleDataset(Dataset[Batch]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Batch]:
-        """Several views as one batch. Each image is decoded once, by a thread of several unless in a process of the loader."""
+        """Several views as one batch. Each image is decoded once; several threads decode, except in a loader's worker."""
         wanted: dict[int, list[int]] = {}
         for index in indices:
             if index not in self._kept:
@@ -200,11 +200,11 @@ class SampleDataset(Dataset[Batch]):
         return [self._joined(indices, [reads[index] for index in indices])]
 
     def _read(self, number: int, views: Sequence[int]) -> dict[int, Read]:
-        # Torch computes nothing here: its threads would wait for more to do, and take the time of those that decode.
+        # No torch operations here: torch's threads would spin while idle and slow down the decoding threads.
         sample = self.samples[number]
         image = self._held.get(number) or read_image(sample.path, grey=True)
         if self._views_of[number][-1] not in views:
-            self._held = {number: image}  # in order, its other tiles come next
+            self._held = {number: image}  # without shuffling, its other tiles come next
         mask = None
         if self.with_masks and sample.mask_path is not None:
             picture = read_mask(sample.mask_path)
@@ -223,7 +223,7 @@ class SampleDataset(Dataset[Batch]):
         if self.with_masks:
             nothing = torch.zeros(1, *reads[0][0].shape[:2], dtype=torch.bool)
             masks = torch.stack([nothing if mask is None else mask for _, mask in reads])
-        # A normal image needs no file for its mask: nothing is defective.
+        # A normal image needs no mask file: it has no defective pixels.
         known = [sample.mask_path is not None or sample.label != ANOMALOUS for sample in samples]
         return Batch(
             images=as_images(np.stack([array for array, _ in reads])),

@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 class BaseMetric(ABC):
-    """A metric of one category; ``calibration`` is the threshold from held-out normal images, for metrics that need one."""
+    """A metric for one category; ``calibration`` holds the threshold from held-out normal images, if the metric needs it."""
 
     def __init__(self, calibration: Calibration | None = None) -> None:
         self.calibration = calibration
 
     def share(self, others: Sequence[BaseMetric]) -> None:  # noqa: B027 - sharing is a choice
-        """Called once, before the first update, with metrics that are fed the same batches: work may be shared."""
+        """Called once, before the first update, with metrics that receive the same batches, so that they can share work."""
 
     def curves(self) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
-        """Curves to draw, by name: x and y of some hundred points; none where the metric has no curve or no value."""
+        """Curves to draw, by name: x and y of a few hundred points; empty if the metric has no curve or no value."""
         return {}
 
     @abstractmethod
@@ -31,4 +31,4 @@ class BaseMetric(ABC):
 
     @abstractmethod
     def compute(self) -> float:
-        """The value over all that was taken in; UndefinedMetric with the reason where there is none."""
+        """The value over all batches; UndefinedMetric, with the reason, if there is none."""

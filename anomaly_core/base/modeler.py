@@ -1,4 +1,4 @@
-"""BaseModeler: a network with its loss, its optimiser and its scores; in two kinds, memory and gradient."""
+"""BaseModeler: a network with its loss, optimiser and scores. There are two kinds, memory and gradient."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelContext:
-    """What a modeler may know of its run, when it is fitted and when it is used again.
+    """What a modeler knows about its run, when it is fitted and when it is loaded again.
 
     Attributes:
-        pretrained: whether pretrained weights are looked for; False for a finished run, whose weights follow by ``load_state``.
-        categories: names of the categories that it is fitted on.
-        prompt: what the images show, in words (``data.prompt``); empty: the names of the categories must do.
+        pretrained: whether to load pretrained weights; False for a finished run: ``load_state`` then supplies its weights.
+        categories: names of the categories to fit on.
+        prompt: what the images show, in words (``data.prompt``); if empty, the category names are used.
     """
 
     pretrained: bool = True
@@ -38,11 +38,11 @@ class ModelContext:
 
 
 class BaseModeler(nn.Module, ABC):
-    """A method as the core sees it; without a context it is built without pretrained weights.
+    """A method as the core sees it. Without a context, it is built without pretrained weights.
 
     Attributes:
-        input_spec: the size, crop, mean and std that the method wants; images arrive in [0, 1], the modeler normalises them.
-        fewest_images: how few normal images it can be fitted on; 0 for a method that needs none.
+        input_spec: the size, crop, mean and std that the method needs. Images arrive in [0, 1]; the modeler normalises them.
+        fewest_images: the smallest number of normal images to fit on; 0 for a method that needs none.
     """
 
     input_spec: InputSpec
@@ -58,26 +58,26 @@ class BaseModeler(nn.Module, ABC):
         """Score float32 (B, 3, H, W) images in [0, 1]; must not depend on the other images of the batch."""
 
     def describe(self) -> dict[str, float]:
-        """Figures of the fitted method, which stand beside the metrics: a bank's size, a coreset's radius."""
+        """Figures of the fitted method, reported with the metrics: for example a bank's size or a coreset's radius."""
         return {}
 
     def fitting(self, repeated: bool) -> AbstractContextManager[None]:
-        """Entered while a trainer fits: the place for what lasts as long, such as a cache of features; ``repeated``: the same
-        images come again and again, in epochs."""
+        """A context that is active during fitting, for resources such as a cache of features. ``repeated``: the same images
+        are seen in every epoch."""
         return nullcontext()
 
     def trained_state(self) -> dict[str, Tensor]:
-        """The part of the state that fitting changes, which checkpoints hold; a frozen backbone is no part of it."""
+        """The part of the state that fitting changes, for checkpoints; a frozen backbone is not included."""
         return dict(self.state_dict())
 
     def prepare_export(self) -> None:
-        """Called before a graph of :meth:`predict_step` is taken: the place to replace an external index by torch alone. A
-        method that no graph can hold raises an AnomalyError that says why."""
+        """Called before :meth:`predict_step` is traced into a graph, for example to replace an external index by plain torch.
+        A method that cannot be expressed as a graph raises an AnomalyError that says why."""
         return
 
     def load_state(self, state: Mapping[str, Tensor], strict: bool = True) -> None:
-        """Load a ``state_dict``, or with ``strict=False`` a :meth:`trained_state`; buffers that grow while fitting (a memory
-        bank) take the saved shape."""
+        """Load a ``state_dict``, or a :meth:`trained_state` with ``strict=False``. Buffers that grow during fitting, such as
+        a memory bank, take the saved shape."""
         for name, saved in state.items():
             owner_name, _, leaf = name.rpartition(".")
             owner = self.get_submodule(owner_name)
@@ -96,59 +96,59 @@ class MemoryModeler(BaseModeler):
 
     @abstractmethod
     def build(self) -> None:
-        """Make the memory out of what was collected, then forget the rest."""
+        """Build the memory from the collected features, then discard the rest."""
 
     def reopen(self) -> None:
-        """Take the finished memory as collected, so that more images can be added and it can be built again; AnomalyError where
-        the method cannot."""
+        """Treat the finished memory as collected features, so that images can be added and it can be built again.
+        AnomalyError if the method cannot do this."""
         raise AnomalyError(f"{type(self).__name__} cannot extend a finished memory. Fit it anew on all normal images.")
 
     def merge(self, accelerator: Accelerator) -> None:
-        """Join what several processes have collected, so that each holds all of it; called before :meth:`build`."""
+        """Gather what all processes have collected into each of them; called before :meth:`build`."""
         if accelerator.num_processes > 1:
             raise AnomalyError(f"{type(self).__name__} does not merge what several processes collect. Run it in one process.")
 
     def held_out_step(self, images: Tensor) -> dict[str, Tensor]:
-        """Figures of float32 (B, 3, H, W) held-out normal images against the memory: means by name, logged as metrics."""
+        """Compare float32 (B, 3, H, W) held-out normal images with the memory: means by name, logged as metrics."""
         return {}
 
 
 class GradientModeler(BaseModeler):
     """A method that is trained by gradient descent.
 
-    Everything random is drawn from torch's global generator, which the trainer seeds anew for every epoch: so a resumed run
-    repeats what an uninterrupted one would have drawn. Parameters that are not trained have ``requires_grad=False``.
+    All random numbers come from torch's global generator, which the trainer reseeds for every epoch. A resumed run therefore
+    draws the same numbers as an uninterrupted one. Parameters that are not trained have ``requires_grad=False``.
     """
 
     @abstractmethod
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
-        """Scalar means over the batch by name; ``loss`` is minimised, the others are logged. Called in train mode, on the
-        modeler's device, perhaps under autocast."""
+        """Scalar means over the batch, by name. ``loss`` is minimised; the others are logged. Called in train mode on the
+        modeler's device, possibly under autocast."""
 
     @abstractmethod
     def configure_optimizer(self, epochs: int) -> tuple[Optimizer, LRScheduler | None]:
-        """The optimiser and, or None, a learning-rate schedule that steps once an epoch, for a training of so many epochs."""
+        """The optimiser for ``epochs`` epochs, and a learning-rate schedule that steps once per epoch, or None."""
 
     def validation_step(self, batch: Batch) -> dict[str, Tensor]:
-        """The training computation on held-out normal images, in eval mode, without gradients; ``loss`` chooses the epoch."""
+        """As :meth:`training_step`, on held-out normal images, in eval mode, without gradients; ``loss`` selects the epoch."""
         return self.training_step(batch)
 
     def summarize(self, means: dict[str, float]) -> dict[str, float]:
-        """The figures of an epoch that are logged, from the means over its batches: the place for an F1 of counts, say."""
+        """The figures to log for an epoch, computed from the means over its batches: for example an F1 from counts."""
         return means
 
     def before_training(self, batches: Iterable[Batch]) -> None:
-        """The place for statistics of the training images, before the first epoch, in eval mode, without gradients. ``batches``
-        are on the modeler's device, may be iterated several times, and are decoded only then. A resume does not call it:
-        results belong in buffers or parameters, which checkpoints hold."""
+        """Compute statistics of the training images: called before the first epoch, in eval mode, without gradients.
+        ``batches`` are on the modeler's device, may be iterated several times, and are decoded on iteration. A resumed run
+        does not call it: store results in buffers or parameters, which checkpoints include."""
         return
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
-        """Called before each epoch, counted from 1: the place for a warm-up."""
+        """Called before each epoch, counted from 1; for example for a warm-up."""
         return
 
     def after_training(self, held_out: Iterable[Batch]) -> None:
-        """The place to normalise maps: called with the state that is kept, in eval mode, without gradients. ``held_out`` normal
-        images are on the modeler's device, may be iterated several times, and may be none. Results belong in buffers or
-        parameters, which the run saves."""
+        """Called with the state that is kept, in eval mode, without gradients; for example to normalise maps. ``held_out``
+        normal images are on the modeler's device, may be iterated several times, and may be empty. Store results in buffers
+        or parameters, which the run saves."""
         return

@@ -25,8 +25,8 @@ class History:
     """The course of a fit.
 
     Attributes:
-        rows: the figures of each epoch: ``history.csv``.
-        figures: those of the state that was kept, which stand beside the run's metrics.
+        rows: the figures of each epoch, as in ``history.csv``.
+        figures: the figures of the state that was kept, reported with the run's metrics.
     """
 
     rows: list[Figures] = field(default_factory=list)
@@ -35,14 +35,14 @@ class History:
 
 @dataclass
 class RunContext:
-    """What a trainer may know of its run.
+    """What a trainer knows about its run.
 
     Attributes:
         seed: governs everything that is random.
-        folder: where checkpoints live; None keeps none.
-        write: writes a file of that folder whole or not at all, by name.
-        resume: go on from the last checkpoint where there is one.
-        log: is given the figures of each epoch, and its number.
+        folder: where checkpoints are stored; None keeps none.
+        write: writes a file in that folder atomically, by name.
+        resume: continue from the last checkpoint, if there is one.
+        log: called with the figures and the number of each epoch.
     """
 
     seed: int = 0
@@ -53,7 +53,7 @@ class RunContext:
 
 
 class Progress(Protocol):
-    """Shows how far a step has come; the command line's draws a bar on a terminal and nothing in a pipe."""
+    """Shows the progress of a step. The command line's version draws a bar on a terminal and nothing in a pipe."""
 
     def __call__(
         self, items: Iterable[Any], description: str | Callable[[], str], total: int | None = None
@@ -66,10 +66,10 @@ def quiet(items: Iterable[Any], description: str | Callable[[], str], total: int
 
 
 class BaseTrainer(ABC):
-    """A strategy of fitting, on a device.
+    """A fitting strategy, on a device.
 
     Attributes:
-        shuffles: whether the training images come again and again, in another order every epoch.
+        shuffles: whether the training images are repeated in every epoch, each time in a new order.
     """
 
     shuffles: ClassVar[bool] = True

@@ -40,7 +40,7 @@ SHARED_OPTIONS: list[click.Parameter] = [
 
 
 class LazyGroup(click.Group):
-    """Knows its commands by metadata; imports one when it is called."""
+    """Lists its commands from metadata; imports a command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(registry.commands)
@@ -49,7 +49,7 @@ class LazyGroup(click.Group):
         try:
             component = registry.commands[cmd_name]
         except PluginError as error:
-            if ctx.resilient_parsing:  # a shell that completes a line, where no message belongs
+            if ctx.resilient_parsing:  # a shell is completing a line: print no message
                 return None
             raise click.UsageError(str(error), ctx) from None
         command: click.Command = component.load()
@@ -58,12 +58,12 @@ class LazyGroup(click.Group):
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The names of the commands, and the options: without importing a command, as click's own would."""
+        """The command names and the options, without importing any command; click's own method would import them."""
         names = [CompletionItem(name) for name in self.list_commands(ctx) if name.startswith(incomplete)]
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The summaries come from the specs: no command's module is imported for the help, and a broken one is named."""
+        """Take the summaries from the specs: the help imports no command's module, and lists a broken command as such."""
         rows = []
         for name in self.list_commands(ctx):
             component = registry.commands[name]
@@ -82,7 +82,7 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; every error is one paragraph, and its traceback is shown with --debug alone."""
+    """Run the command line. Every error is one paragraph; only --debug shows its traceback."""
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     try:
         with prepared():
@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(141)
     except OSError as error:
         _fail(f"{error}. Check the path, the rights and the space on the disk, then run the same command again.", 1, debug)
-    except Exception as error:  # the last line of defence: a user never meets a traceback unasked
+    except Exception as error:  # last resort: show no traceback unless asked
         _fail(f"unexpected {type(error).__name__}: {error}. Run again with --debug and report what it shows.", 1, debug)
     sys.exit(result if isinstance(result, int) else 0)
 

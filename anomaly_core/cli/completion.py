@@ -1,4 +1,4 @@
-"""Options that several commands have, the names that a shell completes for them, and ``anomaly completion``."""
+"""Options shared by several commands, shell completion of their names, and ``anomaly completion``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def complete_names(kind: str, *more: str) -> Completer:
 
 
 def complete_presets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The presets of the methods that stand on the line already, else of all; reads specs, which import nothing heavy."""
+    """The presets of the methods already on the line, or of all methods; reads only specs, which import nothing heavy."""
     from anomaly_core.config.resolve import preset_names
 
     chosen: Any = context.params.get("models") or context.params.get("model") or ()
@@ -30,7 +30,7 @@ def complete_presets(context: click.Context, parameter: click.Parameter, incompl
 
 
 def complete_shown(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """What ``anomaly show`` takes."""
+    """The names that ``anomaly show`` accepts."""
     return _beginning(["base", *(name for kind in SHOWN for name in registry.group(kind))], incomplete)
 
 
@@ -52,7 +52,7 @@ metric_option = click.option(
 
 
 def set_option(what: str) -> Callable[[Any], Any]:
-    """``--set SECTION.KEY=VALUE``; ``what`` it sets stands in its help."""
+    """``--set SECTION.KEY=VALUE``; its help says ``what`` it sets."""
     return click.option("--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help=f"{what}; repeatable.")
 
 
@@ -67,7 +67,7 @@ def completion(shell: str) -> None:
     fish: anomaly completion fish > ~/.config/fish/completions/anomaly.fish
     """
     completer = get_completion_class(shell)
-    if completer is None:  # click lost a shell that it had
+    if completer is None:  # this version of click dropped the shell
         raise click.UsageError(f"this click has no completion for {shell}.")
     root = click.get_current_context().find_root().command
     click.echo(completer(root, {}, "anomaly", "_ANOMALY_COMPLETE").source())  # click's own name for the program `anomaly`

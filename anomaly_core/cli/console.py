@@ -1,4 +1,4 @@
-"""What surrounds a command: warnings and progress on standard error, text that any console can show, and an end in order."""
+"""The environment of a command: warnings and progress on standard error, safe console encoding, and an orderly exit."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from typing import Any
 
 import click
 
-LAUNCHED = "ANOMALY_LAUNCHED"  # marks a process whose errors the one that started it shows
+LAUNCHED = "ANOMALY_LAUNCHED"  # marks a process whose launcher shows its errors
 
 
 @contextmanager
 def prepared() -> Iterator[None]:
-    """Inside, what is logged goes to standard error, no code page ends a command, and SIGTERM ends it as Ctrl-C does."""
+    """Inside, logs go to standard error, unencodable text raises no error, and SIGTERM stops a command as Ctrl-C does."""
     codecs.register_error(escape.__name__, escape)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=escape.__name__)
     logger, printer = logging.getLogger("anomaly_core"), _Printer()
     logger.addHandler(printer)
-    in_order = threading.current_thread() is threading.main_thread()  # no other may set signals
+    in_order = threading.current_thread() is threading.main_thread()  # only the main thread may set signal handlers
     previous = signal.signal(signal.SIGTERM, _stop) if in_order else None
     try:
         yield
@@ -42,7 +42,7 @@ def prepared() -> Iterator[None]:
 
 
 def escape(error: UnicodeError) -> tuple[str | bytes, int]:
-    """How text is written that a console cannot show: as ``\\u691c``; of a file's name that is no text, its bytes."""
+    """Write what a console cannot show as ``\\u691c``, and the undecodable bytes of a file name as those bytes."""
     if not isinstance(error, UnicodeEncodeError):
         return codecs.lookup_error("surrogateescape")(error)
     letters = error.object[error.start : error.end]
@@ -53,7 +53,7 @@ def escape(error: UnicodeError) -> tuple[str | bytes, int]:
 class _Printer(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = f"{record.levelname.lower()}: {record.getMessage()}"
-        click.secho(text, fg="yellow", err=True)  # colours on a terminal alone
+        click.secho(text, fg="yellow", err=True)  # colours only on a terminal
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -61,8 +61,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def progress_bar(items: Iterable[Any], description: str | Callable[[], str], total: int | None = None) -> Iterator[Any]:
-    """Iterate with a live bar and rate on standard error where that is a terminal, and without a word where it is not.
-    ``description`` says what is going on; a function is asked again for every item."""
+    """Iterate with a live bar and rate on standard error if it is a terminal, else silently.
+    ``description`` says what is being done; a function is called again for every item."""
     if not sys.stderr.isatty():
         yield from items
         return
@@ -85,7 +85,7 @@ def progress_bar(items: Iterable[Any], description: str | Callable[[], str], tot
 
 
 def hand_over(text: str, code: int) -> bool:
-    """Leave an error and its exit status to the process that launched this one; False where none did."""
+    """Pass an error and its exit status to the process that launched this one; False if there is none."""
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if LAUNCHED not in os.environ or not file:
         return False

@@ -1,4 +1,4 @@
-"""``anomaly list-plugins``: what is installed, and from where, out of metadata alone."""
+"""``anomaly list-plugins``: what is installed, and from where, read from metadata alone."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def examined(component: Component) -> tuple[str, str]:
 
 
 def _print_table(rows: list[dict[str, str]]) -> None:
-    """For a terminal: what is too long for its width folds, but never the name."""
+    """For a terminal: text that is too wide is folded, except for the name."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -64,7 +64,7 @@ def _print_table(rows: list[dict[str, str]]) -> None:
 
 
 def _print_lines(rows: list[dict[str, str]]) -> None:
-    """For a pipe: one line a component, whole however long, and its reason beneath."""
+    """For a pipe: one line per component, of any length, with its reason below."""
     rows = [{column: column for column in COLUMNS}, *rows]
     widths = [max(len(row[column]) for row in rows) for column in COLUMNS]
     for row in rows:

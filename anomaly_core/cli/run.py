@@ -1,4 +1,4 @@
-"""``anomaly run``: fit, calibrate and test a detector, and say where the results are."""
+"""``anomaly run``: fit, calibrate and test a detector, and print where the results are."""
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ def run(
     from anomaly_core.run.runner import run_experiment
 
     results = run_experiment(config, progress=progress_bar, resume=going_on)
-    if results.runs:  # of several processes, the main one alone has them
+    if results.runs:  # with several processes, only the main one has results
         print_summary(results, config.base.metrics)
 
 
 def print_summary(results: RunResults, named: Sequence[str] | None = None) -> None:
-    """The table that ends a run: a row a category and their mean, and where the results are; with the named metrics."""
+    """Print the final table, one row per category and their mean, with the named metrics; then where the results are."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Column, Table

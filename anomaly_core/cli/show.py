@@ -35,13 +35,13 @@ def show(name: str) -> None:
 
 
 def _components(name: str) -> list[Component]:
-    """The usable components of a name, of any kind; else the error says why there is none."""
+    """The usable components with a name, of any kind; raises an error that says why if there is none."""
     if components := [registry.group(kind)[name] for kind in SHOWN if name in registry.group(kind)]:
         return components
     for component in registry.components():
         if component.kind in SHOWN and name in (component.name, component.qualified):
             return [registry.group(component.kind)[name]]  # raises, and says why it cannot be used
-    return [registry.models[name]]  # raises too, and says what is near
+    return [registry.models[name]]  # raises too, and suggests similar names
 
 
 def _options(section: str, rows: list[tuple[str, str, object, str]]) -> None:

@@ -1,1 +1,1 @@
-"""The config of a run: what its sections hold, how it is resolved, and how its options are described."""
+"""The config of a run: its sections, how it is resolved, and how its options are described."""

@@ -60,7 +60,7 @@ def takes_scalar(hint: Any) -> bool:
 
 
 def _members(hint: Any) -> list[Any]:
-    """The types that a union is made of."""
+    """The member types of a union."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         return _members(arguments[0])

@@ -1,4 +1,4 @@
-"""RunConfig: the four sections of a run, put together from defaults, preset, file, --set and flags, and validated."""
+"""RunConfig: the four sections of a run, merged from defaults, preset, file, --set and flags, and validated."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from anomaly_core.discovery import registry
 from anomaly_core.errors import ConfigError
 
 SECTIONS = ("base", "data", "model", "train")
-LINE_BREAKS = frozenset("\x85\u2028\u2029")  # which YAML reads as such, inside a text too
+LINE_BREAKS = frozenset("\x85\u2028\u2029")  # YAML treats these as line breaks, even inside a string
 Layer = dict[str, dict[str, Any]]
 T = TypeVar("T")
 
 
 class _TextLoader(yaml.SafeLoader):
-    """YAML whose plain scalars stay text, but null: annotations decide what ``1e-3`` and ``no`` are, never YAML's guess."""
+    """YAML whose plain scalars stay text, except null: annotations, not YAML, decide what ``1e-3`` and ``no`` are."""
 
 
 _TextLoader.yaml_implicit_resolvers = {
@@ -37,7 +37,7 @@ _TextLoader.yaml_implicit_resolvers = {
 
 @dataclasses.dataclass(kw_only=True)
 class RunConfig:
-    """Everything that a run depends on, each section owned by the component that it configures; saved as ``config.yaml``."""
+    """Everything that a run depends on; each section belongs to the component it configures. Saved as ``config.yaml``."""
 
     base: BaseConfig
     data: DataConfig
@@ -64,7 +64,7 @@ class RunConfig:
 
         Raises:
             ConfigError: an unknown section, key, preset or a value that its annotation refuses.
-            PluginError: a component that is not there.
+            PluginError: a component that is not installed or cannot be used.
         """
         layers = [_read(config) if isinstance(config, str | Path) else _checked(config or {}, "the config")]
         layers.append(_nested(overrides or {}))
@@ -99,7 +99,7 @@ class RunConfig:
         text: str = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
         if LINE_BREAKS.isdisjoint(text):
             return text
-        return str(yaml.safe_dump(self.to_dict(), sort_keys=False))  # which writes these as escapes
+        return str(yaml.safe_dump(self.to_dict(), sort_keys=False))  # escapes non-ASCII characters
 
     def replace(self, **changes: Any) -> RunConfig:
         """A copy with some options changed: ``config.replace(**{"data.category": ["candle"]})``."""
@@ -111,7 +111,7 @@ class RunConfig:
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """``section.key=value`` of ``--set``; ``[..]`` and ``{..}`` are YAML, ``null`` is None, all else is text."""
+    """Parse ``section.key=value`` of ``--set``: ``[..]`` and ``{..}`` are YAML, ``null`` is None, all else is text."""
     key, equals, value = text.partition("=")
     section, dot, option = key.strip().partition(".")
     if not equals or not dot or not option or section not in SECTIONS:
@@ -124,7 +124,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
 
 
 def validate(cls: type[T], values: Mapping[str, Any], section: str) -> T:
-    """An instance of a config dataclass from text or plain values; ConfigError says which key, value, type and range."""
+    """An instance of a config dataclass from text or plain values; ConfigError names the key, value, type and range."""
     hints = typing.get_type_hints(cls, include_extras=True)
     for key in values:
         if key not in hints:
@@ -155,7 +155,7 @@ def preset_names(component: Component) -> list[str]:
 
 
 def preset_layer(component: Component, name: str) -> Layer:
-    """What a model's preset sets, by section; ConfigError where it has no such preset."""
+    """The options of a model's preset, by section; ConfigError if it has no such preset."""
     presets = _preset_files(component)
     if name not in list(presets):  # a config may hold anything, such as a list
         raise ConfigError(f"{component.name!r} has no preset {name!r}. It has: {', '.join(sorted(presets)) or 'none'}.")
@@ -214,7 +214,7 @@ def _merge(*layers: Layer) -> Layer:
 
 
 def _listed(value: Any, hint: Any) -> Any:
-    """Text with commas for an option that takes several values: ``--set model.layers=1,2``."""
+    """Split text at commas if the option takes several values: ``--set model.layers=1,2``."""
     if not isinstance(value, str) or not takes_list(hint):
         return value
     parts = [part.strip() for part in value.split(",")]

@@ -1,7 +1,7 @@
-"""The config sections that components extend: stdlib dataclasses whose annotations carry range and meaning. Torch-free.
+"""The config sections that components extend: stdlib dataclasses with ranges and meanings in annotations. Torch-free.
 
 A component's options are fields ``name: Annotated[type, Field(gt=0, description="meaning")] = default`` (pydantic's ``Field``);
-they are coerced and validated by annotation, and ``anomaly show`` prints them.
+values are coerced and validated by annotation, and ``anomaly show`` prints the options.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ONE_GIB = ByteSize(1024**3)
 
 @dataclass(kw_only=True)
 class BaseConfig:
-    """Section ``base``: what belongs to the run and to no component."""
+    """Section ``base``: options of the run itself, not of a component."""
 
     output: Annotated[str, Field(description="folder under which runs are written")] = "experiments"
     preset: Annotated[str | None, Field(description="the model's preset that lies beneath the other options")] = None
@@ -37,7 +37,7 @@ class BaseConfig:
 
 @dataclass(kw_only=True)
 class DataConfig:
-    """Section ``data``: what every data set understands. A data set's own config extends it."""
+    """Section ``data``: the options of every data set. A data set's own config extends it."""
 
     name: Annotated[str, Field(description="the data set, as `anomaly list-plugins` names it")] = ""
     root: Annotated[str | None, Field(description="its folder; else $ANOMALY_DATA/<name>, else data/<name>")] = None
@@ -78,7 +78,7 @@ class DataConfig:
 
 @dataclass(kw_only=True)
 class ModelConfig:
-    """Section ``model``: the input geometry that every method understands. A method's own config extends it."""
+    """Section ``model``: the input geometry that every method supports. A method's own config extends it."""
 
     name: Annotated[str, Field(description="the method, as `anomaly list-plugins` names it")] = ""
     image_size: Annotated[Size, Field(description="pixels after resizing: one number, or height,width")] = 256
@@ -91,6 +91,6 @@ class ModelConfig:
 
 @dataclass(kw_only=True)
 class TrainConfig:
-    """Section ``train``: what every trainer understands. A trainer's own config extends it."""
+    """Section ``train``: the options of every trainer. A trainer's own config extends it."""
 
     name: Annotated[str, Field(description="the trainer; empty means the one that the method names")] = ""

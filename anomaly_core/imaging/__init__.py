@@ -1,1 +1,1 @@
-"""Images: decoding, geometry, tiles, and the shared tail of every anomaly map."""
+"""Images: decoding, geometry, tiles and screening."""

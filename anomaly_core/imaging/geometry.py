@@ -1,4 +1,4 @@
-"""InputSpec: the geometry that a model's input, its masks and its maps share."""
+"""InputSpec: the geometry shared by a model's input, masks and maps."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from anomaly_core.config.sections import ModelConfig
 from anomaly_core.errors import ConfigError
 from anomaly_core.imaging.images import as_images
 
-if TYPE_CHECKING:  # an exported detector places images without torch
+if TYPE_CHECKING:  # an exported detector resizes images without torch
     from torch import Tensor
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_LONGEST = 64  # times its own pixels: what covering the size may enlarge an image to
+_LONGEST = 64  # `keep` enlarges an image to at most this many times the pixels of the target size
 
 
 def pair(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -26,7 +26,7 @@ def pair(size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 class Native:
-    """The geometry of the image itself, in place of an :class:`InputSpec`: nothing is resized."""
+    """The image's own geometry, in place of an :class:`InputSpec`: nothing is resized."""
 
     def array(self, image: Image.Image) -> NDArray[np.uint8]:
         """RGB or 8-bit grey image -> uint8 (H, W, 3)."""
@@ -39,14 +39,14 @@ class Native:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The input that a modeler wants; it owns size, crop, mean and std, and nobody else resizes or normalises.
+    """The input that a modeler needs: size, crop, mean and std. Only this class resizes, and only the modeler normalises.
 
     Args:
         size: (height, width) in pixels after resizing.
         resize: ``stretch`` to the size; ``keep`` the aspect ratio, cover the size and crop its centre;
             ``pad``: keep the aspect ratio, fit inside and repeat the border.
         center_crop: (height, width) cut from the centre after resizing, or None.
-        mean, std: what the modeler itself normalises images in [0, 1] with.
+        mean, std: the modeler itself uses them to normalise images in [0, 1].
     """
 
     size: tuple[int, int]
@@ -59,7 +59,7 @@ class InputSpec:
     def from_config(
         cls, config: ModelConfig, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD
     ) -> InputSpec:
-        """The spec that a method's config asks for, with the normalisation that its network was trained with."""
+        """The spec that a method's config requests, with the normalisation that its network was trained with."""
         size, crop = pair(config.image_size), None if config.center_crop is None else pair(config.center_crop)
         if crop and (crop[0] > size[0] or crop[1] > size[1]):
             raise ConfigError(
@@ -75,7 +75,7 @@ class InputSpec:
 
     @property
     def whole(self) -> InputSpec:
-        """The same input with nothing of the image lost: padded instead of covered, and not cropped."""
+        """The same input with the whole image: padded instead of covered, and not cropped."""
         resize: Literal["stretch", "pad"] = "stretch" if self.resize == "stretch" else "pad"
         return replace(self, size=self.output_size, resize=resize, center_crop=None)
 
@@ -85,7 +85,7 @@ class InputSpec:
 
     def array(self, image: Image.Image) -> NDArray[np.uint8]:
         """RGB or 8-bit grey image of any size -> uint8 (H, W, 3): :meth:`image` before it is scaled; needs no torch."""
-        if image.mode == "L" and self.resize == "pad":  # a border of one channel is taken for a mask's
+        if image.mode == "L" and self.resize == "pad":  # _pad treats a single-channel image as a mask
             image = image.convert("RGB")
         array = np.array(self._place(image, Image.Resampling.BILINEAR), dtype=np.uint8)
         return array if array.ndim == 3 else np.repeat(array[..., None], 3, axis=2)
@@ -95,7 +95,7 @@ class InputSpec:
         return _mask_tensor(self._place(mask, Image.Resampling.NEAREST))
 
     def unplaced(self, maps: Tensor, height: int, width: int) -> Tensor:
-        """float (B, C, H, W) in this geometry -> (B, C, height, width) in an image's own; of a :attr:`whole` spec alone."""
+        """float (B, C, H, W) in this geometry -> (B, C, height, width) in an image's own; only for a :attr:`whole` spec."""
         from torch.nn import functional as F
 
         assert self == self.whole
@@ -108,8 +108,8 @@ class InputSpec:
         return F.interpolate(maps, (height, width), mode="bilinear", align_corners=False, antialias=shrinks)
 
     def native_region(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """(left, top, right, bottom) of what the network sees of an image, in the image's own pixels: a crop leaves a part of
-        them, and what a ``pad`` added belongs to no region."""
+        """(left, top, right, bottom) of the region of an image that the network sees, in the image's own pixels: smaller than
+        the image with a crop; the border that ``pad`` adds is not included."""
         edges = []
         for length, (scaled, start, seen) in zip((width, height), self._axes(width, height), strict=True):
             edges.append([min(max(round(edge * length / scaled), 0), length) for edge in (start, start + seen)])
@@ -117,7 +117,7 @@ class InputSpec:
         return left, top, right, bottom
 
     def native_map(self, anomaly_map: Tensor, width: int, height: int) -> Tensor:
-        """A map of the network's input, float (1, h, w) -> float (1, H, W): bilinear, at :meth:`native_region`'s own pixels."""
+        """A map at the input size, float (1, h, w) -> float (1, H, W): bilinear, at the pixels of :meth:`native_region`."""
         import torch
         from torch.nn import functional as F
 
@@ -129,7 +129,7 @@ class InputSpec:
         return F.grid_sample(anomaly_map[None], places, mode="bilinear", padding_mode="border", align_corners=False)[0]
 
     def _axes(self, width: int, height: int) -> list[tuple[int, int, int]]:
-        """Across, then down: pixels of the whole resized image, where the network's input begins in them, and its pixels."""
+        """For x, then y: length of the whole resized image, start of the network's input within it, length of that input."""
         axes = []
         for scaled, side, seen in zip(self._fitted(width, height), self.size[::-1], self.output_size[::-1], strict=True):
             start = _middle(scaled, side) if self.resize == "keep" else -((side - scaled) // 2)
@@ -148,7 +148,7 @@ class InputSpec:
         height, width = self.size
         fitted = self._fitted(image.width, image.height)
         if fitted[0] * fitted[1] > _LONGEST * height * width:  # only `keep` enlarges beyond the size
-            # The centre, of twice the aspect of the size, is enough: the rest would be enlarged to be thrown away.
+            # A centre crop with twice the aspect of the size is enough: the rest would be enlarged and then cut off.
             long = 2 * max(height, width) / min(height, width)
             image = _crop(image, min(image.height, round(image.width * long)), min(image.width, round(image.height * long)))
             fitted = self._fitted(image.width, image.height)
@@ -167,7 +167,7 @@ def _mask_tensor(mask: Image.Image) -> Tensor:
 
 
 def _middle(length: int, part: int) -> int:
-    """Where the middle part of a length begins."""
+    """The start of a centred part of a length."""
     return round((length - part) / 2)
 
 
@@ -177,7 +177,7 @@ def _crop(image: Image.Image, height: int, width: int) -> Image.Image:
 
 
 def _pad(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Centre the image; an RGB image's border is repeated, a mask's is empty: no defect is invented."""
+    """Centre the image: an RGB image's border is repeated, a mask's is filled with zeros, so that no defect is added."""
     top, left = (height - image.height) // 2, (width - image.width) // 2
     widths = [(top, height - image.height - top), (left, width - image.width - left)]
     array = np.asarray(image)

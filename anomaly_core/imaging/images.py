@@ -1,4 +1,4 @@
-"""Image files decoded: 8-bit RGB, upright; masks of zeros and 255."""
+"""Decoding of image files to upright 8-bit RGB, and of masks to 0 and 255."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from PIL import Image, ImageOps
 
 from anomaly_core.errors import DataError
 
-if TYPE_CHECKING:  # an exported detector decodes and places images without torch
+if TYPE_CHECKING:  # an exported detector decodes and resizes images without torch
     from torch import Tensor
 
 ORIENTATION = 0x0112  # the EXIF tag
-_ON_ITS_SIDE = range(5, 9)  # its values that turn by 90 degrees
+_ON_ITS_SIDE = range(5, 9)  # its values that rotate by 90 degrees
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
 
@@ -36,8 +36,8 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def read_image(path: str | Path, *, grey: bool = False) -> Image.Image:
-    """Decode an image file to upright 8-bit RGB, or with ``grey`` one of a single channel to mode ``L``, which is resized in a
-    third of the time; DataError names a file that cannot be read."""
+    """Decode an image file to upright 8-bit RGB. With ``grey``, a single-channel image keeps mode ``L``, which is resized in
+    a third of the time. DataError names a file that cannot be read."""
     with _opened(path, "image") as image:
         image.load()
         upright = _eight_bit(image)
@@ -45,26 +45,26 @@ def read_image(path: str | Path, *, grey: bool = False) -> Image.Image:
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """(height, width) of the upright image, of which only the header is read; DataError as :func:`read_image`."""
+    """(height, width) of the upright image, from the file's header alone; DataError as in :func:`read_image`."""
     with _opened(path, "image") as image:
         width, height = image.size
         return (width, height) if image.getexif().get(ORIENTATION, 1) in _ON_ITS_SIDE else (height, width)
 
 
 def checked_size(path: str | Path) -> tuple[int, int]:
-    """(height, width) of an image that can be decoded to its last byte; DataError as :func:`read_image`."""
+    """(height, width) of an image, after decoding all of it; DataError as in :func:`read_image`."""
     with _opened(path, "image") as image:
         if image.mode not in ("L", "RGB") or image.getexif().get(ORIENTATION, 1) != 1:
             upright = to_rgb(image)
             return upright.height, upright.width
         height, width = image.height, image.width
-        image.draft(image.mode, (1, 1))  # of a JPEG all bytes are read, and few pixels made
+        image.draft(image.mode, (1, 1))  # reads all bytes of a JPEG but decodes few pixels
         image.load()
         return height, width
 
 
 def read_mask(path: str | Path | tuple[Path, ...]) -> Image.Image:
-    """Decode a mask, or the union of several, to 0/255: any non-zero value is defective, before any resize."""
+    """Decode a mask, or the union of several, to 0/255 before any resizing: any non-zero value is defective."""
     if isinstance(path, tuple):
         masks = [read_mask(part) for part in path]
         for part, mask in zip(path, masks, strict=True):
@@ -75,7 +75,7 @@ def read_mask(path: str | Path | tuple[Path, ...]) -> Image.Image:
 
 
 def read_mask_classes(path: str | Path) -> NDArray[np.generic]:
-    """The values of a mask file (H, W) as they are: 0 is normal, each other value a class of its own."""
+    """The raw values (H, W) of a mask file: 0 is normal, every other value is a class."""
     with _opened(path, "mask") as opened:
         image: Image.Image = ImageOps.exif_transpose(opened)
         values = np.asarray(image if image.mode != "P" else image.convert("L"))
@@ -87,7 +87,7 @@ def _opened(path: str | Path, what: str) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
             yield image
-    except Exception as error:  # on damaged bytes, Pillow's decoders raise whatever they stumble over
+    except Exception as error:  # on damaged files, Pillow's decoders raise many kinds of exceptions
         reason = str(error).rstrip(".") or type(error).__name__
         raise DataError(
             f"cannot read the {what} {str(path)!r}: {reason}. Remove or replace the file, then run again."
@@ -95,7 +95,7 @@ def _opened(path: str | Path, what: str) -> Iterator[Image.Image]:
 
 
 def as_images(pixels: NDArray[np.uint8]) -> Tensor:
-    """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) in [0, 1]: what modelers are given."""
+    """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) in [0, 1], the input of modelers."""
     import torch
 
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2)

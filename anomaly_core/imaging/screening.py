@@ -1,4 +1,4 @@
-"""What a data set may hide: files that cannot be read, masks that do not fit, the same image in two parts of it."""
+"""Checks of a data set: unreadable files, masks of the wrong size, and the same image in two of its parts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from anomaly_core.types import ANOMALOUS, Sample
 
 
 class Skipped(NamedTuple):
-    """An image that was left out, and what is wrong with it or with its mask."""
+    """An image that was left out, and the fault of the image or its mask."""
 
     path: Path
     reason: str
 
 
 class Screened(NamedTuple):
-    """Samples whose image and mask can be read; the others; and kept ones, labelled anomalous, whose mask marks no pixel."""
+    """Samples with a readable image and mask; the others; and kept anomalous samples whose mask marks no pixel."""
 
     kept: list[Sample]
     skipped: list[Skipped]
@@ -30,8 +30,8 @@ class Screened(NamedTuple):
 
 
 def screen(samples: Sequence[Sample], policy: Literal["error", "skip"]) -> Screened:
-    """Decode every image and mask once, in threads, before anything rests on them; ``policy`` is ``data.on_bad_image``. With
-    ``error``, a DataError names the first file that cannot be used, and how many there are."""
+    """Decode every image and mask once, in threads, before they are used. ``policy`` is ``data.on_bad_image``: with
+    ``error``, a DataError names the first unusable file and how many there are."""
     screened = Screened([], [], [])
     with ThreadPoolExecutor(decoders()) as pool:
         for sample, (fault, mask_is_empty) in zip(samples, pool.map(_examined, samples), strict=True):
@@ -49,7 +49,7 @@ def screen(samples: Sequence[Sample], policy: Literal["error", "skip"]) -> Scree
 
 
 def _examined(sample: Sample) -> tuple[str, bool]:
-    """Why a sample cannot be used, or nothing; and whether its mask marks nothing although it should."""
+    """Why a sample cannot be used (empty if it can), and whether it is anomalous but its mask marks no pixel."""
     try:
         size = checked_size(sample.path)
         if sample.mask_path is None:
@@ -62,7 +62,7 @@ def _examined(sample: Sample) -> tuple[str, bool]:
 
 
 def require_one_size(sample: Sample, image: tuple[int, int], mask: tuple[int, int]) -> None:
-    """DataError where the (height, width) of an image and its mask differ."""
+    """Raise DataError if the (height, width) of an image and its mask differ."""
     if mask != image:
         paths = sample.mask_path if isinstance(sample.mask_path, tuple) else (sample.mask_path,)
         names = " and ".join(repr(str(path)) for path in paths)
@@ -73,8 +73,7 @@ def require_one_size(sample: Sample, image: tuple[int, int], mask: tuple[int, in
 
 
 def duplicates(first: Sequence[Sample], second: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
-    """The samples of ``second`` whose file has the same bytes as one of ``first``, behind that one; only files of equal size
-    are read."""
+    """Pairs (sample of ``first``, sample of ``second``) of files with the same bytes. Only files of equal size are read."""
     common = {_size(sample) for sample in first} & {_size(sample) for sample in second}
     twins = {_hash(sample): sample for sample in reversed(first) if _size(sample) in common}
     pairs = [(twins.get(_hash(sample)), sample) for sample in second if _size(sample) in common]
@@ -94,7 +93,7 @@ def _hash(sample: Sample) -> bytes:
 
 
 def warnings_of(screened: Screened, fit: Sequence[Sample], held_out: Sequence[Sample], test: Sequence[Sample]) -> list[str]:
-    """What the user should know of samples that can be used all the same."""
+    """Warnings about skipped, suspicious and duplicate samples."""
     texts = []
     if screened.skipped:
         texts.append(

@@ -1,4 +1,4 @@
-"""Tiles of a large image: where they lie, and how predictions of tiles become one map without seams."""
+"""Tiles of a large image: their positions, and how tile predictions are blended into one map without seams."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from anomaly_core.config.sections import DataConfig
 from anomaly_core.errors import ConfigError
 from anomaly_core.imaging.geometry import pair
 
-Span = tuple[int, int]  # first pixel, one behind the last
+Span = tuple[int, int]  # first pixel, one past the last
 
 
 @dataclass(frozen=True)
 class Box:
-    """A tile's place in its image: ``image[:, top:bottom, left:right]``."""
+    """A tile's position in its image: ``image[:, top:bottom, left:right]``."""
 
     top: int
     left: int
@@ -35,10 +35,10 @@ class Box:
 
 @dataclass(frozen=True)
 class Tiling:
-    """How images are cut: ``size`` (height, width) of a tile, and ``overlap`` of neighbours at least, in pixels of the image.
+    """How images are cut: tile ``size`` (height, width) and minimum ``overlap`` of neighbours, in pixels of the image.
 
-    All tiles of an image have one size. The last ones are shifted inwards, so that they are whole and overlap their neighbours
-    by more; a side that is no longer than a tile's is taken whole, so that a small image is one tile, the image itself.
+    All tiles of an image have the same size. The last tiles are shifted inwards to stay complete, so they overlap their
+    neighbours by more. A side no longer than a tile's is not cut; a small image is a single tile, the image itself.
     """
 
     size: tuple[int, int]
@@ -46,7 +46,7 @@ class Tiling:
 
     @classmethod
     def from_config(cls, config: DataConfig) -> Tiling | None:
-        """What ``data.tile`` and ``data.tile_overlap`` ask for; ConfigError where tiles would share more than half a side."""
+        """From ``data.tile`` and ``data.tile_overlap``; ConfigError if tiles would overlap by more than half a side."""
         if config.tile is None:
             if config.tile_overlap is not None:
                 raise ConfigError(f"data.tile_overlap={config.tile_overlap} says nothing without data.tile. Set both, or none.")
@@ -61,7 +61,7 @@ class Tiling:
         return cls(size, overlap)
 
     def boxes(self, height: int, width: int) -> list[Box]:
-        """The tiles of an image, row by row; each pixel lies in one of them at least."""
+        """The tiles of an image, row by row; each pixel lies in at least one of them."""
         return [
             Box(top, left, bottom, right)
             for top, bottom in spans(height, self.size[0], self.overlap)
@@ -70,12 +70,12 @@ class Tiling:
 
 
 def cut(pixels: NDArray[np.uint8], box: Box) -> Image.Image:
-    """The tile of a uint8 image, (H, W, 3) or (H, W)."""
+    """A tile of a uint8 image, (H, W, 3) or (H, W)."""
     return Image.fromarray(pixels[box.top : box.bottom, box.left : box.right])
 
 
 def spans(length: int, tile: int, overlap: int) -> list[Span]:
-    """Where the tiles lie along one side.
+    """The tiles' positions along one side.
 
     >>> spans(1000, 512, 64)
     [(0, 512), (448, 960), (488, 1000)]
@@ -90,8 +90,8 @@ def spans(length: int, tile: int, overlap: int) -> list[Span]:
 
 
 def windows(parts: list[Span], length: int, overlap: int) -> list[Tensor]:
-    """The weight of each tile along one side, float32 (tile,): they sum to one at every pixel, and rise and fall as a squared
-    sine over ``overlap`` pixels, at the tile's ends but not at the image's."""
+    """The weights of each tile along one side, float32 (tile,). They sum to one at every pixel. They rise and fall as a
+    squared sine over ``overlap`` pixels at the tile's ends, except at the image's border."""
     ramp = torch.sin((torch.arange(overlap, dtype=torch.float64) + 0.5) / max(1, overlap) * (math.pi / 2)) ** 2
     weights = []
     total = torch.zeros(length, dtype=torch.float64)
@@ -107,19 +107,19 @@ def windows(parts: list[Span], length: int, overlap: int) -> list[Tensor]:
 
 
 class Canvas:
-    """Maps of tiles, blended on a device into one picture (1, C, height, width)."""
+    """Blends the maps of tiles, on a device, into one picture (1, C, height, width)."""
 
     def __init__(self, tiling: Tiling, height: int, width: int, device: torch.device | str = "cpu") -> None:
         self._size = height, width
         self._device = device
         rows, columns = (spans(length, tile, tiling.overlap) for length, tile in zip(self._size, tiling.size, strict=True))
-        # The windows of a grid of tiles are products, so that normalised sides make a normalised whole.
+        # The 2D windows are products of 1D weights, so weights that sum to one per side also sum to one in 2D.
         self._rows = dict(zip(rows, windows(rows, height, tiling.overlap), strict=True))
         self._columns = dict(zip(columns, windows(columns, width, tiling.overlap), strict=True))
         self._picture: Tensor | None = None
 
     def add(self, box: Box, tile: Tensor) -> None:
-        """Paint float (C, h, w) of the box's size at its place."""
+        """Add a float (C, h, w) tile of the box's size at its position."""
         if self._picture is None:
             self._picture = torch.zeros(tile.shape[0], *self._size, device=self._device)
         row, column = self._rows[box.top, box.bottom], self._columns[box.left, box.right]
@@ -127,5 +127,5 @@ class Canvas:
         self._picture[:, box.top : box.bottom, box.left : box.right] += (tile * window).to(self._device)
 
     def picture(self) -> Tensor | None:
-        """float32 (1, C, height, width); None where nothing was painted."""
+        """float32 (1, C, height, width); None if no tile was added."""
         return None if self._picture is None else self._picture[None]

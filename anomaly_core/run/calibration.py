@@ -1,4 +1,4 @@
-"""Scores of held-out normal images -> a threshold, and the colour scale of the maps."""
+"""Calibration: a threshold, and the colour scale of the maps, from the scores of held-out normal images."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """A threshold that never saw the test set.
+    """A threshold that does not depend on the test set.
 
     Attributes:
         threshold: raw image score above which an image is called anomalous; None without held-out images.
         false_alarm_rate: the share of normal images that may exceed it.
-        count, source: how many held-out normal images it rests on, and where it came from, in words.
-        map_low, map_threshold: the map value of ordinary normal pixels, and the one that normal images' maxima stay below.
-        warning: what the threshold cannot promise, or None.
+        count, source: the number of held-out normal images, and the origin of the threshold, in words.
+        map_low, map_threshold: the map value of typical normal pixels, and the bound that normal images' maxima stay below.
+        warning: what the threshold cannot guarantee, or None.
         scores: the held-out scores, sorted.
     """
 
@@ -37,18 +37,18 @@ class Calibration:
     scores: tuple[float, ...] = ()
 
     def is_anomalous(self, score: float) -> bool | None:
-        """The verdict on a raw score; None without a threshold, and for NaN, which says nothing."""
+        """The verdict on a raw score; None without a threshold, and for NaN."""
         return None if self.threshold is None or math.isnan(score) else score > self.threshold
 
     def p_value(self, score: float) -> float:
-        """Split-conformal p-value: the share of normal images that look at least this odd; 1 without held-out images."""
+        """Split-conformal p-value: the share of normal images with at least this score; 1 without held-out images."""
         return (1 + len(self.scores) - bisect_left(self.scores, score)) / (len(self.scores) + 1)
 
     def false_alarm_interval(self, level: float = 0.95) -> tuple[float, float] | None:
-        """Between which shares of normal images the threshold's alarms really lie; None without a threshold.
+        """The interval of the threshold's true false-alarm rate; None without a threshold.
 
-        The share of new scores above the k-th smallest of N is distributed as Beta(N + 1 - k, k), whatever the scores' own
-        distribution; with ties it is smaller. Source: David and Nagaraja, Order Statistics, 2003, 2.3.
+        The share of new scores above the k-th smallest of N has the distribution Beta(N + 1 - k, k), for any distribution of
+        the scores; with ties it is smaller. Source: David and Nagaraja, Order Statistics, 2003, 2.3.
         """
         if self.threshold is None or not self.count:
             return None
@@ -59,7 +59,7 @@ class Calibration:
         return float(low), float(high)
 
     def promise(self) -> str:
-        """What the threshold's false-alarm rate is worth, in words; empty without a threshold."""
+        """The requested false-alarm rate and its confidence interval, in words; empty without a threshold."""
         interval = self.false_alarm_interval()
         if interval is None:
             return ""
@@ -67,12 +67,12 @@ class Calibration:
         return f"false alarms: {100 * self.false_alarm_rate:.3g} % asked for, {low} to {high} % with 95 % confidence"
 
     def to_dict(self) -> dict[str, Any]:
-        """What JSON can hold, and :meth:`from_dict` takes back without loss."""
+        """A dict for JSON, which :meth:`from_dict` reads without loss."""
         return {**dataclasses.asdict(self), "scores": list(self.scores)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Calibration:
-        """The calibration that :meth:`to_dict` gave; RunError where keys are missing or unknown."""
+        """The calibration from a dict of :meth:`to_dict`; RunError if keys are missing or unknown."""
         try:
             return cls(**{**values, "scores": tuple(values["scores"])})
         except (KeyError, TypeError) as error:
@@ -86,18 +86,18 @@ def calibrate(
 ) -> Calibration:
     """The split-conformal threshold: the ceil((N+1)(1-rate))-th smallest score of N held-out normal images.
 
-    With too few images for the rate it is their maximum, and ``warning`` says so.
+    If there are too few images for the rate, it is their maximum, and ``warning`` says so.
 
     Args:
         scores: float (N,), raw image scores.
-        map_maxima, map_medians: float (N,), of each image's map; None where there are no maps.
+        map_maxima, map_medians: float (N,), the maximum and median of each image's map; None if there are no maps.
         false_alarm_rate: share in (0, 1) of normal images that may exceed the threshold.
 
     Raises:
         AnomalyError: a score or a map is NaN or infinite.
 
-    Source: Vovk et al., Algorithmic Learning in a Random World, 2005. Normal images that are exchangeable with the held-out
-    ones exceed the threshold with probability at most the rate.
+    Source: Vovk et al., Algorithmic Learning in a Random World, 2005. If normal images are exchangeable with the held-out
+    ones, they exceed the threshold with a probability of at most the rate.
     """
     count = len(scores)
     if count == 0:
@@ -131,10 +131,10 @@ def calibrate(
 
 
 def _rank(count: int, rate: float) -> int:
-    """Which of the scores, from the smallest on, is the threshold."""
+    """The rank of the score that is the threshold, counted from the smallest."""
     return min(math.ceil((count + 1) * (1 - _exact(rate))), count)
 
 
 def _exact(rate: float) -> Fraction:
-    """The rate as it is written: in floating point (1 - 0.7) * 10 is above 3, and the rank would be one too high."""
+    """The rate's exact decimal value: in floating point, (1 - 0.7) * 10 exceeds 3, which makes the rank one too high."""
     return Fraction(str(rate))

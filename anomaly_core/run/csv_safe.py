@@ -1,4 +1,4 @@
-"""CSV files whose text stays text: nothing that a spreadsheet would take for a formula, no line break that splits a row."""
+"""Safe CSV files: no text that a spreadsheet would read as a formula, no line break that splits a row."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class SafeWriter:
     def writerow(self, cells: Iterable[Any]) -> None:
         """Write one row."""
         row = [guarded(cell) for cell in cells]
-        # Python's writer leaves a lone carriage return bare, which readers take for the end of the row.
+        # Python's writer does not quote a lone carriage return, which readers treat as the end of the row.
         bare = any(isinstance(cell, str) and "\r" in cell for cell in row)
         (self._quoted if bare else self._plain).writerow(row)
 
 
 def guarded(value: Any) -> Any:
-    """A cell as it may stand in a CSV file: text that would start a formula gets an apostrophe before it, numbers do not.
+    """A cell that is safe in a CSV file: text that would start a formula gets a leading apostrophe; numbers do not.
 
-    ``=HYPERLINK(...)`` is a file name too. Text that starts with apostrophes and then such a character gets one more.
+    ``=HYPERLINK(...)`` is a valid file name. Text that starts with apostrophes and then such a character gets one more.
     """
     if not isinstance(value, str) or not value.lstrip(_MARK).startswith(_DANGEROUS):
         return value
@@ -40,5 +40,5 @@ def guarded(value: Any) -> Any:
 
 
 def plain(text: str) -> str:
-    """The text that :func:`guarded` was given."""
+    """The original text of a :func:`guarded` cell."""
     return text[1:] if text.startswith(_MARK) and text.lstrip(_MARK).startswith(_DANGEROUS) else text

@@ -1,4 +1,4 @@
-"""The device and the processes of a run: Hugging Face Accelerate's, reached through this one door."""
+"""The device and the processes of a run: the only access to Hugging Face Accelerate's process state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def is_launched() -> bool:
 
 
 def process_state(device: str = "auto") -> PartialState:
-    """Accelerate's view of the processes; joins the group of them where there are several."""
+    """Accelerate's view of the processes; joins the process group if there are several."""
     from accelerate import PartialState
 
     cpu = is_launched() and (device == "cpu" or not torch.cuda.is_available())
@@ -30,7 +30,7 @@ def process_state(device: str = "auto") -> PartialState:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that a name means; ``auto`` is what Accelerate finds. ConfigError where it is not there."""
+    """The device for a name; with ``auto``, Accelerate chooses. ConfigError if the device is not available."""
     if name == "auto" or is_launched():
         return torch.device(process_state(name).device)
     device = torch.device(name)

@@ -1,4 +1,4 @@
-"""Evaluation: the one path that scores a test set, in a run and in an evaluation of a finished run; what it comes to."""
+"""Evaluation of a test set: the same code scores and judges it in a run and in an evaluation of a finished run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Curves = dict[str, dict[str, dict[str, list[float]]]]
 
 
 class Evaluation(NamedTuple):
-    """What a test set showed: metrics in the order in which they are shown, a row for each image, curves of each category."""
+    """The results on a test set: metrics in display order, a row for each image, and the curves of each category."""
 
     measures: dict[str, Measure]
     rows: list[TestedImage]
@@ -40,7 +40,7 @@ class Evaluation(NamedTuple):
 
 
 class Evaluator:
-    """Takes in predictions batch by batch; :meth:`evaluation` is what they come to, each category judged by itself."""
+    """Collects predictions batch by batch; :meth:`evaluation` returns the results. Each category is judged separately."""
 
     def __init__(self, config: RunConfig, calibration: Calibration, categories: list[str], input_spec: InputSpec) -> None:
         self.calibration = calibration
@@ -60,7 +60,7 @@ class Evaluator:
         self._reconstructs = False
 
     def update(self, batch: Batch, prediction: Prediction) -> list[TestedImage]:
-        """Take in a batch and its prediction, both on the CPU; their rows."""
+        """Add a batch and its prediction, both on the CPU; returns their rows."""
         self._reconstructs |= prediction.reconstruction is not None
         for part, predicted in self._parts(batch, prediction):
             self._resolution.take(predicted)
@@ -75,7 +75,7 @@ class Evaluator:
         return rows
 
     def evaluation(self) -> Evaluation:
-        """What all that was taken in comes to."""
+        """The results over all batches."""
         undefined: dict[str, str] = {}
         by_category: dict[str, Values] = {
             category: {name: _compute(metric, name, undefined) for name, metric in metrics.items() if self._applies(name)}
@@ -90,7 +90,7 @@ class Evaluator:
         return Evaluation({measure.name: measure for measure in measures}, self._rows, curves, self._resolution)
 
     def _parts(self, batch: Batch, prediction: Prediction) -> Iterator[tuple[Batch, Prediction]]:
-        """What the metrics are fed: parts of one category, at the resolution that was asked for."""
+        """The input of the metrics: parts of one category each, at the chosen resolution."""
         if self._resolution.evaluated_at == "native" and not self._tiled:  # maps of tiles are native already
             yield from native_parts(batch, prediction, self.input_spec)
             return
@@ -99,12 +99,12 @@ class Evaluator:
             yield (batch, prediction) if len(chosen) == len(batch) else (batch[chosen], prediction[chosen])
 
     def _applies(self, name: str) -> bool:
-        """Whether a default metric has anything to judge; one that the user named always speaks, if only to say why not."""
+        """Whether a default metric applies. One named by the user is always reported, even if only as undefined."""
         return self._named is not None or self._reconstructs or registry.metrics[name].spec.level != "reconstruction"
 
 
 def default_metrics() -> list[str]:
-    """The metrics that are computed when the user names none; one that cannot be used is a warning, for nobody asked for it."""
+    """The metrics to compute if the user names none. An unusable one is only a warning, as the user did not request it."""
     names = []
     for component in registry.metrics.values():
         try:
@@ -122,7 +122,7 @@ def _curves(metrics: dict[str, BaseMetric]) -> dict[str, dict[str, list[float]]]
     for metric in metrics.values():
         try:
             curves |= {name: {"x": list(x), "y": list(y)} for name, (x, y) in metric.curves().items()}
-        except UndefinedMetric:  # said where the metric itself is reported
+        except UndefinedMetric:  # reported with the metric itself
             continue
     return curves
 
@@ -136,10 +136,10 @@ def _compute(metric: BaseMetric, name: str, undefined: dict[str, str]) -> float 
 
 
 def native_parts(batch: Batch, prediction: Prediction, spec: InputSpec) -> Iterator[tuple[Batch, Prediction]]:
-    """For ``data.evaluate_at=native``: each image by itself, its map resized, bilinearly, to its own pixels, its mask as it is.
+    """For ``data.evaluate_at=native``: each image separately, its map resized bilinearly to the image's size, its mask as is.
 
-    One image at a time, for native maps are large. With a crop both are those of the region that the model saw; what
-    ``resize=pad`` added is cut off. Image and reconstruction stay as the model saw them. DataError where a mask cannot be read.
+    One image at a time, because native maps are large. With a crop, map and mask cover only the region that the model saw; the
+    border of ``resize=pad`` is cut off. Image and reconstruction stay at the input size. DataError if a mask cannot be read.
     """
     for index, sample in enumerate(batch.samples):
         one, predicted = batch[index : index + 1], prediction[index : index + 1]
@@ -157,13 +157,13 @@ def _native(sample: Sample, anomaly_map: Tensor, spec: InputSpec) -> tuple[Tenso
     if mask is None:
         return resized, torch.zeros_like(resized, dtype=torch.bool)
     cropped = mask.crop(spec.native_region(width, height))
-    # PIL's bytes are its own: frombuffer would be read-only.
+    # Copy PIL's bytes: without the copy, frombuffer would give a read-only tensor.
     pixels = torch.frombuffer(bytearray(cropped.tobytes()), dtype=torch.uint8)
     return resized, (pixels != 0).view(1, 1, cropped.height, cropped.width)
 
 
 def build_data(config: RunConfig) -> BaseDataModule:
-    """The data set that a config names."""
+    """The data module for a config."""
     component = registry.datasets[config.data.name]
     data: BaseDataModule = component.build(config.data, seed=config.base.seed, spec=component.spec)
     return data
@@ -182,7 +182,7 @@ def test(
     progress: Progress = quiet,
     figures: Mapping[str, float] | None = None,
 ) -> RunResult:
-    """Score the test images with a fitted modeler, and write what was found into the run's folder, with the fit's figures."""
+    """Score the test images with a fitted modeler, and write the results, with the fit's figures, to the run's folder."""
     categories = list(dict.fromkeys(sample.category for sample in samples))
     evaluator = Evaluator(config, calibration, categories, modeler.input_spec)
     start = time.perf_counter()

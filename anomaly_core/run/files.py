@@ -1,4 +1,4 @@
-"""Files that are whole or not there, folders that one process writes at a time, and names that every system takes."""
+"""Atomic file writes, folders that only one process writes at a time, and names that are valid on every system."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from pathlib import Path
 from anomaly_core.errors import RunError
 
 ELSEWHERE = "Free some space or choose another folder with --output."
-PATIENCE = 8.0  # seconds; a killed run's helper processes let go of its folder within five
+PATIENCE = 8.0  # seconds; a killed run's helper processes release its folder within five
 LOCK = ".lock"
 _RETRIES, _PAUSE = 20, 0.05  # Windows refuses to replace a file that a virus scanner or a viewer has open for a moment
-# what Windows reserves, whatever ending follows
+# names that Windows reserves, with any extension
 _RESERVED = re.compile(r"(con|conin\$|conout\$|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]) *(\.|$)", re.IGNORECASE)
 
 
 def write_whole(path: Path, content: bytes, advice: str = ELSEWHERE) -> None:
-    """Write a file whole or not at all: beside its place, flushed to the disk, then renamed.
+    """Write a file atomically: to a temporary file beside it, flushed to disk, then renamed.
 
     Raises:
-        RunError: it cannot be written, what stood there before still does, and ``advice`` is the next step.
+        RunError: it cannot be written; an existing file is unchanged, and ``advice`` is the next step.
     """
-    # The process's number is not enough: of two machines that share the folder, both may have a process of that number.
+    # The process ID is not enough: on a shared folder, processes on two machines may have the same ID.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def write_whole(path: Path, content: bytes, advice: str = ELSEWHERE) -> None:
                 os.fsync(file.fileno())
             replace(temporary, path)
         finally:
-            with suppress(OSError):  # where even this cannot be done, the error that matters is on its way
+            with suppress(OSError):  # if this fails too, the first error is the one to report
                 temporary.unlink(missing_ok=True)
         with suppress(OSError):  # lets the rename survive a power cut; Windows and some network file systems flush no folder
             descriptor = os.open(path.parent, os.O_RDONLY)
@@ -52,7 +52,7 @@ def write_whole(path: Path, content: bytes, advice: str = ELSEWHERE) -> None:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Rename a file over another; on Windows again for a second, while somebody has the other one open."""
+    """Rename a file over another; on Windows, retry for a second while another program has the target open."""
     for _ in range(_RETRIES if sys.platform == "win32" else 0):
         try:
             source.replace(target)
@@ -63,7 +63,7 @@ def replace(source: Path, target: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed writers left half done below a folder that nobody else writes in."""
+    """Remove the partial files of killed writers below a folder that no other process writes to."""
     for part in folder.rglob(".*.part"):
         with suppress(OSError):  # a leftover does no harm
             part.unlink()
@@ -71,10 +71,10 @@ def sweep(folder: Path) -> None:
 
 @contextmanager
 def exclusive(folder: Path, refusal: str) -> Iterator[None]:
-    """Hold a folder, so that no second process does; the system lets go of it however this process ends.
+    """Lock a folder against other processes; the system releases the lock however this process ends.
 
     Raises:
-        RunError: another process holds it for longer than a killed one would; ``refusal`` is the text.
+        RunError: another process holds the lock for longer than a killed one would; ``refusal`` is the message.
     """
     from filelock import FileLock, Timeout
 
@@ -93,12 +93,12 @@ def exclusive(folder: Path, refusal: str) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # no litter; who waits for the file that is gone locks a new one. Windows removes it on release
+        with suppress(OSError):  # leaves no lock file; a waiting process locks a new one. Windows removes it on release
             (folder / LOCK).unlink()
         lock.release()
 
 
 def folder_name(name: str) -> str:
-    """A name as one folder below another, on every system: never above or beside it, never one that Windows refuses."""
+    """A valid name on every system for one folder below another: no path separators, nothing that Windows rejects."""
     flat = re.sub(r'[<>:"/\\|?*\x00-\x1f]|[. ](?=[. ]*$)', "-", name)
     return f"_{flat}" if not flat or _RESERVED.match(flat) else flat

@@ -1,4 +1,4 @@
-"""RunFolder: what is written where, whole or not at all, and how it is read again; the only owner of a run's manifest."""
+"""RunFolder: where a run's files are written, atomically, and how they are read; the only owner of the manifest."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ log = logging.getLogger(__name__)
 
 
 class RunFolder:
-    """One run's folder. Files are written beside their place and renamed; ``manifest.json`` says ``complete`` last.
+    """One run's folder. Files are written atomically; the status ``complete`` is written to ``manifest.json`` last.
 
-    :attr:`facts` are what the manifest will say; :meth:`recording` writes it.
+    :attr:`facts` holds the manifest's contents; :meth:`recording` writes it.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -57,7 +57,7 @@ class RunFolder:
             try:
                 folder.mkdir(parents=True)
             except OSError as error:
-                if folder.is_dir():  # another process took the same name in the same moment
+                if folder.is_dir():  # another process took the same name at the same moment
                     continue
                 reason = "a file is where a folder must be" if isinstance(error, FileExistsError) else error
                 raise RunError(f"cannot make the folder {str(folder)!r}: {reason}. Choose another with --output.") from error
@@ -65,7 +65,7 @@ class RunFolder:
 
     @classmethod
     def latest(cls, output: str, dataset: str, category: str, model: str, config: RunConfig) -> RunFolder | None:
-        """The newest run of exactly this config, complete or not; None where there is none."""
+        """The newest run with exactly this config, complete or not; None if there is none."""
         text = config.to_yaml().encode()
         for path in sorted(_place(output, dataset, category, model).glob(f"*/{CONFIG}"), reverse=True):
             try:
@@ -77,14 +77,14 @@ class RunFolder:
 
     @classmethod
     def unfinished(cls, folder: str | Path) -> RunFolder:
-        """A run's folder, complete or not; RunError where it is not one."""
+        """A run's folder, complete or not; RunError if it is not one."""
         if not (Path(folder) / CONFIG).is_file():
             raise RunError(f"{str(folder)!r} is not a run's folder: it has no {CONFIG}. Give one that `anomaly run` made.")
         return cls(folder)
 
     @classmethod
     def open(cls, folder: str | Path) -> RunFolder:
-        """A finished run's folder; RunError where it is not one, or the run did not complete."""
+        """A finished run's folder; RunError if it is not a run's folder, or the run did not complete."""
         run = cls(folder)
         if not (run.folder / MANIFEST).is_file():
             printed = "the folder that `anomaly run` printed, such as experiments/<dataset>/<category>/<model>/<run-id>"
@@ -95,20 +95,20 @@ class RunFolder:
         return run
 
     def is_complete(self) -> bool:
-        """Whether the manifest says so, which it does last."""
+        """Whether the manifest's status, which is written last, is ``complete``."""
         return (self.folder / MANIFEST).is_file() and self.manifest().get("status") == "complete"
 
     def locked(self) -> AbstractContextManager[None]:
-        """Held while a process writes the run; RunError where another process does."""
+        """A lock to hold while writing the run; RunError if another process is writing it."""
         refusal = f"another process is writing the run in {str(self.folder)!r}"
         return exclusive(self.folder, f"{refusal}. Wait until it is done, or start a run of its own without --resume.")
 
     @contextmanager
     def recording(self, config: RunConfig, hooks: Hooks, **facts: Any) -> Iterator[None]:
-        """Keep the manifest and the log of what is done inside: ``running``, then ``complete``, ``interrupted`` or ``failed``.
+        """Keep the manifest and log of the block: status ``running``, then ``complete``, ``interrupted`` or ``failed``.
 
-        The manifest begins with ``facts``; inside, more may be added to :attr:`facts`. Observers hear of the start and of an
-        error, which is raised again, in words for the user where there are better ones; the end is told by who has the results.
+        The manifest starts with ``facts``; the block may add more to :attr:`facts`. Observers are notified of the start and of
+        an error, which is raised again, explained for the user if possible. The caller reports the end.
         """
         sweep(self.folder)
         begun = time.perf_counter()
@@ -124,7 +124,7 @@ class RunFolder:
                     yield
                 finally:
                     messages = list(dict.fromkeys(str(item.message) for item in caught))
-            # not the clock, which may have been set meanwhile
+            # not from the clock, which may have been changed during the run
             self.facts["finished"] = self.facts["started"] + time.perf_counter() - begun
             self._end(messages, status="complete")
         except BaseException as raised:
@@ -146,19 +146,19 @@ class RunFolder:
         self.write_json(MANIFEST, {**self.facts, **facts, "warnings": messages})
 
     def write(self, name: str, content: str | bytes) -> None:
-        """Write a file whole: beside its place, flushed to disk, then renamed."""
+        """Write a file atomically: to a temporary file beside it, flushed to disk, then renamed."""
         write_whole(self.folder / name, content.encode() if isinstance(content, str) else content)
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
-        """Write a JSON file whole."""
-        # A file name that is not UTF-8 holds lone surrogates: written as \udcff, they come back as they were.
+        """Write a JSON file atomically."""
+        # A file name that is not UTF-8 contains lone surrogates: written as \udcff, they are read back unchanged.
         text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         self.write(name, text.encode("utf-8", "backslashreplace"))
 
     def write_rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write a CSV file whose columns are the keys of all rows, in the order of their first appearance.
 
-        Text that a spreadsheet would take for a formula gets an apostrophe before it, which :meth:`read_rows` takes away.
+        Text that a spreadsheet would read as a formula gets a leading apostrophe, which :meth:`read_rows` removes.
         """
         rows = list(rows)
         columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -170,19 +170,19 @@ class RunFolder:
         self.write(name, text.getvalue().encode("utf-8", "surrogateescape"))
 
     def write_state(self, state: Mapping[str, Any]) -> None:
-        """Write the model's tensors as safetensors, which can hold no code."""
+        """Write the model's tensors as safetensors, a format that cannot contain code."""
         from safetensors.torch import save
 
         self.write(WEIGHTS, save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}))
 
     def write_result(self, result: RunResult, curves: Mapping[str, Any]) -> None:
-        """Write metrics, a row for each test image, and the curves of each category."""
+        """Write the metrics, a row for each test image, and the curves of each category."""
         self.write_json(CURVES, curves)
         self.write_rows(PREDICTIONS, (row.to_row() for row in result.predictions))
         self.write_json(METRICS, result.metrics_json())
 
     def read_rows(self, name: str) -> list[dict[str, str]]:
-        """The rows of a CSV file that :meth:`write_rows` wrote, as text; RunError where it cannot be read."""
+        """The rows of a CSV file from :meth:`write_rows`, as text; RunError if it cannot be read."""
         try:
             with (self.folder / name).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
                 rows = list(csv.DictReader(file))
@@ -191,7 +191,7 @@ class RunFolder:
             raise self._damaged(name, error) from error
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """The object in a JSON file; RunError where it cannot be read."""
+        """The object in a JSON file; RunError if it cannot be read."""
         try:
             values = json.loads((self.folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -201,7 +201,7 @@ class RunFolder:
         return values
 
     def manifest(self) -> dict[str, Any]:
-        """What the manifest says."""
+        """The manifest's contents."""
         return self.read_json(MANIFEST)
 
     def config(self) -> RunConfig:
@@ -209,11 +209,11 @@ class RunFolder:
         return RunConfig.create(config=self.folder / CONFIG)
 
     def calibration(self) -> Calibration:
-        """The run's threshold, and the scores that it rests on."""
+        """The run's threshold, and the scores that it was computed from."""
         return Calibration.from_dict(self.read_json(CALIBRATION))
 
     def state(self) -> dict[str, Any]:
-        """The model's tensors; RunError where they cannot be read."""
+        """The model's tensors; RunError if they cannot be read."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -223,7 +223,7 @@ class RunFolder:
             raise self._damaged(WEIGHTS, error) from error
 
     def modeler(self, config: RunConfig) -> BaseModeler:
-        """The fitted modeler; nothing is executed, and no pretrained weights are looked for."""
+        """The fitted modeler; no code from the file is executed, and no pretrained weights are loaded."""
         from anomaly_core.base.modeler import ModelContext
 
         context = ModelContext(False, tuple(config.data.category or ()), config.data.prompt)
@@ -232,7 +232,7 @@ class RunFolder:
         return modeler
 
     def result(self) -> RunResult:
-        """What the run found; RunError where a file is damaged."""
+        """The run's results; RunError if a file is damaged."""
         manifest, metrics = self.manifest(), self.read_json(METRICS)
         try:
             measures = {name: {"name": name, **facts} for name, facts in metrics["metrics"].items()}
@@ -260,9 +260,9 @@ def _place(output: str, dataset: str, category: str, model: str) -> Path:
 
 
 def _run_id(place: Path) -> str:
-    """The time, and a random end; later than every run that is there, so that a clock set back does not change their order."""
+    """The time and a random suffix; always later than existing runs, so that a clock set back does not change their order."""
     stamp = time.strftime(_STAMP, time.gmtime())
-    with suppress(OSError, ValueError):  # no folder yet, or a name that is no time
+    with suppress(OSError, ValueError):  # no folder yet, or a name that is not a time
         newest = max((path.name for path in place.iterdir() if _RUN_ID.fullmatch(path.name)), default="")[:15]
         if newest >= stamp:
             stamp = time.strftime(_STAMP, time.gmtime(calendar.timegm(time.strptime(newest, _STAMP)) + 1))

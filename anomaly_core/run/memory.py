@@ -1,4 +1,4 @@
-"""Memory: how much was taken; batches in halves when it runs out; words for failures that a run cannot mend itself."""
+"""Memory: peak use, splitting of batches when it runs out, and explanations of failures that a run cannot handle."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class Portions:
-    """Work on a batch in as large parts as memory holds; what did not fit once is not tried again.
+    """Processes a batch in parts as large as memory allows; a size that did not fit is not tried again.
 
     Args:
-        what: is done, for the warning.
-        differs: what the parts change, for the warning.
+        what: the work, for the warning.
+        differs: how splitting changes the results, for the warning.
     """
 
     def __init__(self, what: str, differs: str = "The results are the same.") -> None:
@@ -48,7 +48,7 @@ class Portions:
         self._differs = differs
 
     def of(self, count: int) -> list[slice]:
-        """A batch of ``count`` images in consecutive parts of the size that fits so far."""
+        """Consecutive slices of a batch of ``count`` images, of the size that has fitted so far."""
         size = self.size or count
         return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
@@ -70,12 +70,12 @@ class Portions:
                 self.halve(part.stop - part.start, error)
             else:
                 done = part.stop
-            if done < part.stop:  # outside of the handler, whose error still holds what was allocated
+            if done < part.stop:  # outside the handler: its error keeps the allocations alive
                 release()
         return results
 
     def halve(self, size: int, error: BaseException) -> None:
-        """Go on with half of a part that did not fit; says so."""
+        """Halve the size of a part that did not fit, with a warning."""
         if size == 1:
             alone = f"out of memory while {self._what}, with one image alone ({_first_line(error)})"
             raise RunError(f"{alone}. Lower model.image_size, {_MORE_MEMORY}.") from error
@@ -88,7 +88,7 @@ class Portions:
 
 
 def release() -> None:
-    """Give back the memory of what failed."""
+    """Free the memory of a failed attempt."""
     import torch
 
     gc.collect()
@@ -97,10 +97,10 @@ def release() -> None:
 
 
 def explained(error: BaseException) -> BaseException:
-    """The error as the user should read it; itself, where there is nothing better to say."""
+    """An error with an explanation for the user; the error itself if there is none."""
     text = str(error)
     if isinstance(error, AnomalyError):
-        # A process that reads images hands its error over with a traceback inside.
+        # An error from a DataLoader worker contains its traceback as text.
         inner = re.search(r"in DataLoader worker process \d+\..*\n[\w.]*Error: (.*)", text, flags=re.DOTALL)
         return type(error)(inner[1].strip()) if inner else error
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
@@ -121,17 +121,17 @@ def _first_line(error: BaseException) -> str:
 
 
 def forget_peak() -> None:
-    """Let the next run of this process have a peak of its own, on Linux; elsewhere it stays that of the greatest run so far."""
+    """Reset the peak before the next run in this process; Linux only: elsewhere it covers the whole process."""
     if sys.platform == "linux":
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_megabytes() -> float:
-    """The most memory that this process has taken, in MiB; on Linux since :func:`forget_peak`."""
+    """The peak memory of this process in MiB; on Linux, since :func:`forget_peak`."""
     if sys.platform == "win32":
         peak: float = psutil.Process().memory_info().peak_wset
-    elif sys.platform == "linux":  # getrusage would count in what was there before this program was started
+    elif sys.platform == "linux":  # getrusage would include memory from before exec
         lines = Path("/proc/self/status").read_text().splitlines()
         peak = 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
     else:

@@ -1,4 +1,4 @@
-"""What a run found: its metrics and a row for each test image; in memory, and as metrics.json and predictions.csv hold it."""
+"""The results of a run: metrics and a row for each test image, in memory and in metrics.json and predictions.csv."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _LEVELS, _PROMINENCE = ("image", "pixel", "reconstruction"), ("headline", "table
 
 @dataclass(frozen=True)
 class Measure:
-    """The value of a metric, with all that must be known to show it.
+    """The value of a metric, with everything needed to display it.
 
     Attributes:
-        name: the metric's, as the registry knows it.
-        value: None where it is undefined, and ``undefined`` is the reason.
-        categories: of a unified run, the value of each category.
-        title, meaning, level, prominence, oracle, higher_is_better: as its :class:`~anomaly_core.MetricSpec` says.
+        name: the metric's name in the registry.
+        value: None if the metric is undefined; ``undefined`` is then the reason.
+        categories: for a unified run, the value of each category.
+        title, meaning, level, prominence, oracle, higher_is_better: from its :class:`~anomaly_core.MetricSpec`.
     """
 
     name: str
@@ -43,19 +43,19 @@ class Measure:
 
     @classmethod
     def of(cls, name: str, value: float | None, undefined: str = "", categories: Values | None = None) -> Measure:
-        """The value of a metric that is installed."""
+        """The measure of an installed metric."""
         spec = registry.metrics[name].spec
         shown = {key: getattr(spec, key) for key in ("level", "prominence", "oracle", "higher_is_better")}
         return cls(name, value, undefined, categories or {}, spec.title or name.replace("_", " "), spec.summary, **shown)
 
     @property
     def label(self) -> str:
-        """The name, with what must be said of it."""
+        """The name, marked if the metric is an oracle."""
         return f"{self.name} (oracle)" if self.oracle else self.name
 
     @property
     def rank(self) -> tuple[int, int, str]:
-        """Sorts metrics as they are shown: by level, then by prominence, then by name."""
+        """The sort key for display: by level, then prominence, then name."""
         return _LEVELS.index(self.level), _PROMINENCE.index(self.prominence), self.name
 
 
@@ -65,13 +65,13 @@ class TestedImage:
 
     Attributes:
         label: 0 normal, 1 anomalous, None unknown.
-        score: raw.
+        score: the raw score.
         is_anomalous: the verdict at the run's threshold; None without one.
-        p_value: share of normal images that look at least this odd; None without a threshold.
-        picture: the picture that was drawn of it, below the run's folder; empty where there is none.
+        p_value: share of normal images with at least this score; None without a threshold.
+        picture: path of its picture, relative to the run's folder; empty if there is none.
     """
 
-    __test__ = False  # pytest takes what begins with Test for a test
+    __test__ = False  # pytest would collect a class whose name starts with Test
 
     path: str
     category: str
@@ -83,13 +83,13 @@ class TestedImage:
     picture: str = ""
 
     def to_row(self) -> dict[str, Any]:
-        """Cells of a CSV file; what is unknown is empty."""
+        """Cells of a CSV file; unknown values are empty."""
         cells = {name: repr(value) if isinstance(value, float) else value for name, value in vars(self).items()}
         return {name: "" if cell is None else int(cell) if cell in (True, False) else cell for name, cell in cells.items()}
 
     @classmethod
     def from_row(cls, row: Mapping[str, str]) -> TestedImage:
-        """The row that :meth:`to_row` gave; ValueError where a cell is missing or not of its kind."""
+        """The image from a row of :meth:`to_row`; ValueError if a cell is missing or of the wrong type."""
         return _TESTED.validate_python({name: cell or (None if name in _OPTIONAL else "") for name, cell in row.items()})
 
 
@@ -98,9 +98,9 @@ _OPTIONAL, _TESTED = ("label", "is_anomalous", "p_value"), TypeAdapter(TestedIma
 
 @dataclass
 class Resolution:
-    """The resolution at which pixels were judged: the model's (``input``) or the images' own (``native``).
+    """The resolution of the pixel metrics: the model's (``input``) or the images' own (``native``).
 
-    ``smallest`` and ``largest`` are the (height, width) of the maps that were judged, by area; None without maps.
+    ``smallest`` and ``largest`` are the (height, width) of the smallest and largest map by area; None without maps.
     """
 
     evaluated_at: str = "input"
@@ -108,7 +108,7 @@ class Resolution:
     largest: tuple[int, int] | None = None
 
     def take(self, prediction: Prediction) -> None:
-        """Count in the maps of a prediction."""
+        """Include the maps of a prediction."""
         if prediction.maps is not None:
             size = (int(prediction.maps.shape[-2]), int(prediction.maps.shape[-1]))
             self.smallest = min(self.smallest or size, size, key=math.prod)
@@ -125,14 +125,14 @@ class Resolution:
 
 @dataclass
 class RunResult:
-    """What one run found.
+    """The results of one run.
 
     Attributes:
         category: the category, or ``unified``.
-        measures: the metrics by name, in the order in which they are shown.
-        figures: what the method and its fit say of themselves, by name.
+        measures: the metrics by name, in display order.
+        figures: figures of the method and its fit, by name.
         predictions: a row for each test image.
-        images_per_second, fit_seconds: of scoring and of fitting, decoding included; an evaluation fits for 0 seconds.
+        images_per_second, fit_seconds: scoring speed and fitting time, decoding included; 0 seconds for an evaluation.
     """
 
     folder: Path
@@ -147,16 +147,16 @@ class RunResult:
 
     @property
     def metrics(self) -> Values:
-        """The value of each metric; None where it is undefined."""
+        """The value of each metric; None if it is undefined."""
         return {name: measure.value for name, measure in self.measures.items()}
 
     @property
     def undefined(self) -> dict[str, str]:
-        """Why a metric has no value, by its name."""
+        """Why metrics have no value, by name."""
         return {name: measure.undefined for name, measure in self.measures.items() if measure.undefined}
 
     def metrics_json(self) -> dict[str, Any]:
-        """What metrics.json holds: it describes itself."""
+        """The contents of metrics.json, which include each metric's description."""
         metrics = {name: {k: v for k, v in vars(m).items() if k != "name"} for name, m in self.measures.items()}
         facts = self.calibration
         threshold = {"value": facts.threshold, "source": facts.source, "false_alarm_rate": facts.false_alarm_rate}
@@ -171,13 +171,13 @@ class RunResult:
 
 @dataclass
 class RunResults:
-    """What an experiment found: a run for each category (or one, unified); none in a process that is not the main one."""
+    """The results of an experiment: a run for each category (or one, unified); empty outside the main process."""
 
     runs: list[RunResult]
 
     @property
     def metrics(self) -> Values:
-        """The mean over categories; None where a metric is undefined in one of them."""
+        """The mean over categories; None if a metric is undefined in one of them."""
         return mean_values([run.metrics for run in self.runs])
 
     @property
@@ -187,12 +187,12 @@ class RunResults:
 
     @property
     def folder(self) -> Path:
-        """The run's folder; of several runs, the folder ``<output>/<dataset>`` that holds them."""
+        """The run's folder; for several runs, the folder ``<output>/<dataset>`` that contains them."""
         return self.runs[0].folder if len(self.runs) == 1 else self.runs[0].folder.parents[2]
 
 
 def mean_values(rows: Iterable[Values]) -> Values:
-    """The mean of each metric; None where it is undefined in one of the rows."""
+    """The mean of each metric; None if it is undefined in one of the rows."""
     rows, means = list(rows), {}
     for name in dict.fromkeys(name for row in rows for name in row):
         values = [value for row in rows if (value := row.get(name)) is not None]

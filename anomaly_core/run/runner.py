@@ -1,4 +1,4 @@
-"""run_experiment(config): the story of one run, readable top to bottom."""
+"""run_experiment(config): the steps of a run, from top to bottom."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from anomaly_core.types import Sample
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-LIBRARIES = ("torch", "torchvision", "timm", "numpy")  # whose versions the manifest names
+LIBRARIES = ("torch", "torchvision", "timm", "numpy")  # the manifest records their versions
 log = logging.getLogger(__name__)
 
 
@@ -45,28 +45,28 @@ def run_experiment(
 ) -> RunResults:
     """Fit, calibrate and test a detector for each chosen category, and write a folder for each.
 
-    Started by torchrun or accelerate launch, the processes that are there work on one run together.
+    If started by torchrun or accelerate launch, all processes work on one run together.
 
     Args:
-        config: as :meth:`RunConfig.create` gives it.
-        progress: shows how far long steps have come; silent by default.
-        resume: True goes on with the newest run of this config, category by category: what is complete is read, what was
-            stopped goes on from its last epoch. A run's folder goes on with that one.
-        hooks: who observes it, in this process alone; None means every installed observer.
+        config: from :meth:`RunConfig.create`.
+        progress: shows the progress of long steps; silent by default.
+        resume: True resumes the newest run of this config, category by category: complete runs are read, interrupted ones
+            continue from their last epoch. A run's folder resumes that run.
+        hooks: the observers, in this process only; None means every installed observer.
 
     Raises:
-        AnomalyError: what cannot be done, where, and the next step.
+        AnomalyError: says what cannot be done, where, and the next step.
     """
     processes = process_state(config.base.device)
     hooks = hooks or Hooks(registry)
     hooks.call("anomaly_configure", config=config)
     for metric in config.base.metrics or ():
-        registry.metrics[metric]  # which says what there is, before anything is fitted
+        registry.metrics[metric]  # an unknown name is reported before fitting
     spec = registry.datasets[config.data.name].spec
     if spec.noncommercial and processes.is_main_process:
         log.warning("the data set %r is licensed %s: not for commercial use.", config.data.name, spec.license)
     data = build_data(config)
-    with processes.local_main_process_first():  # a data set may be made when it is first looked at
+    with processes.local_main_process_first():  # a data set may be generated on first access
         categories = data.chosen_categories()
     groups = [categories] if config.data.unified else [[category] for category in categories]
     runs = [_Run(config, data, group, processes, hooks, progress).result(resume) for group in groups]
@@ -74,7 +74,7 @@ def run_experiment(
 
 
 class _Run:
-    """One model's run: its folder is claimed, the model fitted, calibrated and tested."""
+    """One model's run: claim a folder, then fit, calibrate and test the model."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class _Run:
         self.device = choose_device(config.base.device)
 
     def result(self, resume: bool | str | Path) -> RunResult | None:
-        """What the run found, from its folder where it is complete already; None in a process that is not the main one."""
+        """The run's results, read from its folder if it is already complete; None outside the main process."""
         with ExitStack() as held:
             run, complete = self._claim(resume, held)
             if complete:
@@ -111,7 +111,7 @@ class _Run:
             return result
 
     def _claim(self, resume: bool | str | Path, held: ExitStack) -> tuple[RunFolder, bool]:
-        """The run's folder, the same in all processes, and whether the run is complete; held where it is not."""
+        """The run's folder, the same in all processes, and whether the run is complete; if it is not, the folder is locked."""
         answer: list[Any] = [None, False]
         if self.main:
             where = (self.config.base.output, self.config.data.name, self.label, self.config.model.name)
@@ -121,7 +121,7 @@ class _Run:
             run = existing or RunFolder.create(*where)
             if not run.is_complete():
                 held.enter_context(run.locked())
-            answer = [run.folder, run.is_complete()]  # which the process that held it may have brought about
+            answer = [run.folder, run.is_complete()]  # another process may have completed it while we waited for the lock
         if self.processes.num_processes > 1:
             broadcast_object_list(answer)
         return RunFolder(answer[0]), bool(answer[1])
@@ -142,7 +142,7 @@ class _Run:
         return result
 
     def _fit(self, run: RunFolder, resume: bool) -> tuple[BaseModeler, Splits, History]:
-        """The part that all processes share."""
+        """The part that all processes execute."""
         config = self.config
         set_seed(config.base.seed)
         forget_peak()

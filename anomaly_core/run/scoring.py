@@ -1,4 +1,4 @@
-"""The one loop that scores images: batch by batch, in parts that fit into memory, large images by their tiles."""
+"""The loop that scores images: batch by batch, in parts that fit into memory, large images by tiles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from anomaly_core.types import Batch, Prediction
 def score(modeler: BaseModeler, batches: Iterable[Batch], device: torch.device) -> Iterator[tuple[Batch, Prediction]]:
     """Each batch with its prediction, float32 on the CPU; in eval mode and without gradients.
 
-    Where memory does not hold a batch, it is scored in parts, and a warning says so.
+    A batch that does not fit into memory is scored in parts, with a warning.
     """
     modeler.to(device).eval()
     portions = Portions("scoring")
@@ -26,7 +26,7 @@ def score(modeler: BaseModeler, batches: Iterable[Batch], device: torch.device) 
 
 
 def score_images(modeler: BaseModeler, images: Tensor, device: torch.device, portions: Portions) -> Prediction:
-    """The prediction of (B, 3, H, W) images by a modeler that is on the device and in eval mode; in parts that fit."""
+    """The prediction of (B, 3, H, W) images, in parts that fit; the modeler must be on the device and in eval mode."""
 
     def predict(part: Tensor) -> Prediction:
         with torch.inference_mode():
@@ -36,7 +36,7 @@ def score_images(modeler: BaseModeler, images: Tensor, device: torch.device, por
 
 
 def tiled(modeler: BaseModeler, config: DataConfig) -> BaseModeler:
-    """The modeler that scores images as ``config`` cuts them: the same one without ``data.tile``."""
+    """A modeler that scores images by tiles, as ``config`` defines them; the same modeler without ``data.tile``."""
     tiling = Tiling.from_config(config)
     return modeler if tiling is None else TiledModeler(modeler, tiling, config.batch_size)
 
@@ -44,8 +44,8 @@ def tiled(modeler: BaseModeler, config: DataConfig) -> BaseModeler:
 class TiledModeler(BaseModeler):
     """A fitted modeler that scores whole images by their tiles, ``batch_size`` of them at once.
 
-    An image's score is the greatest of its tiles' scores: it is as anomalous as its worst part, and an image that is one tile
-    scores as it does untiled. Maps and reconstructions are blended into one of the image's own size.
+    An image's score is the greatest score of its tiles: an image is as anomalous as its worst part. An image of one tile has
+    the same score as without tiling. Maps and reconstructions are blended into one of the image's own size.
     """
 
     def __init__(self, modeler: BaseModeler, tiling: Tiling, batch_size: int) -> None:
@@ -61,7 +61,7 @@ class TiledModeler(BaseModeler):
 
     def _whole(self, image: Tensor) -> Prediction:
         height, width = image.shape[-2:]
-        # Through bytes and Pillow again, so that a tile is to the network what it was when it was fitted on.
+        # Through bytes and Pillow again, so that the network sees a tile exactly as it did during fitting.
         pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         boxes = self.tiling.boxes(height, width)
         maps, reconstruction = (Canvas(self.tiling, height, width, image.device) for _ in range(2))

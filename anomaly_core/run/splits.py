@@ -1,4 +1,4 @@
-"""The images of a run: to fit on, held out for the threshold, to test on; each is looked through before anything begins."""
+"""The images of a run: to fit on, held out for the threshold, and to test on; all are checked before the run starts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from anomaly_core.types import Sample
 
 @dataclass
 class Splits:
-    """The images of a run, without those that cannot be used; ``facts`` is what the manifest says of them."""
+    """The usable images of a run; ``facts`` is their entry in the manifest."""
 
     fit: list[Sample]
     held_out: list[Sample]
@@ -25,7 +25,7 @@ class Splits:
 
 
 def split(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
-    """The images of some categories that are fitted together, of which each needs ``fewest`` normal ones.
+    """The images of categories that are fitted together; each category needs ``fewest`` normal images.
 
     Raises:
         DataError: there is no image to test on, too few to fit on, or one that cannot be used (``data.on_bad_image=error``).
@@ -56,7 +56,7 @@ def split(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
         )
     for text in warnings_of(screened, kept["fit"], kept["held_out"], kept["test"]):
         warnings.warn(text, stacklevel=2)
-    # of names and sizes: tells whether two runs saw the same data, without reading it all
+    # A digest of names and sizes shows whether two runs saw the same data, without reading all of it.
     digest = hashlib.sha256()
     for sample in chain(*kept.values()):
         digest.update(f"{sample.category}/{sample.path.name}:{sample.path.stat().st_size}\n".encode("utf-8", "surrogateescape"))
@@ -65,7 +65,7 @@ def split(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
 
 
 def images_to_test(data: BaseDataModule, categories: list[str]) -> list[Sample]:
-    """The test images of some categories; DataError where there is none."""
+    """The test images of some categories; DataError if there is none."""
     samples = [sample for category in categories for sample in data.test_samples(category)]
     if not samples:
         named = f"{' and '.join(categories)} of {data.config.name!r}"

@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path, PureWindowsPath
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from anomaly_core import RunError, exclusive, write_whole
@@ -44,6 +44,7 @@ def test_other_names_stay(name: str) -> None:
     assert folder_name(name) == name and not refused_by_windows(name)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the first text takes seconds
 @given(name=st.text(alphabet=st.characters(codec="utf-8"), max_size=20))
 def test_any_name_becomes_one_that_windows_takes(name: str) -> None:
     folder = folder_name(name)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from anomaly_core import Calibration, Measure, RunFolder, RunResult, RunResults, TestedImage, mean_values
@@ -63,6 +63,7 @@ rows = st.builds(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the first text takes seconds
 @given(predictions=st.lists(rows, min_size=1, max_size=5))
 def test_rows_of_any_text_and_number_come_back(
     predictions: list[TestedImage], tmp_path_factory: pytest.TempPathFactory

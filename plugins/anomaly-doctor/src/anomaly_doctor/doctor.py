@@ -30,7 +30,7 @@ LITTLE = 1 << 30  # bytes of free space below which a run may fail
 
 @dataclass
 class Report:
-    """The state of an installation, by section; ``problems`` are what is broken, ``notes`` what only deserves a word."""
+    """The state of an installation, by section; ``problems`` lists what is broken, ``notes`` minor findings."""
 
     sections: dict[str, dict[str, Any]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Report:
 
 
 def examine(output: Path) -> Report:
-    """Examine this installation; runs write under ``output``, where nothing is left behind."""
+    """Examine this installation; ``output`` is the folder for runs, in which no files are left behind."""
     report = Report()
     report.sections["system"] = {
         "anomaly-core": metadata.version(CORE),
@@ -59,12 +59,12 @@ def examine(output: Path) -> Report:
 
 
 def _libraries(report: Report) -> tuple[dict[str, str], dict[str, str]]:
-    """The versions of what our distributions require, and of what their extras add."""
+    """The versions of the requirements of our distributions and their extras."""
     owners = dict.fromkeys([CORE, *(component.distribution for component in registry.components())])
     libraries: dict[str, str] = {}
     extras: dict[str, str] = {}
     for owner in owners:
-        with suppress(metadata.PackageNotFoundError, InvalidRequirement):  # added by hand, or broken: `plugins` says so
+        with suppress(metadata.PackageNotFoundError, InvalidRequirement):  # added by hand, or broken: `plugins` reports it
             for requirement in map(Requirement, metadata.requires(owner) or []):
                 name, marker = requirement.name, requirement.marker
                 version = "not installed"
@@ -80,7 +80,7 @@ def _libraries(report: Report) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _plugins(report: Report) -> dict[str, str]:
-    """A line a distribution; each of its components is imported in turn."""
+    """One line per distribution; imports each of its components."""
     owners: dict[str, list[str]] = {}
     missing: dict[tuple[str, str], list[str]] = {}
     for component in registry.components():
@@ -95,7 +95,7 @@ def _plugins(report: Report) -> dict[str, str]:
             missing.setdefault((component.owner, need), []).append(label)
         elif status != "blocked":
             trouble = "in conflict" if status == "conflict" else status
-            by_metadata = component.status == status  # then the reason does not name the component
+            by_metadata = component.status == status  # if so, the reason does not name the component
             report.problems.append(brief(f"{component.owner}: {label} is {trouble}: {reason}" if by_metadata else reason))
     for (owner, need), labels in missing.items():
         report.notes.append(brief(f"{owner}: {', '.join(labels)}: {need}"))
@@ -111,7 +111,7 @@ def _devices(report: Report) -> dict[str, str]:
     except ModuleNotFoundError:
         report.notes.append(f'torch is not installed: exported detectors can be used; to fit, `pip install "{CORE}[train]"`.')
         return devices
-    except Exception as error:  # a torch that cannot be loaded is just what a report is for
+    except Exception as error:  # report a torch that cannot be loaded
         report.problems.append(f"torch cannot be imported: {type(error).__name__}: {brief(error)}. Install it again.")
         return devices
     devices["cpu"] += f", {torch.get_num_threads()} threads of torch"
@@ -135,7 +135,7 @@ def _folders(output: Path, report: Report) -> dict[str, str]:
         free = shutil.disk_usage(nearest).free
         state = "writable"
         try:
-            with tempfile.TemporaryFile(dir=nearest):  # tried, for permissions do not tell of a read-only file system
+            with tempfile.TemporaryFile(dir=nearest):  # permissions do not show a read-only file system
                 pass
         except OSError as error:
             state = f"cannot be written: {brief(nearest)}: {error.strerror or type(error).__name__}"
@@ -147,7 +147,7 @@ def _folders(output: Path, report: Report) -> dict[str, str]:
 
 
 def brief(text: object) -> str:
-    """Text for a report that is published: one line, the home folder as ``~``, no user or password in an address."""
+    """Text that is safe in a public report: one line, the home folder as ``~``, no user or password in a URL."""
     line = re.sub(r"(\w+://)[^\s/?#]*@", r"\1", " ".join(str(text).split()))
     home = str(Path.home())
     return line if len(home) < 2 else re.sub(re.escape(home) + r"(?=$|[/\\\s'\",.;:)])", "~", line)

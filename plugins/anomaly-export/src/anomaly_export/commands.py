@@ -1,4 +1,4 @@
-"""``anomaly export``: a finished run's detector in a file, or another threshold for one that was written."""
+"""``anomaly export``: writes a finished run's detector to a file, or changes the threshold of such a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frozen networks compiled by an engine: what ``model.engine`` names. All compute on the CPU; in float32 but for one."""
+"""The engines for ``model.engine``, which compile frozen networks. All run on the CPU, and all but one in float32."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def openvino(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
 
 
 def openvino_bf16(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
-    """The network in OpenVINO, its products in bfloat16; float32 images in, float32 features out."""
+    """The network in OpenVINO, with matrix products in bfloat16; float32 images in, float32 features out."""
     if not openvino_has_bfloat16():
         warnings.warn("model.engine=openvino_bf16: this CPU has no bfloat16, and OpenVINO computes in float32.", stacklevel=2)
         return openvino(network, size)
@@ -45,7 +45,7 @@ def _in_openvino(network: FrozenNetwork, size: tuple[int, int], precision: Preci
 
     def compute(images: Tensor) -> list[Tensor]:
         pixels = images.detach().float().contiguous().numpy()
-        # nothing is copied: a request of its own for each call, whose memory lives as long as the arrays
+        # Nothing is copied: each call has its own request, which owns the memory of the returned arrays.
         results = compiled.create_infer_request().infer({0: pixels}, share_inputs=True, share_outputs=True)
         return [torch.from_numpy(results[name]) for name in names]
 
@@ -53,7 +53,7 @@ def _in_openvino(network: FrozenNetwork, size: tuple[int, int], precision: Preci
 
 
 def torchscript(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
-    """The network traced, its batch norms folded."""
+    """The network traced, with folded batch norms."""
     graph = to_torchscript(NetworkGraph(network).eval(), _example(size))
 
     def compute(images: Tensor) -> list[Tensor]:

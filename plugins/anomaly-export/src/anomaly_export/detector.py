@@ -17,23 +17,23 @@ Array = NDArray[np.float32]
 
 
 class ExportedDetector:
-    """A detector that ``anomaly export`` wrote: an :class:`~anomaly_core.Detector` that needs neither torch nor its method.
+    """A detector from ``anomaly export``: an :class:`~anomaly_core.Detector` that needs neither torch nor its method.
 
     Args:
         path: an ``.onnx`` file, OpenVINO's ``.xml`` (its ``.bin`` beside it), or a TorchScript ``.pt`` (which needs torch).
         engine: ``onnx``, ``openvino`` (which opens ``.onnx`` too) or ``torchscript``; None: by the file's suffix.
-        threads: that the engine may use; None: ``$OMP_NUM_THREADS``, else one a core.
-        threshold: instead of the file's own; the raw scores stay the same.
-        batch_size: images that go through the graph at once; does not change the scores. A memory bank's distances take
-            patches x entries x 4 bytes an image, so that a large bank wants a small batch.
+        threads: threads that the engine may use; None: ``$OMP_NUM_THREADS``, else one per core.
+        threshold: replaces the file's own; the raw scores stay the same.
+        batch_size: images per pass through the graph; does not change the scores. A memory bank's distances take
+            patches x entries x 4 bytes per image, so a large bank needs a small batch.
 
     Attributes:
-        metadata: what the file says of itself: method, input, calibration, versions, the run's config.
-        engine: what computes.
+        metadata: the file's metadata: method, input, calibration, versions, the run's config.
+        engine: the name of the engine.
 
     Raises:
-        PluginError: the engine's library is not installed; the message has the command.
-        RunError: the file is not there, damaged, or not written by ``anomaly export``.
+        PluginError: the engine's library is not installed; the message has the install command.
+        RunError: the file is missing, damaged, or not written by ``anomaly export``.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class ExportedDetector:
 
     @property
     def calibration(self) -> Calibration:
-        """The threshold, and p-values."""
+        """The threshold and p-values."""
         return self.metadata.calibration
 
     def __call__(self, images: Any) -> tuple[Array, Array | None]:
@@ -59,13 +59,13 @@ class ExportedDetector:
 
         Args:
             images: uint8 (B, H, W, 3) RGB, or a sequence of paths, PIL images and uint8 (H, W, 3) or (H, W) arrays of any
-                sizes; one of these alone is a batch of one. They are resized and cropped as the run did.
+                size; a single one is a batch of one. They are resized and cropped as in the run.
 
         Returns:
             float32 (B,) raw scores and float32 (B, 1, h, w) maps at the detector's input size, or None without maps.
 
         Raises:
-            DataError: an image that cannot be read or is no uint8 RGB.
+            DataError: an image cannot be read or is not uint8 RGB.
         """
         predictions = [one for batch in self._batches(several(images)) for one in self.score(batch)]
         if not predictions:
@@ -74,17 +74,17 @@ class ExportedDetector:
         return np.concatenate([one.scores for one in predictions]), np.concatenate(maps) if maps else None
 
     def is_anomalous(self, scores: Array) -> NDArray[np.bool_]:
-        """The verdicts on raw scores (B,); DataError where the detector has no threshold."""
+        """The verdicts on raw scores (B,); DataError if the detector has no threshold."""
         if self.calibration.threshold is None:
             raise DataError("this detector has no threshold: give one, ExportedDetector(path, threshold=X).")
         return np.asarray(scores) > self.calibration.threshold
 
     def decode(self, path: str | Path) -> NDArray[np.uint8]:
-        """An image file as the graph wants it: uint8 (h, w, 3)."""
+        """An image file in the form that the graph needs: uint8 (h, w, 3)."""
         return self.metadata.input_spec.array(read_image(path, grey=True))
 
     def score(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction[Array]]:
-        """A prediction for each of several images of :meth:`decode`, B = 1."""
+        """A prediction (B = 1) for each of several images from :meth:`decode`."""
         predictions: list[Prediction[Array]] = []
         for start in range(0, len(images), self.batch_size):
             outputs = self._run(np.stack(images[start : start + self.batch_size]))
@@ -93,7 +93,7 @@ class ExportedDetector:
         return predictions
 
     def place(self, image: Any) -> NDArray[np.uint8]:
-        """A path, PIL image or array of any size as the graph wants it: uint8 (h, w, 3)."""
+        """A path, PIL image or array of any size in the form that the graph needs: uint8 (h, w, 3)."""
         return self.decode(image) if isinstance(image, str | Path) else self.metadata.input_spec.array(as_image(image))
 
     def _batches(self, images: Sequence[Any]) -> Iterator[list[NDArray[np.uint8]]]:

@@ -1,4 +1,4 @@
-"""export_run: a finished run's whole detector in a file, compared with the run before it takes its place."""
+"""export_run: writes a finished run's detector to a file, after comparing it with the run."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ from anomaly_export.sessions import openvino_has_bfloat16
 from anomaly_export.writers import SUFFIXES, WRITERS, in_place
 from anomaly_predict import RunDetector, load_run
 
-TOLERANCES: dict[Precision, float] = {"f32": 1e-3, "bf16": 0.1}  # of bfloat16, two to three digits are right
+TOLERANCES: dict[Precision, float] = {"f32": 1e-3, "bf16": 0.1}  # bfloat16 has two to three correct digits
 BF16_ENGINE = "openvino_bf16"
 NAMES: dict[Precision, str] = {"f32": "float32", "bf16": "bfloat16"}
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written, and how well it agrees with the run.
+    """The exported file, and how well it agrees with the run.
 
     Attributes:
-        path: the file; OpenVINO's has its ``.bin`` beside it.
+        path: the file; with OpenVINO, its ``.bin`` is beside it.
         format: ``onnx``, ``openvino`` or ``torchscript``.
-        precision: in which the engine computes, ``f32`` or ``bf16``.
-        images: how many were compared, and ``source`` which.
+        precision: the engine's precision, ``f32`` or ``bf16``.
+        images: the number of compared images; ``source`` says which.
         score_difference, map_difference: the greatest difference, relative to the greatest absolute value of the run's scores
             (maps); 0 for a method without maps.
-        flipped: how many verdicts differ.
+        flipped: the number of verdicts that differ.
     """
 
     path: Path
@@ -78,17 +78,17 @@ def export_run(
     """Write the detector of a finished run: normalisation, network, search, map and raw score in one graph.
 
     Args:
-        folder: the run's.
+        folder: the run's folder.
         format: ``onnx``, ``openvino`` or ``torchscript``.
         output: the file; None: ``model.onnx``, ``model.xml`` or ``model.pt`` in the run's folder.
-        precision: ``f32``, or for ``openvino`` ``bf16``: faster where the CPU has bfloat16, and two to three digits are right.
-            None: as the run's engine computes, where the format can.
-        threshold: instead of the run's; it stands beside the graph, whose score stays raw.
-        images: how many of the run's own test images are compared.
+        precision: ``f32``, or ``bf16`` for ``openvino``: faster if the CPU has bfloat16, with two to three correct digits.
+            None: the precision of the run's engine, if the format supports it.
+        threshold: replaces the run's; it is stored beside the graph, and the graph's score stays raw.
+        images: how many of the run's own test images to compare.
 
     Raises:
-        RunError: no complete run, the file cannot be written, or what was written does not agree with the run: then there is no
-            file, and one that was there before stays.
+        RunError: the run is not complete, the file cannot be written, or it does not agree with the run. In that case no file
+            is written, and an existing one is kept.
         PluginError: the method's distribution or the format's library is not installed.
         AnomalyError: the method cannot be exported in this format; the message says why.
     """
@@ -125,7 +125,7 @@ def export_run(
             raise PluginError(f"writing {format} needs {error.name}: {registry.engines[format].spec.install}") from error
         except (OSError, AnomalyError):
             raise
-        except Exception as error:  # the exporters' own exceptions are of many kinds
+        except Exception as error:  # the exporters raise many kinds of exceptions
             raise _refused(run.config.model.name, format, error) from error
         reference = load_run(folder, device="cpu") if precision == "bf16" and fitted_in_bf16 else run
         report = _compare(run_scores(reference, samples), samples, source, temporary, format)
@@ -144,14 +144,14 @@ def _describe(run: RunDetector, graph: DetectorGraph, finished: RunFolder, preci
         calibration=run.calibration,
         outputs=tuple(graph.outputs()),
         categories=tuple(run.config.data.category or ()),
-        config=finished.config().to_dict(),  # the run's own, whatever computes the graph
+        config=finished.config().to_dict(),  # the run's own config, whatever engine runs the graph
         versions=versions,
         precision=precision,
     )
 
 
 def comparison_images(config: RunConfig, count: int, size: tuple[int, int]) -> tuple[list[Any], str]:
-    """Some of the run's own test images, evenly spread, and what they are; random ones where those are gone."""
+    """Some of the run's own test images, evenly spaced, and their description; random images if those are missing."""
     try:
         component = registry.datasets[config.data.name]
         module: BaseDataModule = component.build(config.data, seed=config.base.seed, spec=component.spec)
@@ -169,12 +169,12 @@ def comparison_images(config: RunConfig, count: int, size: tuple[int, int]) -> t
 
 
 def run_scores(run: RunDetector, samples: Sequence[Any]) -> list[Prediction[Array]]:
-    """The run's own predictions of images, by its own geometry in torch."""
+    """The run's own predictions for images, with its own geometry in torch."""
     return [one for _, prediction in run.stream(samples, batch_size=8) for one in prediction.apart()]
 
 
 def _compare(expected: list[Prediction[Array]], samples: Sequence[Any], source: str, path: Path, format: str) -> Report:
-    """Score the samples with the file, which is closed again at the end: Windows renames none that is open."""
+    """Score the samples with the file, then close it: Windows cannot rename an open file."""
     written = ExportedDetector(path, format)
     scored = written.score([written.place(sample) for sample in samples])
     pairs = list(zip(scored, expected, strict=True))

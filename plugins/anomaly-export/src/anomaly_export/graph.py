@@ -1,4 +1,4 @@
-"""The graph that is exported: a modeler's own predict_step, or a frozen network, behind one tensor in and tensors out."""
+"""The exported graph: a modeler's own predict_step, or a frozen network, with one input tensor and output tensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from anomaly_features import FrozenNetwork
 
 
 class DetectorGraph(nn.Module):
-    """uint8 (B, H, W, 3) RGB images to raw scores (B,), maps (B, 1, H, W) and reconstructions, where the method has them."""
+    """uint8 (B, H, W, 3) RGB images to raw scores (B,), and to maps (B, 1, H, W) and reconstructions if the method has any."""
 
     def __init__(self, modeler: BaseModeler) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class DetectorGraph(nn.Module):
         return tuple(part.float() for part in parts if part is not None)
 
     def outputs(self) -> list[str]:
-        """Names of what :meth:`forward` gives."""
+        """The names of the outputs of :meth:`forward`."""
         with torch.no_grad():
             prediction = self.modeler.predict_step(self.example(1).permute(0, 3, 1, 2).float() / 255)
         return [name for name, part in vars(prediction).items() if part is not None]
@@ -53,8 +53,8 @@ class NetworkGraph(nn.Module):
 def to_onnx(graph: nn.Module, example: Tensor, outputs: Sequence[str]) -> bytes:
     """The graph as an ONNX model for any number of images.
 
-    PyTorch's tracing exporter: it is an order of magnitude faster here than the one over torch.export, and was checked with
-    every method; what it cannot export it refuses.
+    Uses PyTorch's tracing exporter, which is an order of magnitude faster here than the one based on torch.export. It was
+    checked with every method, and it raises an error for what it cannot export.
     """
     buffer = io.BytesIO()
     with _quiet():
@@ -81,7 +81,7 @@ def to_torchscript(graph: nn.Module, example: Tensor) -> torch.jit.ScriptModule:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Tracing warns of each Python number that becomes a constant: sizes are constant here, and the result is compared."""
+    """Hide tracing's warnings about Python numbers that become constants: sizes are constant, and the result is compared."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         yield

@@ -1,4 +1,4 @@
-"""What stands beside the graph in an exported file. Torch-free."""
+"""The metadata beside the graph in an exported file. Torch-free."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from anomaly_core import Calibration, InputSpec, RunError
 
-KEY = "anomaly"  # under which every format keeps it
+KEY = "anomaly"  # the metadata's key in every format
 FORMAT = 1
 
 Precision = Literal["f32", "bf16"]
@@ -18,18 +18,18 @@ Precision = Literal["f32", "bf16"]
 
 @dataclass(frozen=True)
 class Metadata:
-    """Everything that a verdict needs beside the raw score, and where the detector came from.
+    """Everything that a verdict needs besides the raw score, and the detector's origin.
 
     Attributes:
         method: name of the model.
         input_spec: size and geometry of the images; the graph normalises them itself.
-        calibration: threshold, and the scores that p-values come from.
-        outputs: names of the graph's outputs, in their order: ``scores``, then perhaps ``maps`` and ``reconstruction``.
-        categories: that it was fitted on.
-        config: of the run, as plain values.
-        versions: of the distributions that fitted it, and of those that exported it.
-        precision: that the engine computes in, ``f32`` or (OpenVINO, where the CPU has it) ``bf16``.
-        format: of this description.
+        calibration: the threshold, and the scores for p-values.
+        outputs: names of the graph's outputs, in order: ``scores``, then ``maps`` and ``reconstruction`` if they exist.
+        categories: the categories that it was fitted on.
+        config: the run's config, as plain values.
+        versions: the versions of the distributions that fitted it, and of those that exported it.
+        precision: the engine's precision, ``f32`` or (OpenVINO, if the CPU supports it) ``bf16``.
+        format: the version of this metadata format.
     """
 
     method: str
@@ -43,12 +43,12 @@ class Metadata:
     format: int = FORMAT
 
     def to_json(self) -> str:
-        """The text that is kept in the file."""
+        """The text stored in the file."""
         return json.dumps({**dataclasses.asdict(self), "calibration": self.calibration.to_dict()}, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str | None, path: Path) -> Metadata:
-        """What :meth:`to_json` gave; RunError where a file was not written by ``anomaly export``."""
+        """The metadata from the text of :meth:`to_json`; RunError if the file was not written by ``anomaly export``."""
         if not text:
             raise RunError(
                 f"{str(path)!r} was not written by `anomaly export`: it says neither size nor threshold. Export again."
@@ -74,6 +74,6 @@ class Metadata:
             ) from error
 
     def with_threshold(self, threshold: float) -> Metadata:
-        """The same with another threshold, which then says that it was set by hand."""
+        """A copy with another threshold, marked as set by hand."""
         changed = dataclasses.replace(self.calibration, threshold=threshold, source="set by hand", warning=None)
         return dataclasses.replace(self, calibration=changed)

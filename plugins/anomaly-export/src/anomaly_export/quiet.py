@@ -1,4 +1,4 @@
-"""OpenVINO, imported without a word to anybody."""
+"""Imports OpenVINO without its telemetry."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ TELEMETRY = "openvino_telemetry"
 
 
 def import_openvino() -> ModuleType:
-    """The package ``openvino``. Its import would fork a process that tells its makers of it; where its telemetry cannot be
-    imported, it does without, and an inspection PC tells nobody what it does."""
+    """The package ``openvino``, without telemetry. By default, its import forks a process that reports to the vendor.
+    If the telemetry module cannot be imported, OpenVINO works without it, and an inspection PC reports nothing."""
     if "openvino" not in sys.modules and TELEMETRY not in sys.modules:
-        sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # how Python is told that a module cannot be imported
+        sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # makes the import of this module fail
         try:
             import openvino
         finally:
             del sys.modules[TELEMETRY]
-        return openvino  # type: ignore[no-any-return]  # it is checked without being installed
+        return openvino  # type: ignore[no-any-return]  # mypy also runs without openvino installed
     import openvino
 
     return openvino  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""An exported file in its engine: uint8 (B, H, W, 3) images in, numpy arrays out. TorchScript alone imports torch."""
+"""Runs an exported file in its engine: uint8 (B, H, W, 3) images in, numpy arrays out. Only TorchScript imports torch."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Run = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
 
 
 def open_session(path: Path, engine: str | None = None, threads: int | None = None) -> tuple[Run, Metadata, str]:
-    """The file, ready to run, what it says of itself, and the engine's name.
+    """The file, ready to run, its metadata, and the engine's name.
 
     Raises:
         PluginError: the engine's library is not installed, or cannot be imported.
-        RunError: the file is not there, damaged, or not written by ``anomaly export``.
+        RunError: the file is missing, damaged, or not written by ``anomaly export``.
     """
     if not path.is_file():
         raise RunError(f"there is no file {str(path)!r}. Give one that `anomaly export` wrote.")
@@ -39,7 +39,7 @@ def open_session(path: Path, engine: str | None = None, threads: int | None = No
         ) from error
     except RunError:
         raise
-    except Exception as error:  # each engine has exceptions of its own for a file that it cannot read
+    except Exception as error:  # each engine has its own exceptions for a file that it cannot read
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise RunError(f"{engine} cannot open {str(path)!r}: {reason} Export the run again.") from error
     return run, metadata, engine
@@ -58,7 +58,7 @@ def _open_onnx(path: Path, threads: int) -> tuple[Run, Metadata]:
 
 
 def onnx_session(model: str | bytes, threads: int) -> Any:
-    """A session on the CPU, whose threads sleep between calls: decoding needs the cores too."""
+    """A session on the CPU. Its threads sleep between calls, because decoding needs the cores too."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -83,13 +83,13 @@ def _open_openvino(path: Path, threads: int) -> tuple[Run, Metadata]:
 
 
 def openvino_compiled(model: Any, threads: int, precision: Precision = "f32") -> Any:
-    """A model compiled for the CPU: left alone, OpenVINO would choose bfloat16 wherever the CPU has it."""
+    """A model compiled for the CPU. By default, OpenVINO would choose bfloat16 whenever the CPU supports it."""
     options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     return import_openvino().Core().compile_model(model, "CPU", options)
 
 
 def openvino_has_bfloat16() -> bool:
-    """Whether this CPU has bfloat16; without it OpenVINO computes in float32, whatever it is asked for."""
+    """Whether this CPU has bfloat16; without it, OpenVINO computes in float32 whatever the setting."""
     return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
@@ -98,7 +98,7 @@ def _open_torchscript(path: Path, threads: int) -> tuple[Run, Metadata]:
 
     extra: dict[str, Any] = {f"{KEY}.json": ""}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # that TorchScript will give way to torch.export
+        warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated in favour of torch.export
         graph = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)
     text = extra[f"{KEY}.json"]
     metadata = Metadata.from_json(text.decode() if isinstance(text, bytes) else text, path)

@@ -1,4 +1,4 @@
-"""Graph and metadata into a file, one function a format; and the metadata of a file that is there, written anew."""
+"""Writes graph and metadata to a file, one function per format, and replaces the metadata of an existing file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def write_onnx(graph: DetectorGraph, path: Path, metadata: Metadata) -> None:
 
 
 def write_openvino(graph: DetectorGraph, path: Path, metadata: Metadata) -> None:
-    """OpenVINO's two files, ``.xml`` and ``.bin`` beside it, in float32; the metadata is its runtime info ``anomaly``."""
+    """OpenVINO's two files, ``.xml`` with ``.bin`` beside it, in float32; the metadata is the runtime info ``anomaly``."""
     from anomaly_export.graph import to_onnx
 
     model = import_openvino().Core().read_model(to_onnx(graph, graph.example(), metadata.outputs), b"")
@@ -52,7 +52,7 @@ def write_torchscript(graph: DetectorGraph, path: Path, metadata: Metadata) -> N
 
     traced = to_torchscript(graph, graph.example())
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # that TorchScript will give way to torch.export
+        warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated in favour of torch.export
         torch.jit.save(traced, str(path), _extra_files={ENTRY: metadata.to_json()})
 
 
@@ -64,7 +64,7 @@ WRITERS: dict[str, Callable[[Any, Path, Metadata], None]] = {
 
 
 def rewrite(path: Path, metadata: Metadata) -> None:
-    """Put other metadata into an exported file; its graph stays as it is.
+    """Replace the metadata of an exported file; its graph stays the same.
 
     Raises:
         RunError: the file cannot be written.
@@ -94,9 +94,9 @@ def rewrite(path: Path, metadata: Metadata) -> None:
 
 @contextmanager
 def in_place(path: Path) -> Iterator[Path]:
-    """A path of the same name in a folder beside the target; all that is written there takes its place at the end.
+    """A path of the same name in a folder beside the target; at the end, its files replace those at the target.
 
-    Where anything fails, what was there before stays. The main file comes last: without it there is no detector.
+    If anything fails, existing files are kept. The main file is moved last: without it there is no detector.
 
     Raises:
         RunError: nothing can be written there.
@@ -110,7 +110,7 @@ def in_place(path: Path) -> Iterator[Path]:
         yield folder / path.name
         parts = sorted(folder.iterdir(), key=lambda part: part.name == path.name)
         for part in parts:
-            with part.open("r+b") as file:  # Windows flushes no file that is open for reading alone
+            with part.open("r+b") as file:  # Windows cannot flush a file that is open only for reading
                 os.fsync(file.fileno())
         if len(parts) > 1:  # an old main file must never stand beside new parts
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Backbones: where pretrained weights come from, on a machine without internet too."""
+"""Backbones: the sources of pretrained weights, also on a machine without internet."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from torch import Tensor
 from anomaly_core import ConfigError, PluginError, registry
 from anomaly_features.errors import BackboneError
 
-# The file names under which these weights have always been published.
+# The well-known file names of these weights, as published.
 WELL_KNOWN_FILES = {
     "resnet18.tv_in1k": "resnet18-f37072fd.pth",
     "resnet50.tv_in1k": "resnet50-0676ba61.pth",
@@ -29,17 +29,17 @@ WELL_KNOWN_FILES = {
     "efficientnet_b0.ra_in1k": "efficientnet_b0_ra-3dd342df.pth",
 }
 SUFFIXES = (".safetensors", ".pth")
-# What timm asks the hub for, in its order.
+# The files that timm requests from the hub, in its order.
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file of pretrained weights that lies on this machine.
+    """A file of pretrained weights on this machine.
 
     Attributes:
-        place: ``folder``, ``hub cache``, or the distribution that carries it.
-        by_position: its tensors are in timm's order under other names.
+        place: ``folder``, ``hub cache``, or the distribution that contains it.
+        by_position: its tensors are in timm's order but have other names.
     """
 
     path: Path
@@ -47,13 +47,13 @@ class WeightsFile:
     by_position: bool = False
 
     def load(self, full: str) -> dict[str, Tensor]:
-        """Its tensors under timm's names; BackboneError where it cannot be read or does not fit the model ``full``."""
+        """Its tensors under timm's names; BackboneError if it cannot be read or does not fit the model ``full``."""
         where = str(self.path) if self.place in ("folder", "hub cache") else f"{self.path} of {self.place}"
         return fitted(_read(self.path), full, where, self.by_position)
 
 
 class Backbones:
-    """Where pretrained weights come from: the backbone folder, then installed distributions, then timm's hub cache or download.
+    """The sources of pretrained weights: the backbone folder, installed distributions, then timm's hub cache or a download.
 
     Args:
         folder: the backbone folder; None means ``$ANOMALY_BACKBONES``, else ``backbones`` in the working directory.
@@ -65,12 +65,12 @@ class Backbones:
     def load(self, name: str) -> dict[str, Tensor]:
         """The state dict of a timm model, on the CPU, under timm's names.
 
-        A name without its tag means timm's default tag: ``resnet18`` is ``resnet18.a1_in1k``, other weights than the
-        ``resnet18.tv_in1k`` of the papers.
+        A name without a tag means timm's default tag: ``resnet18`` is ``resnet18.a1_in1k``, which are not the weights of the
+        papers, ``resnet18.tv_in1k``.
 
         Raises:
-            ConfigError: timm knows no such model.
-            BackboneError: no place has the weights (the message names every place), or a file that was found does not fit.
+            ConfigError: timm has no such model.
+            BackboneError: no source has the weights (the message names every source), or a file does not fit.
         """
         full = full_name(name)
         file, no_distribution = self._folder_or_distribution(full)
@@ -78,7 +78,7 @@ class Backbones:
             return file.load(full)
         try:
             network = timm.create_model(full, pretrained=True)
-        except Exception as error:  # network, cache, proxy, hub: whatever fails, the user is told all three places
+        except Exception as error:  # whatever fails (network, cache, proxy, hub), the message names all three sources
             reason = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
             raise BackboneError(
                 f"no weights of the backbone {name!r} were found. Looked for (1) {', '.join(self._candidates(full))} in the "
@@ -90,24 +90,24 @@ class Backbones:
         return dict(network.state_dict())
 
     def find(self, name: str) -> WeightsFile | None:
-        """The file that :meth:`load` would read, without reading it; None where it would have to be downloaded.
+        """The file that :meth:`load` would read, without reading it; None if it would have to be downloaded.
 
         Raises:
-            ConfigError: timm knows no such model.
-            BackboneError: two distributions carry it, or the one that does lacks its file.
+            ConfigError: timm has no such model.
+            BackboneError: two distributions provide it, or the file of the one that does is missing.
         """
         full = full_name(name)
         return self._folder_or_distribution(full)[0] or _cached(full)
 
     def _candidates(self, full: str) -> list[str]:
-        """File names that hold this model, the well-known one first; without the tag where it is timm's default."""
+        """Possible file names of this model, the well-known one first; also without the tag if it is timm's default."""
         architecture = full.partition(".")[0]
         names = [full, architecture] if full_name(architecture) == full else [full]
         known = [WELL_KNOWN_FILES[full]] if full in WELL_KNOWN_FILES else []
         return known + [name + suffix for name in names for suffix in SUFFIXES]
 
     def _folder_or_distribution(self, full: str) -> tuple[WeightsFile | None, str]:
-        """The file in the folder, else the one that an installed distribution carries; or None and why none does."""
+        """The file in the folder, else the file of an installed distribution; or None and the reason."""
         for name in self._candidates(full):
             if (path := self.folder / name).is_file():
                 return WeightsFile(path, "folder"), ""
@@ -130,13 +130,13 @@ def full_name(name: str) -> str:
     """A timm name with its tag: ``tf_efficientnet_lite0`` is ``tf_efficientnet_lite0.in1k``.
 
     Raises:
-        ConfigError: timm has no such model, or no such weights of it.
+        ConfigError: timm has no such model, or no such weights for it.
     """
     try:
         cfg = timm.get_pretrained_cfg(name)
     except RuntimeError:  # the model exists, the tag does not
         cfg = None
-    if cfg is None and "." not in name and timm.is_model(name):  # a model that was never published with weights
+    if cfg is None and "." not in name and timm.is_model(name):  # a model without published weights
         return name
     if cfg is None:
         architecture = name.partition(".")[0]
@@ -150,7 +150,7 @@ def full_name(name: str) -> str:
 
 
 def _cached(full: str) -> WeightsFile | None:
-    """What timm downloaded before: from its hub, or from the address of the file."""
+    """A file that timm has already downloaded, from its hub or from the file's URL."""
     cfg = timm.get_pretrained_cfg(full)
     if cfg is None:  # a model without published weights
         return None
@@ -167,12 +167,12 @@ def _cached(full: str) -> WeightsFile | None:
 def _same_model(name: str, full: str) -> bool:
     try:
         return full_name(name) == full
-    except ConfigError:  # a backbone that is not timm's, or of another version of it
+    except ConfigError:  # a backbone that is not from timm, or from another version of timm
         return False
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weights file; nothing in it is executed."""
+    """The tensors of a weights file; no code in it is executed."""
     try:
         loaded: Any = (
             load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
@@ -193,7 +193,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def fitted(state: dict[str, Tensor], full: str, source: str, by_position: bool = False) -> dict[str, Tensor]:
-    """The state under timm's names; BackboneError where tensors are missing or have another shape."""
+    """The state under timm's names; BackboneError if tensors are missing or have the wrong shape."""
     with torch.device("meta"):
         network = timm.create_model(full, pretrained=False)
     expected = network.state_dict()
@@ -203,13 +203,13 @@ def fitted(state: dict[str, Tensor], full: str, source: str, by_position: bool =
                 f"{source} has {len(state)} tensors, and timm's {full} has {len(expected)}. Update either of them."
             )
         state = dict(zip(expected, state.values(), strict=True))
-    # older files lack the counters of batches, which eval mode ignores
+    # older files lack the batch counters, which eval mode does not use
     counters = [key for key in expected if key.endswith("num_batches_tracked")]
     state = {**state, **{key: torch.tensor(0) for key in counters if key not in state}}
     head = timm.get_pretrained_cfg(full).classifier or ()
     heads = (head,) if isinstance(head, str) else tuple(head)
     for key, tensor in expected.items():
-        if key.rpartition(".")[0] in heads:  # no feature needs the classifier
+        if key.rpartition(".")[0] in heads:  # features do not need the classifier
             continue
         if key not in state or state[key].shape != tensor.shape:
             fault = "is missing" if key not in state else f"has shape {tuple(state[key].shape)}"

@@ -1,4 +1,4 @@
-"""FeatureCache: the features of an image are computed once and kept under its content, in memory or on disk."""
+"""FeatureCache: an image's features are computed once and cached by the image's content, in memory or on disk."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ Compute = Callable[[Tensor], list[Tensor]]
 
 
 class FeatureCache:
-    """Feature maps by the content of their image: whoever asks for the same image again gets what was computed before.
+    """Feature maps by the content of their image: the features of an image seen before are not computed again.
 
-    It serves networks whose output depends on the image alone (frozen, in eval mode). Randomly augmented images never come
-    again and would only fill it.
+    Only for networks whose output depends on the image alone (frozen, in eval mode). Randomly augmented images never repeat
+    and would only fill the cache.
 
     Args:
-        budget: bytes that it may hold; what comes later is computed every time.
-        folder: where features are kept for other runs, as memory-mapped files; None keeps them in memory.
+        budget: maximum size in bytes; once it is full, further features are computed every time.
+        folder: where features are stored for other runs, as memory-mapped files; None keeps them in memory.
 
     Attributes:
-        used: bytes that are kept.
-        hits, misses: images whose features were there, and that had to be computed.
+        used: bytes in use.
+        hits, misses: the numbers of images with cached features, and of those that had to be computed.
 
     Raises:
-        RunError: the folder cannot be made.
+        RunError: the folder cannot be created.
     """
 
     def __init__(self, budget: int, folder: str | Path | None = None) -> None:
@@ -54,7 +54,7 @@ class FeatureCache:
             self.used = sum(file.stat().st_size for file in self.folder.glob("*.safetensors"))
 
     def __call__(self, images: Tensor, compute: Compute) -> list[Tensor]:
-        """Feature maps of float32 (B, 3, H, W) images: kept ones, and the others computed in one batch."""
+        """Feature maps of float32 (B, 3, H, W) images: from the cache, and the others computed in one batch."""
         keys = self.fingerprints(images)
         held = {key: maps for key in dict.fromkeys(keys) if (maps := self._get(key)) is not None}
         missing = [i for i, key in enumerate(keys) if key not in held]
@@ -72,13 +72,13 @@ class FeatureCache:
         return [torch.stack([maps.to(images.device, non_blocking=True) for maps in level]) for level in levels]
 
     def fingerprints(self, images: Tensor) -> list[Key]:
-        """128 bits a (3, H, W) float32 image: two multilinear hashes of its bit patterns, on the images' device.
+        """128 bits per (3, H, W) float32 image: two multilinear hashes of its bit patterns, on the images' device.
 
-        Images that differ share one with probability below 2**-100 (Lemire and Kaser, Strongly universal string hashing is
-        fast, 2014).
+        Different images have the same hash with probability below 2**-100 (Lemire and Kaser, Strongly universal string
+        hashing is fast, 2014).
         """
         bits = images.detach().contiguous().view(torch.int32).flatten(1).long()
-        shape = bits.new_tensor(images.shape[1:])  # a black image's bits are zero at every size
+        shape = bits.new_tensor(images.shape[1:])  # include the shape: a black image's bits are zero at every size
         place = (bits.shape[1], bits.device)
         if place not in self._multipliers:
             draw = torch.Generator().manual_seed(0x5EED)
@@ -98,7 +98,7 @@ class FeatureCache:
             if self.folder is None:
                 self._held[key] = [part.clone() for part in maps]
             else:
-                self._write(key, maps)  # in place of a damaged one too
+                self._write(key, maps)  # also replaces a damaged file
             self.used += size
 
     def _get(self, key: Key) -> list[Tensor] | None:
@@ -106,14 +106,14 @@ class FeatureCache:
             return self._held.get(key)
         try:
             return [part for _, part in sorted(load_file(self._file(key)).items())]
-        except (OSError, SafetensorError):  # not there yet, or torn by a full disk: computed again
+        except (OSError, SafetensorError):  # missing, or truncated by a full disk: compute again
             return None
 
     def _write(self, key: Key, maps: list[Tensor]) -> None:
         try:
             write_whole(self._file(key), save({f"{i:03d}": part.cpu().contiguous().clone() for i, part in enumerate(maps)}))
         except RunError as error:
-            self.budget = 0  # nothing more is kept, and nothing is lost
+            self.budget = 0  # stop caching; the run continues
             warnings.warn(f"{error} Features are no longer kept, and computed every time.", stacklevel=2)
 
     def _file(self, key: Key) -> Path:

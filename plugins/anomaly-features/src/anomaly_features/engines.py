@@ -1,7 +1,7 @@
-"""Engines: what computes frozen networks.
+"""Engines compute frozen networks.
 
-An engine's target is a function ``(network, size) -> compute``. It gets a :class:`FrozenNetwork` and the images' (H, W), and
-gives a callable from float32 (B, 3, H, W) images in [0, 1], of any B, to one float32 feature map (B, C, h, w) a layer.
+An engine's target is a function ``(network, size) -> compute``. It takes a :class:`FrozenNetwork` and the images' (H, W). It
+returns a callable from float32 (B, 3, H, W) images in [0, 1], for any B, to one float32 feature map (B, C, h, w) per layer.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 def eager(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
-    """The default: the network as PyTorch runs it, on any device and for any size."""
+    """The default: PyTorch runs the network, on any device and for any size."""
     return network.features
 
 
 def compiled(network: FrozenNetwork, name: str) -> tuple[str, Compute | None]:
-    """The engine's name, and the network as it computes it; None where torch runs the network as it is.
+    """The engine's name and the network that it computes; None for the network if torch runs it directly.
 
-    The network is compiled when the first images of a size come, so that weights may still be loaded before.
+    The network is compiled for each size at its first images, so weights can still be loaded before that.
 
     Raises:
-        PluginError: no such engine, or its library is not installed; the message has the command.
+        PluginError: no such engine, or its library is not installed; the message has the install command.
     """
     component = registry.engines[name]
     component.require_library()
@@ -38,7 +38,7 @@ def compiled(network: FrozenNetwork, name: str) -> tuple[str, Compute | None]:
 
 
 class _Compiled:
-    """A network that an engine computes, compiled for each size of image that comes."""
+    """A network that an engine computes, compiled for each image size."""
 
     def __init__(
         self, compile_network: Callable[[FrozenNetwork, tuple[int, int]], Compute], network: FrozenNetwork, engine: str

@@ -6,4 +6,4 @@ from anomaly_core import AnomalyError
 
 
 class BackboneError(AnomalyError):
-    """Pretrained weights that cannot be found or do not fit."""
+    """Pretrained weights that are missing or do not fit."""

@@ -1,4 +1,4 @@
-"""FeatureExtractor: feature maps of a convolutional network of timm."""
+"""FeatureExtractor: feature maps of a convolutional network from timm."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from anomaly_features.options import ExtractorOptions
 
 
 class FeatureExtractor(FrozenNetwork):
-    """Feature maps of a timm network that normalises its images itself; frozen: always in eval mode, never trained.
+    """Feature maps of a timm network that normalises images itself. Frozen: always in eval mode, never trained.
 
-    Timm's bare ``resnet18`` and ``wide_resnet50_2`` are other weights than the papers': those are ``resnet18.tv_in1k`` and
-    ``wide_resnet50_2.tv_in1k``.
+    Timm's ``resnet18`` and ``wide_resnet50_2`` without a tag do not have the weights of the papers: these are
+    ``resnet18.tv_in1k`` and ``wide_resnet50_2.tv_in1k``.
 
     Args:
         name: timm's model name.
         layers: timm's ``features_only`` indices (for ResNets 1, 2, 3 are layer1, layer2, layer3) or module names such as
-            ``layer2`` or ``blocks.2``; features come in this order.
-        backbones: where the weights come from; None builds without any, for a saved state that follows.
-        options: which engine computes it, and whether its features are cached; None: the defaults.
+            ``layer2`` or ``blocks.2``; features are returned in this order.
+        backbones: the source of the weights; None builds without weights, for a saved state that is loaded later.
+        options: the engine, and whether features are cached; None: the defaults.
         frozen: False makes it an ordinary trainable network (a student).
 
     Attributes:
-        layers: their ``features_only`` indices.
+        layers: the ``features_only`` indices of the layers.
         channels, strides: of each feature map, in the order of ``layers``.
-        mean, std: of the normalisation that the network was trained with, for images in [0, 1].
+        mean, std: the normalisation that the network was trained with, for images in [0, 1].
 
     Raises:
-        ConfigError: timm knows no such model, or the model has no such layer.
-        BackboneError: the weights are nowhere to be found.
+        ConfigError: timm has no such model, or the model has no such layer.
+        BackboneError: no source has the weights.
         PluginError: the engine or its library is not installed.
     """
 
@@ -63,7 +63,7 @@ class FeatureExtractor(FrozenNetwork):
         self.frozen = frozen
         full = full_name(name)
         indices = layer_indices(full, layers)
-        # timm itself turns whole checkpoints into those of its feature networks, whose names may differ
+        # timm converts full checkpoints for its feature networks, which may use other tensor names
         weights = (
             {} if backbones is None else {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": backbones.load(full)}}
         )
@@ -81,15 +81,15 @@ class FeatureExtractor(FrozenNetwork):
         self.register_buffer("_std", torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """float32 (B, 3, H, W) images in [0, 1] -> one (B, C, H/stride, W/stride) map a layer."""
-        # channels last inside: nearly twice as fast on a CPU, whose convolutions need no reordering then
+        """float32 (B, 3, H, W) images in [0, 1] -> one (B, C, H/stride, W/stride) map per layer."""
+        # channels last: nearly twice as fast on a CPU, where convolutions then need no reordering
         images = images.contiguous(memory_format=torch.channels_last)
         features = self.network((images - self._mean) / self._std)
         return [features[i].contiguous() for i in self._order]
 
 
 def layer_indices(name: str, layers: Iterable[int | str]) -> list[int]:
-    """Layers, given by index or module name, as ``features_only`` indices; ConfigError names the layers that there are."""
+    """Layers, given by index or module name, as ``features_only`` indices; ConfigError lists the available layers."""
     with torch.device("meta"):
         modules: list[str] = timm.create_model(name, features_only=True).feature_info.module_name()
     indices = []
@@ -110,7 +110,7 @@ def layer_indices(name: str, layers: Iterable[int | str]) -> list[int]:
 
 @contextmanager
 def _no_word_of_unused_weights() -> Iterator[None]:
-    """Timm warns of the classifier's weights, which no feature needs; that all others are there is checked before."""
+    """Hide timm's warning about the classifier's weights, which features do not need; the others were checked before."""
 
     def wanted(record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith("Unexpected keys")

@@ -1,4 +1,4 @@
-"""What `anomaly doctor` says of pretrained weights."""
+"""The report of `anomaly doctor` on pretrained weights."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ class Examiner:
 
     @hookimpl
     def anomaly_doctor(self, report: Any) -> None:
-        """Which weights presets need, and where they are."""
+        """The weights that presets need, and where they are."""
         try:
             from anomaly_features.backbones import Backbones
             from anomaly_features.weights import needed
 
             needs = needed(Backbones())
-        except Exception as error:  # torch, timm and torchvision may fail in any way where their builds do not match
+        except Exception as error:  # torch, timm and torchvision may fail in any way if their builds do not match
             reason = f"{type(error).__name__}: {error}"
             report.problems.append(f"the backbones cannot be listed: {reason}. Do torch and torchvision come from one place?")
             return

@@ -1,4 +1,4 @@
-"""The shared tail of every anomaly map: upsample and smooth, as the originals do."""
+"""The last step of every anomaly map: upsampling and smoothing, as in the original implementations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-SIDE = 1024  # up to which two matrix products smooth a map faster than two convolutions; ten times at 224
+SIDE = 1024  # up to this side, two matrix products smooth a map faster than two convolutions; ten times at 224
 
 
 def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -41,13 +41,13 @@ def gaussian_smooth(maps: Tensor, sigma: float, truncate: float = 4.0) -> Tensor
 
 
 def upsample_smooth(maps: Tensor, size: tuple[int, int], sigma: float, truncate: float = 4.0) -> Tensor:
-    """:func:`upsample`, then :func:`gaussian_smooth`: both are linear and treat rows and columns apart, so that two small
-    products do it, in a tenth of the time.
+    """:func:`upsample`, then :func:`gaussian_smooth`. Both are linear and separable over rows and columns, so two small
+    matrix products compute them in a tenth of the time.
 
     Args:
         maps: float (B, 1, h, w).
         size: (H, W).
-        sigma, truncate: of the Gaussian, in pixels of the enlarged map.
+        sigma, truncate: of the Gaussian; ``sigma`` in pixels of the upsampled map.
 
     Returns:
         (B, 1, H, W).
@@ -59,7 +59,7 @@ def upsample_smooth(maps: Tensor, size: tuple[int, int], sigma: float, truncate:
 
 
 def _both_ways(maps: Tensor, down: NDArray[np.float64], across: NDArray[np.float64]) -> Tensor:
-    """(B, 1, h, w) maps times a (H, h) and a (W, w) matrix."""
+    """(B, 1, h, w) maps multiplied by a (H, h) and a (W, w) matrix."""
     return torch.from_numpy(down).to(maps) @ maps @ torch.from_numpy(across).to(maps).T
 
 
@@ -71,7 +71,7 @@ def _reflect(length: int, radius: int, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _enlarging(before: int, after: int, sigma: float, truncate: float) -> NDArray[np.float64]:
-    """(after, before): how much each value of a line counts in each of its values that are enlarged and then smoothed."""
+    """(after, before): the weight of each value of a line in each value after upsampling and smoothing."""
     lines = torch.eye(before, dtype=torch.float64)[None, None]
     enlarged: NDArray[np.float64] = _smoothing(after, sigma, truncate) @ upsample(lines, (after, before))[0, 0].numpy()
     return enlarged
@@ -79,7 +79,7 @@ def _enlarging(before: int, after: int, sigma: float, truncate: float) -> NDArra
 
 @lru_cache(maxsize=16)
 def _smoothing(length: int, sigma: float, truncate: float) -> NDArray[np.float64]:
-    """(length, length): how much each value of a line counts in each of its smoothed values."""
+    """(length, length): the weight of each value of a line in each smoothed value."""
     radius = int(truncate * sigma + 0.5)
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     border = _reflect(length, radius, torch.device("cpu")).numpy()

@@ -1,4 +1,4 @@
-"""FrozenNetwork: a network that is never trained, computed by an engine, its features kept in a cache."""
+"""FrozenNetwork: a network that is never trained; an engine computes it, and a cache stores its features."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from anomaly_features.cache import Compute, FeatureCache
 from anomaly_features.engines import compiled
 from anomaly_features.options import ExtractorOptions
 
-_STATE = frozenset({"training", "frozen", "engine", "cache", "_compiled"})  # attributes that do not decide the features
+_STATE = frozenset({"training", "frozen", "engine", "cache", "_compiled"})  # attributes that do not affect the features
 
 
 class FrozenNetwork(nn.Module, ABC):
-    """A network that is never trained and stays in eval mode; an engine may compute its feature maps, a cache keep them.
+    """A network that is never trained and stays in eval mode. An engine may compute its feature maps, and a cache store them.
 
     Subclasses implement :meth:`features`; callers call the module. With ``frozen = False`` it is an ordinary trainable network,
     which torch computes every time.
 
     Args:
-        options: which engine computes it and what its cache is; None: torch, and a cache as the defaults say.
+        options: the engine and the cache; None: torch and the default cache.
 
     Attributes:
         frozen: whether it is never trained.
-        engine: the name of what computes it.
-        cache: of feature maps; None outside :meth:`caching`.
+        engine: the name of the engine.
+        cache: the cache of feature maps; None outside :meth:`caching`.
 
     Raises:
         PluginError: the engine or its library is not installed.
@@ -61,16 +61,16 @@ class FrozenNetwork(nn.Module, ABC):
 
     @contextmanager
     def caching(self, repeated: bool) -> Iterator[None]:
-        """Inside, the features of an image are computed once, as ``feature_cache`` says.
+        """Inside, the features of an image are computed once, depending on ``feature_cache``.
 
-        ``disk`` keeps them for good, for this run and all others, and the cache stays in use afterwards. ``ram``, or ``auto``
-        on a CPU, keeps them in memory until the end, and only where images come again.
+        ``disk`` stores them permanently, for this run and all others, and the cache stays in use afterwards. ``ram``, or
+        ``auto`` on a CPU, keeps them in memory until the end, and only if images are repeated.
 
         Args:
-            repeated: the same images come again and again, in epochs.
+            repeated: the same images are seen in every epoch.
 
         Raises:
-            RunError: the folder of cached features cannot be made.
+            RunError: the folder of cached features cannot be created.
         """
         options = self._options
         if options.feature_cache == "disk":
@@ -85,14 +85,14 @@ class FrozenNetwork(nn.Module, ABC):
             self.cache = None
 
     def train(self, mode: bool = True) -> FrozenNetwork:
-        """A frozen one stays in eval mode, whatever its owner does: batch statistics must not change."""
+        """Set the mode; a frozen network stays in eval mode, because its batch statistics must not change."""
         return super().train(mode and not self.frozen)
 
     def identity(self) -> str:
-        """Names the network's cached features: the same in any process for the same features of an image, and for no others.
+        """The key of the network's cached features: equal in all processes if and only if the features are equal.
 
-        It covers class, engine (engines differ in the last digits), weights and buffers, and every attribute of numbers and
-        words, such as the chosen layers: networks of the same weights may give different layers.
+        It covers the class, the engine (engines differ in the last digits), weights and buffers, and all attributes that are
+        numbers or strings, such as the chosen layers: networks with the same weights may return different layers.
         """
         facts = [f"{type(self).__name__}:{self.engine}"]
         facts += [f"{name}={value!r}" for name, value in sorted(vars(self).items()) if name not in _STATE and _is_plain(value)]
@@ -119,13 +119,13 @@ class ExtractorModeler(BaseModeler):
     extractor: FrozenNetwork
 
     def fitting(self, repeated: bool) -> AbstractContextManager[None]:
-        """While a trainer fits, the extractor's features are cached as the options say."""
+        """During fitting, the extractor's features are cached according to the options."""
         return self.extractor.caching(repeated)
 
     def trained_state(self) -> dict[str, Tensor]:
-        """The state without what lies inside frozen networks: their weights are the backbone's own, which the run finds again.
+        """The state without frozen networks: their weights are the backbone's own, which a run can load again.
 
-        A frozen parameter elsewhere does not count: batch statistics around it may still move.
+        Frozen parameters outside these networks are included, because batch statistics near them may still change.
         """
         frozen = tuple(
             f"{name}." for name, part in self.named_modules() if isinstance(part, FrozenNetwork) and part.frozen and name

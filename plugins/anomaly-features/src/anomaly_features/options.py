@@ -1,4 +1,4 @@
-"""ExtractorOptions: the options of every method that has a frozen extractor. Torch-free."""
+"""ExtractorOptions: the options of every method with a frozen extractor. Torch-free."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ TWO_GIB = ByteSize(2 * 1024**3)
 
 @dataclass(kw_only=True)
 class ExtractorOptions:
-    """Where pretrained weights come from, what computes the network, and whether its features are kept.
+    """The source of the pretrained weights, the engine, and whether features are cached.
 
-    A method's config extends it beside the core's: ``class MyConfig(ExtractorOptions, ModelConfig)``.
+    A method's config extends it together with the core's: ``class MyConfig(ExtractorOptions, ModelConfig)``.
     """
 
     backbones: Annotated[
@@ -39,7 +39,7 @@ class ExtractorOptions:
     )
 
     def weights(self, context: ModelContext) -> Backbones | None:
-        """Where the extractor's weights come from; None for a finished run, whose own weights follow."""
+        """The source of the extractor's weights; None for a finished run, whose saved weights are loaded later."""
         from anomaly_features.backbones import Backbones
 
         return Backbones(self.backbones) if context.pretrained else None

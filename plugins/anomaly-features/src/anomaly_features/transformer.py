@@ -17,29 +17,29 @@ from anomaly_features.options import ExtractorOptions
 
 
 def is_transformer(name: str) -> bool:
-    """Whether timm's model is a ViT, DeiT or CaiT; ConfigError where timm knows no such model."""
+    """Whether timm's model is a ViT, DeiT or CaiT; ConfigError if timm has no such model."""
     return bool(timm.models.is_model_in_modules(full_name(name).partition(".")[0], {"cait", "deit", "vision_transformer"}))
 
 
 class TransformerExtractor(FrozenNetwork):
-    """Patch tokens after chosen blocks, through the network's own last norm, as maps; frozen: always in eval mode.
+    """Patch tokens after chosen blocks, through the network's own last norm, as maps. Frozen: always in eval mode.
 
-    Class and distillation tokens take part in attention and are then left out; blocks behind the last chosen one are not kept.
+    Class and distillation tokens take part in attention and are then dropped, as are the blocks after the last chosen one.
 
     Args:
         name: timm's name of a ViT, DeiT or CaiT.
         layers: blocks, counted from 0, by index or name (``blocks.7``).
-        size: (H, W) of the images, whole patches; position embeddings are resampled to it.
-        backbones: where the weights come from; None builds without any, for a saved state that follows.
-        options: which engine computes it, and whether its features are cached; None: the defaults.
+        size: (H, W) of the images, a whole number of patches; position embeddings are resampled to it.
+        backbones: the source of the weights; None builds without weights, for a saved state that is loaded later.
+        options: the engine, and whether features are cached; None: the defaults.
 
     Attributes:
         shapes: (C, h, w) of each feature map.
-        mean, std: of the normalisation that the network was trained with, for images in [0, 1].
+        mean, std: the normalisation that the network was trained with, for images in [0, 1].
 
     Raises:
-        ConfigError: timm knows no such model or block, or the images are no whole number of patches.
-        BackboneError: the weights are nowhere to be found.
+        ConfigError: timm has no such model or block, or the images are not a whole number of patches.
+        BackboneError: no source has the weights.
         PluginError: the engine or its library is not installed.
     """
 
@@ -72,7 +72,7 @@ class TransformerExtractor(FrozenNetwork):
         kept = sorted(set(self._indices))
         self.network.prune_intermediate_layers(kept, prune_head=False)
         if isinstance(self.network, Cait):
-            self.network.blocks_token_only = None  # class attention comes behind all blocks
+            self.network.blocks_token_only = None  # class attention comes after all blocks
         self._order = [kept.index(index) for index in self._indices]
         self.network.eval().requires_grad_(False)
         self.shapes = [(self.network.embed_dim, *self.network.patch_embed.grid_size)] * len(self._indices)
@@ -82,7 +82,7 @@ class TransformerExtractor(FrozenNetwork):
         self.register_buffer("_std", torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """float32 (B, 3, H, W) images in [0, 1] -> one (B, C, H/patch, W/patch) map a layer."""
+        """float32 (B, 3, H, W) images in [0, 1] -> one (B, C, H/patch, W/patch) map per layer."""
         features: list[Tensor] = self.network.forward_intermediates(
             (images - self._mean) / self._std,
             indices=sorted(set(self._indices)),
@@ -93,7 +93,7 @@ class TransformerExtractor(FrozenNetwork):
         return [features[i] for i in self._order]
 
     def _load(self, weights: dict[str, Tensor]) -> None:
-        """All weights but the classifier's; the positions of the patches on this image's grid."""
+        """Load all weights except the classifier's, with position embeddings resampled to this image's grid."""
         own = self.network.state_dict()
         state = {key: weights[key] for key in own}
         if state["pos_embed"].shape != own["pos_embed"].shape:
@@ -105,7 +105,7 @@ class TransformerExtractor(FrozenNetwork):
 
 
 def _block(layer: int | str, name: str, count: int) -> int:
-    """The index of a block that is given by index or name."""
+    """The index of a block given by index or name."""
     number = str(layer).removeprefix("blocks.")
     if not number.isdecimal() or int(number) >= count:
         raise ConfigError(f"the backbone {name!r} has no layer {layer!r}. Its layers are: blocks.0 to blocks.{count - 1}.")

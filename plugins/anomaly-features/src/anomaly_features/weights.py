@@ -1,4 +1,4 @@
-"""The pretrained weights that installed methods need: which, whether they are there, fetched, and proved whole."""
+"""The pretrained weights that installed methods need: listing, locating, fetching and verifying them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ DIGITS = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|safetensors)$")
 
 @dataclass
 class Need:
-    """A backbone that presets of installed methods ask for.
+    """A backbone that presets of installed methods need.
 
     Attributes:
-        name: timm's, with its tag.
-        presets: ``method/preset`` of each that asks for it.
-        file: where the weights lie, or None.
-        problem: why they cannot be looked for, or nothing.
+        name: timm's name, with its tag.
+        presets: ``method/preset`` of each preset that needs it.
+        file: the weights file, or None.
+        problem: why the weights cannot be located, or empty.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is known of one weights file; ``problem`` is empty where it is whole and fits its model."""
+    """The result of checking a weights file; ``problem`` is empty if it is complete and fits its model."""
 
     path: Path
     name: str
@@ -48,13 +48,13 @@ class Verdict:
 
 
 def needed(backbones: Backbones) -> list[Need]:
-    """The backbones of all presets of the installed methods, those that are not found last."""
+    """The backbones of all presets of the installed methods; missing ones come last."""
     needs: dict[str, Need] = {}
     for method in registry.models:
         for preset, name in _asked(registry.models[method]):
             try:
                 full = full_name(name)
-            except ConfigError:  # a method may have a backbone that is not timm's
+            except ConfigError:  # a method may have a backbone that is not from timm
                 full = name
             needs.setdefault(full, Need(full)).presets.append(f"{method}/{preset}")
     for need in needs.values():
@@ -66,11 +66,11 @@ def needed(backbones: Backbones) -> list[Need]:
 
 
 def fetch(name: str, folder: Path) -> WeightsFile:
-    """Download a backbone through timm into a folder, as ``<model>.<tag>.safetensors``; what is there already is kept.
+    """Download a backbone through timm into a folder, as ``<model>.<tag>.safetensors``; an existing file is kept.
 
     Raises:
-        ConfigError: timm knows no such model.
-        BackboneError: it cannot be downloaded or written, or a file that is there does not fit.
+        ConfigError: timm has no such model.
+        BackboneError: it cannot be downloaded or written, or an existing file does not fit.
     """
     full = full_name(name)
     target = Backbones(folder)
@@ -82,7 +82,7 @@ def fetch(name: str, folder: Path) -> WeightsFile:
         raise BackboneError(f"timm has no weights of {full!r} to fetch. `timm.list_pretrained()` lists those that it has.")
     try:
         state = timm.create_model(full, pretrained=True).state_dict()
-    except Exception as error:  # network, proxy, hub, cache: whatever fails, the user is told what to carry instead
+    except Exception as error:  # whatever fails (network, proxy, hub, cache), say what to copy instead
         reason = f"{type(error).__name__}: {error}".strip().partition("\n")[0].rstrip(".")
         offline = " HF_HUB_OFFLINE is set." if os.environ.get("HF_HUB_OFFLINE", "0").lower() not in ("", "0", "false") else ""
         raise BackboneError(
@@ -101,10 +101,10 @@ def fetch(name: str, folder: Path) -> WeightsFile:
 
 
 def verify(folder: Path) -> list[Verdict]:
-    """Each weights file of a folder, read and compared with its model and with the digits in its name.
+    """Check each weights file of a folder against its model and against the digits in its name.
 
     Raises:
-        BackboneError: there is no such folder.
+        BackboneError: the folder does not exist.
     """
     if not folder.is_dir():
         raise BackboneError(
@@ -115,7 +115,7 @@ def verify(folder: Path) -> list[Verdict]:
 
 
 def verify_carried() -> list[Verdict]:
-    """The same for the files that installed distributions carry."""
+    """The same for the files in installed distributions."""
     verdicts = []
     for name in registry.backbones:
         component = registry.backbones[name]
@@ -138,7 +138,7 @@ def sha256(path: Path) -> str:
 
 
 def _asked(component: Component) -> list[tuple[str, str]]:
-    """(preset, backbone) of a method; nothing where it has no option ``model.backbone``."""
+    """(preset, backbone) pairs of a method; empty if it has no option ``model.backbone``."""
     config = component.config_class()
     asked = []
     for preset in preset_names(component):

@@ -11,7 +11,7 @@ from anomaly_core import AnomalyError, UndefinedMetric
 
 
 def as_array(values: Any) -> NDArray[Any]:
-    """A numpy array of a tensor, an array or a list, without a copy where there is none to make."""
+    """A numpy array from a tensor, an array or a list, without a copy if possible."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         # numpy has no bfloat16; float32 holds its values exactly.
@@ -53,7 +53,7 @@ def require_finite(values: NDArray[Any]) -> None:
 
 
 def require_both_classes(normal: int, anomalous: int) -> None:
-    """UndefinedMetric where one class, or both, are missing."""
+    """Raise UndefinedMetric if one or both classes are missing."""
     if not normal or not anomalous:
         only = "normal" if normal else "anomalous"
         raise UndefinedMetric(f"all {normal + anomalous} labels are {only}" if normal + anomalous else "there are no scores")

@@ -1,4 +1,4 @@
-"""Curve: the counts that all metrics without a threshold are read from, by sorting once."""
+"""Curve: the counts from which all threshold-free metrics are computed, with one sort."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from anomaly_metrics.arrays import require_both_classes, scores_and_labels
 
 @dataclass(frozen=True)
 class Curve:
-    """Counts at each distinct score of the anomalous, rising: the only thresholds where recall changes.
+    """Counts at each distinct anomalous score, ascending: the only thresholds where recall changes.
 
-    The counts are int64, or float64 where they come from a histogram, whose bins then stand for the scores.
+    The counts are int64, or float64 if they come from a histogram; its bins then represent the scores.
 
     Args:
         thresholds: (T,), of the scores' dtype.
@@ -51,8 +51,8 @@ class Curve:
         return float(np.sum(self.gained * precision) / self.true_positives[0])
 
     def f1_max(self) -> tuple[float, float]:
-        """Best F1 and its threshold, the highest where several are best."""
-        # Never 0/0: at least one anomalous score stands at or above each threshold.
+        """Best F1 and its threshold; the highest threshold in case of ties."""
+        # Never 0/0: at least one anomalous score is at or above each threshold.
         f1 = 2 * self.true_positives / (self.true_positives + self.false_positives + self.true_positives[0])
         best = int(np.flatnonzero(f1 == f1.max())[-1])
         return float(f1[best]), float(self.thresholds[best])
@@ -98,9 +98,9 @@ class Curve:
 
 
 def curve(scores: Any, labels: Any, weights: NDArray[np.float64] | None = None) -> Curve:
-    """What the metrics are read from; arguments and errors as :func:`anomaly_metrics.auroc`.
+    """The curve of scores and labels; arguments and errors as in :func:`anomaly_metrics.auroc`.
 
-    The two classes are sorted apart and by value: far faster than ordering indices, and ties need no care.
+    The two classes are sorted separately and by value: much faster than sorting indices, and ties need no special case.
 
     Args:
         weights: float64, one for each anomalous score in the given order, summing to 1: what it adds to the overlap.
@@ -118,6 +118,6 @@ def curve(scores: Any, labels: Any, weights: NDArray[np.float64] | None = None) 
     thresholds = rising[starts]
     below = np.searchsorted(normal, thresholds, side="left")
     ties = np.searchsorted(normal, thresholds, side="right") - below
-    # Summed from the top, as the curve is walked.
+    # Summed from the highest score down, the direction of the curve.
     overlap = None if gained is None else np.cumsum(gained[::-1])[::-1][starts]
     return Curve(thresholds, rising.size - starts, normal.size - below, ties, normal.size, overlap)

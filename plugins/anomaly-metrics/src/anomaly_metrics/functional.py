@@ -12,14 +12,14 @@ from anomaly_metrics.curves import curve
 
 
 def auroc(scores: Any, labels: Any) -> float:
-    """Area under the ROC curve, ties counted half: exact, for it is a ratio of integers.
+    """Area under the ROC curve, with ties counted half; exact, because it is a ratio of integers.
 
     Args:
         scores: tensor or array of any shape, higher is more anomalous.
         labels: as many; 0 is normal, above 0 anomalous.
 
     Raises:
-        UndefinedMetric: only one class is there.
+        UndefinedMetric: one class is missing.
         AnomalyError: a score is NaN or infinite, a label is negative, or the sizes differ.
 
     >>> auroc([0.1, 0.4, 0.4, 0.8], [0, 0, 1, 1])
@@ -62,7 +62,7 @@ def precision_recall_curve(scores: Any, labels: Any) -> tuple[NDArray[np.float64
 
 
 def _counts(scores: Any, labels: Any) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64], int, int]:
-    """Distinct scores, rising; anomalous and normal ones at or above each; how many there are of both."""
+    """Distinct scores, ascending; anomalous and normal counts at or above each; the totals of both."""
     values, anomalous = scores_and_labels(scores, labels)
     rising, normal = np.sort(values[anomalous]), np.sort(values[~anomalous])
     require_both_classes(normal.size, rising.size)

@@ -33,13 +33,13 @@ NONE = np.uint32(0)
 class ScoreHistogram:
     """Counts of float32 scores in bins of adjacent numbers, many where scores are dense and few where they are rare.
 
-    A float32's bits, read as an integer, are in the order of the numbers, so that bins need no range. The upper 16 bits are a
-    score's cell. A cell has 2**k bins, k from 3 (ten bits of the mantissa) to 16 (every number has its own): so many that,
-    were its scores evenly spread, none would hold more than 2**-18 of the normal or of the anomalous pixels seen so far.
-    Before a chunk is counted the cells that it makes dense are divided. What one of their bins had counted stays together, at a
-    score that was noted there: right where all its scores are equal, and otherwise it is little, for it was not dense before.
+    The bits of a float32, read as an integer, have the same order as the numbers, so bins need no range. The upper 16 bits are
+    a score's cell. A cell has 2**k bins, with k from 3 (ten bits of the mantissa) to 16 (one bin per number). If its scores
+    were evenly spread, no bin would hold more than 2**-18 of the normal or of the anomalous pixels seen so far.
+    Before a chunk is counted, the cells that it makes dense are divided. The earlier counts of a divided bin stay together, at
+    a score noted there. That is exact if its scores are equal; otherwise the count is small, as the bin was not dense before.
 
-    Scores that fall in one bin count as tied, which moves the AUROC by at most half of the largest share of a bin.
+    Scores in the same bin count as tied, which changes the AUROC by at most half of the largest share of a bin.
     """
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class ScoreHistogram:
             self._note(defective_bins, defective)
 
     def curve(self) -> Curve:
-        """The curve whose thresholds are the lower ends of the bins; UndefinedMetric where one class is missing."""
+        """The curve with the lower ends of the bins as thresholds; UndefinedMetric if one class is missing."""
         normal, anomalous = round(self._normal.sum()), round(self._anomalous.sum())
         if not anomalous:
             raise UndefinedMetric("no mask marks an anomalous pixel")
@@ -128,7 +128,7 @@ class ScoreHistogram:
         )
 
     def _note(self, bins: NDArray[Any], keys: NDArray[np.uint32]) -> None:
-        """Remember a score of each bin."""
+        """Store one score of each bin."""
         free = self._noted[bins] == NONE
         self._noted[bins[free]] = keys[free]
 
@@ -192,11 +192,11 @@ def _scores(keys: NDArray[np.uint32]) -> NDArray[np.float32]:
 def _spread(
     counts: NDArray[np.float64], into: NDArray[np.int64], noted: NDArray[np.int64], where: NDArray[np.uint32]
 ) -> NDArray[np.float64]:
-    """The counts of bins that are divided: with a noted score all to where that is, else to all alike."""
+    """The counts after dividing bins: all to the new bin that contains the noted score, else split equally."""
     kept = counts[noted]
     counts = counts.copy()
     counts[noted] = 0
-    # A power of two: what is divided again and again stays exact.
+    # A power of two, so that repeated division stays exact.
     spread: NDArray[np.float64] = np.repeat(counts / into, into)
     spread[where] += kept
     return spread

@@ -10,7 +10,7 @@ from anomaly_metrics.functional import auroc, average_precision, f1_max
 
 
 class ImageMetric(BaseMetric):
-    """Gathers the scores and labels of the images whose label is known."""
+    """Collects the scores and labels of images with a known label."""
 
     def __init__(self, calibration: Calibration | None = None) -> None:
         super().__init__(calibration)
@@ -44,7 +44,7 @@ class ImageAP(ImageMetric):
 
 
 class ImageF1Max(ImageMetric):
-    """Best F1 over all thresholds: an oracle, for its threshold is chosen on the test set."""
+    """Best F1 over all thresholds: an oracle, because its threshold is chosen on the test set."""
 
     def compute(self) -> float:
         return f1_max(*self.gathered())[0]

@@ -1,4 +1,4 @@
-"""AUPIMO: how much of each defect is found while next to no normal pixel is called defective."""
+"""AUPIMO: how much of each defect is detected at very low false-positive rates."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ FPR_BOUNDS = (1e-5, 1e-4)
 def aupimo(maps: Any, masks: Any, fpr_bounds: tuple[float, float] = FPR_BOUNDS) -> NDArray[np.float64]:
     """Area under the per-image-overlap curve of each anomalous image: float64 (N,) in [0, 1], NaN for normal images.
 
-    The horizontal axis is shared by all images: the false-positive rate of the normal images alone, on a log scale between the
-    bounds (their mean rate, which is the rate over all their pixels, for all are of one size). The vertical axis is the share
-    of an image's defective pixels that is found. The area is divided by log(upper / lower). Exact: at each rate stands the
+    All images share the horizontal axis: the false-positive rate of the normal images alone, on a log scale between the
+    bounds (the mean rate, equal to the rate over all their pixels because all have one size). The vertical axis is the share
+    of an image's defective pixels that is detected. The area is divided by log(upper / lower). Exact: each rate uses the
     lowest threshold that does not exceed it.
 
     Args:
@@ -74,7 +74,7 @@ def aupimo_of_image(
         return math.nan
     lower, upper = fpr_bounds
     first = math.floor(lower * normal)
-    # From the rate (k - 1) / normal to k / normal the threshold stands just above the k-th highest normal pixel.
+    # From the rate (k - 1) / normal to k / normal, the threshold is just above the k-th highest normal pixel.
     rates = np.clip(np.arange(first, falling.size + 1) / normal, lower, upper)
     overlap = 1 - np.searchsorted(rising, falling[first:], side="right") / rising.size
     return float(np.sum(np.diff(np.log(rates)) * overlap) / math.log(upper / lower))

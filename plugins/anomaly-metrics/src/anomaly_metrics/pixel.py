@@ -19,9 +19,9 @@ DRAWN = 400  # points of a drawn curve
 
 
 class PixelMetric(BaseMetric):
-    """Reads its value from the curve over all pixels, exact up to EXACT_PIXELS and from a fine histogram beyond.
+    """Computes its value from the curve over all pixels: exact up to EXACT_PIXELS, beyond that from a fine histogram.
 
-    Anomalous images that came without a mask are left out, for their pixels say nothing.
+    Anomalous images without a mask are left out, because the labels of their pixels are unknown.
     """
 
     def __init__(self, calibration: Calibration | None = None) -> None:
@@ -30,7 +30,7 @@ class PixelMetric(BaseMetric):
         self._fed = 0
 
     def share(self, others: Sequence[BaseMetric]) -> None:
-        """Work together with the first pixel metric among others that will be fed the same batches; before the first one."""
+        """Share the pixels of the first pixel metric among ``others``, which get the same batches; call before the first."""
         self._store = next((other._store for other in others if isinstance(other, PixelMetric)), self._store)
 
     def update(self, batch: Batch, prediction: Prediction) -> None:
@@ -63,7 +63,7 @@ class PixelAP(PixelMetric):
 
 
 class PixelF1Max(PixelMetric):
-    """Best F1 of the map values over all thresholds: an oracle, for its threshold is chosen on the test set."""
+    """Best F1 of the map values over all thresholds: an oracle, because its threshold is chosen on the test set."""
 
     def compute(self) -> float:
         return self.curve().f1_max()[0]

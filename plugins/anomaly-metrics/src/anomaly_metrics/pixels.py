@@ -1,4 +1,4 @@
-"""PixelStore: the pixels of a category, taken in once for all metrics that ask for them."""
+"""PixelStore: the pixels of a category, stored once for all metrics that use them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Part = tuple[Tensor, Tensor]  # maps float32, masks bool, both (B, 1, H, W)
 
 
 def judged(batch: Batch, prediction: Prediction) -> tuple[Tensor, Tensor, Tensor] | None:
-    """What a pixel metric may judge: (maps (B', 1, H, W), masks (B', 1, H, W), labels (B',)); None without masks.
+    """The input of a pixel metric: (maps (B', 1, H, W), masks (B', 1, H, W), labels (B',)); None without masks.
 
-    Anomalous images that came without a mask are left out, for their pixels say nothing.
+    Anomalous images without a mask are left out, because the labels of their pixels are unknown.
 
     Raises:
         UndefinedMetric: there are no maps.
@@ -47,10 +47,10 @@ def judged(batch: Batch, prediction: Prediction) -> tuple[Tensor, Tensor, Tensor
 
 
 class PixelStore:
-    """Pixels of any number: as they are up to a limit, in a histogram of constant size beyond it.
+    """Any number of pixels: exact up to a limit, beyond it in a histogram of constant size.
 
-    Several metrics may share a store if all are fed the same batches, batch by batch. Each says how many it was fed before, so
-    that a batch is taken in once.
+    Several metrics may share a store if all receive the same batches in the same order. Each passes the number of batches that
+    it received before, so that a batch is added only once.
 
     Args:
         exact_pixels: the limit; at most so many pixels are held, by reference, and the curve over them is exact.
@@ -68,11 +68,11 @@ class PixelStore:
 
     @property
     def is_exact(self) -> bool:
-        """Whether all pixels are still there as they came."""
+        """Whether all pixels are still stored unchanged."""
         return self._histogram is None
 
     def take(self, turn: int, batch: Batch, prediction: Prediction) -> None:
-        """Take in the batch that a metric is fed after `turn` others; nothing happens where another metric brought it."""
+        """Add the batch that a metric receives after `turn` others; does nothing if another metric has already added it."""
         if turn == self._taken - 1 and prediction is self._last:
             return
         if turn != self._taken:

@@ -1,4 +1,4 @@
-"""Connected defect regions, and the metric that weighs each alike: AUPRO."""
+"""Connected defect regions, and AUPRO, the metric that weights each region equally."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def pro_curve(maps: Any, masks: Any) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 
 def region_shares(masks: NDArray[np.bool_]) -> tuple[NDArray[np.float64], int]:
-    """What each defective pixel is of its own region, and how many regions there are.
+    """Each defective pixel's share of its own region, and the number of regions.
 
     Args:
         masks: bool (N, H, W).

@@ -1,4 +1,4 @@
-"""Metrics of the verdicts at the calibrated threshold, by scikit-learn."""
+"""Metrics of the verdicts at the calibrated threshold, computed with scikit-learn."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class VerdictMetric(ImageMetric):
 
 
 class ImageAccuracy(VerdictMetric):
-    """Share of right verdicts."""
+    """Share of correct verdicts."""
 
     def compute(self) -> float:
         from sklearn.metrics import accuracy_score

@@ -1,4 +1,4 @@
-"""The nearest entries of a memory bank, found by products in bfloat16 and proved: the answers are those of float32."""
+"""Nearest entries of a memory bank by bfloat16 products with proven bounds: the results equal those of float32."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ def has_bfloat16() -> bool:
 
 
 class BoundedSearch:
-    """A bank on the CPU, made ready for queries.
+    """A bank on the CPU, prepared for queries.
 
     With x and y rounded to bfloat16, x' and y', a product is off by no more than |x - x'| |y| + |x'| |y - y'| (Cauchy-Schwarz).
     Both terms, and the squared norms, are columns of the two matrices. So one product yields a lower bound of every distance.
-    The entries of least bound are measured in float32; a query is answered once its k-th distance is no larger than the least
-    bound of all the others, which holds for nearly all: rounding moves a distance by less than neighbours differ.
+    Distances to the entries with the smallest bounds are computed in float32. A query is answered if its k-th distance is at
+    most the smallest bound of all other entries. This holds for nearly all: rounding errors are smaller than the distances'
+    differences.
 
     Args:
         bank: float (M, D), of any precision.
@@ -48,7 +49,7 @@ class BoundedSearch:
         self._entries = entries.T
 
     def takes(self, k: int) -> bool:
-        """Whether there are groups enough for so many neighbours."""
+        """Whether there are enough groups for so many neighbours."""
         return k + SPARE < self._groups
 
     def __call__(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:

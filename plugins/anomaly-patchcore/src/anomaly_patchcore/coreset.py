@@ -4,8 +4,8 @@ The plain loop computes the distance of every point to every pick. But a point's
 an old distance is an upper bound: only points whose bound is among the largest can be picked next. So
 
 1. the few thousand points with the largest bounds are the pool; the largest bound outside of it is its floor;
-2. the pool is compared, by matrix products, with the picks that each of its points has not seen; who falls to the floor leaves;
-3. picks are made inside what is left, as long as its largest distance is above the floor.
+2. each point of the pool is compared, by matrix products, with the picks it has not seen; points at the floor leave the pool;
+3. points are picked from the remaining pool, as long as its largest distance is above the floor.
 
 Nothing is sampled or rounded away: all is computed in float64, and from differences of coordinates (several times slower)
 as soon as cancellation in the products could hide which point is the farthest: in ties, and where what is left is nearly
@@ -30,17 +30,17 @@ TIE = 1e-12  # and to this share of |x|^2; what is closer, or as near to another
 
 
 def k_center_greedy(points: Tensor, count: int, first: int = 0, progress: Progress = quiet) -> Tensor:
-    """Pick points one by one, each the farthest from those already picked.
+    """Pick points one by one, each the farthest from the points already picked.
 
-    Exact: distances are compared in float64. Of several farthest points the one of the lowest index is picked, as ``argmax``
-    does. Where there are fewer distinct points
-    than ``count``, all distinct points come first, and duplicates fill up from the lowest index.
+    Exact: distances are compared in float64. Of several farthest points, the one with the lowest index is picked, as
+    ``argmax`` does. If there are fewer distinct points than ``count``, all distinct points come first, then duplicates from the
+    lowest index on.
 
     Args:
         points: float (N, D), of any precision.
         count: how many to pick, 1 to N.
         first: index of the first pick.
-        progress: told of each pick; silent by default.
+        progress: shows the picks; silent by default.
 
     Returns:
         int64 (count,): distinct indices in the order of picking, on the points' device.
@@ -74,7 +74,7 @@ def k_center_greedy_with_radius(points: Tensor, count: int, first: int = 0, prog
 
 
 class _Search:
-    """The state of one search: for each point an upper bound of its squared distance, and how many picks that has seen."""
+    """The state of one search: for each point, an upper bound of its squared distance and the number of picks compared."""
 
     def __init__(self, points: Tensor, first: int, capacity: int) -> None:
         self.points = points
@@ -129,7 +129,7 @@ class _Search:
         return inside.nonzero()[:, 0], float(self.bounds.masked_fill(inside, -1).max())
 
     def _refresh(self, pool: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Who of the pool stays above the floor: indices, ascending, with lifted coordinates and true squared distances."""
+        """The pool's points above the floor: indices, ascending, with lifted coordinates and true squared distances."""
         seen, order = self.seen[pool].sort(descending=True)
         pool = pool[order]
         lifted, squared = self._lift(pool), self.bounds[pool]
@@ -179,7 +179,7 @@ class _Search:
         return value <= CLOSE * norm or floor >= tie or int((squared >= tie).sum()) > 1
 
     def _turn_direct(self) -> None:
-        """From here on differences are computed, of the points as they are."""
+        """From now on, compute distances from differences of the original points."""
         self.direct = True
         alive = self.bounds >= 0
         self.bounds[alive] += TIE * self.norms.max()  # bounds again, whatever the rounding was
@@ -200,7 +200,7 @@ class _Search:
         return order[suspects[torch.cat(same)] + 1] if same else suspects
 
     def _rowwise(self, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """A float64 value a point, computed without a float64 copy of all points."""
+        """A float64 value per point, computed without a float64 copy of all points."""
         parts = self.points.split(max(1, CELLS // self.points.shape[1]))
         return torch.cat([function(part.double()) for part in parts])
 

@@ -1,4 +1,4 @@
-"""The methods of this distribution; torch-free."""
+"""The methods of this distribution. Torch-free."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def _ranked(queries: Tensor, bank: Tensor, candidates: Tensor, k: int) -> tuple[
 
 
 class BankSearch:
-    """One bank, made ready for many queries.
+    """One bank, prepared for many queries.
 
     ``exact`` finds what :func:`nearest` does, in half the time where the CPU multiplies bfloat16
     (:class:`~anomaly_patchcore.bounds.BoundedSearch`); it was measured to be no slower than faiss's exact search and needs no
@@ -180,11 +180,11 @@ class BankSearch:
         return distances.unflatten(0, (images, count)), indices.unflatten(0, (images, count))
 
     def _indexed(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-        """As :func:`nearest`, and bool (N,): whether the index found so many entries at all."""
+        """As :func:`nearest`, and bool (N,): whether the index returned k entries."""
         import faiss
 
         k = min(k, len(self.bank))
-        faiss.omp_set_num_threads(torch.get_num_threads())  # faiss has threads of its own
+        faiss.omp_set_num_threads(torch.get_num_threads())  # faiss has its own threads
         _, rows = self._index.search(queries.detach().cpu().contiguous().numpy(), min(k + SPARE, len(self.bank)))
         candidates = torch.from_numpy(rows).to(queries.device)
         distances, indices = _ranked(queries, self.bank, candidates.clamp(min=0), k)
@@ -192,7 +192,7 @@ class BankSearch:
 
 
 def is_exported() -> bool:
-    """Whether a graph is being taken of what runs."""
+    """Whether the running code is being traced into a graph."""
     return bool(torch._C._get_tracing_state()) or torch.compiler.is_compiling()
 
 
@@ -202,7 +202,7 @@ def has_faiss() -> bool:
 
 
 def require_faiss(kind: Kind) -> None:
-    """ConfigError where an index is asked for that only faiss has."""
+    """Raise ConfigError if the requested index needs faiss and faiss is not installed."""
     if kind != "exact" and not has_faiss():
         raise ConfigError(
             f"model.search={kind} needs faiss, which is not installed. Run `pip install anomaly-patchcore[faiss]`, "

@@ -1,4 +1,4 @@
-"""A detector in use: a finished run applied to new images, or a file that was exported; opened by its path."""
+"""Using a detector: a finished run or an exported file, opened by its path and applied to new images."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ ImageLike = Any  # str | Path | PIL.Image.Image | numpy (H, W, 3) uint8 | tensor
 
 
 def open_detector(path: str | Path, device: str = "auto", engine: str | None = None, threads: int | None = None) -> Detector:
-    """The detector in a run's folder, or in a file that ``anomaly export`` wrote, which needs neither torch nor the method.
+    """The detector in a run's folder, or in a file from ``anomaly export``, which needs neither torch nor the method.
 
     Args:
-        path: the folder, or the file, which belongs to the engine that claims its suffix.
+        path: the folder, or the file; the engine that declares its suffix opens it.
         device: for a run: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        engine: what computes; None: the run's own, or the first that opens the file.
-        threads: that the engine may use; None: as many as there are cores.
+        engine: the engine to compute with; None: the run's own, or the first that opens the file.
+        threads: the number of threads that the engine may use; None: one per core.
 
     Raises:
-        RunError: the folder is no complete run, or no installed engine opens such a file.
+        RunError: the folder is not a complete run, or no installed engine opens such a file.
         PluginError: the method's distribution, or the engine or its library, is not installed.
     """
     path = Path(path)
@@ -60,7 +60,7 @@ def open_detector(path: str | Path, device: str = "auto", engine: str | None = N
         return run
     suffixes: dict[str, tuple[str, ...]] = {}
     for name in registry.engines if engine is None else [engine]:
-        with suppress(*([PluginError] if engine is None else [])):  # `list-plugins` names what is broken; the others go on
+        with suppress(*([PluginError] if engine is None else [])):  # skip broken engines; `list-plugins` reports them
             suffixes[name] = registry.engines[name].spec.suffixes
     names = [name for name, own in suffixes.items() if path.suffix.lower() in own]
     if not names:
@@ -72,16 +72,16 @@ def open_detector(path: str | Path, device: str = "auto", engine: str | None = N
 
 
 def load_run(folder: str | Path, device: str = "auto", engine: str | None = None) -> RunDetector:
-    """The detector that a finished run left in its folder; loading executes nothing and looks for no pretrained weights.
+    """The detector of a finished run; loading executes no code from the folder and loads no pretrained weights.
 
     Args:
-        folder: the run's.
+        folder: the run's folder.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        engine: what computes frozen networks, such as ``openvino``; None: what the run was fitted with (``model.engine``).
+        engine: the engine for frozen networks, such as ``openvino``; None: the one used for fitting (``model.engine``).
 
     Raises:
-        RunError: the folder is no complete run.
-        PluginError: torch, or the distribution that holds its method or the engine, is not installed.
+        RunError: the folder is not a complete run.
+        PluginError: torch, or the distribution that contains the method or the engine, is not installed.
         ConfigError: the method has no frozen network for an engine to compute.
     """
     from anomaly_core import RunFolder
@@ -102,8 +102,8 @@ class RunDetector:
     """A finished run's :class:`~anomaly_core.Detector`.
 
     Attributes:
-        config: of the run that fitted it.
-        calibration: its threshold, and p-values.
+        config: the config of the run that fitted it.
+        calibration: its threshold and p-values.
     """
 
     def __init__(self, modeler: BaseModeler, config: RunConfig, calibration: Calibration, device: torch.device) -> None:
@@ -119,14 +119,14 @@ class RunDetector:
         """Score one image or several.
 
         Args:
-            images: paths, PIL images, numpy arrays (H, W, 3) or (H, W) of uint8, or tensors (3, H, W) of uint8 or of floats in
-                [0, 1]; one, a sequence of them, or a (B, ...) array or tensor. Any size: they are resized as in the run.
-            batch_size: how many go through the network at once; does not change the scores.
+            images: paths, PIL images, uint8 numpy arrays (H, W, 3) or (H, W), or tensors (3, H, W) of uint8 or of floats in
+                [0, 1]: one, a sequence, or a (B, ...) array or tensor. Any size: they are resized as in the run.
+            batch_size: images per forward pass; does not change the scores.
 
         Returns:
-            Scores (B,), maps (B, 1, H, W) and, from methods that reconstruct, reconstructions (B, 3, H, W) at the model's
-            input size, float32 on the CPU; B is 1 for one image. Of a run with ``data.tile`` they have the image's own size;
-            where sizes differ, the smaller ones are NaN at the right and below.
+            Scores (B,), maps (B, 1, H, W) and, for methods that reconstruct, reconstructions (B, 3, H, W) at the model's
+            input size, float32 on the CPU; B is 1 for one image. For a run with ``data.tile``, maps have the image's own
+            size; if sizes differ, the smaller ones are padded with NaN at the right and bottom.
         """
         parts = [prediction for _, prediction in self.stream(several(images), batch_size=batch_size)]
         if not parts:
@@ -134,9 +134,9 @@ class RunDetector:
         return Prediction.joined(parts)
 
     def stream(self, images: Iterable[ImageLike], *, batch_size: int = 32) -> Iterator[tuple[Tensor, Prediction]]:
-        """Batches of (inputs (B, 3, H, W) in [0, 1], prediction), in order and in constant memory.
+        """Yield batches of (inputs (B, 3, H, W) in [0, 1], prediction), in order and in constant memory.
 
-        Of a run with ``data.tile``: one image a batch, inputs and maps of its own size; ``batch_size`` counts tiles.
+        For a run with ``data.tile``: one image per batch, inputs and maps at its own size; ``batch_size`` counts tiles.
         """
         held: list[NDArray[np.uint8]] = []
         size = batch_size if self.config.data.tile is None else 1
@@ -149,11 +149,11 @@ class RunDetector:
             yield self._predict(held, batch_size)
 
     def decode(self, path: str | Path) -> NDArray[np.uint8]:
-        """An image file as uint8 (H, W, 3) RGB, in the geometry of the run; DataError where it cannot be read."""
+        """An image file as uint8 (H, W, 3) RGB, in the geometry of the run; DataError if it cannot be read."""
         return self._placed(read_image(path, grey=self.config.data.tile is None))
 
     def score(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction[NDArray[np.float32]]]:
-        """A prediction for each of several images of :meth:`decode`."""
+        """A prediction for each of several images from :meth:`decode`."""
         batches = [images] if self.config.data.tile is None else [[image] for image in images]
         return [one for batch in batches for one in self._predict(batch, self.config.data.batch_size)[1].apart()]
 
@@ -171,13 +171,13 @@ class RunDetector:
 
 
 def as_image(image: ImageLike) -> Image.Image:
-    """Any accepted form of an image as 8-bit RGB; DataError says what is wrong with another."""
+    """Any accepted form of an image as 8-bit RGB; DataError says why any other is rejected."""
     if isinstance(image, str | os.PathLike):
         return read_image(Path(image))
     if isinstance(image, Image.Image):
         try:
             return to_rgb(image)
-        except Exception as error:  # Pillow decodes a file that it has opened only now, and raises what it stumbles over
+        except Exception as error:  # Pillow decodes an opened file only here, and may raise any exception
             name = getattr(image, "filename", "") or "given"
             raise DataError(f"cannot read the image {name!r}: {error or type(error).__name__}. Give another.") from error
     if _is_tensor(image):

@@ -33,6 +33,7 @@ def evaluate(
     data: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     device: str = "auto",
+    engine: str | None = None,
     progress: Progress = quiet,
     hooks: Hooks | None = None,
 ) -> RunResult:
@@ -43,17 +44,18 @@ def evaluate(
         data: another data set; None means the run's own.
         overrides: ``{"data.root": ...}`` and other options of the sections ``data`` and ``base``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        progress: shows how far it has come.
-        hooks: who observes it; None means every installed observer.
+        engine: the engine for frozen networks; None: the one used for fitting.
+        progress: shows the progress.
+        hooks: the observers; None means every installed observer.
 
     Returns:
-        What was found; written below ``<run>/evaluations/``, where the run itself stays as it is.
+        The results, also written below ``<run>/evaluations/``; the run itself is unchanged.
 
     Raises:
-        RunError: the folder is no complete run.
+        RunError: the folder is not a complete run.
         ConfigError, DataError: options or data that cannot be used.
     """
-    detector = load_run(folder, device=device)
+    detector = load_run(folder, device=device, engine=engine)
     config = _config(detector.config, data, overrides or {})
     hooks = hooks or Hooks(registry)
     hooks.call("anomaly_configure", config=config)
@@ -76,7 +78,7 @@ def evaluate(
 
 
 def _config(config: RunConfig, data: str | None, overrides: Mapping[str, Any]) -> RunConfig:
-    """The run's config with another data section; what another data set does not know is left out."""
+    """The run's config with another data section; options that the other data set does not have are dropped."""
     sections = config.to_dict()
     if data is not None and data != config.data.name:
         kept = ("batch_size", "num_workers", "tile", "tile_overlap", "on_bad_image", "evaluate_at")

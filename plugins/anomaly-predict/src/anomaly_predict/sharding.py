@@ -1,4 +1,4 @@
-"""Many images over many workers, each of which opens the detector once."""
+"""Distributes many images over many workers; each opens the detector once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from anomaly_core import ConfigError, Detector, Hooks, RunError, registry, threa
 from anomaly_predict.detector import open_detector
 from anomaly_predict.stream import Verdict, verdicts
 
-SHARD = 256  # images that a worker is given at once
+SHARD = 256  # images per task
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
 
@@ -32,7 +32,7 @@ class Opening(NamedTuple):
 
 @contextmanager
 def processes(jobs: int, address: str | None = None) -> Iterator[Map]:
-    """The executor ``processes``: of this machine, started anew, so that it works alike on every system."""
+    """The executor ``processes``: spawned processes on this machine, so that it works the same on every system."""
     if address is not None:
         raise ConfigError("--address names a cluster, and the executor `processes` has none. Choose --backend dask or ray.")
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -48,14 +48,14 @@ def sharded(
     address: str | None = None,
     **options: Any,
 ) -> Iterator[Verdict]:
-    """As :func:`~anomaly_core.verdicts`, by several workers; in the order of paths.
+    """As :func:`~anomaly_core.verdicts`, but with several workers; results are in the order of the paths.
 
     Args:
-        opening: the detector.
-        paths: read as they are needed; a few shards are held at a time.
-        jobs: workers.
-        executor: what runs them: ``processes``, or another that is installed.
-        address: of a cluster; None starts a local one.
+        opening: how to open the detector.
+        paths: read lazily; a few shards are in memory at a time.
+        jobs: the number of workers.
+        executor: the executor that runs them: ``processes``, or another installed one.
+        address: the address of a cluster; None starts a local one.
         options: ``batch_size`` and ``pictures`` of :func:`~anomaly_core.verdicts`.
 
     Raises:
@@ -66,7 +66,7 @@ def sharded(
     work = partial(_score_part, opening, options)
     stream, first = iter(paths), 0
     with registry.executors[executor].load()(jobs, address) as run:
-        # in rounds, which keeps memory flat: some executors hand their results over at the end alone
+        # in rounds, to keep memory constant: some executors return their results only at the end
         while window := list(islice(stream, jobs * 2 * SHARD)):
             size = min(SHARD, -(-len(window) // jobs))
             parts = [(first + start, window[start : start + size]) for start in range(0, len(window), size)]
@@ -88,6 +88,6 @@ def _score_part(opening: Opening, options: dict[str, Any], part: tuple[int, list
 
 @lru_cache(maxsize=1)
 def _kept_open(opening: Opening, process: int) -> tuple[Detector, Hooks]:
-    """A worker's detector stays open from one shard to the next."""
+    """The worker's detector, which stays open between shards."""
     registry.block(*opening.blocked)
     return open_detector(opening.path, opening.device, opening.engine, opening.threads), Hooks(registry)

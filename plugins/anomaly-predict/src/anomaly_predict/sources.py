@@ -1,4 +1,4 @@
-"""The images that a command is given: files, folders, globs, a list on standard input, a folder that is watched."""
+"""The input images of a command: files, folders, globs, a list on standard input, or a watched folder."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ STANDARD_INPUT = "-"
 
 
 def image_paths(names: Iterable[str], listing: TextIO | None = None) -> Iterator[Path]:
-    """Paths one at a time, in constant memory: files as they are, the images below folders and those that a glob matches,
-    each sorted; ``-`` reads one path a line from ``listing`` (standard input).
+    """Yield paths one at a time, in constant memory: files as given; images below folders and matches of globs, each sorted;
+    ``-`` reads one path per line from ``listing`` (standard input).
 
     Raises:
-        DataError: at once where a name is neither file, folder nor a glob that matches; later, where a folder holds no image.
+        DataError: immediately if a name is not a file, a folder or a matching glob; later if a folder contains no image.
     """
     names = list(names)
     for name in names:
@@ -41,7 +41,7 @@ def _paths(names: list[str], listing: TextIO) -> Iterator[Path]:
             for match in sorted(map(Path, glob.iglob(name, recursive=True))):  # noqa: PTH207  # a pattern may be absolute
                 if match.is_file() and match.suffix.lower() in IMAGE_SUFFIXES:
                     yield match
-                elif match.is_dir() and "**" not in name:  # which has been below it already
+                elif match.is_dir() and "**" not in name:  # with "**", its contents match as well
                     yield from _inside(match)
 
 
@@ -50,9 +50,9 @@ def _matches(name: str) -> bool:
 
 
 def _listed(listing: TextIO) -> Iterator[str]:
-    """The lines of a list: in UTF-8 where a mark at its start says so, as Windows programs put it; else as the system decodes.
+    """The lines of a list: in UTF-8 if it starts with a byte order mark, as from Windows programs; else as the system decodes.
 
-    File names are bytes: those that are no text go through all the same.
+    File names are bytes: names that cannot be decoded are passed through.
     """
     if isinstance(listing, io.TextIOWrapper) and isinstance(listing.buffer, io.BufferedReader):
         marked = listing.buffer.peek(3).startswith(codecs.BOM_UTF8)
@@ -66,15 +66,15 @@ def _inside(path: Path) -> Iterator[Path]:
         yield path
         return
     empty = True
-    for found in _walk(path):
+    for image in _walk(path):
         empty = False
-        yield found
+        yield image
     if empty:
         raise DataError(f"the folder {str(path)!r} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}). Check the path.")
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Images below a folder in the order of their paths; of the tree, one folder's names are held at a time."""
+    """Images below a folder, sorted by path; only the names along one branch of the tree are in memory."""
     with os.scandir(folder) as entries:
         inside = sorted((entry.name, entry.is_dir()) for entry in entries)
     for name, is_folder in inside:
@@ -85,16 +85,16 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _is_file(path: Path) -> bool:
-    """A link that leads nowhere counts: it is an image that cannot be read, which must be said."""
+    """Whether a path is a file. A broken link counts too: it must be reported as an unreadable image."""
     return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 class Watch:
-    """The images of a folder as they become complete, poll by poll: those whose size and time of change stood still
-    from one poll to the next. A file that is written anew counts anew.
+    """The images of a folder as they become complete: an image is complete when its size and modification time are the same
+    in two successive polls. A file that is rewritten counts as new.
 
     Args:
-        folder: watched with all folders below it.
+        folder: the folder to watch, with all its subfolders.
         interval: seconds between polls.
     """
 
@@ -112,7 +112,7 @@ class Watch:
         for path in _walk(self.folder):
             try:
                 facts = path.stat()
-            except FileNotFoundError:  # taken away while the folder was read
+            except FileNotFoundError:  # removed while the folder was read
                 continue
             if facts.st_size:
                 now[path] = (facts.st_size, facts.st_mtime_ns)
@@ -122,7 +122,7 @@ class Watch:
         return ready
 
     def __iter__(self) -> Iterator[list[Path]]:
-        """What each poll found, for ever."""
+        """The new images of each poll, forever."""
         while True:
             yield self.poll()
             time.sleep(self.interval)

@@ -1,4 +1,4 @@
-"""From image files to verdicts in a stream: decoding runs ahead of the network, and memory stays flat."""
+"""A stream from image files to verdicts: decoding runs ahead of the network, in constant memory."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Answer = Prediction[NDArray[np.float32]] | DataError
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said of an image file.
+    """The verdict on an image file.
 
     Attributes:
         path: the file.
-        score: raw, or None where it could not be read.
+        score: the raw score, or None if the file could not be read.
         is_anomalous: score above the threshold; None without a threshold.
-        p_value: share of normal images that look at least this odd; None without a threshold.
-        error: why it could not be read, or empty.
+        p_value: share of normal images with at least this score; None without a threshold.
+        error: why the file could not be read, or empty.
     """
 
     path: str
@@ -51,18 +51,18 @@ def verdicts(
     pictures: Path | None = None,
     first: int = 0,
 ) -> Iterator[Verdict]:
-    """Score image files, in their order; one that cannot be read gets a verdict with its error, and the rest goes on.
+    """Score image files in order; a file that cannot be read gets a verdict with its error, and the others are still scored.
 
-    Threads decode up to two batches ahead while another one runs network and search on the batch before, so that at most four
-    batches are in memory, whatever the number of files.
+    Threads decode up to two batches ahead while another thread runs network and search on the previous batch, so at most
+    four batches are in memory, whatever the number of files.
 
     Args:
-        detector: a run's or an exported one.
-        paths: read as they are needed.
-        hooks: observers of every prediction; None: nobody.
-        batch_size: images a batch.
-        decoders: threads that decode; None: one a core, at most eight.
-        pictures: a folder for image | map | overlay of each, which an observer draws; or None.
+        detector: a run's detector or an exported one.
+        paths: read lazily.
+        hooks: observers of every prediction, or None.
+        batch_size: images per batch.
+        decoders: number of decoding threads; None: one per core, at most eight.
+        pictures: a folder for pictures of image | map | overlay, drawn by an observer; or None.
         first: number of the first picture.
     """
     with ThreadPoolExecutor(decoders or decoder_count(), "decode") as decoding, ThreadPoolExecutor(1, "score") as scoring:
@@ -84,7 +84,7 @@ def verdicts(
 
 
 def ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], limit: int) -> Iterator[R]:
-    """``map`` in a pool, in order, with at most ``limit`` items under way beyond the one that is asked for."""
+    """``map`` in a pool, in order, with at most ``limit`` items in progress beyond the requested one."""
     pending: deque[Future[R]] = deque()
     try:
         for item in items:

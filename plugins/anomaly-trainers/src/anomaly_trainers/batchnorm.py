@@ -1,7 +1,7 @@
-"""Batch normalisation over the whole batch where several processes each see a share of it, on any device.
+"""Batch normalisation over the whole batch when it is split over several processes, on any device.
 
-torch's own ``SyncBatchNorm`` runs on GPUs alone and replaces modules; this one changes what every batch normalisation computes
-while it is entered, so that the number of processes changes nothing that is learnt.
+torch's own ``SyncBatchNorm`` runs only on GPUs and replaces modules. This context changes what every batch normalisation
+computes while it is active, so that the number of processes does not change the training.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 
 def synchronized_batch_norm(processes: int) -> AbstractContextManager[Any]:
-    """Inside, batch statistics are those of all processes' shares together; nothing changes where there is one process."""
+    """Inside, batch statistics are computed over the shares of all processes; nothing changes with one process."""
     return _Synchronized() if processes > 1 else nullcontext()
 
 
@@ -44,7 +44,7 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """``F.batch_norm`` over the batch of all processes; in float32 whatever autocast does."""
+    """``F.batch_norm`` over the batch of all processes; always in float32, even under autocast."""
     if not training:
         return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
     from torch.distributed.nn.functional import all_reduce  # differentiable: gradients are those of the joint statistics too

@@ -1,4 +1,4 @@
-"""Checkpoints of a gradient training: the last epoch, whole, and the best one's trained tensors."""
+"""Checkpoints of a gradient training: the full state of the last epoch, and the trained tensors of the best one."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _DAMAGED = (
 
 
 class Checkpoints:
-    """Where a training stands: epoch, rows of figures, the best epoch and its tensors; saved by the main process alone.
+    """The state of a training: epoch, rows of figures, the best epoch and its tensors; only the main process saves it.
 
-    Of the modeler it holds ``trained_state()``: frozen parts are the backbone's own weights, which the run finds again.
+    From the modeler it holds ``trained_state()``: frozen parts are the backbone's own weights, which the run loads again.
     """
 
     def __init__(
@@ -60,17 +60,17 @@ class Checkpoints:
 
     @staticmethod
     def exist(run: RunContext) -> bool:
-        """Whether a run that is resumed has a checkpoint to go on from."""
+        """Whether a resumed run has a checkpoint to continue from."""
         return run.resume and run.folder is not None and (run.folder / LAST).is_file()
 
     def improve(self, epoch: int, loss: float) -> None:
-        """Remember the modeler's present state as the best."""
+        """Save the modeler's current state as the best."""
         self.best_epoch, self.best_loss = epoch, loss
         self.best = {name: value.detach().cpu().clone() for name, value in self._modeler.trained_state().items()}
         self._write(BEST, save(self.best))
 
     def save(self, epoch: int, row: Figures) -> None:
-        """Remember an epoch as the last; after :meth:`improve`, so that no file speaks of a best that is not there."""
+        """Save an epoch as the last; call it after :meth:`improve`, so that no file refers to a missing best epoch."""
         self.epoch = epoch
         self.rows.append(row)
         if self._run.write is None or not self._processes.is_main_process:
@@ -91,7 +91,7 @@ class Checkpoints:
         self._write(LAST, buffer.getvalue())
 
     def load(self) -> None:
-        """Go back to the last epoch that was saved, if any; nothing in the files is executed.
+        """Restore the last saved epoch, if any; no code in the files is executed.
 
         Raises:
             RunError: a file is damaged or belongs to another config.

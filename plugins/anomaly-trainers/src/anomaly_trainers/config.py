@@ -12,12 +12,12 @@ from anomaly_core import TrainConfig
 
 @dataclass(kw_only=True)
 class MemoryTrainConfig(TrainConfig):
-    """The memory trainer has no option of its own: one pass over the images, then the memory is built."""
+    """The memory trainer has no options of its own: one pass over the images, then the memory is built."""
 
 
 @dataclass(kw_only=True)
 class GradientTrainConfig(TrainConfig):
-    """How long, in which precision, and which epoch is kept; the optimiser and its schedule are the method's."""
+    """Training length, precision, and the choice of epoch; the method defines the optimiser and its schedule."""
 
     epochs: Annotated[int, Field(ge=1, description="passes over the training images")] = 100
     precision: Annotated[

@@ -1,4 +1,4 @@
-"""What a training says when a loss is no longer finite: where, why, what is kept, and the next step."""
+"""Error messages for a loss that is no longer finite: where, why, what is kept, and the next step."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _cause(training: Training, batch: Batch, losses: dict[str, Tensor], precisio
 
 
 def _kept(epoch: int) -> str:
-    """What is left of a training that stopped in an epoch."""
+    """What is kept of a training that stopped during an epoch."""
     if epoch == 1:
         return "No epoch was complete."
     return f"Epoch {epoch - 1} and the best one are kept in checkpoints/, from where --resume goes on."

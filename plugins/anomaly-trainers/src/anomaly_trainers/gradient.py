@@ -43,18 +43,18 @@ LOSS = "val_loss"
 class GradientTrainer(BaseTrainer):
     """Fits a :class:`~anomaly_core.GradientModeler`.
 
-    Each epoch draws its random numbers from the seed and its own number, so that a resumed run repeats what an uninterrupted
-    one draws. With several processes a batch is split over them, and the main one alone looks at the held-out images.
+    Each epoch is seeded from the run's seed and the epoch's number, so a resumed run draws the same random numbers as an
+    uninterrupted one. With several processes, each batch is split over them, and only the main one validates.
 
     A trainer of your own extends this one, and its config :class:`GradientTrainConfig`. It may override
 
-    - :meth:`losses`: what is computed of a batch, and which loss is minimised;
-    - :meth:`update`: how the weights move once the gradients of a batch are there;
-    - :meth:`validate`: the figures of the held-out images, of which ``val_loss`` chooses the epoch that is kept.
+    - :meth:`losses`: what is computed from a batch, and which loss is minimised;
+    - :meth:`update`: how the weights are updated from the gradients of a batch;
+    - :meth:`validate`: the figures of the held-out images; ``val_loss`` selects the epoch that is kept.
 
-    Everything else stays as it is: order and random numbers, processes, mixed precision, batches in parts that fit into
-    memory, checkpoints and ``--resume``, early stopping, and errors that name epoch and batch. What it changes must be part of
-    the state of the modeler, the optimiser or the schedule, for that is what a checkpoint holds.
+    Everything else stays the same: order and random numbers, processes, mixed precision, batches in parts that fit into
+    memory, checkpoints and ``--resume``, early stopping, and errors that name epoch and batch. Any state that it changes must
+    belong to the modeler, the optimiser or the schedule, because checkpoints contain nothing else.
     """
 
     config: GradientTrainConfig
@@ -70,7 +70,7 @@ class GradientTrainer(BaseTrainer):
 
         Raises:
             RunError: a loss is NaN or infinite; a checkpoint cannot be read.
-            ConfigError: the batch size does not divide over the processes, or a precision is not available.
+            ConfigError: the batch size is not divisible by the number of processes, or a precision is not available.
             DataError: there is no training image.
         """
         run = run or RunContext()
@@ -97,28 +97,28 @@ class GradientTrainer(BaseTrainer):
         return self._finish(training, checkpoints)
 
     def losses(self, training: Training, batch: Batch) -> dict[str, Tensor]:
-        """Scalar means over a batch by name: ``loss`` is minimised, the others are logged.
+        """Scalar means over a batch, by name: ``loss`` is minimised, the others are logged.
 
         Args:
-            training: what takes part in it; ``training.step(batch)`` is the modeler's own ``training_step``, whose gradients
-                are joined over the processes.
-            batch: on the trainer's device; a part of one where memory does not hold it at once.
+            training: the objects of the training; ``training.step(batch)`` is the modeler's own ``training_step``, with
+                gradients combined over the processes.
+            batch: on the trainer's device; a part of a batch if the whole does not fit into memory.
         """
         losses: dict[str, Tensor] = training.step(batch)
         return losses
 
     def update(self, training: Training) -> None:
-        """Move the weights: the gradients of a whole batch are there; by default they are clipped and the optimiser steps."""
+        """Update the weights from the gradients of a whole batch; by default, clip them and step the optimiser."""
         if self.config.gradient_clip is not None:
             trained = [parameter for parameter in training.modeler.parameters() if parameter.requires_grad]
             training.processes.clip_grad_norm_(trained, self.config.gradient_clip)
         training.optimizer.step()
 
     def validate(self, training: Training, held_out: DataLoader[Batch]) -> Figures:
-        """Figures of the held-out normal images, called ``val_...``.
+        """Figures of the held-out normal images, named ``val_...``.
 
-        Called after each epoch in the main process alone, in eval mode, without gradients, perhaps under autocast, and with the
-        same random numbers each time, so that epochs compare.
+        Called after each epoch, only in the main process, in eval mode, without gradients, possibly under autocast, and with
+        the same random numbers each time, so that epochs are comparable.
         """
         means, portions = Means(), Portions("looking at held-out images")
 
@@ -150,7 +150,7 @@ class GradientTrainer(BaseTrainer):
             )
         modeler.to(self.device)
         if not Checkpoints.exist(run):
-            # every process looks at all images, so that all find the same
+            # every process sees all images, so that all get the same result
             draw_anew(run.seed, 0, 0)
             with torch.no_grad():
                 modeler.eval().before_training(Batches(train, self.device))
@@ -163,7 +163,7 @@ class GradientTrainer(BaseTrainer):
         return Training(modeler, step, optimizer, schedule, loader, validation, processes, portions, run.seed)
 
     def _epoch(self, training: Training, epoch: int, bar: Bar) -> Figures:
-        """Train and look at the held-out images once; the epoch's row."""
+        """Train for one epoch and validate once; returns the epoch's row."""
         start = time.perf_counter()
         training.epoch = epoch
         training.modeler.start_epoch(epoch, self.config.epochs)
@@ -189,10 +189,10 @@ class GradientTrainer(BaseTrainer):
         return means
 
     def _descend(self, training: Training, batch: Batch, where: str) -> dict[str, Tensor]:
-        """The gradients of a batch's losses, and the losses; summed from parts where memory does not hold the batch at once.
+        """Compute a batch's losses and gradients, accumulated over parts if the whole batch does not fit into memory.
 
-        The sum is the whole batch's gradient, for losses are means over images. Batch statistics are those of the parts, and
-        random draws come part by part.
+        The sum is the whole batch's gradient, because losses are means over images. Batch statistics and random draws are
+        those of each part.
         """
         while True:
             training.optimizer.zero_grad()
@@ -201,7 +201,7 @@ class GradientTrainer(BaseTrainer):
             try:
                 return self._accumulate(training, batch, parts, where)
             except Exception as error:
-                # Of several processes the others are waiting for this one's gradients: they must not be summed out of step.
+                # Other processes are waiting for this one's gradients, so splitting here would put them out of step.
                 if training.processes.num_processes > 1 or not is_out_of_memory(error):
                     raise
                 training.portions.halve(size, error)

@@ -1,4 +1,4 @@
-"""``--devices N``: the same command line in several processes of this machine, by torchrun's library."""
+"""``--devices N``: runs the same command line in several processes on this machine, with torchrun's library."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ UNEXPECTED = "Error: unexpected "
 
 
 def launch(devices: int, arguments: list[str]) -> int:
-    """Run the command line ``arguments`` in several processes, of which the first prints; the exit status.
+    """Run the command line ``arguments`` in several processes, and return the exit status; only the first process prints.
 
     Raises:
-        ConfigError: there are fewer GPUs.
-        RunError: a process died without a word.
+        ConfigError: there are not enough GPUs.
+        RunError: a process died without an error message.
         KeyboardInterrupt, SystemExit: this process was stopped, and so are the others.
     """
     import torch
@@ -35,7 +35,7 @@ def launch(devices: int, arguments: list[str]) -> int:
         raise ConfigError(f"--devices {devices}: this machine has {torch.cuda.device_count()} GPU(s).")
     logger = logging.getLogger("torch.distributed.elastic")
     logger.addHandler(logging.NullHandler())
-    logger.propagate = False  # what it would say of a failure, the message says
+    logger.propagate = False  # the error message already describes the failure
     os.environ.setdefault("OMP_NUM_THREADS", str(thread_count(devices)))
     os.environ[LAUNCHED] = "1"
     with tempfile.TemporaryDirectory() as logs:
@@ -58,7 +58,7 @@ def launch(devices: int, arguments: list[str]) -> int:
 
 
 def _rank(failure: ProcessFailure) -> tuple[int, int]:
-    """Sorts failures by what they tell: an error that we expect, a process that died, then those that followed from it."""
+    """Sort key for failures, the most informative first: an expected error, a process that died, then secondary failures."""
     order = failure.error_file_data.get("order")
     if order is not None:
         return (2 if failure.message.startswith(UNEXPECTED) else 0), order

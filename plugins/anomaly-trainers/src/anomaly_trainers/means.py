@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 
 
 class Means:
-    """Means over images of scalars by name, gathered batch by batch in float64."""
+    """Means of named scalars over images, accumulated batch by batch in float64."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self.count = 0
 
     def add(self, values: Mapping[str, Tensor], count: int) -> None:
-        """Take in the means of a batch of ``count`` images."""
+        """Add the means of a batch of ``count`` images."""
         for name, value in values.items():
             part = value.detach().to("cpu", torch.float64) * count
             self._sums[name] = self._sums[name] + part if name in self._sums else part
         self.count += count
 
     def add_parts(self, portions: Portions, step: Callable[[Items], Mapping[str, Tensor]], items: Items) -> None:
-        """Take in a step's means of a batch, in as large parts as memory holds."""
+        """Run a step on a batch, in parts as large as memory allows, and add its means."""
         for size, values in portions.run(lambda part: (len(part), step(part)), items):
             self.add(values, size)
 
     def reduce(self, processes: Accelerator) -> None:
-        """Join the sums of all processes; each of them then holds the means over all images."""
+        """Add up the sums of all processes, so that each holds the means over all images."""
         if processes.num_processes == 1:
             return
         mine = torch.stack([*self._sums.values(), torch.tensor(float(self.count), dtype=torch.float64)])
@@ -43,5 +43,5 @@ class Means:
         self.count = int(count)
 
     def values(self) -> dict[str, float]:
-        """The means by name; empty where nothing was taken in."""
+        """The means by name; empty if nothing was added."""
         return {name: float(total) / self.count for name, total in self._sums.items()}

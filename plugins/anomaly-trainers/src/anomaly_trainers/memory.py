@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 class MemoryTrainer(BaseTrainer):
-    """Fits a :class:`~anomaly_core.MemoryModeler`; held-out images only say how well the memory covers what it has not seen.
+    """Fits a :class:`~anomaly_core.MemoryModeler`; held-out images only measure how well the memory covers unseen images.
 
-    Several processes take consecutive shares of the images and merge what they collected in that order: the memory is
-    that of one process.
+    Several processes take consecutive shares of the images and merge their collected features in that order: the memory is
+    the same as with one process.
     """
 
     shuffles = False  # a memory is built from all images at once
@@ -43,10 +43,10 @@ class MemoryTrainer(BaseTrainer):
         validation: DataLoader[Batch] | None,
         run: RunContext | None = None,
     ) -> History:
-        """Fit; the only row of the history has the figures of the memory.
+        """Fit; the history's only row has the figures of the memory.
 
         Raises:
-            PluginError: the modeler is no MemoryModeler.
+            PluginError: the modeler is not a MemoryModeler.
         """
         if not isinstance(modeler, MemoryModeler):
             raise PluginError(
@@ -82,7 +82,7 @@ class MemoryTrainer(BaseTrainer):
 
 
 def _share(train: DataLoader[Batch], processes: Accelerator) -> DataLoader[Batch]:
-    """The consecutive images of this process; all of them where it is alone."""
+    """The consecutive images of this process; all images if it is the only one."""
     if processes.num_processes == 1:
         return train
     with processes.split_between_processes(list(range(len(train.dataset)))) as mine:  # type: ignore[arg-type]  # has a length

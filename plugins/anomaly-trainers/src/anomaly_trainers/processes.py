@@ -1,4 +1,4 @@
-"""Accelerate's Accelerator, made so that the number of processes does not change what is learnt."""
+"""Accelerate's Accelerator, configured so that the number of processes does not change the training."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def accelerator(device: torch.device, precision: str = "32", seed: int = 0) -> Accelerator:
-    """An Accelerator that splits each batch over the processes, so that their number does not change what is learnt.
+    """An Accelerator that splits each batch over the processes, so that their number does not change the training.
 
     Args:
-        device: where modeler and batches are put, by their owner.
+        device: the device on which the caller puts modeler and batches.
         precision: ``32``, ``bf16-mixed`` or ``16-mixed``.
-        seed: with the epoch's number, gives the order of shuffled images, the same in every process and after a resume.
+        seed: with the epoch's number, sets the order of shuffled images, the same in every process and after a resume.
 
     Raises:
         ConfigError: the device cannot compute in that precision.
@@ -29,8 +29,8 @@ def accelerator(device: torch.device, precision: str = "32", seed: int = 0) -> A
 
     joined = process_state(device.type)
     if not is_launched():
-        joined.device = device  # one process computes where it was told to
-    # Accelerate keeps one state for the whole process; the next run may want another precision.
+        joined.device = device  # a single process uses the requested device
+    # Accelerate keeps one state per process, but the next run may need another precision.
     AcceleratorState._reset_state()
     mixed = {"32": "no", "bf16-mixed": "bf16", "16-mixed": "fp16"}[precision]
     try:

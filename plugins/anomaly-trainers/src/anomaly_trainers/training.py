@@ -1,4 +1,4 @@
-"""Training: what takes part in a gradient training, from its first epoch to its last."""
+"""Training: the objects of a gradient training, from its first epoch to its last."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class Training:
-    """What takes part in a training.
+    """The objects of a training.
 
     Attributes:
-        modeler: what is fitted.
-        step: the modeler's ``training_step`` as a module that Accelerate prepared.
-        optimizer, schedule: the modeler's; the optimiser is prepared too.
-        loader: Accelerate's, of the training images; it splits each batch over the processes.
-        held_out: the held-out normal images; None where there are none.
+        modeler: the modeler to fit.
+        step: the modeler's ``training_step`` as a module, prepared by Accelerate.
+        optimizer, schedule: the modeler's own; the optimiser is prepared too.
+        loader: Accelerate's loader of the training images; it splits each batch over the processes.
+        held_out: the held-out normal images; None if there are none.
         processes: Accelerate's view of devices, processes and precision.
         portions: the parts of a batch that fit into memory.
-        seed: of the run.
-        epoch: the one that is under way, counted from 1; 0 before the first.
+        seed: the run's seed.
+        epoch: the current epoch, counted from 1; 0 before the first.
     """
 
     modeler: GradientModeler
@@ -48,7 +48,7 @@ class Training:
 
 
 class TrainingStep(nn.Module):
-    """A training step as a module's forward, for that is what Accelerate and DDP wrap."""
+    """A training step as a module's forward, because Accelerate and DDP wrap modules."""
 
     def __init__(self, modeler: GradientModeler) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class TrainingStep(nn.Module):
 
 
 class Batches:
-    """The batches of a loader on a device, for as many passes as are wanted; none where there is no loader."""
+    """The batches of a loader on a device, for any number of passes; empty if there is no loader."""
 
     def __init__(self, loader: DataLoader[Batch] | None, device: torch.device) -> None:
         self._loader = loader
@@ -74,9 +74,9 @@ class Bar:
     """One bar over all epochs, with epoch and loss.
 
     Args:
-        progress: draws it.
-        epochs: of the whole training, of which ``done`` are over.
-        batches: of an epoch.
+        progress: draws the bar.
+        epochs: the number of epochs in all; ``done`` of them are finished.
+        batches: the number of batches per epoch.
     """
 
     def __init__(self, progress: Progress, epochs: int, batches: int, done: int) -> None:
@@ -86,16 +86,16 @@ class Bar:
         self._ticks: Iterator[Any] = iter(progress(range(total), lambda: self._words, total))
 
     def advance(self, epoch: int, loss: float) -> None:
-        """A batch is over."""
+        """Advance by one batch."""
         self._words = f"epoch {epoch}/{self._epochs}  loss {loss:.4g}"
         next(self._ticks, None)
 
     def close(self) -> None:
-        """The training is over, whether all epochs were needed or not."""
+        """Finish the bar, even if not all epochs were needed."""
         if isinstance(self._ticks, Iterator) and hasattr(self._ticks, "close"):
             self._ticks.close()
 
 
 def draw_anew(seed: int, epoch: int, process: int) -> None:
-    """Random numbers of their own for each epoch and process; epoch 0 is for passes that are no training."""
+    """Seed the random numbers for each epoch and process separately; epoch 0 is for passes without training."""
     set_seed((seed * 1_000_003 + epoch * 7919 + process) % 2**32)

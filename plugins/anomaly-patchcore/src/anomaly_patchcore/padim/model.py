@@ -7,7 +7,7 @@ Code: https://github.com/xiahaifeng1995/PaDiM-Anomaly-Detection-Localization-mas
 Deviations:
 - Means and covariances are gathered online: memory grows with the locations and the square of the channels, not with the
   images. The original keeps every feature of the training set.
-- What is kept of a covariance is the inverse of its Cholesky factor, float32: one batched product gives all distances.
+- Each covariance is stored as the inverse of its Cholesky factor, float32: one batched product gives all distances.
 - The channels are drawn by the run's seed, the original's by a fixed one of its own.
 - Scores are raw. The original rescales the maps by the extremes of the test set.
 """
@@ -28,7 +28,7 @@ CELLS = 2**23  # values of the covariances that are factored at once, in float64
 
 
 class PaDiMModel(nn.Module):
-    """From feature maps to scores; the feature extractor is whoever's it may be.
+    """From feature maps to scores; works with any feature extractor.
 
     Args:
         channels: of each feature map, in the order in which they come.
@@ -93,7 +93,7 @@ class PaDiMModel(nn.Module):
         return self.score(self.embed(features), size)
 
     def build(self, moments: Moments, grid: tuple[int, int]) -> None:
-        """Turn the moments of all training embeddings into a mean and a whitening matrix a location; the moments are used up.
+        """Compute a mean and a whitening matrix per location from the moments of all training embeddings; consumes the moments.
 
         Args:
             moments: of the h * w locations, row by row.

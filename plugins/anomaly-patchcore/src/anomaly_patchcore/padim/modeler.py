@@ -27,7 +27,7 @@ class PaDiMModeler(ExtractorModeler, MemoryModeler):
 
     Raises:
         ConfigError: a backbone or a layer that does not exist, or more features than the layers have channels.
-        BackboneError: the weights are nowhere to be found.
+        BackboneError: no source has the weights.
     """
 
     config: PaDiMConfig

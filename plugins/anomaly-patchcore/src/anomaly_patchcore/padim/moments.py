@@ -50,7 +50,7 @@ class Moments:
     def merge(self, accelerator: Accelerator) -> None:
         """Join the moments of all processes, each of which then holds all; every process must call it.
 
-        Each has a shift of its own: their common mean is found first, and all move to it before products are added.
+        Each process has its own shift: the common mean is computed first, and all change to it before products are added.
         """
         mine = torch.tensor([self.count], device=self._sums.device)
         total = int(accelerator.reduce(mine, reduction="sum"))

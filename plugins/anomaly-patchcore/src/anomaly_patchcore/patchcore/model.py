@@ -33,7 +33,7 @@ from anomaly_patchcore.search import BankSearch, Kind, is_exported, least_distan
 
 
 class PatchCoreModel(nn.Module):
-    """From feature maps to scores; the feature extractor is whoever's it may be.
+    """From feature maps to scores; works with any feature extractor.
 
     Args:
         patch_size: side of a patch in feature cells, odd.
@@ -189,7 +189,7 @@ class PatchCoreModel(nn.Module):
         return distances.flatten(0, 1), indices.flatten(0, 1)
 
     def search_exactly(self) -> None:
-        """Search exactly from now on, whatever ``search`` said."""
+        """Search exactly from now on, regardless of ``search``."""
         self.search, self._searched_bank = "exact", None
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:

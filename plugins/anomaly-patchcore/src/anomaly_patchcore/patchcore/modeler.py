@@ -29,7 +29,7 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
     Raises:
         ConfigError: an even patch size, a backbone or a layer that does not exist, a budget that is no size, an approximate
             search without faiss.
-        BackboneError: the weights are nowhere to be found.
+        BackboneError: no source has the weights.
     """
 
     config: PatchCoreConfig
@@ -132,7 +132,7 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
         return Prediction(scores, maps)
 
     def prepare_export(self) -> None:
-        """An index of faiss stands in no graph: what is exported searches exactly, whatever the run does."""
+        """A graph cannot contain a faiss index: exported models search exactly, even if the run does not."""
         self.model.search_exactly()
 
     def describe(self) -> dict[str, float]:

@@ -28,7 +28,7 @@ UNITS = {
     "GIB": 2**30,
     "TIB": 2**40,
 }
-BLOCK = 32768  # patches of which a coreset is made at once: its cost grows with their square
+BLOCK = 32768  # patches per coreset: its cost grows with their square
 GENEROSITY = 4  # a block keeps so many times the share that the memory bank will; the rest of the work is left to the bank
 
 
@@ -46,11 +46,11 @@ def parse_bytes(text: str) -> int:
 class PatchStore:
     """Patches of one embedding, in order of arrival.
 
-    Within a budget, whenever the store is full, those that came since are thinned in blocks: of each a greedy k-center keeps
-    four times the share that the memory bank will have. When even those fill it, all are thinned to half. Every patch that is
-    kept takes over how far away those lie for which it now stands: ``reach``. By the triangle inequality no patch that ever
-    came lies farther than ``reach`` from the one that stands for it; so that coresets of coresets, and of other processes'
-    coresets, know how far they may be off. What fits into the budget is kept whole, and its coreset is the exact one.
+    Within a budget, when the store is full, the patches added since the last time are thinned in blocks: a greedy k-center
+    keeps four times the memory bank's share of each block. If these fill the store too, all patches are thinned to half. Every
+    kept patch represents some dropped ones; its ``reach`` is an upper bound of their distance to it, by the triangle
+    inequality. So the error of coresets of coresets, and of other processes' coresets, stays known. If all patches fit into
+    the budget, all are kept, and their coreset is exact.
 
     Args:
         budget: bytes of patches that are held at most, with what their coresets take; None: no bound.
@@ -88,11 +88,11 @@ class PatchStore:
 
     @property
     def reach(self) -> Tensor | None:
-        """float32 (n,): how far those lie, at most, for which a patch stands; None where all were kept."""
+        """float32 (n,): the maximum distance of each patch to the patches it represents; None if all were kept."""
         return None if self._reach is None else self._reach[: self._held]
 
     def add(self, patches: Tensor, reach: Tensor | None = None, total: int | None = None) -> None:
-        """Take in float32 (n, D) patches; ``reach`` and ``total`` where they come from another store."""
+        """Add float32 (n, D) patches, with ``reach`` and ``total`` if they come from another store."""
         self.total += len(patches) if total is None else total
         if self.budget is None:
             self._parts.append(patches)
@@ -133,7 +133,7 @@ class PatchStore:
         return patches @ self.projection
 
     def _make_room(self) -> None:
-        """Thin what came since; all of it where that would give less than half of the room back."""
+        """Thin the patches added since the last time, or all patches if that would free less than half of the room."""
         fresh = self._held - self._thinned
         if fresh * (1 - self.share) * 2 >= self._held:
             self._thin(self._thinned, self.share)
@@ -141,7 +141,7 @@ class PatchStore:
             self._thin(0, 0.5)
 
     def _thin(self, start: int, share: float) -> None:
-        """Of what is held from ``start`` on, keep a coreset of each block."""
+        """Keep a coreset of each block of the patches from ``start`` on."""
         assert self._buffer is not None and self._reach is not None
         end, self._held = self._held, start
         for low in range(start, end, BLOCK):

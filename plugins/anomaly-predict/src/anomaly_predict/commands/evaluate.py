@@ -1,4 +1,4 @@
-"""``anomaly evaluate``: a finished run judged again, on the same or other data."""
+"""``anomaly evaluate``: a finished run tested again, on the same or other data."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ from anomaly_core import complete_names, metric_option, require_training, set_op
 @set_option("Options of data and base")
 @metric_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option(
+    "--engine",
+    metavar="NAME",
+    shell_complete=complete_names("engine"),
+    help="What computes frozen networks; None means the run's own (model.engine).",
+)
 def evaluate(
     run_folder: str,
     data: str | None,
@@ -25,6 +31,7 @@ def evaluate(
     assignments: tuple[str, ...],
     metrics: tuple[str, ...],
     device: str,
+    engine: str | None,
 ) -> None:
     """Test the finished run in the folder RUN again, without fitting, at its own threshold.
 
@@ -45,5 +52,5 @@ def evaluate(
     from anomaly_core import RunResults, print_summary, progress_bar
     from anomaly_predict import evaluate as evaluate_run
 
-    result = evaluate_run(run_folder, data=data, overrides=overrides, device=device, progress=progress_bar)
+    result = evaluate_run(run_folder, data=data, overrides=overrides, device=device, engine=engine, progress=progress_bar)
     print_summary(RunResults([result]), metrics or None)
