@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +151,11 @@ def test_a_folder_is_watched(programs: Path, fitted: Path, images: Path, expecte
     watched = tmp_path / "watched"
     watched.mkdir()
     command = [str(programs / "anomaly"), "predict", str(fitted / "model.onnx"), str(watched), "--watch", "--jsonl"]
-    with subprocess.Popen([*command, "--interval", "0.1"], stdout=subprocess.PIPE, cwd=tmp_path, text=True) as process:
+    # a shell's background jobs ignore Ctrl-C, and so would their children
+    obedient = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    options = {"stdout": subprocess.PIPE, "cwd": tmp_path, "text": True, "preexec_fn": obedient}
+    with subprocess.Popen([*command, "--interval", "0.1"], **options) as process, ExitStack() as killed:
+        killed.callback(process.kill)
         time.sleep(0.5)
         (watched / "0.png").write_bytes((images / "bad" / "0.png").read_bytes())
         assert process.stdout is not None
