@@ -20,7 +20,7 @@ from anomaly_core import RunConfig, run_experiment
 from anomaly_export import ExportedDetector, export_run
 from wheelhouse import build, check, closure, make_venv, pip_install, run
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.soak  # it makes an environment of its own from the index, which takes minutes
 
 NAMED = ["anomaly-core", "anomaly-export[onnx]"]
 HEAVY = {"torch", "torchvision", "timm", "accelerate", "safetensors", "scipy", "scikit-learn", "huggingface-hub"}
