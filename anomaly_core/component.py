@@ -143,10 +143,7 @@ class Component:
                 raise self._error(f"{address}: {type(error).__name__}: {error}") from error
             opens = getattr(self.spec, "reader", "") and address == self.spec.target
             needs = "opens exported detectors; to compute the networks of a run it needs" if opens else "needs"
-            raise MissingLibrary(
-                f"the {self.kind} {self.name!r} of {self.owner} {needs} {library}, which is not installed: "
-                f'pip install "{extra}"'
-            ) from error
+            raise self._missing(library, f'pip install "{extra}"', needs) from error
         except (Exception, SystemExit) as error:  # a plugin may fail in any way; the message says which
             raise self._error(f"{address}: {type(error).__name__}: {error}") from error
         return value
@@ -165,8 +162,8 @@ class Component:
                             return f"{distribution}[{extra}]"
         return ""
 
-    def _missing(self, library: str, install: str) -> MissingLibrary:
-        needed = f"the {self.kind} {self.name!r} of {self.owner} needs {library}"
+    def _missing(self, library: str, install: str, needs: str = "needs") -> MissingLibrary:
+        needed = f"the {self.kind} {self.name!r} of {self.owner} {needs} {library}"
         return MissingLibrary(f"{needed}, which is not installed: {install}")
 
     def _error(self, cause: str) -> PluginError:

@@ -14,13 +14,13 @@ import torch
 
 from anomaly_core import (
     AnomalyError,
-    BaseDataModule,
     ConfigError,
     PluginError,
     Prediction,
     RunConfig,
     RunError,
     RunFolder,
+    build_data,
     registry,
 )
 from anomaly_export.detector import Array, ExportedDetector
@@ -153,8 +153,7 @@ def _describe(run: RunDetector, graph: DetectorGraph, finished: RunFolder, preci
 def comparison_images(config: RunConfig, count: int, size: tuple[int, int]) -> tuple[list[Any], str]:
     """Some of the run's own test images, evenly spaced, and their description; random images if those are missing."""
     try:
-        component = registry.datasets[config.data.name]
-        module: BaseDataModule = component.build(config.data, seed=config.base.seed, spec=component.spec)
+        module = build_data(config)
         samples = [sample.path for category in module.chosen_categories() for sample in module.test_samples(category)]
         there = [path for path in samples if path.is_file()]
     except AnomalyError:
