@@ -113,3 +113,5 @@ from .types import Batch as Batch
 from .types import Detector as Detector
 from .types import Prediction as Prediction
 from .types import Sample as Sample
+from .untrusted import open_untrusted as open_untrusted
+from .untrusted import read_untrusted as read_untrusted

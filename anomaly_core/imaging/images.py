@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from anomaly_core.errors import DataError
+from anomaly_core.untrusted import LARGEST_IMAGE, open_untrusted
 
 if TYPE_CHECKING:  # an exported detector decodes and resizes images without torch
     from torch import Tensor
@@ -85,10 +86,10 @@ def read_mask_classes(path: str | Path) -> NDArray[np.generic]:
 @contextmanager
 def _opened(path: str | Path, what: str) -> Iterator[Image.Image]:
     try:
-        with Image.open(path) as image:
+        with open_untrusted(path, LARGEST_IMAGE) as file, Image.open(file) as image:
             yield image
     except Exception as error:  # on damaged files, Pillow's decoders raise many kinds of exceptions
-        reason = str(error).rstrip(".") or type(error).__name__
+        reason = str(error).partition(" <_io.")[0].rstrip(".") or type(error).__name__
         raise DataError(
             f"cannot read the {what} {str(path)!r}: {reason}. Remove or replace the file, then run again."
         ) from error
