@@ -156,7 +156,8 @@ class EngineSpec(ComponentSpec):
         module: import name of the library that it needs; empty if none is needed.
         install: the command that installs the library, for messages.
         suffixes: suffixes, with their dots, of the files that it opens for ``anomaly predict``.
-        reader: address of a function ``(path, engine, threads) -> Detector`` that opens such a file.
+        reader: address of a function ``(path, engine, threads, verify=True) -> Detector`` that opens such a file, and with
+            ``verify`` refuses one that is not as it was written.
     """
 
     kind: ClassVar[str] = "engine"

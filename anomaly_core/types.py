@@ -101,6 +101,13 @@ class Prediction(Generic[Array]):
         parts: list[Any] = [self.scores, self.maps, self.reconstruction]
         return Prediction(*(None if part is None else part[chosen] for part in parts))
 
+    def finite(self: Prediction) -> list[bool]:
+        """For each image, whether its score and its map are finite; for tensors."""
+        fine = self.scores.isfinite()
+        if self.maps is not None:
+            fine &= self.maps.isfinite().flatten(1).all(dim=1)
+        return list(fine.tolist())
+
     def cpu(self: Prediction) -> Prediction:
         """The prediction, detached, as float32 on the CPU."""
         maps, reconstruction = (

@@ -88,8 +88,9 @@ def refusing(*paths: Path) -> Callable[..., Any]:
     real = Image.open
 
     def opened(fp: Any, *arguments: Any, **options: Any) -> Any:
-        if not hasattr(fp, "read") and Path(fp) in paths:
-            raise PermissionError(13, "Permission denied", str(fp))
+        name = getattr(fp, "name", None) if hasattr(fp, "read") else fp
+        if name is not None and Path(name) in paths:
+            raise PermissionError(13, "Permission denied", str(name))
         return real(fp, *arguments, **options)
 
     return opened

@@ -87,6 +87,8 @@ def run(
     results = run_experiment(config, progress=progress_bar, resume=going_on)
     if results.runs:  # with several processes, only the main one has results
         print_summary(results, config.base.metrics)
+    if any(result.unscored for result in results.runs):
+        raise SystemExit(1)
 
 
 def print_summary(results: RunResults, named: Sequence[str] | None = None) -> None:

@@ -168,7 +168,12 @@ def _read(path: str | Path) -> Layer:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the config file {str(path)!r}: {error}. Check the path given to --config.") from error
-    return _checked(_yaml(text, str(path)) or {}, f"the config file {str(path)!r}")
+    return sections_of(text, f"the config file {str(path)!r}")
+
+
+def sections_of(text: str, where: str) -> Layer:
+    """The sections in the text of a YAML file; ConfigError names ``where`` it comes from."""
+    return _checked(_yaml(text, where) or {}, where)
 
 
 def _yaml(text: str, where: str) -> Any:

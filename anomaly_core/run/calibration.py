@@ -6,9 +6,13 @@ import dataclasses
 import math
 from bisect import bisect_left
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from anomaly_core.errors import AnomalyError, RunError
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from anomaly_core.errors import AnomalyError
+from anomaly_core.run.records import Count, Finite
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,18 +31,20 @@ class Calibration:
         scores: the held-out scores, sorted.
     """
 
-    threshold: float | None
-    false_alarm_rate: float
-    count: int
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
+    threshold: Finite | None
+    false_alarm_rate: Annotated[float, Field(strict=True, gt=0, lt=1)]
+    count: Count
     source: str
-    map_low: float | None = None
-    map_threshold: float | None = None
+    map_low: Finite | None = None
+    map_threshold: Finite | None = None
     warning: str | None = None
-    scores: tuple[float, ...] = ()
+    scores: tuple[Finite, ...] = ()
 
     def is_anomalous(self, score: float) -> bool | None:
-        """The verdict on a raw score; None without a threshold, and for NaN."""
-        return None if self.threshold is None or math.isnan(score) else score > self.threshold
+        """The verdict on a raw score; None without a threshold, and for NaN and infinity."""
+        return score > self.threshold if self.threshold is not None and math.isfinite(score) else None
 
     def p_value(self, score: float) -> float:
         """Split-conformal p-value: the share of normal images with at least this score; 1 without held-out images."""
@@ -71,14 +77,15 @@ class Calibration:
         return {**dataclasses.asdict(self), "scores": list(self.scores)}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Calibration:
-        """The calibration from a dict of :meth:`to_dict`; RunError if keys are missing or unknown."""
-        try:
-            return cls(**{**values, "scores": tuple(values["scores"])})
-        except (KeyError, TypeError) as error:
-            expected = ", ".join(field.name for field in dataclasses.fields(cls))
-            keys = f"the calibration has the keys {', '.join(map(str, values))}, expected {expected}"
-            raise RunError(f"{keys}: the run's folder is damaged or of another version. Run it again.") from error
+    def from_dict(cls, values: Any) -> Calibration:
+        """The calibration from a dict of :meth:`to_dict`; ValueError if a value is missing, unknown or not possible."""
+        calibration = TypeAdapter(cls).validate_python(values)
+        scores = calibration.scores
+        if len(scores) != calibration.count or any(low > high for low, high in pairwise(scores)):
+            raise ValueError(f"scores: expected {calibration.count} of them, sorted")
+        if scores and calibration.threshold is None:
+            raise ValueError("threshold: there is none, although there are held-out scores")
+        return calibration
 
 
 def calibrate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -60,17 +61,25 @@ class Evaluator:
         self._reconstructs = False
 
     def update(self, batch: Batch, prediction: Prediction) -> list[TestedImage]:
-        """Add a batch and its prediction, both on the CPU; returns their rows."""
+        """Add a batch and its prediction, both on the CPU; returns their rows. A score or map that is NaN or infinite is an
+        error in its row: the image has no verdict, and no metric counts it."""
         self._reconstructs |= prediction.reconstruction is not None
-        for part, predicted in self._parts(batch, prediction):
+        usable = prediction.finite()
+        chosen = [index for index, fine in enumerate(usable) if fine]
+        counted = (batch, prediction) if len(chosen) == len(batch) else (batch[chosen], prediction[chosen])
+        for part, predicted in self._parts(*counted):
             self._resolution.take(predicted)
             for metric in self._metrics[part.samples[0].category].values():
                 metric.update(part, predicted)
         rows = []
-        for sample, value in zip(batch.samples, prediction.scores.tolist(), strict=True):
-            verdict = self.calibration.is_anomalous(value)
-            p_value = None if verdict is None else self.calibration.p_value(value)
-            rows.append(TestedImage(str(sample.path), sample.category, sample.defect, sample.label, value, verdict, p_value))
+        for sample, value, fine in zip(batch.samples, prediction.scores.tolist(), usable, strict=True):
+            row = TestedImage(str(sample.path), sample.category, sample.defect, sample.label, value)
+            if fine:
+                row.is_anomalous = self.calibration.is_anomalous(value)
+                row.p_value = None if row.is_anomalous is None else self.calibration.p_value(value)
+            else:
+                row.score, row.error = math.nan, "the method gave a score or a map that is NaN or infinite"
+            rows.append(row)
         self._rows += rows
         return rows
 
@@ -193,6 +202,12 @@ def test(
         hooks.call("anomaly_scored", run=run, batch=batch, prediction=prediction, rows=rows, calibration=calibration)
     run.facts["test_images_per_second"] = len(samples) / (time.perf_counter() - start)
     evaluation = evaluator.evaluation()
+    if unscored := [row.path for row in evaluation.rows if row.error]:
+        warnings.warn(
+            f"{len(unscored)} of {len(samples)} test images, such as {unscored[0]!r}, have no finite score: they get no "
+            "verdict, and the metrics leave them out. Look at these images, or fit again.",
+            stacklevel=2,
+        )
     hooks.call("anomaly_tested", run=run, rows=evaluation.rows, calibration=calibration)
     result = RunResult(
         run.folder,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import csv
+import hashlib
 import io
 import json
 import logging
@@ -16,16 +17,16 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter
-
-from anomaly_core.config.resolve import RunConfig
+from anomaly_core.config.resolve import RunConfig, sections_of
 from anomaly_core.discovery import registry
-from anomaly_core.errors import RunError
+from anomaly_core.errors import ConfigError, RunError
 from anomaly_core.run.calibration import Calibration
 from anomaly_core.run.csv_safe import SafeWriter, plain
 from anomaly_core.run.files import exclusive, folder_name, sweep, write_whole
 from anomaly_core.run.memory import explained
-from anomaly_core.run.result import Measure, Resolution, RunResult, TestedImage
+from anomaly_core.run.records import FORMAT, checked_manifest, fault, parsed
+from anomaly_core.run.result import RunResult, TestedImage
+from anomaly_core.untrusted import open_untrusted, read_untrusted
 
 if TYPE_CHECKING:
     from anomaly_core.base.modeler import BaseModeler
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 MANIFEST, CONFIG, LOG, CHECKPOINTS = "manifest.json", "config.yaml", "log.txt", "checkpoints"
 WEIGHTS, CALIBRATION, HISTORY = "model.safetensors", "calibration.json", "history.csv"
 METRICS, PREDICTIONS, CURVES = "metrics.json", "predictions.csv", "curves.json"
+RECORDED = (CONFIG, WEIGHTS, CALIBRATION, HISTORY, METRICS, PREDICTIONS, CURVES)  # the manifest holds their SHA-256
 _STAMP, _RUN_ID = "%Y%m%d-%H%M%S", re.compile(r"[0-8]\d{7}-\d{6}-[0-9a-f]{6}")
 log = logging.getLogger(__name__)
 
@@ -41,11 +43,13 @@ log = logging.getLogger(__name__)
 class RunFolder:
     """One run's folder. Files are written atomically; the status ``complete`` is written to ``manifest.json`` last.
 
-    :attr:`facts` holds the manifest's contents; :meth:`recording` writes it.
+    :attr:`facts` holds the manifest's contents; :meth:`recording` writes it. What is read of a complete run must be what the
+    run wrote, by the manifest's SHA-256, unless ``verify`` is False.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, verify: bool = True) -> None:
         self.folder = Path(folder)
+        self.verify = verify
         self.facts: dict[str, Any] = {}
 
     @classmethod
@@ -69,7 +73,7 @@ class RunFolder:
         text = config.to_yaml().encode()
         for path in sorted(_place(output, dataset, category, model).glob(f"*/{CONFIG}"), reverse=True):
             try:
-                if path.read_bytes() == text:
+                if read_untrusted(path) == text:
                     return cls(path.parent)
             except OSError as error:
                 warnings.warn(f"{str(path)!r} cannot be read and is passed over: {error}.", stacklevel=2)
@@ -83,20 +87,20 @@ class RunFolder:
         return cls(folder)
 
     @classmethod
-    def open(cls, folder: str | Path) -> RunFolder:
+    def open(cls, folder: str | Path, verify: bool = True) -> RunFolder:
         """A finished run's folder; RunError if it is not a run's folder, or the run did not complete."""
-        run = cls(folder)
-        if not (run.folder / MANIFEST).is_file():
+        run = cls(folder, verify)
+        if not (run.folder / MANIFEST).exists():
             printed = "the folder that `anomaly run` printed, such as experiments/<dataset>/<category>/<model>/<run-id>"
             raise RunError(f"{str(folder)!r} is not a run's folder: it has no {MANIFEST}. Give {printed}.")
         if not run.is_complete():
-            status = f"{run.manifest().get('status')!r}, not complete"
+            status = f"{run.manifest()['status']!r}, not complete"
             raise RunError(f"the run in {str(folder)!r} is {status}. Go on with `anomaly run --resume {run.folder}`.")
         return run
 
     def is_complete(self) -> bool:
         """Whether the manifest's status, which is written last, is ``complete``."""
-        return (self.folder / MANIFEST).is_file() and self.manifest().get("status") == "complete"
+        return (self.folder / MANIFEST).exists() and self.manifest()["status"] == "complete"
 
     def locked(self) -> AbstractContextManager[None]:
         """A lock to hold while writing the run; RunError if another process is writing it."""
@@ -112,7 +116,7 @@ class RunFolder:
         """
         sweep(self.folder)
         begun = time.perf_counter()
-        self.facts = {**facts, "status": "running", "started": time.time()}
+        self.facts = {**facts, "format": FORMAT, "status": "running", "started": time.time()}
         self.write(CONFIG, config.to_yaml())
         self.write_json(MANIFEST, self.facts)
         hooks.call("anomaly_run_start", run=self)
@@ -147,7 +151,10 @@ class RunFolder:
 
     def write(self, name: str, content: str | bytes) -> None:
         """Write a file atomically: to a temporary file beside it, flushed to disk, then renamed."""
-        write_whole(self.folder / name, content.encode() if isinstance(content, str) else content)
+        content = content.encode() if isinstance(content, str) else content
+        write_whole(self.folder / name, content)
+        if name in RECORDED:
+            self.facts.setdefault("files", {})[name] = hashlib.sha256(content).hexdigest()
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write a JSON file atomically."""
@@ -181,46 +188,67 @@ class RunFolder:
         self.write_rows(PREDICTIONS, (row.to_row() for row in result.predictions))
         self.write_json(METRICS, result.metrics_json())
 
+    def read(self, name: str) -> bytes:
+        """The bytes of one of the run's files; RunError if it cannot be read or is not the file that the run wrote."""
+        try:
+            content = read_untrusted(self.folder / name)
+        except OSError as error:
+            raise self._damaged(name, error) from error
+        self._require_recorded(name, hashlib.sha256(content).hexdigest())
+        return content
+
     def read_rows(self, name: str) -> list[dict[str, str]]:
         """The rows of a CSV file from :meth:`write_rows`, as text; RunError if it cannot be read."""
+        text = io.StringIO(self.read(name).decode("utf-8", "surrogateescape"), newline="")
         try:
-            with (self.folder / name).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-                rows = list(csv.DictReader(file))
-            return [{key: plain(value) for key, value in row.items() if isinstance(value, str)} for row in rows]
-        except (OSError, csv.Error) as error:
+            rows = list(csv.DictReader(text))
+        except csv.Error as error:
             raise self._damaged(name, error) from error
+        return [{key: plain(value) for key, value in row.items() if isinstance(value, str)} for row in rows]
 
     def read_json(self, name: str) -> dict[str, Any]:
         """The object in a JSON file; RunError if it cannot be read."""
         try:
-            values = json.loads((self.folder / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            return parsed(self.read(name))
+        except ValueError as error:
             raise self._damaged(name, error) from error
-        if not isinstance(values, dict):
-            raise self._damaged(name, ValueError("it holds no object"))
-        return values
 
     def manifest(self) -> dict[str, Any]:
         """The manifest's contents."""
-        return self.read_json(MANIFEST)
+        try:
+            return checked_manifest(self.read_json(MANIFEST))
+        except ValueError as error:
+            raise self._damaged(MANIFEST, error) from error
 
     def config(self) -> RunConfig:
         """The run's config."""
-        return RunConfig.create(config=self.folder / CONFIG)
+        try:
+            text = self.read(CONFIG).decode()
+            return RunConfig.create(config=sections_of(text, "the file"))
+        except (ConfigError, ValueError) as error:
+            raise self._damaged(CONFIG, error) from error
 
     def calibration(self) -> Calibration:
         """The run's threshold, and the scores that it was computed from."""
-        return Calibration.from_dict(self.read_json(CALIBRATION))
+        try:
+            return Calibration.from_dict(self.read_json(CALIBRATION))
+        except ValueError as error:
+            raise self._damaged(CALIBRATION, error) from error
 
     def state(self) -> dict[str, Any]:
-        """The model's tensors; RunError if they cannot be read."""
+        """The model's tensors; RunError if they cannot be read, or one is not finite."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
+        self._require_recorded(WEIGHTS, self._digest(WEIGHTS))
         try:
-            return dict(load_file(self.folder / WEIGHTS))
+            state = dict(load_file(self.folder / WEIGHTS))
         except (OSError, SafetensorError) as error:
             raise self._damaged(WEIGHTS, error) from error
+        for name, tensor in state.items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise self._damaged(WEIGHTS, ValueError(f"the tensor {name!r} holds NaN or infinity"))
+        return state
 
     def modeler(self, config: RunConfig) -> BaseModeler:
         """The fitted modeler; no code from the file is executed, and no pretrained weights are loaded."""
@@ -228,31 +256,55 @@ class RunFolder:
 
         context = ModelContext(False, tuple(config.data.category or ()), config.data.prompt)
         modeler: BaseModeler = registry.models[config.model.name].build(config.model, context)
-        modeler.load_state(self.state())
+        state = self.state()
+        try:
+            modeler.load_state(state)
+        except Exception as error:  # torch raises many kinds of exceptions for tensors that do not fit
+            raise self._damaged(WEIGHTS, error) from error
         return modeler
 
     def result(self) -> RunResult:
         """The run's results; RunError if a file is damaged."""
-        manifest, metrics = self.manifest(), self.read_json(METRICS)
+        manifest, metrics, rows = self.manifest(), self.read_json(METRICS), self.read_rows(PREDICTIONS)
+        name = PREDICTIONS
         try:
-            measures = {name: {"name": name, **facts} for name, facts in metrics["metrics"].items()}
-            return RunResult(
-                folder=self.folder,
-                category=str(manifest["category"]),
-                measures=TypeAdapter(dict[str, Measure]).validate_python(measures),
-                figures=TypeAdapter(dict[str, float]).validate_python(metrics["figures"]),
-                predictions=[TestedImage.from_row(row) for row in self.read_rows(PREDICTIONS)],
-                calibration=self.calibration(),
-                images_per_second=float(manifest["test_images_per_second"]),
-                fit_seconds=float(manifest.get("fit_seconds", 0.0)),
-                resolution=TypeAdapter(Resolution).validate_python(metrics["resolution"]),
-            )
+            predictions = [TestedImage.from_row(row) for row in rows]
+            name = METRICS
+            return RunResult.of_files(self.folder, manifest, metrics, predictions, self.calibration())
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise self._damaged(f"{METRICS} or {PREDICTIONS}", error) from error
+            raise self._damaged(name, error) from error
+
+    def differing(self) -> dict[str, str]:
+        """The files that are not as the complete run wrote them, and what is wrong with each."""
+        return {name: reason for name in self.manifest().get("files", {}) if (reason := self._difference(name))}
+
+    def _difference(self, name: str) -> str:
+        try:
+            self._require_recorded(name, self._digest(name))
+        except RunError as error:
+            return str(error)
+        return ""
+
+    def _digest(self, name: str) -> str:
+        digest = hashlib.sha256()
+        try:
+            with open_untrusted(self.folder / name) as file:
+                while chunk := file.read(1 << 20):
+                    digest.update(chunk)
+        except OSError as error:
+            raise self._damaged(name, error) from error
+        return digest.hexdigest()
+
+    def _require_recorded(self, name: str, digest: str) -> None:
+        """Raise RunError if a file of a complete run is not the one that the run wrote."""
+        if self.verify and name in RECORDED and self.is_complete() and digest != self.manifest().get("files", {}).get(name):
+            raise RunError(
+                f"{str(self.folder / name)!r} is not what the run wrote: its SHA-256 is not that in {MANIFEST}. Restore the "
+                "file, or run again; if you changed it on purpose, predict, evaluate, export, report and compare take --no-verify."
+            )
 
     def _damaged(self, name: str, error: Exception) -> RunError:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return RunError(f"cannot read {str(self.folder / name)!r}: {reason}. The run is damaged; run it again.")
+        return RunError(f"cannot read {str(self.folder / name)!r}: {fault(error)}. The run is damaged; run it again.")
 
 
 def _place(output: str, dataset: str, category: str, model: str) -> Path:

@@ -7,16 +7,18 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from anomaly_core.discovery import registry
 from anomaly_core.run.calibration import Calibration
+from anomaly_core.run.records import Count, Finite
 from anomaly_core.types import Prediction
 
-Values = dict[str, float | None]
+Values = dict[str, Finite | None]
 _LEVELS, _PROMINENCE = ("image", "pixel", "reconstruction"), ("headline", "table", "detail")
+Side = Annotated[int, Field(strict=True, ge=1)]
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,13 @@ class Measure:
     """
 
     name: str
-    value: float | None
+    value: Finite | None
     undefined: str = ""
     categories: Values = field(default_factory=dict)
     title: str = ""
     meaning: str = ""
-    level: str = "image"
-    prominence: str = "detail"
+    level: Literal["image", "pixel", "reconstruction"] = "image"
+    prominence: Literal["headline", "table", "detail"] = "detail"
     oracle: bool = False
     higher_is_better: bool = True
 
@@ -65,7 +67,7 @@ class TestedImage:
 
     Attributes:
         label: 0 normal, 1 anomalous, None unknown.
-        score: the raw score.
+        score: the raw score; NaN if the method gave none, and then there is no verdict, and ``error`` says why.
         is_anomalous: the verdict at the run's threshold; None without one.
         p_value: share of normal images with at least this score; None without a threshold.
         picture: path of its picture, relative to the run's folder; empty if there is none.
@@ -76,21 +78,32 @@ class TestedImage:
     path: str
     category: str
     defect: str
-    label: int | None
+    label: Annotated[int, Field(ge=0, le=1)] | None
     score: float
     is_anomalous: bool | None = None
-    p_value: float | None = None
+    p_value: Annotated[float, Field(ge=0, le=1)] | None = None
     picture: str = ""
+    error: str = ""
 
     def to_row(self) -> dict[str, Any]:
-        """Cells of a CSV file; unknown values are empty."""
+        """Cells of a CSV file; unknown values are empty, and ``error`` is there only if there is one."""
         cells = {name: repr(value) if isinstance(value, float) else value for name, value in vars(self).items()}
+        if self.error:
+            cells["score"] = None
+        else:
+            del cells["error"]
         return {name: "" if cell is None else int(cell) if cell in (True, False) else cell for name, cell in cells.items()}
 
     @classmethod
     def from_row(cls, row: Mapping[str, str]) -> TestedImage:
-        """The image from a row of :meth:`to_row`; ValueError if a cell is missing or of the wrong type."""
-        return _TESTED.validate_python({name: cell or (None if name in _OPTIONAL else "") for name, cell in row.items()})
+        """The image from a row of :meth:`to_row`; ValueError if a cell is missing, of the wrong type or out of range."""
+        cells = {name: cell or (None if name in _OPTIONAL else "") for name, cell in row.items()}
+        if cells.get("error") and not cells.get("score"):
+            cells["score"] = "nan"
+        image = _TESTED.validate_python(cells)
+        if math.isfinite(image.score) == bool(image.error) or (image.error and image.is_anomalous is not None):
+            raise ValueError(f"score: {row.get('score')!r} of {image.path!r} is no finite number")
+        return image
 
 
 _OPTIONAL, _TESTED = ("label", "is_anomalous", "p_value"), TypeAdapter(TestedImage)
@@ -103,9 +116,9 @@ class Resolution:
     ``smallest`` and ``largest`` are the (height, width) of the smallest and largest map by area; None without maps.
     """
 
-    evaluated_at: str = "input"
-    smallest: tuple[int, int] | None = None
-    largest: tuple[int, int] | None = None
+    evaluated_at: Literal["input", "native"] = "input"
+    smallest: tuple[Side, Side] | None = None
+    largest: tuple[Side, Side] | None = None
 
     def take(self, prediction: Prediction) -> None:
         """Include the maps of a prediction."""
@@ -145,10 +158,40 @@ class RunResult:
     fit_seconds: float
     resolution: Resolution = field(default_factory=Resolution)
 
+    @classmethod
+    def of_files(
+        cls,
+        folder: Path,
+        manifest: Mapping[str, Any],
+        metrics: Mapping[str, Any],
+        predictions: list[TestedImage],
+        calibration: Calibration,
+    ) -> RunResult:
+        """The results from the contents of manifest.json and metrics.json; ValueError, KeyError or TypeError if damaged."""
+        if TypeAdapter(Count).validate_python(metrics["images"]) != len(predictions):
+            raise ValueError(f"it counts {metrics['images']} images, and there are {len(predictions)} predictions")
+        described = {name: {"name": name, **facts} for name, facts in metrics["metrics"].items()}
+        return cls(
+            folder,
+            manifest["category"],
+            TypeAdapter(dict[str, Measure]).validate_python(described),
+            TypeAdapter(dict[str, Finite]).validate_python(metrics["figures"]),
+            predictions,
+            calibration,
+            manifest["test_images_per_second"],
+            manifest.get("fit_seconds", 0.0),
+            TypeAdapter(Resolution).validate_python(metrics["resolution"]),
+        )
+
     @property
     def metrics(self) -> Values:
         """The value of each metric; None if it is undefined."""
         return {name: measure.value for name, measure in self.measures.items()}
+
+    @property
+    def unscored(self) -> list[TestedImage]:
+        """The test images whose scores are not finite."""
+        return [row for row in self.predictions if row.error]
 
     @property
     def undefined(self) -> dict[str, str]:

@@ -101,7 +101,14 @@ def test_a_leaderboard_of_ten_thousand_runs_opens(tmp_path, record) -> None:
         folder.mkdir(parents=True)
         (folder / "config.yaml").write_text(f"data: {{name: d{number % 3}}}\nmodel: {{name: m{number % 8}}}\n")
         measures["image_auroc"] = Measure.of("image_auroc", number / 10_000)
-        facts = {"status": "complete", "category": f"c{number % 50}", "seed": number, "started": 1.0, "fit_seconds": 2.0}
+        facts = {
+            "format": 1,
+            "status": "complete",
+            "category": f"c{number % 50}",
+            "seed": number,
+            "started": 1.0,
+            "fit_seconds": 2.0,
+        }
         (folder / "metrics.json").write_text(json.dumps(RunResult(folder, "", measures, **empty).metrics_json()))
         (folder / "manifest.json").write_text(json.dumps(facts))
     start = time.monotonic()

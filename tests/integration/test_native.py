@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sealing import seal
 from sklearn.metrics import roc_auc_score
 
 from anomaly_core import Batch, Calibration, InputSpec, Prediction, RunConfig, RunFolder, RunResult, Sample
@@ -53,10 +54,9 @@ def evaluated(folder: Path, scored: tuple[Batch, Prediction, InputSpec], **optio
     found = evaluator.evaluation()
     result = RunResult(folder, "bolts", found.measures, {}, found.rows, calibration, 1.0, 1.0, found.resolution)
     run = RunFolder(folder)
-    facts = {"status": "complete", "category": "bolts", "test_images_per_second": 1.0, "fit_seconds": 1.0}
-    run.write_json("manifest.json", facts)
     run.write_json("calibration.json", calibration.to_dict())
     run.write_result(result, found.curves)
+    seal(folder, category="bolts", test_images_per_second=1.0, fit_seconds=1.0)
     return result
 
 

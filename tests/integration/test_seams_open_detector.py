@@ -64,7 +64,7 @@ def test_what_it_cannot_open_or_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match="not a run's folder"):
         open_detector(tmp_path / "empty")
-    (result.folder / "manifest.json").write_text('{"status": "failed"}')
+    (result.folder / "manifest.json").write_text('{"format": 1, "status": "failed"}')
     with pytest.raises(RunError, match="'failed', not complete"):
         open_detector(result.folder)
     (tmp_path / "noise.png").write_bytes(b"noise")

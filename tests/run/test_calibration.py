@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 
-from anomaly_core import AnomalyError, Calibration, RunError
+from anomaly_core import AnomalyError, Calibration
 from anomaly_core.run.calibration import calibrate
 
 
@@ -110,10 +110,33 @@ def test_survives_json_without_loss():
 
 def test_damaged_files_and_frozen_values():
     values = calibrate(shuffled(9), false_alarm_rate=0.1).to_dict()
-    with pytest.raises(RunError, match="expected threshold"):
-        Calibration.from_dict({**values, "colour": 1})
-    with pytest.raises(RunError, match="damaged"):
-        Calibration.from_dict({key: value for key, value in values.items() if key != "scores"})
+    for key, wrong in [
+        ("colour", 1),
+        ("threshold", None),
+        ("threshold", "0.5"),
+        ("threshold", True),
+        ("threshold", float("nan")),
+        ("map_threshold", float("inf")),
+        ("false_alarm_rate", 0.0),
+        ("false_alarm_rate", 1.5),
+        ("count", -1),
+        ("count", 8),
+        ("count", 9.5),
+        ("source", None),
+        ("scores", values["scores"][::-1]),
+        ("scores", values["scores"][1:]),
+        ("scores", [*values["scores"][:-1], float("nan")]),
+        ("scores", "012345678"),
+    ]:
+        with pytest.raises(ValueError, match=rf"(?s){key}|scores"):
+            Calibration.from_dict({**values, key: wrong})
+    for key in values:
+        if key not in ("warning", "map_low", "map_threshold"):
+            with pytest.raises(ValueError, match=rf"(?s){key}|scores"):
+                Calibration.from_dict({other: value for other, value in values.items() if other != key})
+    for other in (None, [], "text", 3):
+        with pytest.raises(ValueError, match="Input should be"):
+            Calibration.from_dict(other)
     with pytest.raises(dataclasses.FrozenInstanceError):
         calibrate(shuffled(9), false_alarm_rate=0.1).threshold = 0.0  # type: ignore[misc]
 
@@ -138,4 +161,5 @@ def test_twenty_images_are_said_to_be_too_few_for_one_in_a_thousand():
 def test_a_score_that_is_no_number_is_no_verdict() -> None:
     calibration = Calibration(1.0, 0.01, 3, "test", scores=(0.1, 0.5, 1.0))
     assert calibration.is_anomalous(float("nan")) is None
-    assert calibration.is_anomalous(float("inf")) is True
+    assert calibration.is_anomalous(float("inf")) is None
+    assert calibration.is_anomalous(float("-inf")) is None

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from sealing import seal
 
 from anomaly_core import CONFIG, AnomalyError, RunError, RunFolder, RunResults, exclusive, run_experiment
 from tiny.runs import config
@@ -105,8 +106,12 @@ def test_a_file_of_another_shape_is_an_error_that_names_it(
     folder = tmp_path / "run"
     shutil.copytree(finished.folder, folder)
     (folder / name).write_text(content)
-    with pytest.raises(RunError, match=r"run it again|Run it again"):
+    with pytest.raises(RunError, match=f"{name}.*(run it again|run again)"):
         RunFolder(folder).result()
+    if name != "manifest.json":
+        seal(folder)
+        with pytest.raises(RunError, match=f"cannot read .*{name}.*run it again"):
+            RunFolder(folder).result()
 
 
 def test_what_is_no_complete_run_is_refused_by_name(finished: RunResults, tmp_path: Path) -> None:
@@ -114,7 +119,7 @@ def test_what_is_no_complete_run_is_refused_by_name(finished: RunResults, tmp_pa
         RunFolder.open(tmp_path)
     with pytest.raises(RunError, match=r"is not a run's folder: it has no config\.yaml"):
         RunFolder.unfinished(tmp_path)
-    (tmp_path / "manifest.json").write_text('{"status": "interrupted"}')
+    (tmp_path / "manifest.json").write_text('{"format": 1, "status": "interrupted"}')
     with pytest.raises(RunError, match=r"is 'interrupted', not complete\. Go on with `anomaly run --resume"):
         RunFolder.open(tmp_path)
     assert RunFolder(finished.folder).is_complete() and not RunFolder(tmp_path).is_complete()

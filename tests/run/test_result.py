@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sealing import seal
 
 from anomaly_core import Calibration, Measure, RunFolder, RunResult, RunResults, TestedImage, mean_values
 from anomaly_core.run.result import Resolution
@@ -23,11 +24,9 @@ def result(folder: Path, **facts: object) -> RunResult:
     measures = {"auroc": Measure("auroc", 0.5), "aupro": Measure("aupro", None, "no mask", {"a": None, "b": 0.25}, oracle=True)}
     whole = replace(RunResult(folder, "bolts", measures, {"loss": 0.1 + 0.2}, [ROW], CALIBRATION, 3.0, 2.5), **facts)
     run = RunFolder(folder)
-    run.write_json(
-        "manifest.json", {"status": "complete", "category": "bolts", "test_images_per_second": 3.0, "fit_seconds": 2.5}
-    )
     run.write_json("calibration.json", whole.calibration.to_dict())
     run.write_result(whole, {})
+    seal(folder, category="bolts", test_images_per_second=3.0, fit_seconds=2.5)
     return whole
 
 
@@ -49,7 +48,7 @@ def test_without_a_threshold_nothing_is_decided(tmp_path: Path) -> None:
 
 
 text = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
-floats = st.floats(allow_nan=False)
+floats = st.floats(allow_nan=False, allow_infinity=False)
 rows = st.builds(
     TestedImage,
     path=text | st.sampled_from(["=1+1", "'=1", "a\nb", "a\rb", '"', ",", os.fsdecode(b"l\xe4tin.png")]),
@@ -58,7 +57,7 @@ rows = st.builds(
     label=st.sampled_from([None, 0, 1]),
     score=floats,
     is_anomalous=st.sampled_from([None, False, True]),
-    p_value=st.none() | floats,
+    p_value=st.none() | st.floats(0, 1),
     picture=text,
 )
 
@@ -86,8 +85,17 @@ def test_a_row_without_a_cell_or_with_a_wrong_one_is_an_error(column: str) -> No
 
 
 def test_a_score_that_is_no_number_comes_back_as_that() -> None:
-    row = TestedImage.from_row({name: str(value) for name, value in replace(ROW, score=math.nan).to_row().items()})
-    assert math.isnan(row.score)
+    row = TestedImage("/data/a.png", "bolts", "dent", 1, math.nan, error="no finite score")
+    cells = {name: str(value) for name, value in row.to_row().items()}
+    assert cells["score"] == cells["is_anomalous"] == cells["p_value"] == ""
+    again = TestedImage.from_row(cells)
+    assert math.isnan(again.score) and again.error == "no finite score" and again.is_anomalous is None
+    for wrong in ({"error": ""}, {"is_anomalous": "0"}, {"score": "1.5"}):
+        with pytest.raises(ValueError, match="score"):
+            TestedImage.from_row({**cells, **wrong})
+    for unusable in ("nan", "inf", "-inf", "1e999"):
+        with pytest.raises(ValueError, match="score"):
+            TestedImage.from_row({**{name: str(value) for name, value in ROW.to_row().items()}, "score": unusable})
 
 
 def test_means_are_undefined_where_one_is() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sealing import seal
 from sklearn.metrics import roc_auc_score
 
 from anomaly_benchmark import compare
@@ -19,11 +20,11 @@ def run_folder(folder: Path, scores: np.ndarray, labels: np.ndarray, category: s
         TestedImage(f"/{folder.name}/{i}.png", category, "bad" if label else "good", int(label), float(score))
         for i, (score, label) in enumerate(zip(scores, labels, strict=True))
     ]
-    calibration = Calibration(1.0, 0.01, 10, "here")
+    calibration = Calibration(1.0, 0.01, 0, "here")
     run = RunFolder(folder)
     run.write_result(RunResult(folder, category, {}, {}, rows, calibration, 1.0, 1.0), {})
     run.write_json("calibration.json", calibration.to_dict())
-    run.write_json("manifest.json", {"status": "complete", "category": category, "test_images_per_second": 1.0})
+    seal(run.folder, category=category, test_images_per_second=1.0)
     return folder
 
 
@@ -77,14 +78,22 @@ def test_bad_input_is_one_error_that_says_which(tmp_path: Path, scored: tuple[np
     predictions = other / "predictions.csv"
     text = predictions.read_text()
     score = text.splitlines()[1].split(",")[4]
-    for unusable in ("nan", "inf"):
+    predictions.write_text(text.replace(score, "0.5", 1))
+    with pytest.raises(RunError, match=r"predictions\.csv' is not what the run wrote"):
+        compare([whole, other])
+    for unusable in ("nan", "inf", "much"):
         predictions.write_text(text.replace(score, unusable, 1))
-        with pytest.raises(RunError, match=rf"gave '/b/0.png' the score {unusable}, which is no finite number"):
+        seal(other)
+        with pytest.raises(RunError, match=r"predictions\.csv.*score.*[Rr]un it again"):
             compare([whole, other])
-    predictions.write_text(text.replace(score, "much", 1))
-    with pytest.raises(RunError, match=r"(?s)predictions\.csv.*score.*'much'.*[Rr]un it again"):
+    predictions.write_text("\n".join(line + "," for line in text.splitlines()).replace("picture,", "picture,error", 1))
+    lines = predictions.read_text().splitlines()
+    predictions.write_text("\n".join([lines[0], "/b/0.png,c,bad,1,,,,,the method gave NaN", *lines[2:]]))
+    seal(other)
+    with pytest.raises(RunError, match=r"gave '/b/0.png' the score nan, which is no finite number"):
         compare([whole, other])
     predictions.write_text(text.replace("score", "scores", 1))
+    seal(other)
     with pytest.raises(RunError, match=r"(?s)predictions\.csv.*score.*[Rr]un it again"):
         compare([whole, other])
     predictions.unlink()
@@ -99,4 +108,5 @@ def test_images_of_one_name_in_two_folders_are_two_images(tmp_path: Path, scored
         rows = (folder / "predictions.csv").read_text().splitlines()
         same = [row.replace(row.split(",")[0], f"/x/{number}/image.png") for number, row in enumerate(rows[1:])]
         (folder / "predictions.csv").write_text("\n".join([rows[0], *same]) + "\n")
+        seal(folder)
     assert [row.images for row in compare(folders)] == [len(labels)] * 2

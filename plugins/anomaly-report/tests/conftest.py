@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from sealing import seal
 
 from anomaly_core import Calibration, Measure, RunFolder, RunResult, TestedImage
 from anomaly_report.figures.all import PLANS, Drawn
@@ -97,8 +98,7 @@ def _make_run(
             path = folder / row.picture
             path.parent.mkdir(exist_ok=True)
             Image.fromarray(_panel(number)).save(path)
-    run.write_json("manifest.json", {**facts, **(manifest or {})})
-    return folder
+    return seal(folder, **{**facts, **(manifest or {})})
 
 
 def _example_rows(count: int = 40, *, pictures: bool = True, seed: int = 0) -> list[TestedImage]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from sealing import seal
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_score, recall_score
 
 from anomaly_core import Measure
@@ -124,6 +125,7 @@ def test_ten_thousand_images_are_never_all_in_the_page(open_page, make_run, exam
     Image.new("RGB", (140, 64)).save(folder / "maps" / "0.png")
     rows = (folder / "predictions.csv").read_text()
     (folder / "predictions.csv").write_text(rows.replace(",,\n", ",,maps/0.png\n"))
+    seal(folder)
     driver = open_page(write_report(folder))
     driver.wait("return document.getElementById('found').textContent === '10,000 of 10,000 images'")
     assert driver.text("pages") == "417"

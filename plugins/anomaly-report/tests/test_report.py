@@ -151,7 +151,7 @@ def test_a_path_is_never_more_than_a_relative_link(path, expected):
         {"threshold": None, "held_out": ()},
         {"rows": []},
         {"maps": False, "measures": [Measure.of("image_auroc", None), Measure.of("pixel_auroc", None)]},
-        {"manifest": {"versions": None, "data": None, "started": None, "fit_seconds": 0, "test_images_per_second": 0}},
+        {"manifest": {"versions": {}, "data": None, "started": 0, "fit_seconds": 0, "test_images_per_second": 0}},
     ],
     ids=lambda options: next(iter(options)),
 )
@@ -162,7 +162,11 @@ def test_missing_parts_are_said_not_fatal(make_run, tmp_path, options):
 
 
 def test_images_without_labels_or_scores(make_run, row, tmp_path):
-    rows = [row("a.png", None, 1.0), row("b.png", None, 9.0), row("c.png", None, float("nan"))]
+    rows = [
+        row("a.png", None, 1.0),
+        row("b.png", None, 9.0),
+        replace(row("c.png", None, float("nan")), is_anomalous=None, error="no finite score"),
+    ]
     run = make_run(tmp_path, rows=rows)
     page = page_of(run)
     assert "1 of 3" in page.text and "no labels" in page.text

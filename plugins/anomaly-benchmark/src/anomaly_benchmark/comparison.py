@@ -43,7 +43,7 @@ class Comparison:
         return self.low > 0 or self.high < 0
 
 
-def compare(folders: Sequence[str | Path], *, draws: int = DRAWS, seed: int = 0) -> list[Comparison]:
+def compare(folders: Sequence[str | Path], *, draws: int = DRAWS, seed: int = 0, verify: bool = True) -> list[Comparison]:
     """Image AUROCs of finished runs on the test images that all of them scored, against the first run.
 
     Each draw takes normal and anomalous images with replacement, the same ones for every run (Efron and Tibshirani, An
@@ -53,11 +53,12 @@ def compare(folders: Sequence[str | Path], *, draws: int = DRAWS, seed: int = 0)
         folders: two or more complete runs.
         draws: of the bootstrap.
         seed: of the draws.
+        verify: whether the runs' files must be as the runs wrote them, by their SHA-256.
 
     Raises:
         RunError: a folder is no complete run, or the runs share no normal or no anomalous image.
     """
-    runs = [RunFolder.open(folder).result() for folder in folders]
+    runs = [RunFolder.open(folder, verify).result() for folder in folders]
     scores, labels = _shared(runs)
     wins = [_wins(row, labels) for row in scores]
     random = np.random.default_rng(seed)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomaly_core import (
+    AnomalyError,
     ConfigError,
     DataError,
     Detector,
@@ -37,7 +38,14 @@ if TYPE_CHECKING:  # an exported detector needs no torch
 ImageLike = Any  # str | Path | PIL.Image.Image | numpy (H, W, 3) uint8 | tensor (3, H, W)
 
 
-def open_detector(path: str | Path, device: str = "auto", engine: str | None = None, threads: int | None = None) -> Detector:
+def open_detector(
+    path: str | Path,
+    device: str = "auto",
+    engine: str | None = None,
+    threads: int | None = None,
+    *,
+    verify: bool = True,
+) -> Detector:
     """The detector in a run's folder, or in a file from ``anomaly export``, which needs neither torch nor the method.
 
     Args:
@@ -45,14 +53,15 @@ def open_detector(path: str | Path, device: str = "auto", engine: str | None = N
         device: for a run: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         engine: the engine to compute with; None: the run's own, or the first that opens the file.
         threads: the number of threads that the engine may use; None: one per core.
+        verify: whether what decides a verdict must be as it was written, by its SHA-256.
 
     Raises:
-        RunError: the folder is not a complete run, or no installed engine opens such a file.
+        RunError: the folder is not a complete run, it or the file is damaged, or no installed engine opens such a file.
         PluginError: the method's distribution, or the engine or its library, is not installed.
     """
     path = Path(path)
-    if not path.is_file():
-        run = load_run(path, device, engine)
+    if path.is_dir() or not path.exists():
+        run = load_run(path, device, engine, verify=verify)
         if threads is not None:
             import torch
 
@@ -68,25 +77,26 @@ def open_detector(path: str | Path, device: str = "auto", engine: str | None = N
         by = f"The engine {engine!r} opens" if engine else "Installed engines (anomaly-export has some) open"
         raise RunError(f"{str(path)!r} is neither a run's folder nor a file that can be opened. {by}: {opened}.")
     component = registry.engines[names[0]]
-    return cast(Detector, component.load("reader")(path, component.name, threads))
+    return cast(Detector, component.load("reader")(path, component.name, threads, **({} if verify else {"verify": False})))
 
 
-def load_run(folder: str | Path, device: str = "auto", engine: str | None = None) -> RunDetector:
+def load_run(folder: str | Path, device: str = "auto", engine: str | None = None, *, verify: bool = True) -> RunDetector:
     """The detector of a finished run; loading executes no code from the folder and loads no pretrained weights.
 
     Args:
         folder: the run's folder.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         engine: the engine for frozen networks, such as ``openvino``; None: the one used for fitting (``model.engine``).
+        verify: whether config, weights and calibration must be as the run wrote them, by their SHA-256.
 
     Raises:
-        RunError: the folder is not a complete run.
+        RunError: the folder is not a complete run, or a file in it is damaged.
         PluginError: torch, or the distribution that contains the method or the engine, is not installed.
         ConfigError: the method has no frozen network for an engine to compute.
     """
     from anomaly_core import RunFolder
 
-    run = RunFolder.open(folder)
+    run = RunFolder.open(folder, verify)
     require_training(f"the run in {str(folder)!r}, unlike a file that `anomaly export` wrote,")
     from anomaly_core import choose_device
 
@@ -167,7 +177,16 @@ class RunDetector:
 
         inputs = as_images(np.stack(images))
         modeler = tiled(self.modeler, replace(self.config.data, batch_size=tiles))
-        return inputs, score_images(modeler, inputs, self.device, self._portions)
+        try:
+            return inputs, score_images(modeler, inputs, self.device, self._portions)
+        except AnomalyError:
+            raise
+        except Exception as error:  # a method may fail in any way, and does for weights that do not fit it
+            owner = registry.models[self.config.model.name].owner
+            raise RunError(
+                f"the model {self.config.model.name!r} of {owner} failed: {type(error).__name__}: {error}. The run may be "
+                "damaged: `anomaly doctor RUN` compares its files with what it wrote. Else report it to the plugin's authors."
+            ) from error
 
 
 def as_image(image: ImageLike) -> Image.Image:

@@ -36,6 +36,7 @@ def evaluate(
     engine: str | None = None,
     progress: Progress = quiet,
     hooks: Hooks | None = None,
+    verify: bool = True,
 ) -> RunResult:
     """Score a test set with a finished run and judge it at that run's threshold.
 
@@ -47,6 +48,7 @@ def evaluate(
         engine: the engine for frozen networks; None: the one used for fitting.
         progress: shows the progress.
         hooks: the observers; None means every installed observer.
+        verify: whether config, weights and calibration must be as the run wrote them, by their SHA-256.
 
     Returns:
         The results, also written below ``<run>/evaluations/``; the run itself is unchanged.
@@ -55,7 +57,7 @@ def evaluate(
         RunError: the folder is not a complete run.
         ConfigError, DataError: options or data that cannot be used.
     """
-    detector = load_run(folder, device=device, engine=engine)
+    detector = load_run(folder, device=device, engine=engine, verify=verify)
     config = _config(detector.config, data, overrides or {})
     hooks = hooks or Hooks(registry)
     hooks.call("anomaly_configure", config=config)

@@ -28,6 +28,7 @@ class Opening(NamedTuple):
     engine: str | None = None
     threads: int | None = None
     blocked: frozenset[str] = frozenset()
+    verify: bool = True
 
 
 @contextmanager
@@ -90,4 +91,5 @@ def _score_part(opening: Opening, options: dict[str, Any], part: tuple[int, list
 def _kept_open(opening: Opening, process: int) -> tuple[Detector, Hooks]:
     """The worker's detector, which stays open between shards."""
     registry.block(*opening.blocked)
-    return open_detector(opening.path, opening.device, opening.engine, opening.threads), Hooks(registry)
+    detector = open_detector(opening.path, opening.device, opening.engine, opening.threads, verify=opening.verify)
+    return detector, Hooks(registry)

@@ -28,10 +28,10 @@ class Verdict:
 
     Attributes:
         path: the file.
-        score: the raw score, or None if the file could not be read.
+        score: the raw score, or None if the file could not be read or its score is not finite.
         is_anomalous: score above the threshold; None without a threshold.
         p_value: share of normal images with at least this score; None without a threshold.
-        error: why the file could not be read, or empty.
+        error: why there is no score, or empty.
     """
 
     path: str
@@ -75,7 +75,7 @@ def verdicts(
                 hooks.call(
                     "anomaly_predicted",
                     verdict=verdict,
-                    image=image,
+                    image=None if isinstance(answer, DataError) else image,
                     prediction=None if isinstance(answer, DataError) else answer,
                     detector=detector,
                     picture=None if pictures is None else pictures / f"{number:05d}-{path.stem}.png",
@@ -106,13 +106,24 @@ def _decoded(detector: Detector, path: Path) -> Pixels | DataError:
 
 
 def _scored(detector: Detector, batch: list[tuple[Path, Pixels | DataError]]) -> list[tuple[Path, Pixels | None, Answer]]:
-    readable = [image for _, image in batch if not isinstance(image, DataError)]
-    answers = iter(detector.score(readable) if readable else [])
-    return [(path, None, image) if isinstance(image, DataError) else (path, image, next(answers)) for path, image in batch]
+    readable = [(path, image) for path, image in batch if not isinstance(image, DataError)]
+    answers = detector.score([image for _, image in readable]) if readable else []
+    checked = (_finite(path, answer) for (path, _), answer in zip(readable, answers, strict=True))
+    return [(path, None, image) if isinstance(image, DataError) else (path, image, next(checked)) for path, image in batch]
+
+
+def _finite(path: Path, answer: Prediction[NDArray[np.float32]]) -> Answer:
+    """The answer, or the reason why it is none: a score or a map that is NaN or infinite."""
+    if np.isfinite(answer.score) and (answer.maps is None or np.isfinite(answer.maps).all()):
+        return answer
+    return DataError(
+        f"the score of {str(path)!r} is {answer.score} or its map is not finite: there is no verdict. The image lies far "
+        "outside what the detector can compute, or the detector is damaged; look at the image, or run again."
+    )
 
 
 def _verdict(detector: Detector, path: Path, answer: Answer) -> Verdict:
-    if isinstance(answer, DataError):
+    if isinstance(answer, DataError):  # and so has no image, no score and no verdict
         return Verdict(str(path), error=str(answer))
     calibration = detector.calibration
     verdict = calibration.is_anomalous(answer.score)

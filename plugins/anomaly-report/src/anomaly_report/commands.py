@@ -10,7 +10,8 @@ import click
 @click.command("report")
 @click.argument("folder", metavar="RUN|DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--each", is_flag=True, help="With DIR: write the report of each complete run first.")
-def report(folder: Path, each: bool) -> None:
+@click.option("--no-verify", is_flag=True, help="Take a run's files as they are, without comparing them with what it wrote.")
+def report(folder: Path, each: bool, no_verify: bool) -> None:
     """Rebuild the report of the finished run in the folder RUN, or make a leaderboard of all runs below DIR.
 
     Writes RUN/report.html and RUN/figures/, or DIR/leaderboard.html; they open without internet.
@@ -22,12 +23,12 @@ def report(folder: Path, each: bool) -> None:
             raise click.UsageError(f"--each is for a folder of runs, and {str(folder)!r} is one run.")
         from anomaly_report.report import write_report
 
-        click.echo(write_report(folder))
+        click.echo(write_report(folder, not no_verify))
         return
     from anomaly_report.leaderboard import write_leaderboard
 
     if each:
-        _write_each(folder)
+        _write_each(folder, not no_verify)
     rows = read_runs(folder)
     complete = sum(row.status == "complete" for row in rows)
     page = write_leaderboard(folder, rows)
@@ -35,7 +36,7 @@ def report(folder: Path, each: bool) -> None:
     click.echo(page)
 
 
-def _write_each(folder: Path) -> None:
+def _write_each(folder: Path, verify: bool) -> None:
     """One run that cannot be reported does not keep the others from it."""
     from anomaly_core import AnomalyError
     from anomaly_report.report import write_report
@@ -44,6 +45,6 @@ def _write_each(folder: Path) -> None:
     for row in read_runs(folder):
         if row.status == "complete":
             try:
-                click.echo(write_report(row.folder))
+                click.echo(write_report(row.folder, verify))
             except AnomalyError as error:
                 click.echo(f"warning: {error}", err=True)

@@ -62,9 +62,9 @@ class FinishedRun:
     config_text: str
 
     @classmethod
-    def read(cls, folder: str | Path) -> FinishedRun:
+    def read(cls, folder: str | Path, verify: bool = True) -> FinishedRun:
         """Read a run's folder; RunError where the run is not complete, or a file that every run has is damaged."""
-        run = RunFolder.open(folder)
+        run = RunFolder.open(folder, verify)
         result = run.result()
         images, root = _images(result.predictions)
         return cls(

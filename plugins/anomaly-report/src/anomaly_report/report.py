@@ -28,8 +28,11 @@ VERDICT_RATES = [
 ]
 
 
-def write_report(folder: str | Path) -> Path:
+def write_report(folder: str | Path, verify: bool = True) -> Path:
     """Write ``figures/`` and ``report.html`` of a complete run, in place of those that may be there.
+
+    Args:
+        verify: whether the run's files must be as it wrote them, by their SHA-256.
 
     Returns:
         the page.
@@ -37,7 +40,7 @@ def write_report(folder: str | Path) -> Path:
     Raises:
         RunError: the run is not complete, its folder is damaged or cannot be written.
     """
-    run = FinishedRun.read(folder)
+    run = FinishedRun.read(folder, verify)
     figures = write_figures(run)
     labels = {image.label for image in run.images}
     data = page_data(run)

@@ -12,7 +12,10 @@ import click
 @click.option("--draws", type=click.IntRange(min=100), default=2000, show_default=True, help="Draws of the bootstrap.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the draws.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
-def compare(folders: tuple[str, ...], draws: int, seed: int, as_json: bool) -> None:
+@click.option(
+    "--no-verify", is_flag=True, help="Take the runs' files as they are, without comparing them with what was written."
+)
+def compare(folders: tuple[str, ...], draws: int, seed: int, as_json: bool, no_verify: bool) -> None:
     """Put finished runs side by side: image AUROC, and its difference to the first run with a 95 % interval.
 
     The interval is a paired bootstrap over the test images that all of the runs scored.
@@ -21,7 +24,7 @@ def compare(folders: tuple[str, ...], draws: int, seed: int, as_json: bool) -> N
         raise click.UsageError("name two runs or more.")
     from anomaly_benchmark.comparison import compare as compared
 
-    rows = compared(folders, draws=draws, seed=seed)
+    rows = compared(folders, draws=draws, seed=seed, verify=not no_verify)
     if as_json:
         names = ("auroc", "difference", "low", "high", "images", "is_real")
         click.echo(json.dumps([{"folder": str(row.folder), **{n: getattr(row, n) for n in names}} for row in rows], indent=2))

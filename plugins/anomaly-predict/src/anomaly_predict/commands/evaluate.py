@@ -24,6 +24,7 @@ from anomaly_core import complete_names, metric_option, require_training, set_op
     shell_complete=complete_names("engine"),
     help="What computes frozen networks; None means the run's own (model.engine).",
 )
+@click.option("--no-verify", is_flag=True, help="Use the run's files as they are, without comparing them with what it wrote.")
 def evaluate(
     run_folder: str,
     data: str | None,
@@ -32,6 +33,7 @@ def evaluate(
     metrics: tuple[str, ...],
     device: str,
     engine: str | None,
+    no_verify: bool,
 ) -> None:
     """Test the finished run in the folder RUN again, without fitting, at its own threshold.
 
@@ -52,5 +54,8 @@ def evaluate(
     from anomaly_core import RunResults, print_summary, progress_bar
     from anomaly_predict import evaluate as evaluate_run
 
-    result = evaluate_run(run_folder, data=data, overrides=overrides, device=device, engine=engine, progress=progress_bar)
+    options: dict[str, Any] = {"device": device, "engine": engine, "verify": not no_verify}
+    result = evaluate_run(run_folder, data=data, overrides=overrides, progress=progress_bar, **options)
     print_summary(RunResults([result]), metrics or None)
+    if result.unscored:
+        raise SystemExit(1)

@@ -42,6 +42,7 @@ BATCH_OF_A_RUN, BATCH_OF_A_FILE = 32, 8  # fastest as measured: small batches st
     help="What runs the jobs: processes, or with anomaly-benchmark loky, dask or ray.",
 )
 @click.option("--address", metavar="ADDRESS", help="A Dask scheduler or Ray cluster; none starts a local one.")
+@click.option("--no-verify", is_flag=True, help="Use RUN or FILE as it is, without comparing it with what was written.")
 def predict(
     source: str,
     images: tuple[str, ...],
@@ -55,6 +56,7 @@ def predict(
     jobs: int,
     executor: str,
     address: str | None,
+    no_verify: bool,
 ) -> None:
     """Score IMAGES with the finished run in the folder RUN, or with a FILE that `anomaly export` wrote.
 
@@ -82,11 +84,13 @@ def predict(
     printer = _Printer(jsonl)
     if jobs > 1:
         paths = image_paths(images)
+        opening = Opening(source, device, engine, verify=not no_verify)
         shared: dict[str, Any] = {"jobs": jobs, "executor": executor, "address": address}
-        printer.print(sharded(Opening(source, device, engine), paths, batch_size=batch_size, pictures=pictures, **shared))
+        printer.print(sharded(opening, paths, batch_size=batch_size, pictures=pictures, **shared))
     else:
         batches: Iterable[Iterable[Path]] = Watch(images[0], interval) if watch else [image_paths(images)]
-        detector, hooks = open_detector(source, device=device, engine=engine), Hooks(registry)
+        detector = open_detector(source, device=device, engine=engine, verify=not no_verify)
+        hooks = Hooks(registry)
         printer.restart()
         options: dict[str, Any] = {"hooks": hooks, "batch_size": batch_size, "pictures": pictures}
         try:
@@ -136,7 +140,7 @@ class _Printer:
                 row = asdict(verdict)
                 if not verdict.error:
                     del row["error"]
-                click.echo(json.dumps(row))
+                click.echo(json.dumps(row, allow_nan=False))
             else:
                 self._writer.writerow(_cells(verdict))
             if flush:
