@@ -299,8 +299,8 @@ class RunFolder:
         """Raise RunError if a file of a complete run is not the one that the run wrote."""
         if self.verify and name in RECORDED and self.is_complete() and digest != self.manifest().get("files", {}).get(name):
             raise RunError(
-                f"{str(self.folder / name)!r} is not what the run wrote: its SHA-256 is not that in {MANIFEST}. Restore the "
-                "file, or run again; if you changed it on purpose, predict, evaluate, export, report and compare take --no-verify."
+                f"{str(self.folder / name)!r} is not what the run wrote: its SHA-256 is not that in {MANIFEST}. Restore it, or "
+                "run again; if it was changed on purpose, predict, evaluate, export, report and compare take --no-verify."
             )
 
     def _damaged(self, name: str, error: Exception) -> RunError:
