@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter
 
-from anomaly_core import CONFIG, MANIFEST, METRICS, Measure, Values
+from anomaly_core import CONFIG, MANIFEST, METRICS, Measure, RunError, RunFolder, Values, inside, read_untrusted
 
 # libyaml's parser where PyYAML was built with it: ten times as fast, which ten thousand runs notice.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -69,7 +68,7 @@ class RunRow:
 
 def is_run(folder: Path) -> bool:
     """Whether the folder is a run's, complete or not."""
-    return (folder / MANIFEST).is_file() or (folder / CONFIG).is_file()
+    return (folder / MANIFEST).exists() or (folder / CONFIG).exists()
 
 
 def read_runs(folder: str | Path) -> list[RunRow]:
@@ -87,18 +86,16 @@ def read_run(folder: Path) -> RunRow:
         "model": _text(sections.get("model", {}).get("name")) or place[0].name,
         "preset": _text(sections.get("base", {}).get("preset")),
     }
-    try:
-        manifest = _json(folder / MANIFEST)
-    except FileNotFoundError:
+    if not (folder / MANIFEST).exists():
         return RunRow(folder, "incomplete", f"there is no {MANIFEST}", **named)
-    except (OSError, ValueError) as error:
-        return RunRow(folder, "damaged", f"{MANIFEST}: {error}", **named)
-    named["category"] = _text(manifest.get("category")) or named["category"]
-    status = _text(manifest.get("status"))
-    if status != "complete":
-        return RunRow(folder, status or "damaged", _text(manifest.get("error")) or _unfinished(status), **named)
+    run = RunFolder(folder)
     try:
-        values = _json(folder / METRICS)
+        manifest = run.manifest()
+        named["category"] = manifest.get("category", named["category"])
+        if manifest["status"] != "complete":
+            reason = manifest.get("error") or _unfinished(manifest["status"])
+            return RunRow(folder, manifest["status"], brief(reason), **named)
+        values = run.read_json(METRICS)
         measures = _measures(values["metrics"])
         return RunRow(
             folder,
@@ -106,16 +103,18 @@ def read_run(folder: Path) -> RunRow:
             **named,
             unified=any(measure.categories for measure in measures.values()),
             native=values["resolution"]["evaluated_at"] == "native",
-            seed=_integer(manifest.get("seed")),
+            seed=manifest.get("seed"),
             measures=measures,
-            fit_seconds=_number(manifest.get("fit_seconds")),
-            images_per_second=_number(manifest.get("test_images_per_second")),
-            started=_number(manifest.get("started")),
+            fit_seconds=manifest.get("fit_seconds"),
+            images_per_second=manifest.get("test_images_per_second"),
+            started=manifest.get("started"),
         )
+    except RunError as error:
+        return RunRow(folder, "damaged", brief(error), **named)
     except KeyError as error:
         return RunRow(folder, "damaged", f"{METRICS}: it has no {error}", **named)
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        return RunRow(folder, "damaged", f"{METRICS}: {' '.join(str(error).split())}", **named)
+    except (ValueError, AttributeError, TypeError) as error:
+        return RunRow(folder, "damaged", f"{METRICS}: {brief(error)}", **named)
 
 
 def read_sections(text: str) -> dict[str, dict[str, Any]]:
@@ -125,7 +124,7 @@ def read_sections(text: str) -> dict[str, dict[str, Any]]:
     """
     try:
         values = yaml.load(text, Loader=_Loader)  # a safe loader in both cases
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
         return {}
     return {str(k): v for k, v in values.items() if isinstance(v, dict)} if isinstance(values, dict) else {}
 
@@ -140,16 +139,9 @@ def _folders(folder: Path) -> Iterator[Path]:
 
 def _safe_sections(folder: Path) -> dict[str, dict[str, Any]]:
     try:
-        return read_sections((folder / CONFIG).read_text(encoding="utf-8", errors="replace"))
+        return read_sections(read_untrusted(inside(folder, CONFIG)).decode("utf-8", "replace"))
     except OSError:
         return {}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    values = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(values, dict):
-        raise ValueError("it holds no object")
-    return values
 
 
 def _measures(values: dict[str, Any]) -> dict[str, Measure]:
@@ -175,17 +167,20 @@ def _without_nan(measure: Measure) -> Measure:
     return replace(measure, value=_number(measure.value), categories=categories)
 
 
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def _integer(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
+def _number(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else str(value)
+    """Text as it is, and nothing else: a few lines of YAML can hold a list of gigabytes."""
+    return value if isinstance(value, str) else ""
+
+
+def brief(text: object) -> str:
+    """In one line of at most 600 characters."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= 600 else f"{line[:599]}…"
 
 
 def _unfinished(status: str) -> str:
-    return "it is running, or was killed" if status == "running" else "the manifest says so" if status else "no status"
+    return "it is running, or was killed" if status == "running" else "the manifest says so"
