@@ -56,4 +56,4 @@ def inside(folder: Path, name: str) -> Path:
             return folder / name
     except (ValueError, RuntimeError) as error:  # NUL; a loop of links
         raise OSError(f"it is no path: {error}") from error
-    raise OSError("it leads out of the folder. Where its links may be trusted, copy the folder with `cp -rL`")
+    raise OSError("it leads out of the folder; where you trust its links, copy the folder with `cp -rL`")

@@ -26,7 +26,7 @@ from anomaly_core.run.files import exclusive, folder_name, sweep, write_whole
 from anomaly_core.run.memory import explained
 from anomaly_core.run.records import FORMAT, checked_manifest, fault, parsed
 from anomaly_core.run.result import RunResult, TestedImage
-from anomaly_core.untrusted import open_untrusted, read_untrusted
+from anomaly_core.untrusted import inside, open_untrusted, read_untrusted
 
 if TYPE_CHECKING:
     from anomaly_core.base.modeler import BaseModeler
@@ -152,6 +152,10 @@ class RunFolder:
     def write(self, name: str, content: str | bytes) -> None:
         """Write a file atomically: to a temporary file beside it, flushed to disk, then renamed."""
         content = content.encode() if isinstance(content, str) else content
+        try:
+            inside(self.folder, str(Path(name).parent))
+        except OSError as error:
+            raise RunError(f"cannot write {str(self.folder / name)!r}: {error}.") from error
         write_whole(self.folder / name, content)
         if name in RECORDED:
             self.facts.setdefault("files", {})[name] = hashlib.sha256(content).hexdigest()
@@ -191,7 +195,7 @@ class RunFolder:
     def read(self, name: str) -> bytes:
         """The bytes of one of the run's files; RunError if it cannot be read or is not the file that the run wrote."""
         try:
-            content = read_untrusted(self.folder / name)
+            content = read_untrusted(inside(self.folder, name))
         except OSError as error:
             raise self._damaged(name, error) from error
         self._require_recorded(name, hashlib.sha256(content).hexdigest())
@@ -288,7 +292,7 @@ class RunFolder:
     def _digest(self, name: str) -> str:
         digest = hashlib.sha256()
         try:
-            with open_untrusted(self.folder / name) as file:
+            with open_untrusted(inside(self.folder, name)) as file:
                 while chunk := file.read(1 << 20):
                     digest.update(chunk)
         except OSError as error:

@@ -29,6 +29,10 @@ class Manifest(TypedDict, total=False):
     finished: Seconds
     fit_seconds: Seconds
     test_images_per_second: Seconds
+    peak_memory_mb: Seconds
+    seed: Count
+    data: dict[str, Any]
+    evaluates: str
     versions: dict[str, str]
     warnings: list[str]
 

@@ -71,12 +71,16 @@ def is_run(folder: Path) -> bool:
     return (folder / MANIFEST).exists() or (folder / CONFIG).exists()
 
 
-def read_runs(folder: str | Path) -> list[RunRow]:
-    """The runs below a folder, by path. Nothing in a run's own folder is looked into: its evaluations are its own affair."""
-    return [read_run(path) for path in _folders(Path(folder))]
+def read_runs(folder: str | Path, *, verify: bool = True) -> list[RunRow]:
+    """The runs below a folder, by path. Nothing in a run's own folder is looked into: its evaluations are its own affair.
+
+    Args:
+        verify: whether a run's files must be as it wrote them, by their SHA-256; else it is ``damaged``.
+    """
+    return [read_run(path, verify=verify) for path in _folders(Path(folder))]
 
 
-def read_run(folder: Path) -> RunRow:
+def read_run(folder: Path, *, verify: bool = True) -> RunRow:
     """What a leaderboard shows of a run; never raises for what the folder holds."""
     place = folder.absolute().parents
     sections = _safe_sections(folder)
@@ -88,7 +92,7 @@ def read_run(folder: Path) -> RunRow:
     }
     if not (folder / MANIFEST).exists():
         return RunRow(folder, "incomplete", f"there is no {MANIFEST}", **named)
-    run = RunFolder(folder)
+    run = RunFolder(folder, verify)
     try:
         manifest = run.manifest()
         named["category"] = manifest.get("category", named["category"])
