@@ -66,9 +66,9 @@ class FinishedRun:
     notes: list[str] = field(default_factory=list)
 
     @classmethod
-    def read(cls, folder: str | Path) -> FinishedRun:
+    def read(cls, folder: str | Path, verify: bool = True) -> FinishedRun:
         """Read a run's folder; RunError where the run is not complete, or a file that every run has is damaged."""
-        run = RunFolder.open(folder)
+        run = RunFolder.open(folder, verify)
         result, manifest = run.result(), run.manifest()
         images, root = _images(result.predictions)
         sizes, refused = _sizes(run.folder, images)

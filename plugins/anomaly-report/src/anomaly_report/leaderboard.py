@@ -6,10 +6,12 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from anomaly_core import Measure, Values, mean_values, write_whole
+from anomaly_core import Measure, Values, inside, mean_values, write_whole
+from anomaly_report.figures.all import WRITE_ELSEWHERE
 from anomaly_report.page import relative_url, render
 from anomaly_report.report import REPORT
 from anomaly_report.runs import RunRow, read_runs
@@ -163,6 +165,7 @@ def _named(model: str, *, unified: bool = False, native: bool = False) -> str:
 
 def _run(folder: Path, row: RunRow, names: list[str], best: list[int]) -> dict[str, Any]:
     place = os.path.relpath(row.folder, folder)
+    has_report = False
     with suppress(OSError):  # it leads elsewhere
         has_report = inside(row.folder, REPORT).is_file()
     return {

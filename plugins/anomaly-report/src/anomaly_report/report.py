@@ -32,12 +32,13 @@ VERDICT_RATES = [
 ]
 
 
-def write_report(folder: str | Path, output: str | Path | None = None) -> Path:
+def write_report(folder: str | Path, output: str | Path | None = None, *, verify: bool = True) -> Path:
     """Write ``figures/`` and ``report.html`` of a complete run, in place of those that may be there.
 
     Args:
         folder: the run's.
         output: another file for the page, which then holds all pictures itself; nothing is written into the run's folder.
+        verify: whether the run's files must be as it wrote them, by their SHA-256.
 
     Returns:
         the page.
@@ -45,7 +46,7 @@ def write_report(folder: str | Path, output: str | Path | None = None) -> Path:
     Raises:
         RunError: the run is not complete, its folder is damaged or cannot be written.
     """
-    run = FinishedRun.read(folder)
+    run = FinishedRun.read(folder, verify)
     place = run.folder / REPORT if output is None else Path(output)
     files: dict[str, bytes] | None = None if output is None else {}
     figures = write_figures(run, files)

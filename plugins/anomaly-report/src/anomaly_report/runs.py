@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter
 
-from anomaly_core import CONFIG, MANIFEST, METRICS, Measure, RunError, RunFolder, Values, inside, read_untrusted
+from anomaly_core import CONFIG, MANIFEST, METRICS, Measure, RunError, RunFolder, Values
 
 # libyaml's parser where PyYAML was built with it: ten times as fast, which ten thousand runs notice.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -83,7 +83,8 @@ def read_runs(folder: str | Path, *, verify: bool = True) -> list[RunRow]:
 def read_run(folder: Path, *, verify: bool = True) -> RunRow:
     """What a leaderboard shows of a run; never raises for what the folder holds."""
     place = folder.absolute().parents
-    sections = _safe_sections(folder)
+    run = RunFolder(folder, verify)
+    sections = _safe_sections(run)
     named: dict[str, Any] = {
         "dataset": _text(sections.get("data", {}).get("name")) or (place[2].name if len(place) > 2 else ""),
         "category": place[1].name if len(place) > 1 else "",
@@ -92,7 +93,6 @@ def read_run(folder: Path, *, verify: bool = True) -> RunRow:
     }
     if not (folder / MANIFEST).exists():
         return RunRow(folder, "incomplete", f"there is no {MANIFEST}", **named)
-    run = RunFolder(folder, verify)
     try:
         manifest = run.manifest()
         named["category"] = manifest.get("category", named["category"])
@@ -141,10 +141,10 @@ def _folders(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
 
 
-def _safe_sections(folder: Path) -> dict[str, dict[str, Any]]:
+def _safe_sections(run: RunFolder) -> dict[str, dict[str, Any]]:
     try:
-        return read_sections(read_untrusted(inside(folder, CONFIG)).decode("utf-8", "replace"))
-    except OSError:
+        return read_sections(run.read(CONFIG).decode("utf-8", "replace"))
+    except RunError:
         return {}
 
 
