@@ -31,7 +31,7 @@ class Manifest(TypedDict, total=False):
     test_images_per_second: Seconds
     peak_memory_mb: Seconds
     seed: Count
-    data: dict[str, Any]
+    data: dict[str, Count | str]
     evaluates: str
     versions: dict[str, str]
     warnings: list[str]

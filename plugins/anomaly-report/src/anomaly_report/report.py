@@ -148,7 +148,8 @@ def _verdicts(labels: set[int | None]) -> list[str]:
 def _facts(run: FinishedRun) -> list[tuple[str, str]]:
     """The summary's rows: what was fitted, on what, when and how long."""
     manifest, data = run.manifest, run.manifest.get("data", {})
-    counts = [f"{data[key]:,} {what}" for key, what in (("fit", "fitted"), ("held_out", "held out")) if key in data]
+    kinds = (("fit", "fitted"), ("held_out", "held out"))
+    counts = [f"{count:,} {what}" for key, what in kinds if isinstance(count := data.get(key), int)]
     facts = [
         ("Data set", _dataset(run)),
         ("Category", run.result.category if len(run.categories) < 2 else f"{run.result.category}: {', '.join(run.categories)}"),

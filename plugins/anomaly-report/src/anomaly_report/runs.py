@@ -134,11 +134,19 @@ def read_sections(text: str) -> dict[str, dict[str, Any]]:
 
 
 def _folders(folder: Path) -> Iterator[Path]:
-    for path, folders, files in os.walk(folder):
-        if MANIFEST in files or CONFIG in files:
-            folders.clear()
-            yield Path(path)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    waiting = [folder]  # not os.walk, which fails at the thousandth folder in a folder; links are not followed
+    while waiting:
+        place = waiting.pop()
+        try:
+            with os.scandir(place) as found:
+                entries = {entry.name: entry for entry in found}
+        except OSError:
+            continue
+        if MANIFEST in entries or CONFIG in entries:
+            yield place
+            continue
+        below = [name for name, entry in entries.items() if not name.startswith(".") and entry.is_dir(follow_symlinks=False)]
+        waiting += [place / name for name in sorted(below, reverse=True)]
 
 
 def _safe_sections(run: RunFolder) -> dict[str, dict[str, Any]]:
