@@ -263,8 +263,9 @@ class RunFolder:
         state = self.state()
         try:
             modeler.load_state(state)
-        except Exception as error:  # torch raises many kinds of exceptions for tensors that do not fit
-            raise self._damaged(WEIGHTS, error) from error
+        except Exception as error:  # torch raises many kinds of exceptions
+            reason = f"its tensors do not fit the model {config.model.name!r}: {fault(error)[:400]}"
+            raise self._damaged(WEIGHTS, ValueError(reason)) from error
         return modeler
 
     def result(self) -> RunResult:
@@ -280,7 +281,8 @@ class RunFolder:
 
     def differing(self) -> dict[str, str]:
         """The files that are not as the complete run wrote them, and what is wrong with each."""
-        return {name: reason for name in self.manifest().get("files", {}) if (reason := self._difference(name))}
+        written = self.manifest().get("files", {})
+        return {name: reason for name in RECORDED if name in written and (reason := self._difference(name))}
 
     def _difference(self, name: str) -> str:
         try:

@@ -35,9 +35,11 @@ def fit(root: Path, output: Path, **more: Any) -> list[str]:
     return [*start, "--output", str(output), "--no-plugin", "anomaly-report", *sets(root, **more)]
 
 
-def config(root: Path, output: Path, **more: Any) -> RunConfig:
+def config(root: Path, output: Path, *, model: str = "vanilla_ae", **more: Any) -> RunConfig:
     options = {**SETTINGS, "data.root": str(root), "data.category": ["fabric"], "base.output": str(output), **more}
-    return RunConfig.create(model="vanilla_ae", data="sample", preset="edge", overrides=options)
+    if model == "patchcore":
+        del options["train.epochs"]
+    return RunConfig.create(model=model, data="sample", preset="edge", overrides=options)
 
 
 def statuses(output: Path) -> list[str]:

@@ -13,6 +13,7 @@ import pytest
 from sealing import seal
 
 from anomaly_core import CONFIG, AnomalyError, RunError, RunFolder, RunResults, exclusive, run_experiment
+from anomaly_core.run.folder import RECORDED
 from tiny.runs import config
 
 pytestmark = [pytest.mark.usefixtures("tiny"), pytest.mark.reliability]
@@ -198,3 +199,51 @@ def test_no_name_leaves_the_output_folder(tmp_path: Path, name: str, record) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["deep"]
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["output"]
     record("security", f"a data set, category or model named {name!r}", 4)
+
+
+@pytest.mark.reliability("input")
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_file_that_the_run_did_not_write_is_refused_and_named(name: str, finished: RunResults, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder, folder)
+    assert RunFolder.open(folder).differing() == {}
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    run = RunFolder.open(folder)
+    assert list(run.differing()) == [name]
+    with pytest.raises(RunError, match=rf"{name}' is not what the run wrote"):
+        run.state() if name == "model.safetensors" else run.read(name)
+    assert RunFolder.open(folder, verify=False).read(name) == bytes(content)
+
+
+def test_numbers_that_were_changed_with_their_digest_are_still_checked(finished: RunResults, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder, folder)
+    values = json.loads((folder / "calibration.json").read_text())
+    for key, wrong in (("threshold", float("nan")), ("threshold", "0.5"), ("scores", values["scores"][::-1]), ("count", 9)):
+        (folder / "calibration.json").write_text(json.dumps({**values, key: wrong}))
+        with pytest.raises(RunError, match=r"calibration\.json.*run it again"):
+            RunFolder.open(seal(folder)).calibration()
+
+
+@pytest.mark.parametrize("facts", [{"format": 2}, {"format": True}, {"format": "1"}, {"status": "done"}, {"files": {"a": "b"}}])
+def test_a_manifest_of_another_format_is_refused(facts: dict[str, object], finished: RunResults, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder, folder)
+    values = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**values, **facts}))
+    with pytest.raises(RunError, match=rf"manifest\.json.*{next(iter(facts))}"):
+        RunFolder.open(folder)
+
+
+def test_weights_that_are_not_finite_are_refused(finished: RunResults, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder, folder)
+    run = RunFolder(folder)
+    state = run.state()
+    name = next(iter(state))
+    state[name].view(-1)[0] = float("inf")
+    run.write_state(state)
+    with pytest.raises(RunError, match=rf"tensor '{name}' holds NaN or infinity"):
+        RunFolder.open(seal(folder)).state()

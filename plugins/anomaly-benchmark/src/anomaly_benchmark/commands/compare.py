@@ -12,9 +12,7 @@ import click
 @click.option("--draws", type=click.IntRange(min=100), default=2000, show_default=True, help="Draws of the bootstrap.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the draws.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
-@click.option(
-    "--no-verify", is_flag=True, help="Take the files as they are, without comparing them with what was written."
-)
+@click.option("--no-verify", is_flag=True, help="Take the files as they are, without comparing them with what was written.")
 def compare(folders: tuple[str, ...], draws: int, seed: int, as_json: bool, no_verify: bool) -> None:
     """Put finished runs side by side: image AUROC, and its difference to the first run with a 95 % interval.
 

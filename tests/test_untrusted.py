@@ -1,0 +1,78 @@
+"""Files that somebody else wrote: nothing blocks, and what is no regular file is refused by name."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from anomaly_core import DataError, RunFolder, open_untrusted, read_image, read_mask, read_untrusted
+from anomaly_core.run.folder import RECORDED
+
+pytestmark = [
+    pytest.mark.reliability("input"),
+    pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders"),
+]
+
+
+def within(seconds: float, work: object) -> BaseException | None:
+    """What ``work`` raised; an AssertionError if it is still at it."""
+    raised: list[BaseException] = []
+
+    def attempt() -> None:
+        try:
+            work()  # type: ignore[operator]
+        except BaseException as error:  # given to the caller
+            raised.append(error)
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert not thread.is_alive(), "it waits"
+    return raised[0] if raised else None
+
+
+@pytest.fixture(params=["pipe", "socket", "folder", "link to itself", "dead link", "device"])
+def strange(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / "strange.png"
+    match request.param:
+        case "pipe":
+            os.mkfifo(path)
+        case "socket":
+            with socket.socket(socket.AF_UNIX) as bound:
+                bound.bind(str(path))
+        case "folder":
+            path.mkdir()
+        case "link to itself":
+            path.symlink_to(path)
+        case "dead link":
+            path.symlink_to(tmp_path / "nowhere")
+        case _:
+            path.symlink_to("/dev/zero")
+    return path
+
+
+def test_no_special_file_is_waited_for(strange: Path) -> None:
+    for work in (lambda: open_untrusted(strange), lambda: read_untrusted(strange)):
+        assert isinstance(within(5, work), OSError)
+    for read in (read_image, read_mask):
+        error = within(5, lambda read=read: read(strange))
+        assert isinstance(error, DataError) and str(strange) in str(error)
+
+
+def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    assert read_untrusted(tmp_path / "file", 5) == b"12345"
+    with pytest.raises(OSError, match="5 bytes are more than the 4"):
+        read_untrusted(tmp_path / "file", 4)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", *RECORDED])
+def test_no_file_of_a_run_is_waited_for(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    run = RunFolder(tmp_path, verify=False)
+    error = within(5, run.state if name == "model.safetensors" else lambda: run.read(name))
+    assert "it is a pipe, not a regular file" in str(error) and name in str(error)
