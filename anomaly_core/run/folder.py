@@ -271,6 +271,8 @@ class RunFolder:
     def result(self) -> RunResult:
         """The run's results; RunError if a file is damaged."""
         manifest, metrics, rows = self.manifest(), self.read_json(METRICS), self.read_rows(PREDICTIONS)
+        if missing := {"category", "test_images_per_second"} - manifest.keys():
+            raise self._damaged(MANIFEST, ValueError(f"it has no {min(missing)}"))
         name = PREDICTIONS
         try:
             predictions = [TestedImage.from_row(row) for row in rows]

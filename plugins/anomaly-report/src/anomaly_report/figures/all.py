@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from anomaly_core import RunError, inside, write_whole
@@ -181,7 +182,7 @@ def _draw(run: FinishedRun, plan: Plan, files: dict[str, bytes] | None) -> Drawn
 
 def _drawn(run: FinishedRun, plan: Plan, theme: Theme) -> bytes | None:
     """The figure as a PNG file; None where there is nothing to draw."""
-    with drawing(theme):
+    with drawing(theme), np.errstate(over="raise"):
         figure = plan.draw(run, theme)
         return None if figure is None else to_png(figure)
 
