@@ -284,7 +284,8 @@ class RunFolder:
     def differing(self) -> dict[str, str]:
         """The files that are not as the complete run wrote them, and what is wrong with each."""
         written = self.manifest().get("files", {})
-        return {name: reason for name in RECORDED if name in written and (reason := self._difference(name))}
+        names = [name for name in RECORDED if name in written or (self.folder / name).exists()]
+        return {name: reason for name in names if (reason := self._difference(name))}
 
     def _difference(self, name: str) -> str:
         try:
