@@ -152,11 +152,7 @@ class RunFolder:
     def write(self, name: str, content: str | bytes) -> None:
         """Write a file atomically: to a temporary file beside it, flushed to disk, then renamed."""
         content = content.encode() if isinstance(content, str) else content
-        try:
-            inside(self.folder, str(Path(name).parent))
-        except OSError as error:
-            raise RunError(f"cannot write {str(self.folder / name)!r}: {error}.") from error
-        write_whole(self.folder / name, content)
+        write_whole(self.folder / name, content, within=self.folder)
         if name in RECORDED:
             self.facts.setdefault("files", {})[name] = hashlib.sha256(content).hexdigest()
 

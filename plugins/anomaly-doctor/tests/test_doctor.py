@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from importlib import metadata
@@ -98,6 +99,20 @@ def test_no_secret_and_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "UNRELATED" not in output
     assert "http://proxy.example:8080/x" in output
     assert "~/weights" in output.replace("\\", "/")
+
+
+@pytest.mark.reliability("fault")
+@pytest.mark.skipif(os.name == "nt", reason="there, every user has a home folder")
+def test_a_user_without_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container with a user ID that no list knows."""
+    import pwd
+
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert run("--output", str(tmp_path)).output.rstrip().endswith("healthy")
 
 
 def test_torch_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,9 +74,9 @@ def secret(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "name",
     [
-        "../elsewhere/secret.png", "maps/../../elsewhere/secret.png", "{secret}", "//host/x.png", "\\\\host\\x.png", "C:\\x.png",
-        "C:x.png", "..\\elsewhere\\secret.png", "file://{secret}", "http://host/x.png", "/etc/passwd", "maps", "a\0b.png",
-        "data:image/png;base64,AAAA", "config.yaml", "", "x" * 5000,
+        "../elsewhere/secret.png", "maps/../../elsewhere/secret.png", "{secret}", "//host/x.png", "\\\\host\\x.png",
+        "C:\\x.png", "C:x.png", "..\\elsewhere\\secret.png", "file://{secret}", "http://host/x.png", "/etc/passwd", "maps",
+        "a\0b.png", "data:image/png;base64,AAAA", "config.yaml", "", "x" * 5000,
     ],
     ids=lambda name: name[:24].replace("\0", "NUL").replace("/", "-"),
 )  # fmt: skip

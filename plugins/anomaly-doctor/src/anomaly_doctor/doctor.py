@@ -1,4 +1,4 @@
-"""``anomaly doctor``: what is installed and works, and what is broken, ready to be put into a bug report; or the same of a run."""
+"""``anomaly doctor``: what is installed and works, and what is broken, ready to be put into a bug report."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _folders(output: Path, report: Report) -> dict[str, str]:
 def brief(text: object) -> str:
     """Text that is safe in a public report: one line, the home folder as ``~``, no user or password in a URL."""
     line = re.sub(r"(\w+://)[^\s/?#]*@", r"\1", " ".join(str(text).split()))
-    home = str(Path.home())
+    home = os.path.expanduser("~")  # noqa: PTH111 - Path.home() raises an error for a user without one
     return line if len(home) < 2 else re.sub(re.escape(home) + r"(?=$|[/\\\s'\",.;:)])", "~", line)
 
 

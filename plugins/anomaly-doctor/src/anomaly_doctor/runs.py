@@ -50,4 +50,4 @@ def _examine_file(path: Path, report: Report) -> None:
             component.load("reader")(path, name, None)
             report.sections["file"] = {"file": str(path), "engine": name, "state": "it can be opened"}
             return
-    report.problems.append(f"{str(path)!r} is neither a run's folder nor a file that an installed engine opens. Check the path.")
+    report.problems.append(f"{str(path)!r} is neither a run's folder nor a file that an engine opens. Check the path.")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from anomaly_core import inside, open_untrusted
 
@@ -40,7 +40,7 @@ def _opened(folder: Path, name: str) -> Iterator[Image.Image]:
             if picture.width * picture.height > MOST_PIXELS:
                 raise OSError(f"it has {picture.width} x {picture.height} pixels")
             yield picture
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise OSError("it is neither PNG nor JPEG") from None
     except Exception as error:  # Pillow raises any exception for a damaged file
         raise error if isinstance(error, OSError) else OSError(f"{type(error).__name__}: {error}") from error

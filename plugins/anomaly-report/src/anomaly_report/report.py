@@ -15,7 +15,7 @@ from anomaly_report.figures.examples import examples
 from anomaly_report.finished import FinishedRun, without
 from anomaly_report.page import relative_url, render
 from anomaly_report.panels import panel_png
-from anomaly_report.runs import brief, read_sections
+from anomaly_report.runs import read_sections
 from anomaly_report.verdicts import FALSE_ALARM, HIT, Oracle, Scale, verdict
 
 REPORT = "report.html"
