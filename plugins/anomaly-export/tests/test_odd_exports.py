@@ -1,4 +1,4 @@
-"""Files that are no export: pipes, folders, absurd sizes, other formats, graphs with another output; and a fork."""
+"""Files that are no export: pipes, folders, absurd sizes, other formats; what cannot be written; and a fork."""
 
 from __future__ import annotations
 
@@ -12,17 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
 from anomaly_core import ConfigError, RunError, main
-from anomaly_export import ExportedDetector, export_run, writers
+from anomaly_export import ExportedDetector, export_run
 from anomaly_export.containers import open_container
 from anomaly_export.metadata import FORMAT, SHA256, _digest, read_metadata
 
-IMAGES = list(np.zeros((3, 64, 64, 3), dtype=np.uint8))
 pytestmark = pytest.mark.reliability("input")
 pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such files")
 
@@ -162,75 +158,6 @@ def test_absurd_claims_are_refused_before_they_are_allocated(copies: Path) -> No
         ExportedDetector(bomb)
 
 
-def small_graph(folder: Path, scores: list[onnx.NodeProto], dtype: int = TensorProto.FLOAT, side: int = 64) -> Path:
-    """A graph of a stranger, whose metadata and digest are sound."""
-    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", side, side, 3])
-    output = helper.make_tensor_value_info("scores", dtype, None)
-    graph = helper.make_graph(
-        [helper.make_node("Cast", ["images"], ["pixels"], to=dtype), *scores], "graph", [images], [output]
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    path = folder / "small.onnx"
-    path.write_bytes(model.SerializeToString())
-    return path
-
-
-def signed(path: Path, exported: dict[str, Path], outputs: tuple[str, ...] = ("scores",)) -> Path:
-    _, metadata = read_metadata(exported["onnx"])
-    container = open_container(path)
-    spec = dataclasses.replace(metadata.input_spec, center_crop=None, size=(64, 64))
-    changed = dataclasses.replace(metadata, graph_sha256=container.digest(), outputs=outputs, input_spec=spec)
-    writers._put(container, path, changed)
-    return path
-
-
-mean = helper.make_node("ReduceMean", ["pixels"], ["scores"], axes=[1, 2, 3], keepdims=0)
-
-
-@pytest.mark.parametrize(
-    ("nodes", "dtype", "outputs", "match"),
-    [
-        ([helper.make_node("ReduceMean", ["pixels"], ["scores"], keepdims=1)], 1, ("scores",), r"float32 \(1, 1, 1, 1\)"),
-        ([helper.make_node("ReduceMean", ["pixels"], ["scores"], keepdims=0)], 1, ("scores",), r"float32 \(\)"),
-        ([mean], TensorProto.DOUBLE, ("scores",), r"float64 \(3,\)"),
-        ([mean], 1, ("scores", "maps"), "maps"),
-        ([helper.make_node("Reshape", ["pixels", "pixels"], ["scores"])], 1, ("scores",), "onnx cannot open"),
-    ],
-)
-@pytest.mark.filterwarnings("ignore")
-def test_outputs_that_are_no_detectors_are_one_error(
-    exported: dict[str, Path], tmp_path: Path, nodes: Any, dtype: int, outputs: tuple[str, ...], match: str
-) -> None:
-    with pytest.raises(RunError, match=match) as caught:
-        ExportedDetector(signed(small_graph(tmp_path, nodes, dtype), exported, outputs), threads=1).score(IMAGES)
-    assert "small.onnx" in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_scores_that_are_no_numbers_are_returned_as_they_are(exported: dict[str, Path], tmp_path: Path) -> None:
-    nodes = [
-        helper.make_node("ReduceMean", ["pixels"], ["m"], axes=[1, 2, 3], keepdims=0),
-        helper.make_node("Div", ["m", "m"], ["scores"]),
-    ]
-    detector = ExportedDetector(signed(small_graph(tmp_path, nodes), exported), threads=1)
-    assert np.isnan([one.score for one in detector.score(IMAGES)]).all()
-
-
-def test_an_input_of_a_thousand_million_pixels_is_refused(exported: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"takes images of the shape \['batch', 31623, 31623, 3\]"):
-        ExportedDetector(signed(small_graph(tmp_path, [mean], side=31623), exported), threads=1)
-
-
-def test_an_engine_that_fails_later_is_one_error(exported: dict[str, Path]) -> None:
-    detector = ExportedDetector(exported["onnx"], threads=1)
-
-    def broken(images: Any) -> Any:
-        raise RuntimeError("first line\nbad allocation")
-
-    detector._session._run = broken
-    with pytest.raises(RunError, match=r"onnx cannot score 3 images with .*model\.onnx': bad allocation\. Choose a smaller"):
-        detector.score(IMAGES)
-
-
 @pytest.mark.parametrize("name", ["model.onnx", "model.xml", "model.pt"])
 def test_another_threshold_is_signed_and_a_damaged_file_stays_damaged(
     copies: Path, name: str, call: Callable[..., Any]
@@ -319,7 +246,7 @@ print(os.waitstatus_to_exitcode(status))
 
 @pytest.mark.reliability("fault")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
-@pytest.mark.parametrize(("name", "code"), [("onnx", "0"), ("openvino", "0"), ("torchscript", "2")])
+@pytest.mark.parametrize(("name", "code"), [("onnx", "0"), ("openvino", "2"), ("torchscript", "2")])
 def test_a_forked_child_opens_the_file_again_or_says_that_it_cannot(exported: dict[str, Path], name: str, code: str) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORKED, str(exported[name])],
@@ -327,7 +254,7 @@ def test_a_forked_child_opens_the_file_again_or_says_that_it_cannot(exported: di
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == code, done.stdout
-    assert ("Open it in the process that uses it" in done.stdout) == (name == "torchscript")
+    assert ("Open it in the process that uses it" in done.stdout) == (code == "2")
 
 
 @pytest.fixture

@@ -36,8 +36,8 @@ class ExportedDetector:
         PluginError: the engine's library is not installed; the message has the install command.
         RunError: the file is missing, no regular file, damaged, or not written by this version of ``anomaly export``.
 
-    After a fork, the child opens the file again when it first scores; with TorchScript, whose threads do not survive a fork,
-    it raises RunError.
+    After a fork, the child opens an ONNX file again when it first scores; with OpenVINO and TorchScript, whose threads do not
+    survive a fork, it raises RunError.
     """
 
     def __init__(

@@ -83,12 +83,12 @@ class Session:
         return self._checked(outputs, len(images))
 
     def _reopen(self) -> None:
-        before = self.metadata.graph_sha256
-        if self.engine == "torchscript":
+        if self.engine != "onnx":  # OpenVINO's and PyTorch's threads belong to the process, and a second session waits for them
             raise RunError(
-                f"{str(self.path)!r} was opened in another process, and PyTorch's threads do not survive a fork. Open it in "
-                "the process that uses it, or start processes with the method 'spawn'."
+                f"{str(self.path)!r} was opened before this process was forked, and the threads of {self.engine} do not survive "
+                "a fork. Open it in the process that uses it, start processes with the method 'spawn', or use the engine onnx."
             )
+        before = self.metadata.graph_sha256
         if self._open().graph_sha256 != before:
             raise RunError(f"{str(self.path)!r} was replaced by another detector since it was opened. Open it again.")
         self._inherited = False
