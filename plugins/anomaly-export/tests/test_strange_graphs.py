@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from anomaly_core import RunError
+from anomaly_core import ConfigError, RunError
 from anomaly_export import ExportedDetector, writers
 from anomaly_export.containers import open_container
 from anomaly_export.metadata import read_metadata
@@ -42,7 +42,8 @@ def signed(path: Path, exported: dict[str, Path], outputs: tuple[str, ...] = ("s
     return path
 
 
-mean = helper.make_node("ReduceMean", ["pixels"], ["scores"], axes=[1, 2, 3], keepdims=0)
+def mean_of(output: str) -> list[onnx.NodeProto]:
+    return [helper.make_node("ReduceMean", ["pixels"], [output], axes=[1, 2, 3], keepdims=0)]
 
 
 @pytest.mark.parametrize(
@@ -50,8 +51,8 @@ mean = helper.make_node("ReduceMean", ["pixels"], ["scores"], axes=[1, 2, 3], ke
     [
         ([helper.make_node("ReduceMean", ["pixels"], ["scores"], keepdims=1)], 1, ("scores",), r"float32 \(1, 1, 1, 1\)"),
         ([helper.make_node("ReduceMean", ["pixels"], ["scores"], keepdims=0)], 1, ("scores",), r"float32 \(\)"),
-        ([mean], TensorProto.DOUBLE, ("scores",), r"float64 \(3,\)"),
-        ([mean], 1, ("scores", "maps"), "maps"),
+        (mean_of("scores"), TensorProto.DOUBLE, ("scores",), r"float64 \(3,\)"),
+        (mean_of("scores"), 1, ("scores", "maps"), "maps"),
         ([helper.make_node("Reshape", ["pixels", "pixels"], ["scores"])], 1, ("scores",), "onnx cannot open"),
     ],
 )
@@ -75,7 +76,7 @@ def test_scores_that_are_no_numbers_are_returned_as_they_are(exported: dict[str,
 
 def test_an_input_of_a_thousand_million_pixels_is_refused(exported: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"takes images of the shape \['batch', 31623, 31623, 3\]"):
-        ExportedDetector(signed(small_graph(tmp_path, [mean], side=31623), exported), threads=1)
+        ExportedDetector(signed(small_graph(tmp_path, mean_of("scores"), side=31623), exported), threads=1)
 
 
 def test_an_engine_that_fails_later_is_one_error(exported: dict[str, Path]) -> None:
@@ -87,3 +88,23 @@ def test_an_engine_that_fails_later_is_one_error(exported: dict[str, Path]) -> N
     detector._session._run = broken
     with pytest.raises(RunError, match=r"onnx cannot score 3 images with .*model\.onnx': bad allocation\. Choose a smaller"):
         detector.score(IMAGES)
+
+
+@pytest.mark.parametrize("place", ["../secret.bin", "/etc/hostname", "weights.bin"])
+def test_weights_in_another_file_are_not_looked_for(tmp_path: Path, place: str) -> None:
+    """Neither out of the folder, which ONNX Runtime would refuse too, nor beside the graph, which it would not."""
+    (tmp_path / "weights.bin").write_bytes(bytes(4))
+    weight = TensorProto(name="weight", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    weight.external_data.add(key="location", value=place)
+    path = small_graph(tmp_path, [*mean_of("raw"), helper.make_node("Add", ["raw", "weight"], ["scores"])])
+    model = onnx.load(str(path), load_external_data=False)
+    model.graph.initializer.append(weight)
+    path.write_bytes(model.SerializeToString())
+    for verify in (True, False):
+        with pytest.raises(RunError, match="weights in another file"):
+            ExportedDetector(path, threads=1, verify=verify)
+
+
+def test_an_engine_that_is_none_is_named(exported: dict[str, Path]) -> None:
+    with pytest.raises(ConfigError, match="the engine 'tensorrt' opens no files"):
+        ExportedDetector(exported["onnx"], "tensorrt")

@@ -24,7 +24,7 @@ ENTRY = f"extra/{KEY}.json"  # in a TorchScript archive
 
 _LARGEST_METADATA = 1 << 25  # bytes: the scores of more than a million held-out images
 _LARGEST_CODE = 1 << 28  # bytes that the compressed records of a TorchScript archive may unpack to
-_MOST_FIELDS = 100_000  # of an ONNX model: it has ten and its metadata
+_MOST_FIELDS = 100_000  # of a message in an ONNX model; a graph has one for each node and weight
 _DEEPEST = 64  # elements within each other in OpenVINO's .xml
 _CHUNK = 1 << 20
 _VARINT, _BYTES, _FIXED = 0, 2, {1: 8, 5: 4}  # protobuf's kinds of fields; fixed ones with their bytes
@@ -53,7 +53,8 @@ def open_container(path: Path) -> Container:
 class OnnxFile:
     """ONNX: a protobuf message, whose fields 14 are the metadata's pairs of key and value."""
 
-    _METADATA = 14
+    _GRAPH, _METADATA = 7, 14
+    _INITIALIZER, _EXTERNAL = 5, 13  # of a graph, of an initializer
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -63,6 +64,13 @@ class OnnxFile:
             for number, whole, content in _fields(file, (0, file.seek(0, 2))):
                 if number == self._METADATA:
                     self._keep(file, whole, content)
+                elif number == self._GRAPH:
+                    self._require_own_weights(file, content)
+
+    def _require_own_weights(self, file: BinaryIO, graph: Span) -> None:
+        for number, _, initializer in _fields(file, graph):
+            if number == self._INITIALIZER and any(inner == self._EXTERNAL for inner, *_ in _fields(file, initializer)):
+                raise ValueError("it has weights in another file, which no digest covers")
 
     def _keep(self, file: BinaryIO, whole: Span, content: Span) -> None:
         pair = {number: value for number, _, value in _fields(file, content)}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_core import PluginError, Prediction, RunError, registry, thread_count
+from anomaly_core import ConfigError, PluginError, Prediction, RunError, registry, thread_count
 from anomaly_export.metadata import Metadata, Precision, read_metadata
 from anomaly_export.quiet import import_openvino
 
@@ -37,6 +37,7 @@ class Session:
         engine: the engine's name.
 
     Raises:
+        ConfigError: there is no such engine.
         PluginError: the engine's library is not installed, or cannot be imported.
         RunError: the file is missing, no regular file, damaged, or not written by ``anomaly export``.
     """
@@ -53,9 +54,11 @@ class Session:
 
     def _open(self) -> Metadata:
         _, metadata = read_metadata(self.path, self._verify)  # before the engine, whose parser may not survive a damaged file
-        opener = {"onnx": _open_onnx, "openvino": _open_openvino, "torchscript": _open_torchscript}[self.engine]
+        openers = {"onnx": _open_onnx, "openvino": _open_openvino, "torchscript": _open_torchscript}
+        if self.engine not in openers:
+            raise ConfigError(f"the engine {self.engine!r} opens no files. Choose one of: {', '.join(openers)}.")
         try:
-            self._run = opener(self.path, self._threads, metadata)
+            self._run = openers[self.engine](self.path, self._threads, metadata)
         except ImportError as error:
             component = registry.engines[self.engine]
             component.require_library()
@@ -83,10 +86,10 @@ class Session:
         return self._checked(outputs, len(images))
 
     def _reopen(self) -> None:
-        if self.engine != "onnx":  # OpenVINO's and PyTorch's threads belong to the process, and a second session waits for them
+        if self.engine != "onnx":  # the others' threads belong to the process: a second session would wait for them too
             raise RunError(
-                f"{str(self.path)!r} was opened before this process was forked, and the threads of {self.engine} do not survive "
-                "a fork. Open it in the process that uses it, start processes with the method 'spawn', or use the engine onnx."
+                f"{str(self.path)!r} was opened before this process was forked, and the threads of {self.engine} do not "
+                "survive a fork. Open it in the process that uses it, or start processes with the method 'spawn'."
             )
         before = self.metadata.graph_sha256
         if self._open().graph_sha256 != before:
