@@ -111,8 +111,13 @@ class OpenvinoFile:
             parser.Parse(self._text, True)
         except expat.ExpatError as error:
             raise ValueError(f"it is not XML: {error}") from error
-        with open_untrusted(self._weights) as file:
-            size = file.seek(0, 2)
+        try:
+            with open_untrusted(self._weights) as file:
+                size = file.seek(0, 2)
+        except FileNotFoundError:
+            raise ValueError(f"{self._weights.name} is not beside it, and the two belong together") from None
+        except OSError as error:
+            raise OSError(f"of {self._weights.name}: {error}") from error
         if size < self._needed:
             raise ValueError(f"{self._weights.name} has {size} bytes, of {self._needed} that the .xml names")
 

@@ -151,10 +151,12 @@ def read_metadata(path: Path, verify: bool = True) -> tuple[Container, Metadata]
         if verify and container.digest() != metadata.graph_sha256:
             raise ValueError("graph or weights are not as they were written, by their SHA-256")
     except FileNotFoundError as error:
-        raise RunError(f"there is no file {error.filename!r}. Give one that `anomaly export` wrote.") from error
-    except (OSError, ValueError) as error:
+        raise RunError(f"there is no file {str(path)!r}. Give one that `anomaly export` wrote.") from error
+    except OSError as error:
+        raise RunError(f"cannot read {str(path)!r}: {_fault(error)}. Give a file that `anomaly export` wrote.") from error
+    except ValueError as error:
         raise RunError(
-            f"cannot use {str(path)!r}: {_fault(error)}. Copy it again, or export the run again: `anomaly export RUN`."
+            f"cannot use {str(path)!r}: {_fault(error)}. The file is damaged: copy it again, or export the run again."
         ) from error
     return container, metadata
 
