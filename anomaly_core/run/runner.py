@@ -26,7 +26,7 @@ from anomaly_core.hooks import Hooks
 from anomaly_core.run.calibration import Calibration, calibrate
 from anomaly_core.run.devices import choose_device, process_state
 from anomaly_core.run.evaluation import build_data, test
-from anomaly_core.run.folder import CALIBRATION, CHECKPOINTS, HISTORY, RunFolder
+from anomaly_core.run.folder import CALIBRATION, CHECKPOINTS, HISTORY, MANIFEST, RunFolder
 from anomaly_core.run.memory import forget_peak, peak_megabytes
 from anomaly_core.run.result import RunResult, RunResults
 from anomaly_core.run.scoring import score, tiled
@@ -105,6 +105,8 @@ class _Run:
                 self._fit(run, bool(resume))
                 return None
             facts = {"category": self.label, "seed": self.config.base.seed, "processes": self.processes.num_processes}
+            if (run.folder / MANIFEST).is_file():  # of the run that is resumed: until they are compared, its images are kept
+                facts |= {name: value for name, value in run.manifest().items() if name == "data"}
             with run.recording(self.config, self.hooks, **facts, versions=_versions()):
                 result = self._fit_and_test(run, bool(resume))
             self.hooks.call("anomaly_run_end", run=run, results=result)
@@ -151,7 +153,10 @@ class _Run:
         trainer: BaseTrainer = registry.trainers[config.train.name].build(config.train, self.device, self.progress)
         with self.processes.local_main_process_first():
             splits = split(self.data, self.categories, modeler.fewest_images)
+        splits.require_same(run.facts.get("data"))
         run.facts |= splits.facts
+        if self.main:
+            run.write_json(MANIFEST, run.facts)  # before the training starts, so that another go compares its images
         start = time.perf_counter()
         repeated = trainer.shuffles
         held_out = self.data.loader(splits.held_out, modeler.input_spec, keep=repeated) if splits.held_out else None
