@@ -18,8 +18,10 @@ from anomaly_core.config.describe import describe_type, takes_list, takes_scalar
 from anomaly_core.config.sections import BaseConfig, DataConfig, ModelConfig, TrainConfig
 from anomaly_core.discovery import registry
 from anomaly_core.errors import ConfigError
+from anomaly_core.untrusted import open_untrusted
 
 SECTIONS = ("base", "data", "model", "train")
+LARGEST = 1 << 20  # bytes of a config file
 LINE_BREAKS = frozenset("\x85\u2028\u2029")  # YAML treats these as line breaks, even inside a string
 Layer = dict[str, dict[str, Any]]
 T = TypeVar("T")
@@ -165,7 +167,12 @@ def preset_layer(component: Component, name: str) -> Layer:
 
 def _read(path: str | Path) -> Layer:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        # A pipe that a shell opened, as <(command) does, is somebody's answer; another may have no writer, and block for ever.
+        is_open = str(path).startswith(("/dev/fd/", "/dev/stdin", "/proc/self/fd/"))
+        with Path(path).open("rb") if is_open else open_untrusted(path) as file:
+            text = file.read(LARGEST + 1).decode()
+        if len(text) > LARGEST:
+            raise OSError(f"it is larger than {LARGEST} bytes, which no config is")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the config file {str(path)!r}: {error}. Check the path given to --config.") from error
     return _checked(_yaml(text, str(path)) or {}, f"the config file {str(path)!r}")
