@@ -109,7 +109,7 @@ class Backbones:
     def _folder_or_distribution(self, full: str) -> tuple[WeightsFile | None, str]:
         """The file in the folder, else the file of an installed distribution; or None and the reason."""
         for name in self._candidates(full):
-            if (path := self.folder / name).is_file():
+            if os.path.lexists(path := self.folder / name):  # what is no file is an error when it is read
                 return WeightsFile(path, "folder"), ""
         carriers = [key for key in registry.backbones if _same_model(key.rpartition(":")[2], full)]
         if len(carriers) > 1:
