@@ -106,12 +106,12 @@ def explained(error: BaseException) -> BaseException:
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
         return DataError(
             f"a process that reads images died: {_first_line(error)}. It was killed from outside, or by the system because "
-            "memory, or shared memory (/dev/shm), ran out. Lower data.num_workers (0 reads in the main process), then go on "
-            "with --resume."
+            "memory, or shared memory (/dev/shm), ran out. Lower data.num_workers in the run's config.yaml (0 reads in the "
+            "main process), then go on with `anomaly run --resume RUN`, RUN being its folder."
         )
     if is_out_of_memory(error):
-        lower = f"Lower data.batch_size or model.image_size, {_MORE_MEMORY}"
-        return RunError(f"out of memory: {_first_line(error)}. {lower}; then go on with --resume.")
+        new = "or start a new run with a smaller data.batch_size or model.image_size, or another base.device"
+        return RunError(f"out of memory: {_first_line(error)}. Close other programs and go on with --resume, {new}.")
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
         shared = "" if error.filename else " Where it is /dev/shm, shared memory, that is full, set data.num_workers=0."
         return RunError(f"cannot write: {error}. Free some space or choose another folder with --output.{shared}")

@@ -84,7 +84,7 @@ def install(name: str, archive: Path, root: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         refusal = f"another process is preparing a data set in {str(root)!r}. Wait until it is done."
-        with exclusive(root, refusal):
+        with exclusive(root, refusal, "Name another folder with --root."):
             for leftover in root.glob(".unpack-*"):  # of a process that was killed
                 shutil.rmtree(leftover)
             incoming = root / f".incoming-{name}"

@@ -112,7 +112,8 @@ class FeatureCache:
 
     def _write(self, key: Key, maps: list[Tensor]) -> None:
         try:
-            write_whole(self._file(key), save({f"{i:03d}": part.cpu().contiguous().clone() for i, part in enumerate(maps)}))
+            content = save({f"{i:03d}": part.cpu().contiguous().clone() for i, part in enumerate(maps)})
+            write_whole(self._file(key), content, "Free some space, or name another folder with model.cache_folder.")
         except RunError as error:
             self.budget = 0  # stop caching; the run continues
             warnings.warn(f"{error} Features are no longer kept, and computed every time.", stacklevel=2)
