@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -108,15 +109,8 @@ class BaseDataModule(ABC):
         workers = self.config.num_workers
         if workers is None:
             workers = 0 if len(dataset) < 512 or core_count() <= 2 else min(8, core_count() // 2)
-        try:
-            multiprocessing.Lock() if workers else None
-        except OSError as error:
-            warnings.warn(
-                f"images are decoded in the main process, for no other can be started: {error}. Mostly, /dev/shm is full. Free "
-                "some space there, or set data.num_workers=0.",
-                stacklevel=2,
-            )
-            workers = 0
+        if workers:
+            multiprocessing.Lock()  # OSError where /dev/shm is full or read-only; the loader would add a traceback to it
         view_bytes = 3 * math.prod(input_spec.output_size)
         budget = int(self.config.image_cache) if keep else 0
         dataset.keep = budget // max(1, workers) // view_bytes  # each worker has its own cache
@@ -264,18 +258,17 @@ def collate(batches: Iterable[Batch]) -> Batch:
                 try:
                     tensor.share_memory_()
                 except RuntimeError:  # no room, or too many open files
-                    setattr(joined, name, _Piped(tensor))
+                    setattr(joined, name, _Piped(tensor.numpy()))
     return joined
 
 
-class _Piped:
+class _Piped(NamedTuple):
     """A tensor that leaves a loader's worker by the pipe, byte by byte, instead of in shared memory."""
 
-    def __init__(self, tensor: Tensor) -> None:
-        self._array = tensor.numpy()
+    array: NDArray[np.generic]
 
     def __reduce__(self) -> tuple[Callable[..., Tensor], tuple[NDArray[np.generic]]]:
-        return _from_pipe, (self._array,)
+        return _from_pipe, (self.array,)
 
 
 def _from_pipe(array: NDArray[np.generic]) -> Tensor:

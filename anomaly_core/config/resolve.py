@@ -139,11 +139,9 @@ def validate(cls: type[T], values: Mapping[str, Any], section: str) -> T:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else "?"
         reasons = list(dict.fromkeys(item["msg"] for item in error.errors() if item["loc"][:1] == first["loc"][:1]))
-        expected = f"Expected {describe_type(hints[key]) if key in hints else '?'}."
-        show = f"`anomaly show {values.get('name') or 'base'}` lists every option."
-        raise ConfigError(
-            f"{section}.{key}={values.get(key)!r} is not valid: {'; '.join(reasons)}. {expected} {show}"
-        ) from None
+        show = f"anomaly show {values.get('name') or 'base'}"
+        expected = f"Expected {describe_type(hints[key]) if key in hints else '?'}. `{show}` lists every option."
+        raise ConfigError(f"{section}.{key}={values.get(key)!r} is not valid: {'; '.join(reasons)}. {expected}") from None
 
 
 def _preset_files(component: Component) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from anomaly_core.errors import DataError
 from anomaly_core.imaging.images import checked_size, read_mask
 from anomaly_core.threads import decoders
 from anomaly_core.types import ANOMALOUS, Sample
-from anomaly_core.untrusted import LARGEST_IMAGE, open_untrusted
+from anomaly_core.untrusted import LARGEST_IMAGE, read_untrusted
 
 
 class Skipped(NamedTuple):
@@ -87,11 +87,7 @@ def _size(sample: Sample) -> int:
 
 def content_hash(sample: Sample) -> bytes:
     """The BLAKE2b digest of an image file's bytes."""
-    digest = hashlib.blake2b()
-    with open_untrusted(sample.path, LARGEST_IMAGE) as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.digest()
+    return hashlib.blake2b(read_untrusted(sample.path, LARGEST_IMAGE)).digest()
 
 
 def warnings_of(screened: Screened, fit: Sequence[Sample], held_out: Sequence[Sample], test: Sequence[Sample]) -> list[str]:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from anomaly_core.types import Batch
 
 _NO_SPACE = {errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}  # Windows has no quotas
-_MORE_MEMORY = "close other programs, or choose a device with more memory (base.device)"
 T = TypeVar("T")
 Items = TypeVar("Items", "Batch", "Tensor")
 
@@ -78,7 +77,7 @@ class Portions:
         """Halve the size of a part that did not fit, with a warning."""
         if size == 1:
             alone = f"out of memory while {self._what}, with one image alone ({_first_line(error)})"
-            raise RunError(f"{alone}. Lower model.image_size, {_MORE_MEMORY}.") from error
+            raise RunError(f"{alone}. Close other programs, lower model.image_size, or choose another base.device.") from error
         self.size = size // 2
         warnings.warn(
             f"out of memory while {self._what} with {size} images at once: going on with {self.size}. {self._differs} "

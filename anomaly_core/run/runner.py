@@ -22,6 +22,7 @@ from anomaly_core.base.modeler import BaseModeler, ModelContext
 from anomaly_core.base.trainer import BaseTrainer, History, Progress, RunContext, quiet
 from anomaly_core.config.resolve import RunConfig
 from anomaly_core.discovery import registry
+from anomaly_core.errors import RunError
 from anomaly_core.hooks import Hooks
 from anomaly_core.run.calibration import Calibration, calibrate
 from anomaly_core.run.devices import choose_device, process_state
@@ -107,7 +108,7 @@ class _Run:
             facts = {"category": self.label, "seed": self.config.base.seed, "processes": self.processes.num_processes}
             if (run.folder / MANIFEST).is_file():  # of the run that is resumed: until they are compared, its images are kept
                 facts |= {name: value for name, value in run.manifest().items() if name == "data"}
-            with run.recording(self.config, self.hooks, **facts, versions=_versions()):
+            with run.recording(self.config, self.hooks, **facts, versions=_versions(), threads=torch.get_num_threads()):
                 result = self._fit_and_test(run, bool(resume))
             self.hooks.call("anomaly_run_end", run=run, results=result)
             return result
@@ -153,7 +154,13 @@ class _Run:
         trainer: BaseTrainer = registry.trainers[config.train.name].build(config.train, self.device, self.progress)
         with self.processes.local_main_process_first():
             splits = split(self.data, self.categories, modeler.fewest_images)
-        splits.require_same(run.facts.get("data"))
+        before, now = run.facts.get("data", splits.facts["data"]), splits.facts["data"]
+        if before != now:
+            began, has = (
+                ", ".join(f"{facts.get(part)} {part}" for part in ("fit", "held_out", "test")) for facts in (before, now)
+            )
+            changed = f"other images ({began}; now {has}): some were added, removed or changed"
+            raise RunError(f"the run began with {changed}. Put them back, or start a new run without --resume.")
         run.facts |= splits.facts
         if self.main:
             run.write_json(MANIFEST, run.facts)  # before the training starts, so that another go compares its images

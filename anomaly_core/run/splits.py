@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any
 
 from anomaly_core.base.data import BaseDataModule
-from anomaly_core.errors import DataError, RunError
+from anomaly_core.errors import DataError
 from anomaly_core.imaging.screening import Screened, content_hash, screen, warnings_of
 from anomaly_core.threads import decoders
 from anomaly_core.types import Sample
@@ -24,16 +24,6 @@ class Splits:
     held_out: list[Sample]
     test: list[Sample]
     facts: dict[str, Any]
-
-    def require_same(self, before: dict[str, Any] | None) -> None:
-        """Raise RunError if a run that is resumed began with other images; ``before`` is the entry ``data`` that it wrote."""
-        now = self.facts["data"]
-        if before and before != now:
-            counts = (", ".join(f"{name} {facts.get(name)}" for name in now if name != "digest") for facts in (before, now))
-            raise RunError(
-                f"the run began with other images ({' images; now '.join(counts)}; or files of the same names were changed): "
-                "a model of both is of neither. Put the images back, or start a new run without --resume."
-            )
 
 
 def split(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
@@ -70,10 +60,10 @@ def split(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
         warnings.warn(text, stacklevel=2)
     # A digest of names and contents shows whether two runs saw the same images; times would differ in a copy of the files.
     digest = hashlib.sha256()
-    images = list(chain(*kept.values()))
+    used = list(chain(*kept.values()))
     with ThreadPoolExecutor(decoders()) as pool:
-        for sample, content in zip(images, pool.map(content_hash, images), strict=True):
-            digest.update(f"{sample.category}/{sample.path.name}\n".encode("utf-8", "surrogateescape") + content)
+        for image, content in zip(used, pool.map(content_hash, used), strict=True):
+            digest.update(f"{image.category}/{image.path.name}\n".encode("utf-8", "surrogateescape") + content)
     counts = {name: len(samples) for name, samples in kept.items()}
     return Splits(**kept, facts={"data": {**counts, "digest": digest.hexdigest()}, "skipped": skipped(screened)})
 

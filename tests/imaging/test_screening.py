@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anomaly_core import DataError, Sample, open_untrusted
+from anomaly_core import DataError, Sample, read_untrusted
 from anomaly_core.imaging import screening
 from anomaly_core.imaging.screening import duplicates, screen
 from tiny.data import draw, write_image
@@ -37,9 +37,9 @@ def test_only_files_of_one_size_are_read(tmp_path: Path, monkeypatch: pytest.Mon
 
     def noted(path: Path, *arguments: Any) -> Any:
         read.append(path.name)
-        return open_untrusted(path, *arguments)
+        return read_untrusted(path, *arguments)
 
-    monkeypatch.setattr(screening, "open_untrusted", noted)
+    monkeypatch.setattr(screening, "read_untrusted", noted)
     a, b, c, d, e = (Sample(tmp_path / name) for name in "abcde")
     assert duplicates([a, c], [b, d, e]) == [(a, d)]
     assert sorted(read) == ["a", "b", "d"]

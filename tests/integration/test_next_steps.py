@@ -144,13 +144,13 @@ def test_two_images(shell: Shell) -> None:
     for number in range(1, 6):
         shutil.move(f"parts/train/good/{number}.png", f"{number}.png")
     text = shell(*run("data.holdout=0.1"), works=True)
-    assert "Add normal images" in text and "add some, with data.holdout above 0" in text and "holdout=0" not in text
+    assert "Add normal images" in text and "add some; data.holdout above 0" in text and "holdout=0" not in text
     shutil.rmtree("runs")
     shutil.move("1.png", "parts/train/good")
     shell(*run("data.holdout=0.1"), works=True)
     assert json.loads((folder_of() / "calibration.json").read_text())["threshold"] is not None
     shutil.rmtree("runs")
-    assert "add some, with data.holdout above 0" in shell(*run("data.holdout=0"), works=True)
+    assert "add some; data.holdout above 0" in shell(*run("data.holdout=0"), works=True)
 
 
 def test_too_few_images_for_padim(shell: Shell) -> None:

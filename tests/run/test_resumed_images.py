@@ -74,9 +74,7 @@ def test_a_run_is_not_resumed_on_other_images(
     shutil.copytree(root, kept := tmp_path / "kept")
     change(root)
     for _ in range(2):  # the refusal does not make the new images the run's own
-        with pytest.raises(
-            RunError, match=r"began with other images.*Put the images back, or start a new run without --resume"
-        ):
+        with pytest.raises(RunError, match=r"began with other images.*Put them back, or start a new run without --resume"):
             run_experiment(settings, resume=True if newest else folder)
         assert json.loads((folder / "manifest.json").read_text())["status"] == "failed"
     shutil.rmtree(root)
@@ -93,7 +91,7 @@ def test_an_image_replaced_by_another_of_its_name_and_size(
     folder = killed(settings, monkeypatch)
     write_image(path, np.full((32, 32, 3), 200, np.uint8))
     assert path.stat().st_size == size
-    with pytest.raises(RunError, match="files of the same names were changed"):
+    with pytest.raises(RunError, match="added, removed or changed"):
         run_experiment(settings, resume=folder)
 
 
