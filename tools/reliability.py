@@ -16,6 +16,10 @@ TITLES = {
     "determinism": "The same again",
     "load": "Load",
 }
+NOTES = {
+    "determinism": "Byte for byte means on one machine with one number of threads: `manifest.json` has it as `threads`, "
+    "and OMP_NUM_THREADS sets it. How far another number leads is in `docs/guides/research.md`.",
+}
 HEAD = """\
 # Reliability
 
@@ -48,6 +52,7 @@ def to_markdown(rows: Iterable[dict[str, Any]]) -> str:
         lost = {row["lost"] for row in group} - {"nothing"}
         total = sum(row["count"] for row in group)
         lines = [f"## {TITLES.get(kind, kind)}", "", f"{total:,} in all; lost: {', '.join(sorted(lost)) or 'nothing'}.", ""]
+        lines += [NOTES[kind], ""] if kind in NOTES else []
         lines += ["| what | count | lost | seed | test |", "| --- | ---: | --- | ---: | --- |"]
         for row in group:
             seed = "" if row["seed"] is None else row["seed"]

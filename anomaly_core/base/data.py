@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -107,6 +109,8 @@ class BaseDataModule(ABC):
         workers = self.config.num_workers
         if workers is None:
             workers = 0 if len(dataset) < 512 or core_count() <= 2 else min(8, core_count() // 2)
+        if workers:
+            multiprocessing.Lock()  # OSError where /dev/shm is full or read-only; the loader would add a traceback to it
         view_bytes = 3 * math.prod(input_spec.output_size)
         budget = int(self.config.image_cache) if keep else 0
         dataset.keep = budget // max(1, workers) // view_bytes  # each worker has its own cache
@@ -237,13 +241,40 @@ class SampleDataset(Dataset[Batch]):
 def collate(batches: Iterable[Batch]) -> Batch:
     """Join batches of the same geometry into one."""
     items = list(batches)
-    if len(items) == 1:
-        return items[0]
-    masks = [item.masks for item in items if item.masks is not None]
-    return Batch(
-        images=torch.cat([item.images for item in items]),
-        labels=torch.cat([item.labels for item in items]),
-        masks=torch.cat(masks) if masks else None,
-        has_mask=torch.cat([item.has_mask for item in items]),
-        samples=[sample for item in items for sample in item.samples],
+    joined = items[0]
+    if len(items) > 1:
+        masks = [item.masks for item in items if item.masks is not None]
+        joined = Batch(
+            images=torch.cat([item.images for item in items]),
+            labels=torch.cat([item.labels for item in items]),
+            masks=torch.cat(masks) if masks else None,
+            has_mask=torch.cat([item.has_mask for item in items]),
+            samples=[sample for item in items for sample in item.samples],
+        )
+    if get_worker_info() is not None:
+        # Here and not in the queue's own thread, where a failure would lose the batch, and the run would wait for it for ever.
+        for name, tensor in vars(joined).items():
+            if isinstance(tensor, Tensor):
+                try:
+                    tensor.share_memory_()
+                except RuntimeError:  # no room, or too many open files
+                    setattr(joined, name, _Piped(tensor.numpy()))
+    return joined
+
+
+class _Piped(NamedTuple):
+    """A tensor that leaves a loader's worker by the pipe, byte by byte, instead of in shared memory."""
+
+    array: NDArray[np.generic]
+
+    def __reduce__(self) -> tuple[Callable[..., Tensor], tuple[NDArray[np.generic]]]:
+        return _from_pipe, (self.array,)
+
+
+def _from_pipe(array: NDArray[np.generic]) -> Tensor:
+    warnings.warn(
+        "shared memory (/dev/shm) has no room for what data.num_workers processes decode: it comes by a slower way, and is the "
+        "same. Lower data.num_workers or data.batch_size, or give a container more (docker run --shm-size=2g).",
+        stacklevel=2,
     )
+    return torch.from_numpy(array)

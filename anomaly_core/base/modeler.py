@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -76,15 +75,22 @@ class BaseModeler(nn.Module, ABC):
         return
 
     def load_state(self, state: Mapping[str, Tensor], strict: bool = True) -> None:
-        """Load a ``state_dict``, or a :meth:`trained_state` with ``strict=False``. Buffers that grow during fitting, such as
-        a memory bank, take the saved shape."""
+        """Load a ``state_dict``, or a :meth:`trained_state` with ``strict=False``. Buffers that are empty before fitting,
+        such as a memory bank, take the saved shape."""
         for name, saved in state.items():
             owner_name, _, leaf = name.rpartition(".")
             owner = self.get_submodule(owner_name)
             current = owner._buffers.get(leaf)
-            if current is not None and current.shape != saved.shape:
-                owner._buffers[leaf] = torch.empty_like(saved, device=current.device)
+            if current is not None and not current.numel() and _grows_to(current, saved):
+                owner._buffers[leaf] = current.new_empty(saved.shape)
         self.load_state_dict(state, strict=strict)
+
+
+def _grows_to(empty: Tensor, saved: Tensor) -> bool:
+    """Whether a buffer may take a saved shape: sides of an empty buffer that are not 0 are fixed, unless it has one alone."""
+    if empty.ndim == 1:
+        return True
+    return empty.ndim == saved.ndim and all(side in (0, length) for side, length in zip(empty.shape, saved.shape, strict=True))
 
 
 class MemoryModeler(BaseModeler):

@@ -18,8 +18,10 @@ from anomaly_core.config.describe import describe_type, takes_list, takes_scalar
 from anomaly_core.config.sections import BaseConfig, DataConfig, ModelConfig, TrainConfig
 from anomaly_core.discovery import registry
 from anomaly_core.errors import ConfigError
+from anomaly_core.untrusted import open_untrusted
 
 SECTIONS = ("base", "data", "model", "train")
+LARGEST = 1 << 20  # bytes of a config file
 LINE_BREAKS = frozenset("\x85\u2028\u2029")  # YAML treats these as line breaks, even inside a string
 Layer = dict[str, dict[str, Any]]
 T = TypeVar("T")
@@ -137,7 +139,8 @@ def validate(cls: type[T], values: Mapping[str, Any], section: str) -> T:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else "?"
         reasons = list(dict.fromkeys(item["msg"] for item in error.errors() if item["loc"][:1] == first["loc"][:1]))
-        expected = f"Expected {describe_type(hints[key]) if key in hints else '?'}. `anomaly show` lists every option."
+        show = f"anomaly show {values.get('name') or 'base'}"
+        expected = f"Expected {describe_type(hints[key]) if key in hints else '?'}. `{show}` lists every option."
         raise ConfigError(f"{section}.{key}={values.get(key)!r} is not valid: {'; '.join(reasons)}. {expected}") from None
 
 
@@ -165,7 +168,12 @@ def preset_layer(component: Component, name: str) -> Layer:
 
 def _read(path: str | Path) -> Layer:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        # A pipe that a shell opened, as <(command) does, is somebody's answer; another may have no writer, and block for ever.
+        is_open = str(path).startswith(("/dev/fd/", "/dev/stdin", "/proc/self/fd/"))
+        with Path(path).open("rb") if is_open else open_untrusted(path) as file:
+            text = file.read(LARGEST + 1).decode()
+        if len(text) > LARGEST:
+            raise OSError(f"it is larger than {LARGEST} bytes, which no config is")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the config file {str(path)!r}: {error}. Check the path given to --config.") from error
     return sections_of(text, f"the config file {str(path)!r}")

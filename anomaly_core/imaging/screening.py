@@ -12,6 +12,7 @@ from anomaly_core.errors import DataError
 from anomaly_core.imaging.images import checked_size, read_mask
 from anomaly_core.threads import decoders
 from anomaly_core.types import ANOMALOUS, Sample
+from anomaly_core.untrusted import LARGEST_IMAGE, read_untrusted
 
 
 class Skipped(NamedTuple):
@@ -75,8 +76,8 @@ def require_one_size(sample: Sample, image: tuple[int, int], mask: tuple[int, in
 def duplicates(first: Sequence[Sample], second: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
     """Pairs (sample of ``first``, sample of ``second``) of files with the same bytes. Only files of equal size are read."""
     common = {_size(sample) for sample in first} & {_size(sample) for sample in second}
-    twins = {_hash(sample): sample for sample in reversed(first) if _size(sample) in common}
-    pairs = [(twins.get(_hash(sample)), sample) for sample in second if _size(sample) in common]
+    twins = {content_hash(sample): sample for sample in reversed(first) if _size(sample) in common}
+    pairs = [(twins.get(content_hash(sample)), sample) for sample in second if _size(sample) in common]
     return [(twin, sample) for twin, sample in pairs if twin is not None]
 
 
@@ -84,12 +85,9 @@ def _size(sample: Sample) -> int:
     return sample.path.stat().st_size
 
 
-def _hash(sample: Sample) -> bytes:
-    digest = hashlib.blake2b()
-    with sample.path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.digest()
+def content_hash(sample: Sample) -> bytes:
+    """The BLAKE2b digest of an image file's bytes."""
+    return hashlib.blake2b(read_untrusted(sample.path, LARGEST_IMAGE)).digest()
 
 
 def warnings_of(screened: Screened, fit: Sequence[Sample], held_out: Sequence[Sample], test: Sequence[Sample]) -> list[str]:

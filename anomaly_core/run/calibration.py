@@ -108,7 +108,7 @@ def calibrate(
     """
     count = len(scores)
     if count == 0:
-        return Calibration(None, false_alarm_rate, 0, "none: no held-out normal images (data.holdout=0, or too few)")
+        return Calibration(None, false_alarm_rate, 0, "none: no normal image was held out (add some; data.holdout above 0)")
     for what, values in (("scores", scores), ("maps", map_maxima), ("maps", map_medians)):
         damaged = 0 if values is None else int((~values.isfinite()).sum())
         if damaged:

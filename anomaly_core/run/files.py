@@ -74,7 +74,7 @@ def sweep(folder: Path) -> None:
 
 
 @contextmanager
-def exclusive(folder: Path, refusal: str) -> Iterator[None]:
+def exclusive(folder: Path, refusal: str, advice: str = ELSEWHERE) -> Iterator[None]:
     """Lock a folder against other processes; the system releases the lock however this process ends.
 
     Raises:
@@ -93,7 +93,7 @@ def exclusive(folder: Path, refusal: str) -> Iterator[None]:
             stacklevel=3,
         )
     except OSError as error:
-        raise RunError(f"cannot lock the folder {str(folder)!r}: {error}. {ELSEWHERE}") from error
+        raise RunError(f"cannot lock the folder {str(folder)!r}: {error}. {advice}") from error
     try:
         yield
     finally:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from anomaly_core.types import Batch
 
 _NO_SPACE = {errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}  # Windows has no quotas
-_MORE_MEMORY = "close other programs, or choose a device with more memory (base.device)"
 T = TypeVar("T")
 Items = TypeVar("Items", "Batch", "Tensor")
 
@@ -78,7 +77,7 @@ class Portions:
         """Halve the size of a part that did not fit, with a warning."""
         if size == 1:
             alone = f"out of memory while {self._what}, with one image alone ({_first_line(error)})"
-            raise RunError(f"{alone}. Lower model.image_size, {_MORE_MEMORY}.") from error
+            raise RunError(f"{alone}. Close other programs, lower model.image_size, or choose another base.device.") from error
         self.size = size // 2
         warnings.warn(
             f"out of memory while {self._what} with {size} images at once: going on with {self.size}. {self._differs} "
@@ -106,13 +105,15 @@ def explained(error: BaseException) -> BaseException:
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
         return DataError(
             f"a process that reads images died: {_first_line(error)}. It was killed from outside, or by the system because "
-            "memory ran out. Lower data.num_workers (0 reads in the main process), then go on with --resume."
+            "memory, or shared memory (/dev/shm), ran out. Lower data.num_workers in the run's config.yaml (0 reads in the "
+            "main process), then go on with `anomaly run --resume RUN`, RUN being its folder."
         )
     if is_out_of_memory(error):
-        lower = f"Lower data.batch_size or model.image_size, {_MORE_MEMORY}"
-        return RunError(f"out of memory: {_first_line(error)}. {lower}; then go on with --resume.")
+        new = "or start a new run with a smaller data.batch_size or model.image_size, or another base.device"
+        return RunError(f"out of memory: {_first_line(error)}. Close other programs and go on with --resume, {new}.")
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
-        return RunError(f"cannot write: {error}. Free some space or choose another folder with --output.")
+        shared = "" if error.filename else " Where it is /dev/shm, shared memory, that is full, set data.num_workers=0."
+        return RunError(f"cannot write: {error}. Free some space or choose another folder with --output.{shared}")
     return error
 
 

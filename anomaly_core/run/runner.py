@@ -22,11 +22,12 @@ from anomaly_core.base.modeler import BaseModeler, ModelContext
 from anomaly_core.base.trainer import BaseTrainer, History, Progress, RunContext, quiet
 from anomaly_core.config.resolve import RunConfig
 from anomaly_core.discovery import registry
+from anomaly_core.errors import RunError
 from anomaly_core.hooks import Hooks
 from anomaly_core.run.calibration import Calibration, calibrate
 from anomaly_core.run.devices import choose_device, process_state
 from anomaly_core.run.evaluation import build_data, test
-from anomaly_core.run.folder import CALIBRATION, CHECKPOINTS, HISTORY, RunFolder
+from anomaly_core.run.folder import CALIBRATION, CHECKPOINTS, HISTORY, MANIFEST, RunFolder
 from anomaly_core.run.memory import forget_peak, peak_megabytes
 from anomaly_core.run.result import RunResult, RunResults
 from anomaly_core.run.scoring import score, tiled
@@ -105,7 +106,9 @@ class _Run:
                 self._fit(run, bool(resume))
                 return None
             facts = {"category": self.label, "seed": self.config.base.seed, "processes": self.processes.num_processes}
-            with run.recording(self.config, self.hooks, **facts, versions=_versions()):
+            if (run.folder / MANIFEST).is_file():  # of the run that is resumed: until they are compared, its images are kept
+                facts |= {name: value for name, value in run.manifest().items() if name == "data"}
+            with run.recording(self.config, self.hooks, **facts, versions=_versions(), threads=torch.get_num_threads()):
                 result = self._fit_and_test(run, bool(resume))
             self.hooks.call("anomaly_run_end", run=run, results=result)
             return result
@@ -151,7 +154,16 @@ class _Run:
         trainer: BaseTrainer = registry.trainers[config.train.name].build(config.train, self.device, self.progress)
         with self.processes.local_main_process_first():
             splits = split(self.data, self.categories, modeler.fewest_images)
+        before, now = run.facts.get("data", splits.facts["data"]), splits.facts["data"]
+        if before != now:
+            began, has = (
+                ", ".join(f"{facts.get(part)} {part}" for part in ("fit", "held_out", "test")) for facts in (before, now)
+            )
+            changed = f"other images ({began}; now {has}): some were added, removed or changed"
+            raise RunError(f"the run began with {changed}. Put them back, or start a new run without --resume.")
         run.facts |= splits.facts
+        if self.main:
+            run.write_json(MANIFEST, run.facts)  # before the training starts, so that another go compares its images
         start = time.perf_counter()
         repeated = trainer.shuffles
         held_out = self.data.loader(splits.held_out, modeler.input_spec, keep=repeated) if splits.held_out else None

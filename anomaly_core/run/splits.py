@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 from anomaly_core.base.data import BaseDataModule
 from anomaly_core.errors import DataError
-from anomaly_core.imaging.screening import Screened, screen, warnings_of
+from anomaly_core.imaging.screening import Screened, content_hash, screen, warnings_of
+from anomaly_core.threads import decoders
 from anomaly_core.types import Sample
 
 
@@ -56,10 +58,12 @@ def split(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
         )
     for text in warnings_of(screened, kept["fit"], kept["held_out"], kept["test"]):
         warnings.warn(text, stacklevel=2)
-    # A digest of names and sizes shows whether two runs saw the same data, without reading all of it.
+    # A digest of names and contents shows whether two runs saw the same images; times would differ in a copy of the files.
     digest = hashlib.sha256()
-    for sample in chain(*kept.values()):
-        digest.update(f"{sample.category}/{sample.path.name}:{sample.path.stat().st_size}\n".encode("utf-8", "surrogateescape"))
+    used = list(chain(*kept.values()))
+    with ThreadPoolExecutor(decoders()) as pool:
+        for image, content in zip(used, pool.map(content_hash, used), strict=True):
+            digest.update(f"{image.category}/{image.path.name}\n".encode("utf-8", "surrogateescape") + content)
     counts = {name: len(samples) for name, samples in kept.items()}
     return Splits(**kept, facts={"data": {**counts, "digest": digest.hexdigest()}, "skipped": skipped(screened)})
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anomaly_core import DataError, Sample
+from anomaly_core import DataError, Sample, read_untrusted
+from anomaly_core.imaging import screening
 from anomaly_core.imaging.screening import duplicates, screen
 from tiny.data import draw, write_image
 
@@ -33,13 +34,12 @@ def test_only_files_of_one_size_are_read(tmp_path: Path, monkeypatch: pytest.Mon
     for name, content in {"a": b"12345", "b": b"12346", "c": b"1234567", "d": b"12345", "e": b"1"}.items():
         (tmp_path / name).write_bytes(content)
     read: list[str] = []
-    real = Path.open
 
-    def noted(self: Path, *arguments: Any, **options: Any) -> Any:
-        read.append(self.name)
-        return real(self, *arguments, **options)
+    def noted(path: Path, *arguments: Any) -> Any:
+        read.append(path.name)
+        return read_untrusted(path, *arguments)
 
-    monkeypatch.setattr(Path, "open", noted)
+    monkeypatch.setattr(screening, "read_untrusted", noted)
     a, b, c, d, e = (Sample(tmp_path / name) for name in "abcde")
     assert duplicates([a, c], [b, d, e]) == [(a, d)]
     assert sorted(read) == ["a", "b", "d"]

@@ -101,6 +101,22 @@ def test_the_same_config_gives_the_same_bytes(finished: RunResults, tmp_path: Pa
     record("determinism", f"{config.model.name}: predictions.csv byte for byte, in this process and with two that read images")
 
 
+@pytest.mark.reliability
+def test_another_number_of_threads_scores_nearly_the_same(finished: RunResults, record: Callable[..., None]) -> None:
+    """Sums are in another order; how far trainings part for it is measured in docs/guides/research.md."""
+    manifest = json.loads((finished.folder / "manifest.json").read_text())
+    threads = torch.get_num_threads()
+    assert manifest["threads"] == threads
+    paths = [row.path for row in finished.predictions]
+    torch.set_num_threads(3 - min(threads, 2))  # 2 for 1, and 1 for more
+    try:
+        again = load_run(finished.folder).predict(paths)
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_allclose(again.scores.numpy(), scores(finished), rtol=1e-3)
+    record("determinism", f"{finished.folder.parent.name}: scored with another number of threads, to a thousandth")
+
+
 # The figures that a fit leaves, and those that some methods name themselves.
 GRADIENT = {"train_loss", "val_loss", "kept_epoch"}
 OWN = {

@@ -38,7 +38,6 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("anomaly_core/config/resolve.py", "yaml.load"): "its loader is a child of SafeLoader",
     ("plugins/anomaly-report/src/anomaly_report/runs.py", "yaml.load"): "its loader is CSafeLoader or SafeLoader",
     ("plugins/anomaly-export/src/anomaly_export/sessions.py", "torch.jit.load"): "TorchScript is no pickle of Python",
-    ("plugins/anomaly-export/src/anomaly_export/writers.py", "torch.jit.load"): "the file that it wrote itself",
 }
 
 

@@ -52,7 +52,7 @@ def test_too_few_images_take_the_maximum_and_say_how_many_are_needed(rate, neede
 def test_no_images_no_threshold():
     calibration = calibrate(torch.empty(0), false_alarm_rate=0.01)
     assert calibration.threshold is None
-    assert calibration.source == "none: no held-out normal images (data.holdout=0, or too few)"
+    assert calibration.source == "none: no normal image was held out (add some; data.holdout above 0)"
     assert calibration.is_anomalous(1e9) is None
     assert calibration.p_value(1e9) == 1
 

@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from anomaly_core import RunConfig, run_experiment
+from anomaly_export import export_run
 
 SIDE = 64
+FORMATS = {"onnx": "model.onnx", "openvino": "model.xml", "torchscript": "model.pt"}
 
 
 @pytest.fixture(scope="session")
@@ -69,3 +71,15 @@ def finished_autoencoder(images: Path, tmp_path_factory: pytest.TempPathFactory)
     }
     config = RunConfig.create(model="vanilla_ae", data="folder", preset="edge", overrides=overrides)
     return run_experiment(config).runs[0].folder
+
+
+@pytest.fixture(scope="session")
+def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Format -> the run exported in it."""
+    folder = tmp_path_factory.mktemp("exported")
+    for name, file in FORMATS.items():
+        report = export_run(run, name, folder / file)
+        assert (report.images, report.source, report.flipped) == (5, "test images", 0)
+        assert max(report.score_difference, report.map_difference) < 1e-4
+    assert sorted(path.name for path in folder.iterdir()) == ["model.bin", "model.onnx", "model.pt", "model.xml"]
+    return {name: folder / file for name, file in FORMATS.items()}

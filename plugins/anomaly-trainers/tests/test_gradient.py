@@ -142,7 +142,7 @@ def test_patience_stops_early_and_a_resume_stays_stopped(tmp_path: Path) -> None
 
 
 def test_without_held_out_images_the_last_epoch_is_kept_and_said(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="data.holdout=0"):
+    with pytest.warns(UserWarning, match="data.holdout above 0, or say so with train.keep=last"):
         _, history = fitted(GradientTrainConfig(epochs=2), Folder(tmp_path).context(), validation=False)
     assert history.figures["kept_epoch"] == 2
 

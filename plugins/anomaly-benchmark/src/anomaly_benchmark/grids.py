@@ -128,8 +128,8 @@ def _alone(cell: Cell, work: Work, reason: str) -> Cell:
         except BrokenProcessPool:
             return dataclasses.replace(
                 cell,
-                error=f"the process that ran it died twice, the second time alone: {reason} If memory ran out, lower "
-                "data.batch_size or model.image_size, then run the same command with --resume.",
+                error=f"the process that ran it died twice, the second time alone: {reason} If memory ran out, close "
+                "other programs and run the same command with --resume; another data.batch_size makes new runs of all cells.",
             )
     return result
 

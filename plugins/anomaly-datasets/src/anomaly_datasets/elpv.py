@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import cast
 
-from anomaly_core import ANOMALOUS, NORMAL, BaseDataModule, DataError, Sample
+from anomaly_core import ANOMALOUS, NORMAL, BaseDataModule, DataError, Sample, read_untrusted
 from anomaly_datasets.config import ELPVConfig
 from anomaly_datasets.facts import ELPV
 from anomaly_datasets.files import drawn, missing_root
@@ -52,7 +52,7 @@ class ELPVData(BaseDataModule):
         if not table.is_file():
             raise missing_root(self, "labels.csv and the folder images that it names")
         try:
-            rows = [line.split() for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
+            rows = [line.split() for line in read_untrusted(table).decode().splitlines() if line.strip()]
             cells = [(name, float(probability), kind) for name, probability, kind in rows]
             strange = next((name for name, probability, _ in cells if not 0 <= probability <= 1 or "\0" in name), None)
             if strange is not None:

@@ -8,11 +8,12 @@ import io
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
 
-from anomaly_core import ANOMALOUS, NORMAL, BaseDataModule, DataError, exclusive, registry
+from anomaly_core import ANOMALOUS, NORMAL, BaseDataModule, DataError, Sample, exclusive, registry
 from anomaly_datasets.archives import unpack
 from anomaly_datasets.facts import FACTS
 
@@ -65,8 +66,13 @@ def compare(name: str, root: Path | None) -> list[Comparison]:
 def _count(data: BaseDataModule, category: str) -> tuple[int, int, int, int]:
     test = data.test_samples(category)
     bad = [sample for sample in test if sample.label == ANOMALOUS]
-    masks = sum(sample.mask_path is not None for sample in bad)
-    return len(data.train_samples(category)), sum(sample.label == NORMAL for sample in test), len(bad), masks
+    masks = sum(isinstance(sample.mask_path, Path) and sample.mask_path.is_file() for sample in bad)
+    return _files(data.train_samples(category)), _files(sample for sample in test if sample.label == NORMAL), _files(bad), masks
+
+
+def _files(samples: Iterable[Sample]) -> int:
+    """How many are files: a link that leads nowhere is none, nor is a pipe."""
+    return sum(sample.path.is_file() for sample in samples)
 
 
 def install(name: str, archive: Path, root: Path) -> None:
@@ -78,7 +84,7 @@ def install(name: str, archive: Path, root: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         refusal = f"another process is preparing a data set in {str(root)!r}. Wait until it is done."
-        with exclusive(root, refusal):
+        with exclusive(root, refusal, "Name another folder with --root."):
             for leftover in root.glob(".unpack-*"):  # of a process that was killed
                 shutil.rmtree(leftover)
             incoming = root / f".incoming-{name}"

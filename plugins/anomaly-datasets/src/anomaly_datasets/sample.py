@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 from PIL import Image
 
-from anomaly_core import DataError, Sample, progress_bar
+from anomaly_core import DataError, Sample, progress_bar, read_untrusted
 from anomaly_datasets.config import SampleConfig
 from anomaly_datasets.defects import DEFECTS
 from anomaly_datasets.files import MVTecTree
@@ -88,8 +88,11 @@ class SampleData(MVTecTree):
                     f"the sample pictures cannot be written to {str(self.tree)!r}: {error}. "
                     "Name a folder that can be written with --set data.root=DIR."
                 ) from error
-        marker = self.tree / MARKER
-        if not marker.is_file() or json.loads(marker.read_text(encoding="utf-8")) != asdict(self.recipe):
+        try:
+            written = json.loads(read_untrusted(self.tree / MARKER))
+        except (OSError, ValueError):
+            written = None
+        if written != asdict(self.recipe):
             raise DataError(
                 f"{str(self.tree)!r} was not written by this generator: its {MARKER} is missing or differs. "
                 "Remove that folder, or name another with --set data.root=DIR."

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
+import os
 from functools import cached_property
 from pathlib import Path
 
-from anomaly_core import ANOMALOUS, NORMAL, DataError, Sample
+from anomaly_core import ANOMALOUS, NORMAL, DataError, Sample, read_untrusted
 from anomaly_datasets.facts import VISA
 from anomaly_datasets.files import MVTecTree, missing_root, natural_key, tree_categories
 
@@ -45,8 +47,8 @@ class VisAData(MVTecTree):
     def rows(self) -> list[dict[str, str]]:
         """The rows of the split: object, split, label, image, mask."""
         try:
-            with self.table.open(newline="", encoding="utf-8-sig") as file:
-                rows = list(csv.DictReader(file))
+            text = read_untrusted(self.table).decode("utf-8-sig")
+            rows = list(csv.DictReader(io.StringIO(text, newline="")))
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"cannot read the split {str(self.table)!r}: {error}. Unpack the data set again.") from error
         wanted = ("image", "label", "mask", "object", "split")
@@ -65,7 +67,7 @@ class VisAData(MVTecTree):
 
     def _listed(self, category: str, part: str) -> list[Sample]:
         samples = [self._sample(row) for row in self.rows if row["object"] == category and row["split"] == part]
-        missing = [sample.path for sample in samples if not sample.path.is_file()]
+        missing = [sample.path for sample in samples if not os.path.lexists(sample.path)]
         if missing:
             raise DataError(
                 f"{len(missing)} images of {str(self.table)!r} are not there, such as {str(missing[0])!r}. Unpack it again."
@@ -78,7 +80,7 @@ class VisAData(MVTecTree):
         return Sample(
             path=self.root / row["image"],
             label=NORMAL if normal else ANOMALOUS,
-            mask_path=mask if mask and mask.is_file() else None,
+            mask_path=mask if mask and os.path.lexists(mask) else None,  # what is no mask is an error when it is read
             category=row["object"],
             defect="good" if normal else "anomaly",
         )

@@ -24,8 +24,15 @@ from anomaly_export.metadata import Precision
 @click.option(
     "--images", type=click.IntRange(min=1), default=32, show_default=True, help="Test images that are compared with the run."
 )
+@click.option("--no-verify", is_flag=True, help="Use RUN or FILE even if it is not as it was written; a damaged FILE stays so.")
 def export(
-    source: Path, format_: str | None, precision: Precision | None, output: str | None, threshold: float | None, images: int
+    source: Path,
+    format_: str | None,
+    precision: Precision | None,
+    output: str | None,
+    threshold: float | None,
+    images: int,
+    no_verify: bool,
 ) -> None:
     """Write the detector of the finished run in the folder RUN, and compare it with the run.
 
@@ -33,15 +40,15 @@ def export(
     beside it: `anomaly export FILE --threshold X` changes it without exporting again. Use a file with `anomaly predict FILE
     IMAGES`, or anomaly_export.ExportedDetector(FILE).
     """
-    if source.is_file():
+    if not source.is_dir():
         if threshold is None or format_ is not None or output is not None:
             raise click.UsageError("with FILE there is one thing to change: --threshold X. To export, give a run's folder.")
-        from anomaly_export.sessions import open_session
+        from anomaly_export.metadata import read_metadata
         from anomaly_export.writers import rewrite
 
-        _, metadata, _ = open_session(source)
+        container, metadata = read_metadata(source, not no_verify)
         before = metadata.calibration.threshold
-        rewrite(source, metadata.with_threshold(threshold))
+        rewrite(container, source, metadata.with_threshold(threshold))
         click.echo(f"{source}: threshold {before if before is not None else 'none'} -> {threshold}")
         return
     if format_ is None:
@@ -53,4 +60,5 @@ def export(
             f'exporting a run needs {error.name}, which is not installed: pip install "anomaly-export[train]"'
         ) from error
 
-    click.echo(str(export_run(source, format_, output, precision=precision, threshold=threshold, images=images)))
+    report = export_run(source, format_, output, precision=precision, threshold=threshold, images=images, verify=not no_verify)
+    click.echo(str(report))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_core import Calibration, DataError, Prediction, read_image
-from anomaly_export.sessions import open_session
+from anomaly_export.sessions import Session
 from anomaly_predict import as_image, several
 
 Array = NDArray[np.float32]
@@ -26,6 +26,7 @@ class ExportedDetector:
         threshold: replaces the file's own; the raw scores stay the same.
         batch_size: images per pass through the graph; does not change the scores. A memory bank's distances take
             patches x entries x 4 bytes per image, so a large bank needs a small batch.
+        verify: whether the file must be as it was written, by its SHA-256, before the engine sees it.
 
     Attributes:
         metadata: the file's metadata: method, input, calibration, versions, the run's config.
@@ -33,7 +34,10 @@ class ExportedDetector:
 
     Raises:
         PluginError: the engine's library is not installed; the message has the install command.
-        RunError: the file is missing, damaged, or not written by ``anomaly export``.
+        RunError: the file is missing, no regular file, damaged, or not written by this version of ``anomaly export``.
+
+    After a fork, the child opens an ONNX file again when it first scores; with OpenVINO and TorchScript, whose threads do not
+    survive a fork, it raises RunError.
     """
 
     def __init__(
@@ -44,8 +48,10 @@ class ExportedDetector:
         *,
         threshold: float | None = None,
         batch_size: int = 8,
+        verify: bool = True,
     ) -> None:
-        self._run, metadata, self.engine = open_session(Path(path), engine, threads)
+        self._session = Session(Path(path), engine, threads, verify)
+        self.engine, metadata = self._session.engine, self._session.metadata
         self.metadata = metadata if threshold is None else metadata.with_threshold(threshold)
         self.batch_size = batch_size
 
@@ -84,11 +90,10 @@ class ExportedDetector:
         return self.metadata.input_spec.array(read_image(path, grey=True))
 
     def score(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction[Array]]:
-        """A prediction (B = 1) for each of several images from :meth:`decode`."""
+        """A prediction (B = 1) for each of several images from :meth:`decode`; RunError if the engine fails."""
         predictions: list[Prediction[Array]] = []
         for start in range(0, len(images), self.batch_size):
-            outputs = self._run(np.stack(images[start : start + self.batch_size]))
-            whole = Prediction(**dict(zip(self.metadata.outputs, outputs, strict=True)))
+            whole = self._session(np.stack(images[start : start + self.batch_size]))
             predictions += [whole[i : i + 1] for i in range(len(whole.scores))]
         return predictions
 

@@ -27,7 +27,7 @@ from anomaly_export.detector import Array, ExportedDetector
 from anomaly_export.graph import DetectorGraph
 from anomaly_export.metadata import Metadata, Precision
 from anomaly_export.sessions import openvino_has_bfloat16
-from anomaly_export.writers import SUFFIXES, WRITERS, in_place
+from anomaly_export.writers import SUFFIXES, WRITERS, in_place, write
 from anomaly_predict import RunDetector, load_run
 
 TOLERANCES: dict[Precision, float] = {"f32": 1e-3, "bf16": 0.1}  # bfloat16 has two to three correct digits
@@ -74,6 +74,7 @@ def export_run(
     precision: Precision | None = None,
     threshold: float | None = None,
     images: int = 32,
+    verify: bool = True,
 ) -> Report:
     """Write the detector of a finished run: normalisation, network, search, map and raw score in one graph.
 
@@ -85,10 +86,11 @@ def export_run(
             None: the precision of the run's engine, if the format supports it.
         threshold: replaces the run's; it is stored beside the graph, and the graph's score stays raw.
         images: how many of the run's own test images to compare.
+        verify: whether the run's files must be as the run wrote them, by their SHA-256.
 
     Raises:
-        RunError: the run is not complete, the file cannot be written, or it does not agree with the run. In that case no file
-            is written, and an existing one is kept.
+        RunError: the run is not complete or damaged, the file cannot be written, or it does not agree with the run. In that
+            case no file is written, and an existing one is kept.
         PluginError: the method's distribution or the format's library is not installed.
         AnomalyError: the method cannot be exported in this format; the message says why.
     """
@@ -99,10 +101,10 @@ def export_run(
     registry.engines[format].require_library()
     if precision == "bf16" and not openvino_has_bfloat16():
         warnings.warn("--precision bf16: this CPU has no bfloat16, and the comparison is made in float32.", stacklevel=2)
-    finished = RunFolder.open(folder)
+    finished = RunFolder.open(folder, verify)
     engine = getattr(finished.config().model, "engine", None)  # methods without an extractor have none
     fitted_in_bf16 = engine == BF16_ENGINE
-    run = load_run(folder, device="cpu", engine=None if engine is None else "torch")
+    run = load_run(folder, device="cpu", engine=None if engine is None else "torch", verify=verify)
     precision = precision or ("bf16" if fitted_in_bf16 and format == "openvino" else "f32")
     path = Path(output) if output is not None else Path(folder) / f"model{SUFFIXES[format]}"
     if path.suffix.lower() != SUFFIXES[format]:
@@ -120,14 +122,17 @@ def export_run(
     samples, source = comparison_images(run.config, images, run.modeler.input_spec.size)
     with in_place(path) as temporary:
         try:
-            WRITERS[format](graph, temporary, description)
+            write(format, graph, temporary, description)
         except ImportError as error:
-            raise PluginError(f"writing {format} needs {error.name}: {registry.engines[format].spec.install}") from error
+            raise PluginError(
+                f'writing {format} needs a module that cannot be imported: {error}. pip install "anomaly-export[train]", and '
+                f"{registry.engines[format].spec.install}"
+            ) from error
         except (OSError, AnomalyError):
             raise
         except Exception as error:  # the exporters raise many kinds of exceptions
             raise _refused(run.config.model.name, format, error) from error
-        reference = load_run(folder, device="cpu") if precision == "bf16" and fitted_in_bf16 else run
+        reference = load_run(folder, device="cpu", verify=verify) if precision == "bf16" and fitted_in_bf16 else run
         report = _compare(run_scores(reference, samples), samples, source, temporary, format)
     return replace(report, path=path)
 

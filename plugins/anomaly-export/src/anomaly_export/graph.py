@@ -6,11 +6,12 @@ import io
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
 
-from anomaly_core import BaseModeler
+from anomaly_core import BaseModeler, MissingLibrary
 from anomaly_features import FrozenNetwork
 
 
@@ -55,7 +56,12 @@ def to_onnx(graph: nn.Module, example: Tensor, outputs: Sequence[str]) -> bytes:
 
     Uses PyTorch's tracing exporter, which is an order of magnitude faster here than the one based on torch.export. It was
     checked with every method, and it raises an error for what it cannot export.
+
+    Raises:
+        MissingLibrary: the package ``onnx``, which that exporter imports, is not installed.
     """
+    if find_spec("onnx") is None:
+        raise MissingLibrary('writing ONNX, and OpenVINO by way of it, needs onnx: pip install "anomaly-export[train]"')
     buffer = io.BytesIO()
     with _quiet():
         torch.onnx.export(

@@ -1,19 +1,64 @@
-"""The metadata beside the graph in an exported file. Torch-free."""
+"""The metadata beside the graph in an exported file: validated in this one place, and signed by a digest. Torch-free."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
-from anomaly_core import Calibration, InputSpec, RunError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
-KEY = "anomaly"  # the metadata's key in every format
-FORMAT = 1
+from anomaly_core import AnomalyError, Calibration, ConfigError, InputSpec, RunError
+from anomaly_export.containers import Container, open_container
+
+FORMAT = 2  # of the metadata; 1 had no digests
 
 Precision = Literal["f32", "bf16"]
+OUTPUTS = ("scores", "maps", "reconstruction")  # in this order; all but the first may be missing
+SHA256 = "sha256"  # the key of the metadata's own digest
+_MOST_PIXELS = 1 << 28  # of the graph's input
+
+_Side = Annotated[int, Field(strict=True, ge=1, le=65536)]
+_Sides = tuple[_Side, _Side]
+_Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+_Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+
+
+class _Input(TypedDict):
+    """An InputSpec."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # a TypedDict has no other place for it
+
+    size: _Sides
+    resize: Literal["stretch", "keep", "pad"]
+    center_crop: _Sides | None
+    mean: tuple[_Finite, _Finite, _Finite]
+    std: tuple[_Positive, _Positive, _Positive]
+
+
+class _Values(TypedDict):
+    """What :meth:`Metadata.to_json` writes, without the digest."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    method: Annotated[str, Field(min_length=1)]
+    input_spec: _Input
+    calibration: dict[str, Any]  # validated by Calibration itself
+    outputs: tuple[Literal["scores", "maps", "reconstruction"], ...]
+    categories: tuple[str, ...]
+    config: dict[str, Any]
+    versions: dict[str, str]
+    precision: Precision
+    format: int
+    graph_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+_VALUES = TypeAdapter(_Values)
 
 
 @dataclass(frozen=True)
@@ -30,6 +75,8 @@ class Metadata:
         versions: the versions of the distributions that fitted it, and of those that exported it.
         precision: the engine's precision, ``f32`` or (OpenVINO, if the CPU supports it) ``bf16``.
         format: the version of this metadata format.
+        graph_sha256: the SHA-256 of everything else in the file, graph and weights.
+        intact: False if the metadata was read without verifying and is not as it was written; it is not stored.
     """
 
     method: str
@@ -41,39 +88,139 @@ class Metadata:
     versions: dict[str, str] = field(default_factory=dict)
     precision: Precision = "f32"
     format: int = FORMAT
+    graph_sha256: str = ""
+    intact: bool = True
 
     def to_json(self) -> str:
-        """The text stored in the file."""
-        return json.dumps({**dataclasses.asdict(self), "calibration": self.calibration.to_dict()}, allow_nan=False)
+        """The text stored in the file, with its digest; damaged metadata gets none that fits, and stays damaged."""
+        values = {**dataclasses.asdict(self), "calibration": self.calibration.to_dict()}
+        del values["intact"]
+        return json.dumps({**values, SHA256: _digest(values) if self.intact else "damaged"}, allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str | None, path: Path) -> Metadata:
-        """The metadata from the text of :meth:`to_json`; RunError if the file was not written by ``anomaly export``."""
+    def from_json(cls, text: str | None, path: Path, verify: bool = True) -> Metadata:
+        """The metadata from the text of :meth:`to_json`.
+
+        Args:
+            text: the text; None if the file has none.
+            path: the file, for messages.
+            verify: whether the text must be as it was written, by its digest.
+
+        Raises:
+            RunError: the file was not written by ``anomaly export``, or by another version of it, or is damaged.
+        """
         if not text:
             raise RunError(
                 f"{str(path)!r} was not written by `anomaly export`: it says neither size nor threshold. Export again."
             )
         try:
-            values = json.loads(text)
-            spec: dict[str, Any] = {
-                key: tuple(value) if isinstance(value, list) else value for key, value in values["input_spec"].items()
-            }
-            return cls(
-                **{
-                    **values,
-                    "input_spec": InputSpec(**spec),
-                    "calibration": Calibration.from_dict(values["calibration"]),
-                    "outputs": tuple(values["outputs"]),
-                    "categories": tuple(values["categories"]),
-                }
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            values = _parsed(text)
+            _require_format(values.get("format"), path)
+            digest = values.pop(SHA256, None)
+            intact = digest == _digest(values)
+            if verify and not intact:
+                raise ValueError("it is not as it was written, by its SHA-256")
+            return cls(**_checked(values), intact=intact)
+        except ValueError as error:
             raise RunError(
-                f"what {str(path)!r} says of itself cannot be read ({type(error).__name__}: {error}): it is damaged, or of "
-                "another version. Export the run again."
+                f"the metadata of {str(path)!r} cannot be used: {_fault(error)}. The file is damaged: copy it again, or "
+                "export the run again."
             ) from error
 
     def with_threshold(self, threshold: float) -> Metadata:
-        """A copy with another threshold, marked as set by hand."""
+        """A copy with another threshold, marked as set by hand; ConfigError if it is NaN or infinite."""
+        if not math.isfinite(threshold):
+            raise ConfigError(f"the threshold {threshold} separates nothing. Give a finite number.")
         changed = dataclasses.replace(self.calibration, threshold=threshold, source="set by hand", warning=None)
         return dataclasses.replace(self, calibration=changed)
+
+
+def read_metadata(path: Path, verify: bool = True) -> tuple[Container, Metadata]:
+    """An exported file, and what it says of itself. Nothing in it is executed, and no engine sees it.
+
+    Args:
+        path: the file.
+        verify: whether metadata, graph and weights must be as they were written, by their SHA-256.
+
+    Raises:
+        RunError: the file is missing, no regular file, damaged, or not written by this version of ``anomaly export``.
+    """
+    try:
+        container = open_container(path)
+        metadata = Metadata.from_json(container.metadata, path, verify)
+        if verify and container.digest() != metadata.graph_sha256:
+            raise ValueError("graph or weights are not as they were written, by their SHA-256")
+    except FileNotFoundError as error:
+        raise RunError(f"there is no file {str(path)!r}. Give one that `anomaly export` wrote.") from error
+    except OSError as error:
+        raise RunError(f"cannot read {str(path)!r}: {_fault(error)}. Give a file that `anomaly export` wrote.") from error
+    except ValueError as error:
+        raise RunError(
+            f"cannot use {str(path)!r}: {_fault(error)}. The file is damaged: copy it again, or export the run again."
+        ) from error
+    return container, metadata
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(values, dict):
+        raise ValueError("it holds no object")
+    return values
+
+
+def _require_format(number: Any, path: Path) -> None:
+    if type(number) is not int:
+        raise ValueError("its format is no number")
+    if number < FORMAT:
+        raise RunError(
+            f"{str(path)!r} was written by an earlier anomaly-export, in format {number}, which has no digest. This version "
+            f"reads format {FORMAT}: export the run again."
+        )
+    if number > FORMAT:
+        raise RunError(
+            f"{str(path)!r} was written by a later anomaly-export, in format {number}, and this version reads format {FORMAT}. "
+            "Update anomaly-export here, or export the run with this version."
+        )
+
+
+def _checked(values: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of Metadata; ValueError says what is wrong with them."""
+    checked: dict[str, Any] = dict(_VALUES.validate_python(values))
+    spec = InputSpec(**checked["input_spec"])
+    height, width = spec.size
+    if height * width > _MOST_PIXELS:
+        raise ValueError(f"input_spec.size: {height} x {width} pixels are more than {_MOST_PIXELS}")
+    if spec.output_size[0] > height or spec.output_size[1] > width:
+        raise ValueError("input_spec.center_crop: it is larger than the size")
+    outputs = checked["outputs"]
+    if outputs[:1] != OUTPUTS[:1] or list(outputs) != [name for name in OUTPUTS if name in outputs]:
+        raise ValueError(f"outputs: {', '.join(outputs) or 'none'}; expected some of {', '.join(OUTPUTS)}, scores first")
+    try:
+        calibration = Calibration.from_dict(checked["calibration"])
+    except AnomalyError as error:
+        raise ValueError(str(error).partition(". ")[0]) from error
+    return {**checked, "input_spec": spec, "calibration": calibration}
+
+
+def _digest(values: dict[str, Any]) -> str:
+    """The SHA-256 of the values as JSON in one form: keys sorted, no spaces, ASCII. ValueError if a number is infinite."""
+    try:
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _fault(error: OSError | ValueError) -> str:
+    """An error in one line; the first error of a validation, with its place."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"it holds {name}, which is no number in JSON")

@@ -2,59 +2,149 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
 import warnings
+import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_core import PluginError, RunError, registry, thread_count
-from anomaly_export.metadata import KEY, Metadata, Precision
+from anomaly_core import ConfigError, PluginError, Prediction, RunError, registry, thread_count
+from anomaly_export.metadata import Metadata, Precision, read_metadata
 from anomaly_export.quiet import import_openvino
 
-Run = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
+Array = NDArray[np.float32]
+Run = Callable[[NDArray[np.uint8]], list[Array]]
 
 
-def open_session(path: Path, engine: str | None = None, threads: int | None = None) -> tuple[Run, Metadata, str]:
-    """The file, ready to run, its metadata, and the engine's name.
+class Session:
+    """An exported file, verified and then opened in an engine.
+
+    Args:
+        path: the file.
+        engine: ``onnx``, ``openvino`` or ``torchscript``; None: by the file's suffix.
+        threads: threads that the engine may use; None: ``$OMP_NUM_THREADS``, else one per core.
+        verify: whether the file must be as it was written, by its SHA-256.
+
+    Attributes:
+        metadata: what the file says of itself.
+        engine: the engine's name.
 
     Raises:
+        ConfigError: there is no such engine.
         PluginError: the engine's library is not installed, or cannot be imported.
-        RunError: the file is missing, damaged, or not written by ``anomaly export``.
+        RunError: the file is missing, no regular file, damaged, or not written by ``anomaly export``.
     """
-    if not path.is_file():
-        raise RunError(f"there is no file {str(path)!r}. Give one that `anomaly export` wrote.")
-    engine = engine or {".onnx": "onnx", ".xml": "openvino"}.get(path.suffix.lower(), "torchscript")
-    opener = {"onnx": _open_onnx, "openvino": _open_openvino, "torchscript": _open_torchscript}[engine]
-    try:
-        run, metadata = opener(path, threads or thread_count())
-    except ImportError as error:
-        component = registry.engines[engine]
-        component.require_library()
-        raise PluginError(
-            f"{component.spec.module}, which the engine {engine!r} needs, cannot be imported: {error}. "
-            f"Install it again: {component.spec.install}"
-        ) from error
-    except RunError:
-        raise
-    except Exception as error:  # each engine has its own exceptions for a file that it cannot read
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise RunError(f"{engine} cannot open {str(path)!r}: {reason} Export the run again.") from error
-    return run, metadata, engine
+
+    def __init__(self, path: Path, engine: str | None = None, threads: int | None = None, verify: bool = True) -> None:
+        self.path = path
+        self.engine = engine or {".onnx": "onnx", ".xml": "openvino"}.get(path.suffix.lower(), "torchscript")
+        self._threads = threads or thread_count()
+        self._verify = verify
+        self._inherited = False
+        self.metadata = self._open()
+        if sys.platform != "win32":
+            os.register_at_fork(after_in_child=partial(_leave, weakref.ref(self)))
+
+    def _open(self) -> Metadata:
+        _, metadata = read_metadata(self.path, self._verify)  # before the engine, whose parser may not survive a damaged file
+        openers = {"onnx": _open_onnx, "openvino": _open_openvino, "torchscript": _open_torchscript}
+        if self.engine not in openers:
+            raise ConfigError(f"the engine {self.engine!r} opens no files. Choose one of: {', '.join(openers)}.")
+        try:
+            self._run = openers[self.engine](self.path, self._threads, metadata)
+        except ImportError as error:
+            component = registry.engines[self.engine]
+            component.require_library()
+            raise PluginError(
+                f"{component.spec.module}, which the engine {self.engine!r} needs, cannot be imported: {error}. "
+                f"Install it again: {component.spec.install}"
+            ) from error
+        except Exception as error:  # each engine has its own exceptions for a file that it cannot read
+            raise RunError(
+                f"{self.engine} cannot open {str(self.path)!r}: {_reason(error)}. Export the run again, or update the engine."
+            ) from error
+        return metadata
+
+    def __call__(self, images: NDArray[np.uint8]) -> Prediction[Array]:
+        """The prediction for uint8 (B, H, W, 3) images; RunError if the engine fails or its output is not what it must be."""
+        if self._inherited:
+            self._reopen()
+        try:
+            outputs = self._run(images)
+        except Exception as error:  # each engine has its own exceptions
+            raise RunError(
+                f"{self.engine} cannot score {len(images)} images with {str(self.path)!r}: {_reason(error)}. Choose a smaller "
+                "batch_size if memory is short; otherwise export the run again."
+            ) from error
+        return self._checked(outputs, len(images))
+
+    def _reopen(self) -> None:
+        if self.engine != "onnx":  # the others' threads belong to the process: a second session would wait for them too
+            raise RunError(
+                f"{str(self.path)!r} was opened before this process was forked, and the threads of {self.engine} do not "
+                "survive a fork. Open it in the process that uses it, or start processes with the method 'spawn'."
+            )
+        before = self.metadata.graph_sha256
+        if self._open().graph_sha256 != before:
+            raise RunError(f"{str(self.path)!r} was replaced by another detector since it was opened. Open it again.")
+        self._inherited = False
+
+    def _checked(self, outputs: list[Array], count: int) -> Prediction[Array]:
+        size = self.metadata.input_spec.output_size
+        shapes = {"scores": (count,), "maps": (count, 1, *size), "reconstruction": (count, 3, *size)}
+        names = self.metadata.outputs
+        expected = [(shapes[name], np.dtype(np.float32)) for name in names]
+        computed = [(getattr(output, "shape", None), getattr(output, "dtype", None)) for output in outputs]
+        if computed != expected:
+            raise RunError(
+                f"{self.engine} computes with {str(self.path)!r} what is no detector's output: {_described(computed)}; for "
+                f"{count} images, {_described(expected)} are expected ({', '.join(names)}). Export the run again."
+            )
+        return Prediction(**dict(zip(names, outputs, strict=True)))
 
 
-def _open_onnx(path: Path, threads: int) -> tuple[Run, Metadata]:
+def _leave(session: weakref.ref[Session]) -> None:
+    """After a fork, in the child: it has the engine but not the engine's threads, for which scoring, and even giving the
+    engine back, would wait for ever. So nobody gives it back, not even the interpreter at its end."""
+    if (inherited := session()) is not None:
+        inherited._inherited = True
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited._run))
+
+
+def _described(outputs: list[tuple[Any, Any]]) -> str:
+    return ", ".join(f"{dtype} {shape}" for shape, dtype in outputs) or "nothing"
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip().rstrip(".")[:400] if lines else type(error).__name__
+
+
+def _require_input(shape: list[Any], metadata: Metadata) -> None:
+    """ValueError if the graph's input is not that of the metadata: an engine might allocate what the graph claims."""
+    expected = [*metadata.input_spec.output_size, 3]
+    if shape[1:] != expected or len(shape) != 4:
+        raise ValueError(f"its graph takes images of the shape {shape}, and its metadata says {['B', *expected]}")
+
+
+def _open_onnx(path: Path, threads: int, metadata: Metadata) -> Run:
     session = onnx_session(str(path), threads)
-    metadata = Metadata.from_json(session.get_modelmeta().custom_metadata_map.get(KEY), path)
+    (images,) = session.get_inputs()
+    _require_input(images.shape, metadata)
     names = list(metadata.outputs)
 
-    def run(images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        outputs: list[NDArray[np.float32]] = session.run(names, {"images": images})
+    def run(images: NDArray[np.uint8]) -> list[Array]:
+        outputs: list[Array] = session.run(names, {"images": images})
         return outputs
 
-    return run, metadata
+    return run
 
 
 def onnx_session(model: str | bytes, threads: int) -> Any:
@@ -68,18 +158,17 @@ def onnx_session(model: str | bytes, threads: int) -> Any:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _open_openvino(path: Path, threads: int) -> tuple[Run, Metadata]:
+def _open_openvino(path: Path, threads: int, metadata: Metadata) -> Run:
     model = import_openvino().Core().read_model(str(path))
-    place = [KEY] if path.suffix.lower() == ".xml" else ["framework", KEY]
-    text = model.get_rt_info(place).astype(str) if model.has_rt_info(place) else None
-    metadata = Metadata.from_json(text, path)
+    (images,) = model.inputs
+    _require_input([side.get_length() if side.is_static else None for side in images.partial_shape], metadata)
     compiled = openvino_compiled(model, threads, metadata.precision)
 
-    def run(images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    def run(images: NDArray[np.uint8]) -> list[Array]:
         results = compiled.create_infer_request().infer({0: images})
         return [results[name] for name in metadata.outputs]
 
-    return run, metadata
+    return run
 
 
 def openvino_compiled(model: Any, threads: int, precision: Precision = "f32") -> Any:
@@ -93,19 +182,16 @@ def openvino_has_bfloat16() -> bool:
     return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def _open_torchscript(path: Path, threads: int) -> tuple[Run, Metadata]:
+def _open_torchscript(path: Path, threads: int, metadata: Metadata) -> Run:
     import torch
 
-    extra: dict[str, Any] = {f"{KEY}.json": ""}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated in favour of torch.export
-        graph = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)
-    text = extra[f"{KEY}.json"]
-    metadata = Metadata.from_json(text.decode() if isinstance(text, bytes) else text, path)
+        graph = torch.jit.load(str(path), map_location="cpu")
     torch.set_num_threads(threads)
 
-    def run(images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    def run(images: NDArray[np.uint8]) -> list[Array]:
         with torch.inference_mode():
             return [output.numpy() for output in graph(torch.from_numpy(images))]
 
-    return run, metadata
+    return run

@@ -6,33 +6,30 @@ import os
 import shutil
 import tempfile
 import warnings
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anomaly_core import RunError
-from anomaly_export.metadata import KEY, Metadata
+from anomaly_export.containers import KEY, Container, field, open_container
+from anomaly_export.metadata import Metadata
 from anomaly_export.quiet import import_openvino
 
 if TYPE_CHECKING:
     from anomaly_export.graph import DetectorGraph
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt"}
-ENTRY = f"{KEY}.json"  # inside a TorchScript archive
+ELSEWHERE = "Copy the file (with OpenVINO, both files) to a folder that can be written, and change it there."
+_PRODUCER_NAME = 2  # field of an ONNX model; the last value counts
 
 
 def write_onnx(graph: DetectorGraph, path: Path, metadata: Metadata) -> None:
     """One ``.onnx`` file; the metadata is its metadata property ``anomaly``."""
-    import onnx
-
     from anomaly_export.graph import to_onnx
 
-    model = onnx.load_from_string(to_onnx(graph, graph.example(), metadata.outputs))
-    onnx.helper.set_model_props(model, {KEY: metadata.to_json()})
-    model.producer_name = "anomaly-export"
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(to_onnx(graph, graph.example(), metadata.outputs) + field(_PRODUCER_NAME, b"anomaly-export"))
 
 
 def write_openvino(graph: DetectorGraph, path: Path, metadata: Metadata) -> None:
@@ -40,7 +37,7 @@ def write_openvino(graph: DetectorGraph, path: Path, metadata: Metadata) -> None
     from anomaly_export.graph import to_onnx
 
     model = import_openvino().Core().read_model(to_onnx(graph, graph.example(), metadata.outputs), b"")
-    model.set_rt_info(metadata.to_json(), [KEY])
+    model.set_rt_info("", [KEY])  # the place where the metadata goes
     import_openvino().save_model(model, str(path), compress_to_fp16=False)
 
 
@@ -53,7 +50,7 @@ def write_torchscript(graph: DetectorGraph, path: Path, metadata: Metadata) -> N
     traced = to_torchscript(graph, graph.example())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated in favour of torch.export
-        torch.jit.save(traced, str(path), _extra_files={ENTRY: metadata.to_json()})
+        torch.jit.save(traced, str(path))
 
 
 WRITERS: dict[str, Callable[[Any, Path, Metadata], None]] = {
@@ -63,37 +60,35 @@ WRITERS: dict[str, Callable[[Any, Path, Metadata], None]] = {
 }
 
 
-def rewrite(path: Path, metadata: Metadata) -> None:
-    """Replace the metadata of an exported file; its graph stays the same.
+def write(format: str, graph: DetectorGraph, path: Path, metadata: Metadata) -> None:
+    """Graph, metadata and their digests in a new file."""
+    WRITERS[format](graph, path, metadata)
+    container = open_container(path)
+    _put(container, path, replace(metadata, graph_sha256=container.digest()))
+
+
+def rewrite(container: Container, path: Path, metadata: Metadata) -> None:
+    """Replace the metadata of an exported file; its graph and the digest of that stay the same.
 
     Raises:
         RunError: the file cannot be written.
     """
-    with in_place(path) as temporary:
-        if path.suffix.lower() == ".onnx":
-            import onnx
+    try:
+        with in_place(path, ELSEWHERE) as part:
+            _put(container, part, metadata)
+    except ValueError as error:
+        raise RunError(f"cannot change {str(path)!r}: {error}. Export the run again.") from error
 
-            model = onnx.load(str(path))
-            onnx.helper.set_model_props(model, {KEY: metadata.to_json()})
-            temporary.write_bytes(model.SerializeToString())
-        elif path.suffix.lower() == ".xml":
-            tree = ElementTree.parse(path)
-            entry = tree.find(f"./rt_info/{KEY}")
-            if entry is None:
-                raise RunError(f"{str(path)!r} was not written by `anomaly export`. Export again.")
-            entry.set("value", metadata.to_json())
-            tree.write(temporary, encoding="utf-8", xml_declaration=True)
-        else:
-            import torch
 
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)
-                graph = torch.jit.load(str(path), map_location="cpu")
-                torch.jit.save(graph, str(temporary), _extra_files={ENTRY: metadata.to_json()})
+def _put(container: Container, path: Path, metadata: Metadata) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        copy = Path(folder) / path.name
+        container.write(copy, metadata.to_json())
+        copy.replace(path)
 
 
 @contextmanager
-def in_place(path: Path) -> Iterator[Path]:
+def in_place(path: Path, advice: str = "Choose another file with --output.") -> Iterator[Path]:
     """A path of the same name in a folder beside the target; at the end, its files replace those at the target.
 
     If anything fails, existing files are kept. The main file is moved last: without it there is no detector.
@@ -105,7 +100,7 @@ def in_place(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}.", suffix=".part", dir=path.parent))
     except OSError as error:
-        raise RunError(f"cannot write {str(path)!r}: {error}. Choose another file with --output.") from error
+        raise RunError(f"cannot write {str(path)!r}: {error}. {advice}") from error
     try:
         yield folder / path.name
         parts = sorted(folder.iterdir(), key=lambda part: part.name == path.name)
@@ -117,6 +112,6 @@ def in_place(path: Path) -> Iterator[Path]:
         for part in parts:
             part.replace(path.with_name(part.name))
     except OSError as error:
-        raise RunError(f"cannot write {str(path)!r}: {error}. Free some space or choose another file.") from error
+        raise RunError(f"cannot write {str(path)!r}: {error}. Free some space if the disk is full. {advice}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from anomaly_core import ConfigError, PluginError, registry
+from anomaly_core import ConfigError, PluginError, open_untrusted, registry
 from anomaly_features.errors import BackboneError
 
 # The well-known file names of these weights, as published.
@@ -109,7 +109,7 @@ class Backbones:
     def _folder_or_distribution(self, full: str) -> tuple[WeightsFile | None, str]:
         """The file in the folder, else the file of an installed distribution; or None and the reason."""
         for name in self._candidates(full):
-            if (path := self.folder / name).is_file():
+            if os.path.lexists(path := self.folder / name):  # what is no file is an error when it is read
                 return WeightsFile(path, "folder"), ""
         carriers = [key for key in registry.backbones if _same_model(key.rpartition(":")[2], full)]
         if len(carriers) > 1:
@@ -174,6 +174,7 @@ def _same_model(name: str, full: str) -> bool:
 def _read(path: Path) -> dict[str, Tensor]:
     """The tensors of a weights file; no code in it is executed."""
     try:
+        open_untrusted(path).close()  # a pipe would block for ever
         loaded: Any = (
             load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
         )

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from anomaly_core import RunError, write_whole
+from anomaly_core import RunError, open_untrusted, write_whole
 
 Key = tuple[int, int]
 Compute = Callable[[Tensor], list[Tensor]]
@@ -51,7 +51,7 @@ class FeatureCache:
                     f"cannot make the folder of cached features {str(self.folder)!r}: {error}. Name another with "
                     "model.cache_folder, or set model.feature_cache=auto."
                 ) from error
-            self.used = sum(file.stat().st_size for file in self.folder.glob("*.safetensors"))
+            self.used = sum(file.lstat().st_size for file in self.folder.glob("*.safetensors"))
 
     def __call__(self, images: Tensor, compute: Compute) -> list[Tensor]:
         """Feature maps of float32 (B, 3, H, W) images: from the cache, and the others computed in one batch."""
@@ -105,13 +105,15 @@ class FeatureCache:
         if self.folder is None:
             return self._held.get(key)
         try:
+            open_untrusted(self._file(key)).close()  # a pipe would block for ever
             return [part for _, part in sorted(load_file(self._file(key)).items())]
         except (OSError, SafetensorError):  # missing, or truncated by a full disk: compute again
             return None
 
     def _write(self, key: Key, maps: list[Tensor]) -> None:
         try:
-            write_whole(self._file(key), save({f"{i:03d}": part.cpu().contiguous().clone() for i, part in enumerate(maps)}))
+            content = save({f"{i:03d}": part.cpu().contiguous().clone() for i, part in enumerate(maps)})
+            write_whole(self._file(key), content, "Free some space, or name another folder with model.cache_folder.")
         except RunError as error:
             self.budget = 0  # stop caching; the run continues
             warnings.warn(f"{error} Features are no longer kept, and computed every time.", stacklevel=2)

@@ -11,7 +11,7 @@ from pathlib import Path
 import timm
 from safetensors.torch import save_file
 
-from anomaly_core import AnomalyError, Component, ConfigError, preset_layer, preset_names, registry, validate
+from anomaly_core import AnomalyError, Component, ConfigError, open_untrusted, preset_layer, preset_names, registry, validate
 from anomaly_features.backbones import SUFFIXES, WELL_KNOWN_FILES, Backbones, WeightsFile, full_name
 from anomaly_features.errors import BackboneError
 
@@ -131,7 +131,7 @@ def verify_carried() -> list[Verdict]:
 def sha256(path: Path) -> str:
     """The hexadecimal SHA-256 of a file."""
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with open_untrusted(path) as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import pickle
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from anomaly_core import BaseModeler, Figures, RunContext, RunError
+from anomaly_core import BaseModeler, Figures, RunContext, RunError, open_untrusted
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -61,7 +62,7 @@ class Checkpoints:
     @staticmethod
     def exist(run: RunContext) -> bool:
         """Whether a resumed run has a checkpoint to continue from."""
-        return run.resume and run.folder is not None and (run.folder / LAST).is_file()
+        return run.resume and run.folder is not None and os.path.lexists(run.folder / LAST)
 
     def improve(self, epoch: int, loss: float) -> None:
         """Save the modeler's current state as the best."""
@@ -97,9 +98,12 @@ class Checkpoints:
             RunError: a file is damaged or belongs to another config.
         """
         folder = self._run.folder
-        if folder is None or not (folder / LAST).is_file():
+        if folder is None or not self.exist(self._run):
             return
         try:
+            for name in (LAST, BEST):
+                if os.path.lexists(folder / name):
+                    open_untrusted(folder / name).close()  # a pipe would block for ever
             content: dict[str, Any] = torch.load(folder / LAST, map_location="cpu", weights_only=True)
             self._modeler.load_state(content["modeler"], strict=False)
             self._optimizer.load_state_dict(content["optimizer"])

@@ -50,4 +50,4 @@ def _kept(epoch: int) -> str:
     """What is kept of a training that stopped during an epoch."""
     if epoch == 1:
         return "No epoch was complete."
-    return f"Epoch {epoch - 1} and the best one are kept in checkpoints/, from where --resume goes on."
+    return f"Epoch {epoch - 1} and the best one are kept in checkpoints/, from where --resume goes on with the same options."

@@ -80,7 +80,9 @@ class GradientTrainer(BaseTrainer):
             checkpoints.load()
         if validation is None and self.config.keep == "best":
             warnings.warn(
-                "no normal image is held out (data.holdout=0, or too few): the last epoch is kept, not the best.", stacklevel=2
+                "no normal image is held out: the last epoch is kept, not the best. Add normal images, with data.holdout above "
+                "0, or say so with train.keep=last.",
+                stacklevel=2,
             )
         bar = Bar(self.progress, self.config.epochs, len(training.loader), checkpoints.epoch)
         for epoch in range(checkpoints.epoch + 1, self.config.epochs + 1):

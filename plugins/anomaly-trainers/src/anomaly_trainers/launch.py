@@ -49,8 +49,8 @@ def launch(devices: int, arguments: list[str]) -> int:
             if "code" not in cause.error_file_data:
                 status = f"signal {cause.signal_name()}" if cause.exitcode < 0 else f"exit status {cause.exitcode}"
                 raise RunError(
-                    f"process {cause.local_rank} of {devices} died ({status}), perhaps because memory ran out. Lower "
-                    "data.batch_size, then run again with --resume to go on from the last complete epoch."
+                    f"process {cause.local_rank} of {devices} died ({status}), perhaps because memory ran out. Run "
+                    "again with --resume to go on from the last complete epoch, or lower data.batch_size in a new run."
                 ) from error
             click.echo(cause.message, err=True)
             return int(cause.error_file_data["code"])
