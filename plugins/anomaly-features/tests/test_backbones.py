@@ -206,3 +206,17 @@ def test_unknown_backbone(name: str) -> None:
 def test_names_with_and_without_tag() -> None:
     assert full_name("tf_efficientnet_lite0") == full_name("tf_efficientnet_lite0.in1k") == "tf_efficientnet_lite0.in1k"
     assert full_name("resnet18") != "resnet18.tv_in1k"
+
+
+@pytest.mark.reliability("security")
+@pytest.mark.parametrize(
+    "name", ["hf-hub:a/b", "hf_hub:a/b", "local-dir:/tmp", "http://127.0.0.1:9/x", "/etc/passwd", "../x", "\\\\host\\x", "a\0b"]
+)
+def test_a_strangers_backbone_is_never_fetched_or_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("it asks the network")
+
+    monkeypatch.setattr("socket.socket.connect", refused)
+    monkeypatch.setattr("socket.getaddrinfo", refused)
+    with pytest.raises(ConfigError, match=r"timm .* has no pretrained model"):
+        FeatureExtractor(name, [1])

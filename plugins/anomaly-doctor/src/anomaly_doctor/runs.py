@@ -48,6 +48,6 @@ def _examine_file(path: Path, report: Report) -> None:
     for name, component in registry.engines.items():
         if path.suffix.lower() in component.spec.suffixes:
             component.load("reader")(path, name, None)
-            report.sections["file"] = {"file": str(path), "engine": name, "state": "it can be opened"}
+            report.sections["file"] = {"file": str(path), "engine": name, "state": "as `anomaly export` wrote it"}
             return
     report.problems.append(f"{str(path)!r} is neither a run's folder nor a file that an engine opens. Check the path.")
