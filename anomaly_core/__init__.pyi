@@ -69,7 +69,7 @@ from .imaging.screening import screen as screen
 from .imaging.screening import warnings_of as warnings_of
 from .installed import CORE as CORE
 from .installed import VERSION as VERSION
-from .installed import installed as installed
+from .installed import distributions as distributions
 from .installed import normalise as normalise
 from .run.calibration import Calibration as Calibration
 from .run.csv_safe import SafeWriter as SafeWriter

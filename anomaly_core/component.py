@@ -13,7 +13,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from anomaly_core.errors import MissingLibrary, PluginError, PluginFailure, described, is_stop
-from anomaly_core.installed import CORE, installed, normalise
+from anomaly_core.installed import CORE, distributions, normalise
 from anomaly_core.specs import KINDS, ComponentSpec
 
 ADDRESS = r"\w+(\.\w+)*:\w+(\.\w+)*"  # package.module:attribute
@@ -159,7 +159,7 @@ class Component:
 
     def _extra(self, library: str) -> str:
         """``distribution[extra]`` that installs a library, from its own distribution or the core; empty if there is none."""
-        for found in (*installed(self.distribution), *installed(CORE)):
+        for found in (*distributions(self.distribution), *distributions(CORE)):
             for text in map(str, found.facts.get_all("Requires-Dist") or []):
                 with suppress(ValueError):  # one that cannot be parsed
                     requirement = Requirement(text)

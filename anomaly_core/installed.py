@@ -80,7 +80,7 @@ class Installed:
             return ""
 
 
-def installed(name: str = "") -> Iterator[Installed]:
+def distributions(name: str = "") -> Iterator[Installed]:
     """Every installed distribution, or those of one name, in the order of ``sys.path``."""
     # Not metadata.distributions, from which a command hides what is damaged.
     yield from map(Installed, metadata.Distribution.discover(name=name) if name else metadata.Distribution.discover())
@@ -92,7 +92,7 @@ def one_of_each() -> dict[str, Installed]:
     If it hides what another provides, that is one of its faults; in one folder, where an update broke off, it gives way.
     """
     kept: dict[str, Installed] = {}
-    for one in installed():
+    for one in distributions():
         first = kept.setdefault(normalise(one.name), one)
         if first.place != one.place and (hidden := {name for _, name, _ in one.points} - {name for _, name, _ in first.points}):
             if Path(first.place).parent == Path(one.place).parent:

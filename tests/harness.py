@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-import anomaly_core.installed
 from anomaly_core import CORE, main, registry
 from anomaly_core.installed import Installed
+from anomaly_core.installed import distributions as everything
 from glow import package
 from tiny.plugin import entry_points
 
@@ -92,14 +92,13 @@ def companions() -> tuple[str, ...]:
 @pytest.fixture(scope="module")
 def core_alone(companions: tuple[str, ...]) -> Iterator[None]:
     """Of what is installed here, nothing but the core and its companions is found; what a test installs is."""
-    everything = anomaly_core.installed.installed
     hidden = {one.place for one in everything() if one.points and one.name not in (CORE, *companions)}
 
     def fewer() -> Iterator[Installed]:
         return (one for one in everything() if one.place not in hidden)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(anomaly_core.installed, "installed", fewer)
+        patch.setattr("anomaly_core.installed.distributions", fewer)
         registry.refresh()
         yield
     registry.refresh()

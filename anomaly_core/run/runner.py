@@ -23,7 +23,7 @@ from anomaly_core.config.resolve import RunConfig
 from anomaly_core.discovery import registry
 from anomaly_core.errors import described
 from anomaly_core.hooks import Hooks
-from anomaly_core.installed import installed
+from anomaly_core.installed import distributions
 from anomaly_core.run.calibration import Calibration, calibrate
 from anomaly_core.run.devices import choose_device, process_state
 from anomaly_core.run.evaluation import build_data, test
@@ -193,6 +193,6 @@ class _Run:
 
 
 def _versions() -> dict[str, str]:
-    libraries = {one.name.lower(): one.version for name in LIBRARIES for one in islice(installed(name), 1)}
+    libraries = {one.name.lower(): one.version for name in LIBRARIES for one in islice(distributions(name), 1)}
     ours = {component.distribution: component.version for component in registry.components()}
     return {"python": platform.python_version(), **libraries, **ours}

@@ -20,7 +20,7 @@ import click
 import psutil
 from packaging.requirements import Requirement
 
-from anomaly_core import CORE, VERSION, Hooks, PluginError, core_count, examined, installed, registry
+from anomaly_core import CORE, VERSION, Hooks, PluginError, core_count, distributions, examined, registry
 
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "TORCH_HOME", "TMPDIR")
 SECRET = re.compile(r"token|secret|passw|credential|(^|_)key(_|$)", re.IGNORECASE)
@@ -69,7 +69,7 @@ def _libraries(report: Report) -> tuple[dict[str, str], dict[str, str]]:
         with suppress(ValueError):  # a requirement that cannot be read: `plugins` reports it
             for requirement in map(Requirement, _requires(owner)):
                 name, marker = requirement.name, requirement.marker
-                version = next((found.version for found in installed(name)), "not installed")
+                version = next((found.version for found in distributions(name)), "not installed")
                 if "extra" in str(marker):
                     extras[name] = version
                 elif name not in owners and (marker is None or marker.evaluate()):
@@ -80,7 +80,7 @@ def _libraries(report: Report) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _requires(distribution: str) -> list[str]:
-    found = next(installed(distribution), None)
+    found = next(distributions(distribution), None)
     return list(map(str, found.facts.get_all("Requires-Dist") or [])) if found else []
 
 
