@@ -72,7 +72,8 @@ def is_stop(error: BaseException) -> bool:
 def described(error: BaseException) -> str:
     """``Type: message`` of any exception, in one line of bounded length, even if its ``__str__`` fails."""
     try:
-        text = " ".join(str(error)[:LONGEST].split())
+        text = str(error)
+        text = " ".join((text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}").split())
     except BaseException as second:
         if is_stop(second):
             raise

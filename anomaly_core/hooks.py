@@ -123,10 +123,6 @@ class Hooks:
             self._manager.register(observers, name=component.qualified)
         except (pluggy.PluginValidationError, ValueError) as error:
             raise self._refusal(component.qualified, " ".join(str(error).split())) from error
-        except BaseException as error:  # of an attribute that fails when pluggy looks at it
-            if is_stop(error):
-                raise
-            raise self._refusal(component.qualified, described(error)) from error
         for hook in self._manager.get_hookcallers(observers) or ():
             if any(impl.wrapper or impl.hookwrapper for impl in hook.get_hookimpls() if impl.plugin is observers):
                 raise self._refusal(component.qualified, f"{hook.name} is a wrapper, and hooks only observe")

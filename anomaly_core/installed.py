@@ -37,7 +37,7 @@ class Installed:
         self._headers = next((text for name in names if (text := self.text(name))), "")
         # Parsing all of the metadata would take longer than the rest of discovery.
         match = re.search(r"^Name:[ \t]*(\S+)", self._headers, re.MULTILINE)
-        self.name = _printable(match[1] if match else Path(self.place).stem.lstrip("~").partition("-")[0])
+        self.name = _printable(match[1] if match else Path(self.place).stem.lstrip("~").partition("-")[0].replace("_", "-"))
 
     @cached_property
     def facts(self) -> Message:

@@ -94,8 +94,8 @@ def core_alone(companions: tuple[str, ...]) -> Iterator[None]:
     """Of what is installed here, nothing but the core and its companions is found; what a test installs is."""
     hidden = {one.place for one in everything() if one.points and one.name not in (CORE, *companions)}
 
-    def fewer() -> Iterator[Installed]:
-        return (one for one in everything() if one.place not in hidden)
+    def fewer(name: str = "") -> Iterator[Installed]:
+        return (one for one in everything(name) if one.place not in hidden)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("anomaly_core.installed.distributions", fewer)

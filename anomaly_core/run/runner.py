@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import platform
 import shutil
 import time
 import warnings
 from contextlib import ExitStack
 from itertools import islice
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,6 +168,10 @@ class _Run:
             history = trainer.fit(modeler, train, held_out, of_run)
         if not isinstance(history, History):
             raise registry.failed(trainer, f"{type(trainer).__name__}.fit returned {type(history).__name__}, not a History")
+        for name, value in list(history.figures.items()):
+            if not isinstance(value, Real) or not math.isfinite(value):
+                warnings.warn(f"{name!r} of {type(modeler).__name__} is no finite number, and left out.", stacklevel=2)
+                del history.figures[name]
         run.facts["fit_seconds"] = time.perf_counter() - start
         return modeler, splits, history
 
@@ -173,9 +179,10 @@ class _Run:
         try:
             return split(self.data, self.categories, fewest)
         except (AttributeError, TypeError, ValueError) as error:  # no list, or no samples in it
-            raise registry.failed(
-                self.data, f"the samples of {type(self.data).__name__} are wrong: {described(error)}"
-            ) from error
+            if registry.culprit(error):
+                raise
+            cause = f"the samples of {type(self.data).__name__} are wrong: {described(error)}"
+            raise registry.failed(self.data, cause) from error
 
     def _calibrate(self, modeler: BaseModeler, held_out: list[Sample]) -> Calibration:
         parts: dict[str, list[Tensor]] = {"scores": [torch.empty(0)], "map_maxima": [], "map_medians": []}

@@ -42,7 +42,7 @@ def completed(line: str) -> list[str]:
         ("anomaly run --metric au", {"auroc"}),
         ("anomaly run --model palette --preset ", {"edge", "paper"}),
         ("anomaly run --model palette --preset p", {"paper"}),
-        ("anomaly run --preset p", set()),
+        ("anomaly run --preset p", {""}),
         ("anomaly run --model palette --data tr", {"tree"}),
         ("anomaly show des", {"descent"}),
         ("anomaly completion f", {"fish"}),
