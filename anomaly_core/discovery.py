@@ -211,16 +211,11 @@ def _known() -> dict[str, Any]:
     import yaml
 
     text = resources.files("anomaly_core").joinpath("known_distributions.yaml").read_text(encoding="utf-8")
-    known: dict[str, Any] = yaml.safe_load(text)
-    return known
+    return dict(yaml.safe_load(text))
 
 
 def discover(blocked: set[str]) -> Iterator[Component]:
-    """Every entry point in the core's groups, and every damaged distribution, as a Component of the kind DISTRIBUTION.
-
-    Args:
-        blocked: the canonical names to exclude.
-    """
+    """Every entry point in the core's groups, and every damaged distribution; ``blocked`` holds canonical names to exclude."""
     counting = one_of_each()
     location = str(Path(__file__).resolve().parents[1])
     for attribute, spec in vars(plugin).items():  # not from the core's own metadata, which may be stale or missing
@@ -228,9 +223,8 @@ def discover(blocked: set[str]) -> Iterator[Component]:
             value = f"{plugin.__name__}:{attribute}"
             yield Component("command", attribute.lower().replace("_", "-"), CORE, VERSION, location, value, about=spec.summary)
     if CORE not in counting:
-        yield Component(
-            DISTRIBUTION, CORE, CORE, VERSION, location, "", "damaged", f"it has no metadata. `pip install {CORE}`."
-        )
+        reason = f"it has no metadata. `pip install {CORE}`."
+        yield Component(DISTRIBUTION, CORE, CORE, VERSION, location, "", "damaged", reason)
     for name, one in counting.items():
         if name == CORE and one.version != VERSION:
             one.faults.append(f"its metadata is that of {one.version}, and {VERSION} is running")

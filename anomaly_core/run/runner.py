@@ -168,10 +168,11 @@ class _Run:
             history = trainer.fit(modeler, train, held_out, of_run)
         if not isinstance(history, History):
             raise registry.failed(trainer, f"{type(trainer).__name__}.fit returned {type(history).__name__}, not a History")
-        for name, value in list(history.figures.items()):
+        figures: dict[str, Any] = history.figures
+        for name, value in list(figures.items()):
             if not isinstance(value, Real) or not math.isfinite(value):
                 warnings.warn(f"{name!r} of {type(modeler).__name__} is no finite number, and left out.", stacklevel=2)
-                del history.figures[name]
+                del figures[name]
         run.facts["fit_seconds"] = time.perf_counter() - start
         return modeler, splits, history
 

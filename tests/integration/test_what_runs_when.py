@@ -20,7 +20,7 @@ PROMPT = "import sys; sys.argv[0] = 'anomaly'; from anomaly_core import main\n"
 # Run one command line after another, each as if nothing of ours had been imported; print what each imported.
 EACH = """
 import contextlib, io, json, os, sys
-from anomaly_core.cli import main
+from anomaly_core import main
 answers = []
 for line in json.loads(sys.argv[1]):
     for name in [name for name in sys.modules if name.startswith("anomaly_") and not name.startswith("anomaly_core")]:
