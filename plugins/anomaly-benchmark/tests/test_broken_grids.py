@@ -125,12 +125,12 @@ def test_a_process_of_a_grid_that_dies_costs_its_cell_alone(process: Process, tm
 @pytest.mark.reliability("fault")
 @pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt(), GeneratorExit(), MemoryError("9 TiB")])
 def test_a_cell_that_a_plugin_ends_costs_itself_alone(
-    error: BaseException, options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: BaseException, options: Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from anomaly_benchmark import grids
     from anomaly_core import stoppable
 
-    cells = grid(["vanilla_ae"], ["mvtec"], categories=["bottle", "grid"], overrides=options(tmp_path))
+    cells = grid(["vanilla_ae"], ["mvtec"], categories=["bottle", "grid"], overrides=options())
     real = grids.RunConfig.create
 
     def create(config: dict[str, Any]) -> Any:
