@@ -115,13 +115,8 @@ class Registry:
 
     def owner(self, module: str) -> Component | None:
         """A component of the distribution, other than the core, whose package a module belongs to."""
-        package = module.partition(".")[0]
-        for component in self.components():
-            spec = component.__dict__.get("spec", component.added)  # only if it is imported already
-            addresses = (component.value, getattr(spec, "target", ""))
-            if component.distribution != CORE and package in [text.partition(":")[0].partition(".")[0] for text in addresses]:
-                return component
-        return None
+        packages = ((component, re.split("[.:]", component.value)[0]) for component in self.components())
+        return next((c for c, package in packages if package == module.partition(".")[0] and c.distribution != CORE), None)
 
     def culprit(self, error: BaseException) -> Component | None:
         """A component of the distribution in whose code an error arose; None if that is no plugin's."""

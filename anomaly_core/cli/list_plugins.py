@@ -20,10 +20,7 @@ COLUMNS = ("kind", "name", "distribution", "version", "status", "location")
 @click.option("--json", "as_json", is_flag=True, help="A JSON array, for programs.")
 @click.option("--check", is_flag=True, help="Import each in turn; the exit code is 1 if any is broken.")
 def list_plugins(kind: str | None, as_json: bool, check: bool) -> None:
-    """Show what is installed, and from where. Without --check nothing of a plugin is imported.
-
-    A distribution whose metadata is damaged is shown whatever its kind, as it may hide what is missing.
-    """
+    """Show what is installed, what of it is damaged, and where. Without --check nothing of a plugin is imported."""
     rows = []
     for component in registry.components() + registry.damaged():
         if kind in (None, component.kind) or component.kind == DISTRIBUTION:
