@@ -115,8 +115,12 @@ class Registry:
 
     def owner(self, module: str) -> Component | None:
         """A component of the distribution, other than the core, whose package a module belongs to."""
-        packages = ((component, re.split("[.:]", component.value)[0]) for component in self.components())
-        return next((c for c, package in packages if package == module.partition(".")[0] and c.distribution != CORE), None)
+        for component in self.components():
+            target = getattr(component.__dict__.get("spec"), "target", "")  # of a spec that is imported already
+            packages = {re.split("[.:]", address)[0] for address in (component.value, target)}
+            if component.distribution != CORE and module.partition(".")[0] in packages - {"anomaly_core", ""}:
+                return component
+        return None
 
     def culprit(self, error: BaseException) -> Component | None:
         """A component of the distribution in whose code an error arose; None if that is no plugin's."""

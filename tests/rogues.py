@@ -19,11 +19,10 @@ ROGUE = """
     from dataclasses import replace
     from anomaly_core import BaseMetric, CommandSpec, HookSpec, MetricSpec, hookimpl
     from tiny.data import Weave
-    from tiny.methods import Palette
     from tiny.trainers import OnePass
 
     WORK = {}
-    MODEL = replace(tiny.plugin.PALETTE, target="rogue:Model", trainer="rogue")
+    MODEL = replace(tiny.plugin.PALETTE, target="rogue_model:Model", trainer="rogue")
     DATA = replace(tiny.plugin.WEAVE, target="rogue:Data")
     TRAINER = replace(tiny.plugin.ONE_PASS, target="rogue:Trainer")
     METRIC = MetricSpec(target="rogue:Metric", default=True)
@@ -32,16 +31,6 @@ ROGUE = """
 
     def work(name, value=None):
         return WORK[name](value) if name in WORK else value
-
-    class Model(Palette):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
-            work("init")
-        def collect(self, images):
-            super().collect(images)
-            work("collect")
-        def predict_step(self, images):
-            return work("predict_step", super().predict_step(images))
 
     class Data(Weave):
         def categories(self):
@@ -72,6 +61,20 @@ ROGUE = """
     def command():
         work("command")
 """
+MODEL = """
+    from rogue import work
+    from tiny.methods import Palette
+
+    class Model(Palette):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            work("init")
+        def collect(self, images):
+            super().collect(images)
+            work("collect")
+        def predict_step(self, images):
+            return work("predict_step", super().predict_step(images))
+"""  # in a package that no entry point names
 POINTS = {
     "models": {"rogue": "rogue:MODEL"},
     "datasets": {"rogue": "rogue:DATA"},
@@ -85,7 +88,7 @@ POINTS = {
 @pytest.fixture
 def rogue(distributions: Distributions) -> Iterator[dict[str, Callable[[Any], Any]]]:
     """What the plugin does, by the place where it does it."""
-    distributions.install("anomaly-rogue", "0.3", points=POINTS, files={"rogue.py": ROGUE})
+    distributions.install("anomaly-rogue", "0.3", points=POINTS, files={"rogue.py": ROGUE, "rogue_model.py": MODEL})
     registry.refresh()
     registry.models["rogue"].load()
     yield sys.modules["rogue"].WORK
