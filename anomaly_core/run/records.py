@@ -29,6 +29,7 @@ class Manifest(TypedDict, total=False):
     finished: Seconds
     fit_seconds: Seconds
     test_images_per_second: Seconds
+    data: dict[str, Any]
     versions: dict[str, str]
     warnings: list[str]
 

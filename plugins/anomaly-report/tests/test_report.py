@@ -151,7 +151,7 @@ def test_a_path_is_never_more_than_a_relative_link(path, expected):
         {"threshold": None, "held_out": ()},
         {"rows": []},
         {"maps": False, "measures": [Measure.of("image_auroc", None), Measure.of("pixel_auroc", None)]},
-        {"manifest": {"versions": {}, "data": None, "started": 0, "fit_seconds": 0, "test_images_per_second": 0}},
+        {"manifest": {"versions": {}, "data": {}, "started": 0, "fit_seconds": 0, "test_images_per_second": 0}},
     ],
     ids=lambda options: next(iter(options)),
 )
