@@ -114,7 +114,7 @@ def explained(error: BaseException) -> BaseException:
         new = "or start a new run with a smaller data.batch_size or model.image_size, or another base.device"
         return RunError(f"out of memory: {_first_line(error)}. Close other programs and go on with --resume, {new}.")
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
-        shared = "" if error.filename else " Where it is /dev/shm, shared memory, that is full, set data.num_workers=0."
+        shared = "" if error.filename else " If that is /dev/shm, the shared memory, set data.num_workers=0."
         return RunError(f"cannot write: {error}. Free some space or choose another folder with --output.{shared}")
     if not isinstance(error, Exception) and not is_stop(error) and registry.culprit(error) is None:
         return RunError(f"unexpected {described(error)}. Run again with --debug and report what it shows.")
