@@ -79,6 +79,7 @@ from .run.devices import process_state as process_state
 from .run.evaluation import build_data as build_data
 from .run.evaluation import test as test
 from .run.files import exclusive as exclusive
+from .run.files import folder_name as folder_name
 from .run.files import write_whole as write_whole
 from .run.folder import CALIBRATION as CALIBRATION
 from .run.folder import CONFIG as CONFIG
@@ -122,5 +123,6 @@ from .types import Batch as Batch
 from .types import Detector as Detector
 from .types import Prediction as Prediction
 from .types import Sample as Sample
+from .untrusted import inside as inside
 from .untrusted import open_untrusted as open_untrusted
 from .untrusted import read_untrusted as read_untrusted

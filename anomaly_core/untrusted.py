@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import BinaryIO
 
 LARGEST_TEXT, LARGEST_IMAGE = 1 << 28, 1 << 31  # bytes: 256 MiB and 2 GiB
@@ -46,3 +46,14 @@ def _require_regular(facts: os.stat_result, limit: int | None) -> None:
         raise OSError(f"it is {kind}, not a regular file")
     if limit is not None and facts.st_size > limit:
         raise OSError(f"its {facts.st_size} bytes are more than the {limit} that such a file may have")
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path below a folder that a name of somebody else's says; OSError if the name or a link leads out of the folder."""
+    written = PureWindowsPath(name)  # on every system: a drive or a network share must not even be asked
+    try:
+        if not written.anchor and ".." not in written.parts and (folder / name).resolve().is_relative_to(folder.resolve()):
+            return folder / name
+    except (ValueError, RuntimeError) as error:  # NUL; a loop of links
+        raise OSError(f"it is no path: {error}") from error
+    raise OSError("it leads out of the folder; where you trust its links, copy the folder with `cp -rL`")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from anomaly_core import DataError, RunFolder, open_untrusted, read_image, read_mask, read_untrusted
+from anomaly_core import DataError, RunError, RunFolder, inside, open_untrusted, read_image, read_mask, read_untrusted
 from anomaly_core.run.folder import RECORDED
 
 pytestmark = [
@@ -76,3 +76,35 @@ def test_no_file_of_a_run_is_waited_for(name: str, tmp_path: Path) -> None:
     run = RunFolder(tmp_path, verify=False)
     error = within(5, run.state if name == "model.safetensors" else lambda: run.read(name))
     assert "it is a pipe, not a regular file" in str(error) and name in str(error)
+
+
+def test_a_strangers_name_never_leads_out_of_the_folder(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "folder", tmp_path / "outside"
+    for place in (folder / "maps", outside):
+        place.mkdir(parents=True)
+    (folder / "up").symlink_to(outside)
+    (folder / "in").symlink_to("maps")
+    (folder / "loop").symlink_to("loop")
+    for name in ("maps/a.png", "maps", ".", "in/a.png", "ends with a dot.", "a\udcff.png"):
+        assert inside(folder, name) == folder / name
+    for name in ("..", "../outside/a", "maps/../../outside", str(outside), "up", "up/a", "C:\\a", "C:a", "\\\\host\\a",
+                 "//host/a", "..\\a", "\\a", "a\0b", "maps/\0"):  # fmt: skip
+        with pytest.raises(OSError, match=r"leads out of the folder|is no path"):
+            inside(folder, name)
+    with pytest.raises(OSError, match=r"no path|Symlink loop|symbolic links"):
+        inside(folder, "loop/a").stat()
+
+
+def test_a_run_reads_and_writes_through_no_link_out_of_its_folder(tmp_path: Path) -> None:
+    run, outside = RunFolder(tmp_path / "run", verify=False), tmp_path / "outside"
+    for place in (run.folder, outside):
+        place.mkdir()
+    (outside / "calibration.json").write_text("{}")
+    (run.folder / "calibration.json").symlink_to(outside / "calibration.json")
+    (run.folder / "figures").symlink_to(outside)
+    for work in (run.calibration, lambda: run.write("figures/a.png", b"")):
+        with pytest.raises(RunError, match="it leads out of the folder"):
+            work()
+    run.write("calibration.json", "mine")
+    assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("calibration.json", "{}")]
+    assert not (run.folder / "calibration.json").is_symlink()

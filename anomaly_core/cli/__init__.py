@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 import click
@@ -94,6 +95,10 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line. Every error is one paragraph; only --debug shows its traceback."""
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
+    try:
+        Path.cwd()  # without one, torch ends the process
+    except OSError as error:
+        _fail(f"the current folder is gone: {error}. Change to one that is there, and run the same command again.", 1, debug)
     try:
         with prepared():
             result: Any = cli.main(arguments, prog_name="anomaly", standalone_mode=False, obj=arguments or sys.argv[1:])

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from anomaly_core.errors import RunError
+from anomaly_core.untrusted import inside
 
 ELSEWHERE = "Free some space or choose another folder with --output."
 PATIENCE = 8.0  # seconds; a killed run's helper processes release its folder within five
@@ -22,15 +23,18 @@ _RETRIES, _PAUSE = 20, 0.05  # Windows refuses to replace a file that a virus sc
 _RESERVED = re.compile(r"(con|conin\$|conout\$|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]) *(\.|$)", re.IGNORECASE)
 
 
-def write_whole(path: Path, content: bytes, advice: str = ELSEWHERE) -> None:
+def write_whole(path: Path, content: bytes, advice: str = ELSEWHERE, within: Path | None = None) -> None:
     """Write a file atomically: to a temporary file beside it, flushed to disk, then renamed.
 
     Raises:
-        RunError: it cannot be written; an existing file is unchanged, and ``advice`` is the next step.
+        RunError: it cannot be written, or a link leads out of the folder ``within``; an existing file is unchanged, and
+            ``advice`` is the next step.
     """
     # The process ID is not enough: on a shared folder, processes on two machines may have the same ID.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
+        if within is not None:
+            inside(within, str(path.parent.relative_to(within)))
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("xb") as file:

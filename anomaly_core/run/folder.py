@@ -26,7 +26,7 @@ from anomaly_core.run.files import exclusive, folder_name, sweep, write_whole
 from anomaly_core.run.memory import explained
 from anomaly_core.run.records import FORMAT, checked_manifest, fault, parsed
 from anomaly_core.run.result import RunResult, TestedImage
-from anomaly_core.untrusted import open_untrusted, read_untrusted
+from anomaly_core.untrusted import inside, open_untrusted, read_untrusted
 
 if TYPE_CHECKING:
     from anomaly_core.base.modeler import BaseModeler
@@ -152,7 +152,7 @@ class RunFolder:
     def write(self, name: str, content: str | bytes) -> None:
         """Write a file atomically: to a temporary file beside it, flushed to disk, then renamed."""
         content = content.encode() if isinstance(content, str) else content
-        write_whole(self.folder / name, content)
+        write_whole(self.folder / name, content, within=self.folder)
         if name in RECORDED:
             self.facts.setdefault("files", {})[name] = hashlib.sha256(content).hexdigest()
 
@@ -191,7 +191,7 @@ class RunFolder:
     def read(self, name: str) -> bytes:
         """The bytes of one of the run's files; RunError if it cannot be read or is not the file that the run wrote."""
         try:
-            content = read_untrusted(self.folder / name)
+            content = read_untrusted(inside(self.folder, name))
         except OSError as error:
             raise self._damaged(name, error) from error
         self._require_recorded(name, hashlib.sha256(content).hexdigest())
@@ -267,6 +267,8 @@ class RunFolder:
     def result(self) -> RunResult:
         """The run's results; RunError if a file is damaged."""
         manifest, metrics, rows = self.manifest(), self.read_json(METRICS), self.read_rows(PREDICTIONS)
+        if missing := {"category", "test_images_per_second"} - manifest.keys():
+            raise self._damaged(MANIFEST, ValueError(f"it has no {min(missing)}"))
         name = PREDICTIONS
         try:
             predictions = [TestedImage.from_row(row) for row in rows]
@@ -278,7 +280,8 @@ class RunFolder:
     def differing(self) -> dict[str, str]:
         """The files that are not as the complete run wrote them, and what is wrong with each."""
         written = self.manifest().get("files", {})
-        return {name: reason for name in RECORDED if name in written and (reason := self._difference(name))}
+        names = [name for name in RECORDED if name in written or (self.folder / name).exists()]
+        return {name: reason for name in names if (reason := self._difference(name))}
 
     def _difference(self, name: str) -> str:
         try:
@@ -290,7 +293,7 @@ class RunFolder:
     def _digest(self, name: str) -> str:
         digest = hashlib.sha256()
         try:
-            with open_untrusted(self.folder / name) as file:
+            with open_untrusted(inside(self.folder, name)) as file:
                 while chunk := file.read(1 << 20):
                     digest.update(chunk)
         except OSError as error:

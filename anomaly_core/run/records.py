@@ -29,7 +29,10 @@ class Manifest(TypedDict, total=False):
     finished: Seconds
     fit_seconds: Seconds
     test_images_per_second: Seconds
-    data: dict[str, Any]
+    peak_memory_mb: Seconds
+    seed: Count
+    data: dict[str, Count | str]
+    evaluates: str
     versions: dict[str, str]
     warnings: list[str]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,3 +108,20 @@ def test_what_is_left_out_but_not_there_is_said(anomaly: Callable[..., Any]) -> 
     assert done.code == 0 and "warning: --no-plugin anomaly-ghost: nothing that is installed has that name" in done.err
     done = anomaly("show", "palette", "--no-plugin", "anomaly-tiny")
     assert done.code == 2 and "blocked by --no-plugin" in done.err
+
+
+@pytest.mark.reliability("fault")
+@pytest.mark.skipif(os.name == "nt", reason="the current folder cannot be removed there")
+@pytest.mark.parametrize("command", ["list-plugins", "run", "show"])
+def test_a_current_folder_that_is_gone_is_one_error(
+    anomaly: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    try:
+        done = anomaly(command)
+    finally:
+        os.chdir(tmp_path)
+    assert done.code == 1 and done.err.startswith("Error: the current folder is gone: ") and done.err.count("\n") == 1

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from sealing import seal
 
 from anomaly_core import RunFolder
 from anomaly_core.cli import cli
@@ -35,19 +36,17 @@ def test_a_category_that_is_a_path_is_refused(commands, tmp_path) -> None:
 
 def test_hostile_values_stay_text_in_the_pages(finished, tmp_path, monkeypatch, record) -> None:
     """Every element of the pages is one that the pages of a harmless run have too."""
-    monkeypatch.setattr("anomaly_report.report.write_figures", lambda run: [Drawn(plan) for plan in PLANS])
+    monkeypatch.setattr("anomaly_report.report.write_figures", lambda run, files: [Drawn(plan) for plan in PLANS])
     hostile = "</script><img src=x onerror=alert(1)><svg/onload=alert(2)>\"'`"
     folder = tmp_path / "runs" / "run"
     shutil.copytree(finished, folder)
     harmless, harmless_board = _elements(folder), _elements(tmp_path / "runs", "leaderboard.html")
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest |= {"category": hostile, "warnings": [hostile], "versions": {hostile: hostile}, "seed": hostile}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
     rows = RunFolder(folder).read_rows("predictions.csv")
     rows = [{**row, "path": f"/data/{hostile}{n}.png", "category": hostile, "defect": hostile} for n, row in enumerate(rows)]
     RunFolder(folder).write_rows("predictions.csv", rows)
     config = (folder / "config.yaml").read_text().replace("preset: edge", f"preset: {json.dumps(hostile)}")
     (folder / "config.yaml").write_text(config)
+    seal(folder, category=hostile, warnings=[hostile], versions={hostile: hostile})
     for expected, found in ((harmless, _elements(folder)), (harmless_board, _elements(tmp_path / "runs", "leaderboard.html"))):
         assert not found["handlers"] and set(found["tags"]) <= set(expected["tags"])
         assert found["tags"].count("script") == expected["tags"].count("script")

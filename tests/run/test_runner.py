@@ -186,7 +186,7 @@ def test_the_first_error_is_the_one_that_is_raised_on_a_full_disk(
 
     writes = iter(range(100))
 
-    def full(path: Path, content: bytes, advice: str = "") -> None:
+    def full(path: Path, content: bytes, advice: str = "", within: Path | None = None) -> None:
         if next(writes) > 2:  # config.yaml and the first two of manifest.json had room
             raise RunError(f"cannot write {path.name}: No space left on device. Free some space.")
         path.write_bytes(content)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from anomaly_benchmark import Cell, grid, run_grid
-from anomaly_core import HookSpec, hookimpl, main, registry
+from anomaly_core import HookSpec, exclusive, hookimpl, main, registry
 
 Command = Callable[..., list[str]]
 
@@ -87,6 +87,22 @@ def test_what_cannot_be_done_is_refused_before_anything_is_run(
     assert (code, out) == (2, "")
     assert message in err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.reliability("fault")
+def test_a_second_benchmark_in_one_folder_is_refused_before_it_runs_a_cell(
+    anomaly, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anomaly_core.run.files.PATIENCE", 0.2)
+    (tmp_path / "benchmark").mkdir()
+    (tmp_path / "benchmark" / "results.csv").write_text("of the first")
+    with exclusive(tmp_path / "benchmark", "unused"):
+        code, out, err = anomaly(*command(tmp_path, "--category", "bottle", "--resume"))
+    assert (code, out) == (1, "") and f"another benchmark is writing to {str(tmp_path)!r}" in err and "--output" in err
+    assert [path.name for path in tmp_path.rglob("*.*") if path.name != ".lock"] == ["results.csv"]
+    (tmp_path / "file").write_text("")
+    code, out, err = anomaly(*command(tmp_path / "file", "--category", "bottle"))
+    assert (code, out) == (1, "") and "cannot make the folder" in err and "--output" in err
 
 
 def test_compare_prints_a_table_or_json(anomaly, options: Callable[..., dict[str, Any]]) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from anomaly_core import registry
+from anomaly_core import registry, run_experiment
 from anomaly_doctor import doctor as module
 from anomaly_doctor.doctor import doctor
+from tiny.runs import config
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -99,6 +102,20 @@ def test_no_secret_and_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "~/weights" in output.replace("\\", "/")
 
 
+@pytest.mark.reliability("fault")
+@pytest.mark.skipif(os.name == "nt", reason="there, every user has a home folder")
+def test_a_user_without_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container with a user ID that no list knows."""
+    import pwd
+
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert run("--output", str(tmp_path)).output.rstrip().endswith("healthy")
+
+
 def test_torch_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib
 
@@ -166,3 +183,51 @@ def test_hooks_that_no_run_can_use_are_a_problem_and_no_end(tmp_path: Path, dist
     done = run("--output", str(tmp_path))
     assert done.exit_code == 1 and "unknown hook 'anomaly_run_strat'" in done.output and "devices" in done.output
     registry.refresh()
+
+
+@pytest.fixture(scope="module")
+def finished(tiny: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_experiment(config(tmp_path_factory.mktemp("finished"))).folder
+
+
+@pytest.mark.reliability("fault")
+def test_a_finished_run_is_as_it_was_written_or_the_files_are_named_that_are_not(finished: Path, tmp_path: Path) -> None:
+    done = run(str(finished))
+    assert done.exit_code == 0 and done.output.rstrip().endswith("healthy"), done.output
+    assert done.output.count("as the run wrote it") == 7
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    with (folder / "predictions.csv").open("a") as file:
+        file.write(" ")
+    (folder / "calibration.json").unlink()
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").mkdir()
+    done = run(str(folder), "--json")
+    found = json.loads(done.stdout)
+    assert done.exit_code == 1 and found["healthy"] is False
+    damaged = ["calibration.json", "model.safetensors", "predictions.csv"]
+    assert sorted(name for name, state in found["sections"]["files"].items() if state == "differs") == damaged
+    assert len(found["problems"]) == 3 and all(any(name in text for text in found["problems"]) for name in damaged)
+
+
+@pytest.mark.reliability("fault")
+def test_a_run_whose_manifest_knows_no_file_is_not_healthy(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "files": {}}))
+    assert run(str(folder)).output.count("is not what the run wrote") == 7
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "status": "failed", "error": "ValueError: no"}))
+    done = run(str(folder))
+    assert done.exit_code == 1 and "ValueError: no" in done.output and "--resume" in done.output
+    for text in ("[]", "{", "[" * 100_000):
+        (folder / "manifest.json").write_text(text)
+        done = run(str(folder))
+        assert done.exit_code == 1 and "manifest.json" in done.output and done.output.rstrip().endswith("broken")
+
+
+def test_what_is_no_run_is_said(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    for path, words in ((tmp_path, "no run's folder"), (tmp_path / "notes.txt", "neither a run's folder nor")):
+        done = run(str(path))
+        assert done.exit_code == 1 and words in done.output

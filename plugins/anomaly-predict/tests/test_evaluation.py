@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from sealing import seal
 
 from anomaly_core import ConfigError, DataError, RunError, RunFolder, RunResults, run_experiment
 from anomaly_predict import evaluate
@@ -97,3 +101,48 @@ def test_images_that_cannot_be_used_are_left_out_and_listed(tmp_path: Path, monk
     assert len(again.predictions) == 4
     listed = RunFolder.open(again.folder).manifest()["skipped"]
     assert {item["path"] for item in listed} == {str(root / "test" / "good" / name) for name in names}
+
+
+@pytest.mark.reliability("security")
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+@pytest.mark.parametrize("linked", ["evaluations", "evaluations/weave", "evaluations/weave/linen/palette"])
+def test_an_evaluation_is_written_into_no_folder_that_a_link_leads_to(
+    finished: RunResults, tmp_path: Path, linked: str
+) -> None:
+    run, outside = tmp_path / "run", tmp_path / "outside"
+    shutil.copytree(finished.folder, run, ignore=shutil.ignore_patterns("evaluations"))
+    (outside / "weave" / "linen" / "palette").mkdir(parents=True)
+    before = sorted(outside.rglob("*"))
+    (run / linked).parent.mkdir(parents=True, exist_ok=True)
+    (run / linked).symlink_to(outside)
+    with pytest.raises(RunError, match=r"leads out of the folder.*--output"):
+        evaluate(run)
+    assert sorted(outside.rglob("*")) == before
+    assert evaluate(run, output=tmp_path / "mine").folder.is_relative_to(tmp_path / "mine")
+
+
+@pytest.mark.reliability("fault")
+def test_a_run_that_was_moved_or_cannot_be_written_is_evaluated_elsewhere(finished: RunResults, tmp_path: Path) -> None:
+    run = tmp_path / "moved and renamed"
+    shutil.copytree(finished.folder, run, ignore=shutil.ignore_patterns("evaluations"))
+    assert np.array_equal(scores(evaluate(run)), scores(finished))
+    shutil.rmtree(run / "evaluations")
+    (run / "evaluations").write_text("")  # as a folder without the right to write, for root too
+    with pytest.raises(RunError, match=r"cannot make the folder .* Choose another with --output"):
+        evaluate(run)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    result = evaluate(run, output=tmp_path / "results")
+    assert result.folder.is_relative_to(tmp_path / "results") and np.array_equal(scores(result), scores(finished))
+    assert RunFolder.open(result.folder).manifest()["evaluates"] == str(run)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+@pytest.mark.reliability("security")
+def test_where_a_strangers_config_would_write_nothing_is_written(finished: RunResults, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished.folder, run, ignore=shutil.ignore_patterns("evaluations"))
+    sections = yaml.safe_load((run / "config.yaml").read_text())
+    sections["base"]["output"] = str(tmp_path / "outside")
+    (run / "config.yaml").write_text(yaml.safe_dump(sections))
+    evaluate(seal(run))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]

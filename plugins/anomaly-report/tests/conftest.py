@@ -162,7 +162,7 @@ def driver() -> Iterator[Any]:
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports that draw nothing: drawing takes seconds, and has tests of its own."""
     undrawn = [Drawn(plan) for plan in PLANS]
-    monkeypatch.setattr("anomaly_report.report.write_figures", lambda run: undrawn)
+    monkeypatch.setattr("anomaly_report.report.write_figures", lambda run, files: undrawn)
 
 
 class Browser:

@@ -160,7 +160,7 @@ def test_the_examples_are_the_worst_of_their_kind(make_run, example_rows, tmp_pa
 def test_a_broken_picture_does_not_cost_the_figure(make_run, tmp_path):
     run = make_run(tmp_path)
     for path in (tmp_path / "maps").glob("*.png"):
-        path.write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+        path.write_bytes(path.read_bytes()[:60])  # size and kind are still there
     with drawing(LIGHT):
         assert draw_examples(FinishedRun.read(run), LIGHT) is not None
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from sealing import seal
 
 from anomaly_core import Hooks, Measure, Registry, RunConfig, hookspec
 from anomaly_report.commands import report
@@ -52,7 +53,9 @@ def test_complete_incomplete_and_damaged_runs_are_listed(make_run, tmp_path):
     assert all(rows[name].reason for name in "cdefg")
     assert (rows["h"].dataset, rows["h"].model) == ("bolts", "padim")
     assert rows["a"].metrics == {"image_auroc": 0.9, "pixel_auroc": 0.8}
-    assert "Expecting" in rows["e"].reason and "metrics.json" in rows["e"].reason
+    assert "not what the run wrote" in rows["e"].reason and "metrics.json" in rows["e"].reason
+    (again,) = read_runs(tmp_path / "bolts/m8/padim/e", verify=False)
+    assert again.status == "damaged" and "Expecting" in again.reason
     result = CliRunner().invoke(report, [str(tmp_path), "--each"])
     assert result.exit_code == 0, result.output
     assert "3 complete runs, 5 other" in result.output
@@ -202,6 +205,7 @@ def test_a_metric_is_named_ranked_and_marked_as_the_runs_describe_it(make_run, t
 )
 def test_metrics_that_cannot_be_shown_are_a_damaged_run(make_run, tmp_path, facts, reason):
     (make_run(tmp_path / "run") / "metrics.json").write_text(json.dumps(facts))
+    seal(tmp_path / "run")
     (row,) = read_runs(tmp_path)
     assert row.status == "damaged" and reason in row.reason and row.reason.startswith("metrics.json: "), row.reason
     assert row.dataset == "bolts"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +101,22 @@ def test_a_full_disk_is_reported_by_the_next_call_alone(tmp_path, monkeypatch, c
             writer.anomaly_log(run, {"loss": 1.0}, step)
             time.sleep(0.01)
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.reliability("security")
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_nothing_outside_the_runs_folder_is_shown_or_written(finished: RunResults, tmp_path: Path) -> None:
+    result, run = finished.runs[0], tmp_path / "run"
+    shutil.copytree(result.folder, run, ignore=shutil.ignore_patterns(FOLDER))
+    Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
+    observer = TensorBoardWriter()
+    led = [replace(row, picture="../secret.png") for row in result.predictions]
+    with pytest.raises(OSError, match="leads out of the folder"):
+        observer.anomaly_run_end(RunFolder(run), replace(result, predictions=led))
+    assert not observer._writers and not events(run).Tags()["images"]
+    shutil.rmtree(run / FOLDER)
+    (tmp_path / "outside").mkdir()
+    (run / FOLDER).symlink_to(tmp_path / "outside")
+    with pytest.raises(OSError, match="leads out of the folder"):
+        observer.anomaly_log(RunFolder(run), {"loss": 1.0}, 1)
+    assert not list((tmp_path / "outside").iterdir())

@@ -21,6 +21,7 @@ import psutil
 from packaging.requirements import Requirement
 
 from anomaly_core import CORE, VERSION, Hooks, PluginError, core_count, distributions, examined, registry
+from anomaly_doctor.runs import examine_run
 
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "TORCH_HOME", "TMPDIR")
 SECRET = re.compile(r"token|secret|passw|credential|(^|_)key(_|$)", re.IGNORECASE)
@@ -157,7 +158,7 @@ def _folders(output: Path, report: Report) -> dict[str, str]:
 def brief(text: object) -> str:
     """Text that is safe in a public report: one line, the home folder as ``~``, no user or password in a URL."""
     line = re.sub(r"(\w+://)[^\s/?#]*@", r"\1", " ".join(str(text).split()))
-    home = str(Path.home())
+    home = os.path.expanduser("~")  # noqa: PTH111 - Path.home() raises an error for a user without one
     return line if len(home) < 2 else re.sub(re.escape(home) + r"(?=$|[/\\\s'\",.;:)])", "~", line)
 
 
@@ -166,14 +167,22 @@ def _gib(size: int) -> str:
 
 
 @click.command("doctor")
+@click.argument("run", metavar="[RUN|FILE]", required=False, type=click.Path(exists=True, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 @click.option("--output", type=Path, default="experiments", show_default=True, metavar="DIR", help="The folder of the runs.")
-def doctor(as_json: bool, output: Path) -> None:
+def doctor(run: Path | None, as_json: bool, output: Path) -> None:
     """Say what is installed and works: versions, plugins, devices, backbones, folders, variables.
+
+    With the folder RUN of a finished run: which of its files are not as the run wrote them. With a FILE that `anomaly export`
+    wrote: whether it can be opened.
 
     Imports every plugin. The exit code is 1 if something is broken. Prints no secrets: its output can go into a bug report.
     """
-    report = examine(output)
+    report = Report()
+    if run is None:
+        report = examine(output)
+    else:
+        examine_run(run, report)
     if as_json:
         click.echo(json.dumps({"healthy": not report.problems, **dataclasses.asdict(report)}, indent=2))
     else:

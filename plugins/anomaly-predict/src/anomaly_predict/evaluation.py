@@ -13,10 +13,13 @@ from anomaly_core import (
     Hooks,
     Progress,
     RunConfig,
+    RunError,
     RunFolder,
     RunResult,
     build_data,
+    folder_name,
     images_to_test,
+    inside,
     quiet,
     registry,
     screen,
@@ -32,6 +35,7 @@ def evaluate(
     *,
     data: str | None = None,
     overrides: Mapping[str, Any] | None = None,
+    output: str | Path | None = None,
     device: str = "auto",
     engine: str | None = None,
     progress: Progress = quiet,
@@ -44,6 +48,7 @@ def evaluate(
         folder: the run's folder.
         data: another data set; None means the run's own.
         overrides: ``{"data.root": ...}`` and other options of the sections ``data`` and ``base``.
+        output: the folder below which the results are written; None: ``evaluations`` in the run's folder.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         engine: the engine for frozen networks; None: the one used for fitting.
         progress: shows the progress.
@@ -51,10 +56,10 @@ def evaluate(
         verify: whether config, weights and calibration must be as the run wrote them, by their SHA-256.
 
     Returns:
-        The results, also written below ``<run>/evaluations/``; the run itself is unchanged.
+        The results, also written below ``<run>/evaluations/`` or ``output``; the run itself is unchanged.
 
     Raises:
-        RunError: the folder is not a complete run.
+        RunError: the folder is not a complete run, or the results cannot be written.
         ConfigError, DataError: options or data that cannot be used.
     """
     detector = load_run(folder, device=device, engine=engine, verify=verify)
@@ -67,7 +72,8 @@ def evaluate(
     if not screened.kept:
         raise DataError(f"none of the test images can be used: {screened.skipped[0].reason}")
     label = categories[0] if len(categories) == 1 else "unified"
-    run = RunFolder.create(str(Path(folder) / "evaluations"), config.data.name, label, config.model.name)
+    place = config.data.name, label, config.model.name
+    run = RunFolder.create(_own(Path(folder), place) if output is None else str(output), *place)
     facts = {"category": label, "evaluates": str(Path(folder).absolute()), "skipped": skipped(screened)}
     with run.locked(), run.recording(config, hooks, **facts):
         for text in warnings_of(screened, [], [], screened.kept):
@@ -77,6 +83,16 @@ def evaluate(
         result = test(run, config, detector.modeler, detector.calibration, module, screened.kept, **watched)
     hooks.call("anomaly_run_end", run=run, results=result)
     return result
+
+
+def _own(folder: Path, place: tuple[str, str, str]) -> str:
+    """The run's own folder for evaluations; RunError if a link in it would have them written elsewhere."""
+    own = folder / "evaluations"
+    try:
+        inside(folder, str(Path(own.name, *map(folder_name, place))))
+    except OSError as error:
+        raise RunError(f"cannot write below {str(own)!r}: {error}, or choose another folder with --output.") from error
+    return str(own)
 
 
 def _config(config: RunConfig, data: str | None, overrides: Mapping[str, Any]) -> RunConfig:

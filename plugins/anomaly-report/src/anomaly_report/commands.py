@@ -10,8 +10,14 @@ import click
 @click.command("report")
 @click.argument("folder", metavar="RUN|DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--each", is_flag=True, help="With DIR: write the report of each complete run first.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Another file for the page. A run's page then holds all pictures itself, and nothing is written into RUN.",
+)
 @click.option("--no-verify", is_flag=True, help="Take a run's files as they are, without comparing them with what it wrote.")
-def report(folder: Path, each: bool, no_verify: bool) -> None:
+def report(folder: Path, each: bool, output: Path | None, no_verify: bool) -> None:
     """Rebuild the report of the finished run in the folder RUN, or make a leaderboard of all runs below DIR.
 
     Writes RUN/report.html and RUN/figures/, or DIR/leaderboard.html; they open without internet.
@@ -23,28 +29,26 @@ def report(folder: Path, each: bool, no_verify: bool) -> None:
             raise click.UsageError(f"--each is for a folder of runs, and {str(folder)!r} is one run.")
         from anomaly_report.report import write_report
 
-        click.echo(write_report(folder, not no_verify))
+        click.echo(write_report(folder, output, verify=not no_verify))
         return
     from anomaly_report.leaderboard import write_leaderboard
 
+    rows = read_runs(folder, verify=not no_verify)
     if each:
-        _write_each(folder, not no_verify)
-    rows = read_runs(folder)
+        _write_each([row.folder for row in rows if row.status == "complete"], verify=not no_verify)
     complete = sum(row.status == "complete" for row in rows)
-    page = write_leaderboard(folder, rows)
+    page = write_leaderboard(folder, rows, output=output)
     click.echo(f"{complete} complete {'run' if complete == 1 else 'runs'}, {len(rows) - complete} other")
     click.echo(page)
 
 
-def _write_each(folder: Path, verify: bool) -> None:
+def _write_each(folders: list[Path], *, verify: bool) -> None:
     """One run that cannot be reported does not keep the others from it."""
     from anomaly_core import AnomalyError
     from anomaly_report.report import write_report
-    from anomaly_report.runs import read_runs
 
-    for row in read_runs(folder):
-        if row.status == "complete":
-            try:
-                click.echo(write_report(row.folder, verify))
-            except AnomalyError as error:
-                click.echo(f"warning: {error}", err=True)
+    for folder in folders:
+        try:
+            click.echo(write_report(folder, verify=verify))
+        except AnomalyError as error:
+            click.echo(f"warning: {error}", err=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_core import CONFIG, RunFolder, RunResult, TestedImage
+from anomaly_core import CONFIG, RunError, RunFolder, RunResult, TestedImage
+from anomaly_report.panels import panel_size
+from anomaly_report.runs import brief
 
 CURVES, HISTORY = "curves.json", "history.csv"
 Points = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -50,7 +50,9 @@ class FinishedRun:
         root: the folder that they share.
         history: a row an epoch, name to number.
         curves: category -> ``pixel_roc``, ``pixel_pr``, ``pro`` -> (x, y).
-        config_text: config.yaml as it is; empty where it cannot be read.
+        config_text: config.yaml as it is; empty where it cannot be used.
+        panel: width and height of the first picture: the page keeps its place before it is loaded.
+        notes: what is left out of the report because it is missing or damaged, in words.
     """
 
     result: RunResult
@@ -60,22 +62,21 @@ class FinishedRun:
     history: list[dict[str, float]]
     curves: dict[str, dict[str, Points]]
     config_text: str
+    panel: tuple[int, int] | None = None
+    notes: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls, folder: str | Path, verify: bool = True) -> FinishedRun:
         """Read a run's folder; RunError where the run is not complete, or a file that every run has is damaged."""
         run = RunFolder.open(folder, verify)
-        result = run.result()
+        result, manifest = run.result(), run.manifest()
         images, root = _images(result.predictions)
-        return cls(
-            result,
-            run.manifest(),
-            images,
-            root,
-            _history(run.folder / HISTORY),
-            _curves(run.folder / CURVES),
-            _text(run.folder / CONFIG),
-        )
+        sizes, refused = _sizes(run.folder, images)
+        panel = next(iter(sizes.values()), None)
+        notes: list[str] = []
+        history = [] if "evaluates" in manifest else _history(run, notes)
+        read = cls(result, manifest, images, root, history, _curves(run, notes), _config(run, notes), panel, notes)
+        return without(read, refused)
 
     @property
     def folder(self) -> Path:
@@ -125,39 +126,80 @@ def _shared_folder(paths: list[str]) -> str:
         return ""
 
 
-def _history(path: Path) -> list[dict[str, float]]:
+def without(run: FinishedRun, refused: dict[str, str]) -> FinishedRun:
+    """The run without some pictures, which a note tells.
+
+    Args:
+        refused: a picture's path -> why it must not be shown.
+    """
+    if not refused:
+        return run
+    name, reason = next(iter(refused.items()))
+    more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
+    note = f"Pictures are left out: {brief(repr(name))}{more}: {brief(reason)}."
+    images = [replace(image, picture="") if image.picture in refused else image for image in run.images]
+    return replace(run, images=images, notes=[*run.notes, note])
+
+
+def _sizes(folder: Path, images: list[Image]) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
+    """Width and height of each picture, and why the others must not be shown."""
+    sizes: dict[str, tuple[int, int]] = {}
+    refused: dict[str, str] = {}
+    for name in dict.fromkeys(image.picture for image in images if image.picture):
+        try:
+            sizes[name] = panel_size(folder, name)
+        except OSError as error:
+            refused[name] = str(error)
+    return sizes, refused
+
+
+def _history(run: RunFolder, notes: list[str]) -> list[dict[str, float]]:
     """The epochs; none where the file is missing or no table of numbers, for a report is worth having without it."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        return [{key: float(value) for key, value in row.items() if key and value not in (None, "")} for row in rows]
-    except (OSError, ValueError, TypeError, csv.Error):
+        rows = run.read_rows(HISTORY)
+        return [{key: float(value) for key, value in row.items() if key and value} for row in rows]
+    except (RunError, ValueError) as error:
+        notes.append(_left_out(HISTORY, error))
         return []
 
 
-def _curves(path: Path) -> dict[str, dict[str, Points]]:
-    """The pixel curves; what is missing or damaged is left out, and the page says that it is not there."""
+def _curves(run: RunFolder, notes: list[str]) -> dict[str, dict[str, Points]]:
+    """The pixel curves; what is missing or damaged is left out, and a note says so."""
     try:
-        curves = json.loads(path.read_text(encoding="utf-8"))
-        return {str(category): _usable(kinds) for category, kinds in curves.items()}
-    except (OSError, ValueError, AttributeError):
+        curves = run.read_json(CURVES)
+    except RunError as error:
+        notes.append(_left_out(CURVES, error))
         return {}
-
-
-def _usable(kinds: dict[str, Any]) -> dict[str, Points]:
-    usable = {}
-    for kind, points in kinds.items():
-        try:
-            x, y = (np.asarray(points[axis], dtype=np.float64) for axis in "xy")
-        except (KeyError, TypeError, ValueError):
-            continue
-        if x.ndim == 1 and x.shape == y.shape and x.size > 1 and np.isfinite(x).all() and np.isfinite(y).all():
-            usable[str(kind)] = (x, y)
+    usable: dict[str, dict[str, Points]] = {}
+    damaged = []
+    for category, kinds in curves.items():
+        usable[category] = {}
+        for kind, points in kinds.items() if isinstance(kinds, dict) else [("", None)]:
+            try:
+                usable[category][kind] = _points(points)
+            except (KeyError, TypeError, ValueError, OverflowError):
+                damaged.append(f"{category} {kind}".strip())
+    if damaged:
+        more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+        notes.append(_left_out(CURVES, ValueError(f"{brief(damaged[0])}{more}: no lists of finite numbers")))
     return usable
 
 
-def _text(path: Path) -> str:
+def _points(points: Any) -> Points:
+    """The curve, two points or more; ValueError or another if it is none."""
+    x, y = (np.asarray(points[axis], dtype=np.float64) for axis in "xy")
+    if not (x.ndim == 1 and x.shape == y.shape and x.size > 1 and np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError
+    return x, y
+
+
+def _config(run: RunFolder, notes: list[str]) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        return run.read(CONFIG).decode("utf-8", "replace")
+    except RunError as error:
+        notes.append(_left_out(CONFIG, error))
         return ""
+
+
+def _left_out(name: str, error: Exception) -> str:
+    return f"{name} is left out: {brief(error)}"

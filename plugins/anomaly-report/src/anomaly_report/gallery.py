@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from anomaly_core import inside
 from anomaly_report.pictures import reduced, safe_name, save_panel
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Gallery:
         self._drawn += 1
         try:
             save_panel(
-                self._folder / path,
+                inside(self._folder, str(path)),
                 _floats(candidate.image),
                 candidate.anomaly_map,
                 candidate.mask,

@@ -6,10 +6,12 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from anomaly_core import Measure, Values, mean_values, write_whole
+from anomaly_core import Measure, Values, inside, mean_values, write_whole
+from anomaly_report.figures.all import WRITE_ELSEWHERE
 from anomaly_report.page import relative_url, render
 from anomaly_report.report import REPORT
 from anomaly_report.runs import RunRow, read_runs
@@ -17,13 +19,16 @@ from anomaly_report.runs import RunRow, read_runs
 LEADERBOARD = "leaderboard.html"
 
 
-def write_leaderboard(folder: str | Path, rows: list[RunRow] | None = None, title: str = "") -> Path:
-    """Write ``leaderboard.html`` into the folder.
+def write_leaderboard(
+    folder: str | Path, rows: list[RunRow] | None = None, title: str = "", output: str | Path | None = None
+) -> Path:
+    """Write ``leaderboard.html`` into the folder, or ``output``.
 
     Args:
         folder: where the runs lie, at any depth.
         rows: what :func:`~anomaly_report.runs.read_runs` found there, where it was read already, or runs elsewhere.
         title: of the page; the folder's name by default.
+        output: another file for the page.
 
     Returns:
         the page.
@@ -34,18 +39,18 @@ def write_leaderboard(folder: str | Path, rows: list[RunRow] | None = None, titl
     folder = Path(folder)
     rows = read_runs(folder) if rows is None else rows
     metrics = metrics_of(rows)
+    path = folder / LEADERBOARD if output is None else Path(output)
     page = render(
         "leaderboard.html",
         ["table.js", "leaderboard.js"],
-        leaderboard_data(folder, rows, metrics),
+        leaderboard_data(path.parent, rows, metrics),
         title=title or f"Leaderboard of {folder.absolute().name}",
         metrics=[(metric.title, metric.meaning) for metric in metrics],
         made=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         runs=len(rows),
         complete=sum(row.status == "complete" for row in rows),
     )
-    path = folder / LEADERBOARD
-    write_whole(path, page, "Free some space, or see to it that the folder can be written.")
+    write_whole(path, page, WRITE_ELSEWHERE)
     return path
 
 
@@ -160,7 +165,9 @@ def _named(model: str, *, unified: bool = False, native: bool = False) -> str:
 
 def _run(folder: Path, row: RunRow, names: list[str], best: list[int]) -> dict[str, Any]:
     place = os.path.relpath(row.folder, folder)
-    has_report = (row.folder / REPORT).is_file()
+    has_report = False
+    with suppress(OSError):  # it leads elsewhere
+        has_report = inside(row.folder, REPORT).is_file()
     return {
         "dataset": row.dataset,
         "category": row.category,

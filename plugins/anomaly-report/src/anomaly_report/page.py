@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from importlib import metadata
 from importlib.resources import files
 from typing import Any
@@ -16,13 +17,16 @@ import jinja2
 _FOLDER = files("anomaly_report") / "page"
 
 
-def render(template: str, scripts: list[str], data: dict[str, Any], **values: Any) -> bytes:
+def render(
+    template: str, scripts: list[str], data: dict[str, Any], link: Callable[[str], str] | None = None, **values: Any
+) -> bytes:
     """A page as a UTF-8 file.
 
     Args:
         template: name of the template.
         scripts: names of the script files, in order.
         data: what the scripts read, as JSON.
+        link: makes a URL of a picture's path; :func:`relative_url` by default.
         values: what the template reads; escaped.
 
     The page's content security policy admits its own style and scripts by their hashes, pictures beside it and nothing else:
@@ -37,7 +41,7 @@ def render(template: str, scripts: list[str], data: dict[str, Any], **values: An
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["url"] = relative_url
+    environment.filters["url"] = link or relative_url
     style = environment.get_template("page.css").render()
     allowed = " ".join(map(_hash, (head, body)))
     policy = (

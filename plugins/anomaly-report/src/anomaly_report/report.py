@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import math
-import struct
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from anomaly_core import Measure, RunFolder
-from anomaly_report.figures.all import write_figures
+from anomaly_core import Measure, write_whole
+from anomaly_report.figures.all import WRITE_ELSEWHERE, write_figures
 from anomaly_report.figures.examples import examples
-from anomaly_report.finished import FinishedRun
+from anomaly_report.finished import FinishedRun, without
 from anomaly_report.page import relative_url, render
+from anomaly_report.panels import panel_png
+from anomaly_report.runs import read_sections
 from anomaly_report.verdicts import FALSE_ALARM, HIT, Oracle, Scale, verdict
 
 REPORT = "report.html"
+MOST_EMBEDDED = 1 << 28  # bytes of pictures in a page that stands alone
 SCRIPTS = ["scores.js", "threshold.js", "gallery.js", "report.js"]
 
 # The page's own numbers, computed by its script: key, name, meaning.
@@ -28,10 +32,12 @@ VERDICT_RATES = [
 ]
 
 
-def write_report(folder: str | Path, verify: bool = True) -> Path:
+def write_report(folder: str | Path, output: str | Path | None = None, *, verify: bool = True) -> Path:
     """Write ``figures/`` and ``report.html`` of a complete run, in place of those that may be there.
 
     Args:
+        folder: the run's.
+        output: another file for the page, which then holds all pictures itself; nothing is written into the run's folder.
         verify: whether the run's files must be as it wrote them, by their SHA-256.
 
     Returns:
@@ -41,15 +47,20 @@ def write_report(folder: str | Path, verify: bool = True) -> Path:
         RunError: the run is not complete, its folder is damaged or cannot be written.
     """
     run = FinishedRun.read(folder, verify)
-    figures = write_figures(run)
+    place = run.folder / REPORT if output is None else Path(output)
+    files: dict[str, bytes] | None = None if output is None else {}
+    figures = write_figures(run, files)
+    run, link = (run, relative_url) if files is None else _embedded(run, files)
     labels = {image.label for image in run.images}
-    data = page_data(run)
+    data = page_data(run, link)
     page = render(
         "report.html",
         SCRIPTS,
         data,
+        link,
         title=f"{_dataset(run)} · {run.result.category} · {_model(run)}",
         run=run,
+        alone=output is not None,
         facts=_facts(run),
         tiles=_tiles(run),
         metrics=[_metric(measure) for measure in run.result.measures.values()],
@@ -62,7 +73,7 @@ def write_report(folder: str | Path, verify: bool = True) -> Path:
         promise=_promise(run),
         figures=figures,
         examples=examples(run),
-        panel=_panel_size(run),
+        panel=run.panel,
         scale=Scale.of(run),
         oracle=Oracle.of(run),
         labelled=bool(labels - {None}),
@@ -70,27 +81,57 @@ def write_report(folder: str | Path, verify: bool = True) -> Path:
         rates=VERDICT_RATES,
         verdicts=_verdicts(labels),
         defects=data["defects"],
-        pictures_differ=len({bool(image.picture) for image in run.images}) > 1,
-        versions=run.manifest.get("versions") or {},
+        pictures_differ=len({bool(picture) for picture in data["pictures"]}) > 1,
+        versions=run.manifest.get("versions", {}),
     )
-    RunFolder(run.folder).write(REPORT, page)
-    return run.folder / REPORT
+    write_whole(place, page, WRITE_ELSEWHERE)
+    return place
 
 
-def page_data(run: FinishedRun) -> dict[str, Any]:
-    """What the page's scripts read: the test images by columns, which is a third of the size that objects would have."""
+def _embedded(run: FinishedRun, figures: dict[str, bytes]) -> tuple[FinishedRun, Callable[[str], str]]:
+    """For a page that stands alone: the run without the pictures that cannot be in it, and what makes URLs of the others.
+
+    Args:
+        figures: path below the run's folder -> PNG file.
+    """
+    urls = {path: _data_url(content) for path, content in figures.items()}
+    refused: dict[str, str] = {}
+    left = MOST_EMBEDDED
+    for name in dict.fromkeys(image.picture for image in run.images if image.picture):
+        try:
+            content = panel_png(run.folder, name)
+            left -= len(content)
+            if left < 0:
+                raise OSError(f"the page would have more than {MOST_EMBEDDED >> 20} MiB of pictures")
+            urls.setdefault(name, _data_url(content))
+        except OSError as error:
+            refused[name] = str(error)
+    return without(run, refused), lambda path: urls.get(path, "")
+
+
+def _data_url(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def page_data(run: FinishedRun, link: Callable[[str], str] = relative_url) -> dict[str, Any]:
+    """What the page's scripts read: the test images by columns, which is a third of the size that objects would have.
+
+    Args:
+        link: makes a URL of a picture's path.
+    """
     oracle, scale = Oracle.of(run), Scale.of(run)
-    defects = list(dict.fromkeys(image.defect for image in run.images))
+    defects = {name: number for number, name in enumerate(dict.fromkeys(image.defect for image in run.images))}
+    categories = {name: number for number, name in enumerate(run.categories)}
     return {
         "names": [image.name for image in run.images],
         "categories": run.categories,
-        "category": [run.categories.index(image.category) for image in run.images],
-        "defects": defects,
-        "defect": [defects.index(image.defect) for image in run.images],
+        "category": [categories[image.category] for image in run.images],
+        "defects": list(defects),
+        "defect": [defects[image.defect] for image in run.images],
         "labels": [-1 if image.label is None else int(image.label > 0) for image in run.images],
         "scores": [image.score for image in run.images],
-        "pictures": [relative_url(image.picture) for image in run.images],
-        "panel": _panel_size(run),
+        "pictures": [link(image.picture) for image in run.images],
+        "panel": run.panel,
         "threshold": run.threshold,
         "oracle": None if oracle is None else {"threshold": oracle.threshold, "f1": oracle.f1},
         "heldOut": [score for score in run.result.calibration.scores if math.isfinite(score)],
@@ -106,14 +147,14 @@ def _verdicts(labels: set[int | None]) -> list[str]:
 
 def _facts(run: FinishedRun) -> list[tuple[str, str]]:
     """The summary's rows: what was fitted, on what, when and how long."""
-    manifest, data = run.manifest, run.manifest.get("data") or {}
-    config = _sections(run)
-    counts = [f"{data[key]:,} {what}" for key, what in (("fit", "fitted"), ("held_out", "held out")) if key in data]
+    manifest, data = run.manifest, run.manifest.get("data", {})
+    kinds = (("fit", "fitted"), ("held_out", "held out"))
+    counts = [f"{count:,} {what}" for key, what in kinds if isinstance(count := data.get(key), int)]
     facts = [
         ("Data set", _dataset(run)),
         ("Category", run.result.category if len(run.categories) < 2 else f"{run.result.category}: {', '.join(run.categories)}"),
         ("Method", _model(run)),
-        ("Preset", str(config.get("base", {}).get("preset") or "")),
+        ("Preset", _named(run, "base", "preset")),
         ("Normal images", ", ".join(counts)),
         ("Test images", f"{len(run.images):,}{_label_counts(run)}"),
         ("Maps judged at", str(run.result.resolution)),
@@ -188,42 +229,29 @@ def _title(measure: Measure) -> str:
 
 
 def _warnings(run: FinishedRun) -> list[str]:
-    """What the run warned of; the threshold's own warning stands beside the threshold."""
-    return [str(text) for text in run.manifest.get("warnings") or [] if text != run.result.calibration.warning]
-
-
-def _sections(run: FinishedRun) -> dict[str, dict[str, Any]]:
-    from anomaly_report.runs import read_sections
-
-    return read_sections(run.config_text)
+    """What is left out of the page, and what the run warned of; the threshold's own warning stands beside the threshold."""
+    said = run.manifest.get("warnings", [])
+    return [*run.notes, *(text for text in said if text != run.result.calibration.warning)]
 
 
 def _dataset(run: FinishedRun) -> str:
-    return str(_sections(run).get("data", {}).get("name") or run.folder.absolute().parents[2].name)
+    return _named(run, "data", "name") or _above(run, 2)
 
 
 def _model(run: FinishedRun) -> str:
-    return str(_sections(run).get("model", {}).get("name") or run.folder.absolute().parents[0].name)
+    return _named(run, "model", "name") or _above(run, 0)
 
 
-def _panel_size(run: FinishedRun) -> tuple[int, int] | None:
-    """Width and height of the first panel that can be read: the page keeps its place before it is loaded."""
-    for image in run.images:
-        if image.picture and (size := _png_size(run.folder / image.picture)) is not None:
-            return size
-    return None
+def _named(run: FinishedRun, section: str, option: str) -> str:
+    """Text in the run's config; empty where there is none."""
+    value = read_sections(run.config_text).get(section, {}).get(option)
+    return value if isinstance(value, str) else ""
 
 
-def _png_size(path: Path) -> tuple[int, int] | None:
-    try:
-        with path.open("rb") as file:
-            start = file.read(24)
-    except OSError:
-        return None
-    if len(start) < 24 or start[:8] != b"\x89PNG\r\n\x1a\n":
-        return None
-    width, height = struct.unpack(">II", start[16:])
-    return int(width), int(height)
+def _above(run: FinishedRun, level: int) -> str:
+    """The name of a folder above the run's, which `anomaly run` names after the data set and the model."""
+    above = run.folder.absolute().parents
+    return above[level].name if level < len(above) else ""
 
 
 def _number(value: float | None) -> str:
@@ -243,7 +271,10 @@ def _score(value: float) -> str:
 
 
 def _when(seconds: Any) -> str:
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds)) if isinstance(seconds, int | float) else ""
+    try:
+        return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
+    except (OverflowError, ValueError, OSError):  # beyond the calendar
+        return ""
 
 
 def _duration(seconds: float) -> str:

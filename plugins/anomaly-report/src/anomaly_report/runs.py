@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter
 
-from anomaly_core import CONFIG, MANIFEST, METRICS, Measure, Values
+from anomaly_core import CONFIG, MANIFEST, METRICS, Measure, RunError, RunFolder, Values
 
 # libyaml's parser where PyYAML was built with it: ten times as fast, which ten thousand runs notice.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -69,36 +68,38 @@ class RunRow:
 
 def is_run(folder: Path) -> bool:
     """Whether the folder is a run's, complete or not."""
-    return (folder / MANIFEST).is_file() or (folder / CONFIG).is_file()
+    return (folder / MANIFEST).exists() or (folder / CONFIG).exists()
 
 
-def read_runs(folder: str | Path) -> list[RunRow]:
-    """The runs below a folder, by path. Nothing in a run's own folder is looked into: its evaluations are its own affair."""
-    return [read_run(path) for path in _folders(Path(folder))]
+def read_runs(folder: str | Path, *, verify: bool = True) -> list[RunRow]:
+    """The runs below a folder, by path. Nothing in a run's own folder is looked into: its evaluations are its own affair.
+
+    Args:
+        verify: whether a run's files must be as it wrote them, by their SHA-256; else it is ``damaged``.
+    """
+    return [read_run(path, verify=verify) for path in _folders(Path(folder))]
 
 
-def read_run(folder: Path) -> RunRow:
+def read_run(folder: Path, *, verify: bool = True) -> RunRow:
     """What a leaderboard shows of a run; never raises for what the folder holds."""
     place = folder.absolute().parents
-    sections = _safe_sections(folder)
+    run = RunFolder(folder, verify)
+    sections = _safe_sections(run)
     named: dict[str, Any] = {
         "dataset": _text(sections.get("data", {}).get("name")) or (place[2].name if len(place) > 2 else ""),
         "category": place[1].name if len(place) > 1 else "",
         "model": _text(sections.get("model", {}).get("name")) or place[0].name,
         "preset": _text(sections.get("base", {}).get("preset")),
     }
-    try:
-        manifest = _json(folder / MANIFEST)
-    except FileNotFoundError:
+    if not (folder / MANIFEST).exists():
         return RunRow(folder, "incomplete", f"there is no {MANIFEST}", **named)
-    except (OSError, ValueError) as error:
-        return RunRow(folder, "damaged", f"{MANIFEST}: {error}", **named)
-    named["category"] = _text(manifest.get("category")) or named["category"]
-    status = _text(manifest.get("status"))
-    if status != "complete":
-        return RunRow(folder, status or "damaged", _text(manifest.get("error")) or _unfinished(status), **named)
     try:
-        values = _json(folder / METRICS)
+        manifest = run.manifest()
+        named["category"] = manifest.get("category", named["category"])
+        if manifest["status"] != "complete":
+            reason = manifest.get("error") or _unfinished(manifest["status"])
+            return RunRow(folder, manifest["status"], brief(reason), **named)
+        values = run.read_json(METRICS)
         measures = _measures(values["metrics"])
         return RunRow(
             folder,
@@ -106,16 +107,18 @@ def read_run(folder: Path) -> RunRow:
             **named,
             unified=any(measure.categories for measure in measures.values()),
             native=values["resolution"]["evaluated_at"] == "native",
-            seed=_integer(manifest.get("seed")),
+            seed=manifest.get("seed"),
             measures=measures,
-            fit_seconds=_number(manifest.get("fit_seconds")),
-            images_per_second=_number(manifest.get("test_images_per_second")),
-            started=_number(manifest.get("started")),
+            fit_seconds=manifest.get("fit_seconds"),
+            images_per_second=manifest.get("test_images_per_second"),
+            started=manifest.get("started"),
         )
+    except RunError as error:
+        return RunRow(folder, "damaged", brief(error), **named)
     except KeyError as error:
         return RunRow(folder, "damaged", f"{METRICS}: it has no {error}", **named)
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        return RunRow(folder, "damaged", f"{METRICS}: {' '.join(str(error).split())}", **named)
+    except (ValueError, AttributeError, TypeError) as error:
+        return RunRow(folder, "damaged", f"{METRICS}: {brief(error)}", **named)
 
 
 def read_sections(text: str) -> dict[str, dict[str, Any]]:
@@ -125,31 +128,32 @@ def read_sections(text: str) -> dict[str, dict[str, Any]]:
     """
     try:
         values = yaml.load(text, Loader=_Loader)  # a safe loader in both cases
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
         return {}
     return {str(k): v for k, v in values.items() if isinstance(v, dict)} if isinstance(values, dict) else {}
 
 
 def _folders(folder: Path) -> Iterator[Path]:
-    for path, folders, files in os.walk(folder):
-        if MANIFEST in files or CONFIG in files:
-            folders.clear()
-            yield Path(path)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    waiting = [folder]  # not os.walk, which fails at the thousandth folder in a folder; links are not followed
+    while waiting:
+        place = waiting.pop()
+        try:
+            with os.scandir(place) as found:
+                entries = {entry.name: entry for entry in found}
+        except OSError:
+            continue
+        if MANIFEST in entries or CONFIG in entries:
+            yield place
+            continue
+        below = [name for name, entry in entries.items() if not name.startswith(".") and entry.is_dir(follow_symlinks=False)]
+        waiting += [place / name for name in sorted(below, reverse=True)]
 
 
-def _safe_sections(folder: Path) -> dict[str, dict[str, Any]]:
+def _safe_sections(run: RunFolder) -> dict[str, dict[str, Any]]:
     try:
-        return read_sections((folder / CONFIG).read_text(encoding="utf-8", errors="replace"))
-    except OSError:
+        return read_sections(run.read(CONFIG).decode("utf-8", "replace"))
+    except RunError:
         return {}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    values = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(values, dict):
-        raise ValueError("it holds no object")
-    return values
 
 
 def _measures(values: dict[str, Any]) -> dict[str, Measure]:
@@ -175,17 +179,20 @@ def _without_nan(measure: Measure) -> Measure:
     return replace(measure, value=_number(measure.value), categories=categories)
 
 
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def _integer(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
+def _number(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else str(value)
+    """Text as it is, and nothing else: a few lines of YAML can hold a list of gigabytes."""
+    return value if isinstance(value, str) else ""
+
+
+def brief(text: object) -> str:
+    """In one line of at most 600 characters."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= 600 else f"{line[:599]}…"
 
 
 def _unfinished(status: str) -> str:
-    return "it is running, or was killed" if status == "running" else "the manifest says so" if status else "no status"
+    return "it is running, or was killed" if status == "running" else "the manifest says so"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,8 +79,9 @@ class Scale:
         values += [score for score in run.result.calibration.scores if np.isfinite(score)]
         values += [] if run.threshold is None else [run.threshold]
         low, high = (min(values), max(values)) if values else (0.0, 1.0)
-        if low > 0 and high / low > 20:
-            margin = (high / low) ** 0.03
-            return cls(low / margin, high * margin, True)
-        margin = 0.03 * (high - low) or max(abs(low) * 0.03, 1e-6)
-        return cls(low - margin, high + margin, False)
+        largest, smallest = sys.float_info.max, sys.float_info.min
+        if low > 0 and high / 20 > low:
+            margin = math.exp(0.03 * (math.log(high) - math.log(low)))
+            return cls(max(low / margin, smallest), min(high * margin, largest), True)
+        margin = min(0.03 * (high - low), largest) or max(abs(low) * 0.03, 1e-6)
+        return cls(max(low - margin, -largest), min(high + margin, largest), False)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anomaly_core import RunFolder, RunResult, hookimpl
+from anomaly_core import RunFolder, RunResult, hookimpl, inside, read_image
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -34,13 +34,22 @@ class TensorBoardWriter:
     def anomaly_run_end(self, run: RunFolder, results: RunResult) -> None:
         """The metrics, what the method says of itself, the options and the pictures."""
         writer = self._writer(run)
+        try:
+            self._add_results(writer, run, results)
+        finally:
+            self._close(run)
+
+    @staticmethod
+    def _add_results(writer: SummaryWriter, run: RunFolder, results: RunResult) -> None:
+        import numpy as np
+
         for name, value in {**results.metrics, **results.figures}.items():
             if value is not None:
                 writer.add_scalar(f"result/{name}", value, 0)
         writer.add_text("config", _table(run.config().to_dict()), 0)
         for number, row in enumerate(row for row in results.predictions if row.picture):
-            writer.add_image(f"maps/{row.defect or 'test'}", _pixels(run.folder / row.picture), number, dataformats="HWC")
-        self._close(run)
+            pixels = np.asarray(read_image(inside(run.folder, row.picture)))
+            writer.add_image(f"maps/{row.defect or 'test'}", pixels, number, dataformats="HWC")
 
     @hookimpl
     def anomaly_run_error(self, run: RunFolder, error: BaseException) -> None:
@@ -55,7 +64,7 @@ class TensorBoardWriter:
         if threading.excepthook is not _reported_once:
             threading.excepthook = _reported_once
         if run.folder not in self._writers:
-            self._writers[run.folder] = SummaryWriter(str(run.folder / FOLDER))
+            self._writers[run.folder] = SummaryWriter(str(inside(run.folder, FOLDER)))
         return self._writers[run.folder]
 
     def _close(self, run: RunFolder) -> None:
@@ -81,14 +90,6 @@ def _table(config: dict[str, dict[str, Any]]) -> str:
     """The options as a Markdown table."""
     rows = [f"| {section}.{key} | {value} |" for section, values in config.items() for key, value in values.items()]
     return "\n".join(["| option | value |", "|---|---|", *rows])
-
-
-def _pixels(path: Path) -> Any:
-    import numpy as np
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB"))
 
 
 OBSERVERS = TensorBoardWriter()

@@ -70,7 +70,7 @@ def benchmark(
     from anomaly_benchmark.grids import run_grid
     from anomaly_benchmark.hooks import BenchmarkHooks
     from anomaly_benchmark.summary import Summary
-    from anomaly_core import Hooks, parse_assignment, progress_bar, registry
+    from anomaly_core import Hooks, exclusive, parse_assignment, progress_bar, registry
 
     overrides: dict[str, Any] = dict(map(parse_assignment, assignments))
     if output is not None:
@@ -86,14 +86,28 @@ def benchmark(
         overrides=overrides,
     )
     hooks = Hooks(registry, more=BenchmarkHooks)
-    done = run_grid(cells, jobs=jobs, backend=backend, address=address, resume=resume, progress=progress_bar)
-    summary, folder = Summary(done), output_folder(done)
-    write_tables(summary, folder)
+    folder = output_folder(cells)
+    make_folder(folder)
+    other = f"another benchmark is writing to {str(folder.parent)!r}. Wait until it is done, or choose another --output."
+    with exclusive(folder, other):
+        done = run_grid(cells, jobs=jobs, backend=backend, address=address, resume=resume, progress=progress_bar)
+        summary = Summary(done)
+        write_tables(summary, folder)
     print_grid(summary)
     hooks.call("anomaly_benchmark_end", folder=folder, cells=done)
     click.echo(f"tables in {folder}")
     if summary.failed:
         raise SystemExit(1)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of the tables before anything runs; RunError if that cannot be."""
+    from anomaly_core import RunError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make the folder {str(folder)!r}: {error}. Choose another with --output.") from error
 
 
 def write_tables(summary: Summary, folder: Path) -> None:

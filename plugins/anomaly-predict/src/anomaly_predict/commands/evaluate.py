@@ -17,6 +17,7 @@ from anomaly_core import complete_names, metric_option, require_training, set_op
 @click.option("--category", "categories", multiple=True, metavar="NAME", help="A category; repeatable; `all` for all of them.")
 @set_option("Options of data and base")
 @metric_option
+@click.option("--output", metavar="DIR", help="Folder below which the results are written; none means RUN/evaluations.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option(
     "--engine",
@@ -31,13 +32,14 @@ def evaluate(
     categories: tuple[str, ...],
     assignments: tuple[str, ...],
     metrics: tuple[str, ...],
+    output: str | None,
     device: str,
     engine: str | None,
     no_verify: bool,
 ) -> None:
     """Test the finished run in the folder RUN again, without fitting, at its own threshold.
 
-    The results are written below RUN/evaluations/.
+    The results are written below RUN/evaluations/, or DIR.
     """
     require_training("`anomaly evaluate`")
     from anomaly_core import parse_assignment
@@ -54,7 +56,7 @@ def evaluate(
     from anomaly_core import RunResults, print_summary, progress_bar
     from anomaly_predict import evaluate as evaluate_run
 
-    options: dict[str, Any] = {"device": device, "engine": engine, "verify": not no_verify}
+    options: dict[str, Any] = {"output": output, "device": device, "engine": engine, "verify": not no_verify}
     result = evaluate_run(run_folder, data=data, overrides=overrides, progress=progress_bar, **options)
     print_summary(RunResults([result]), metrics or None)
     if result.unscored:

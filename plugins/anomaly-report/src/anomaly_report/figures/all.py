@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
-from anomaly_core import RunFolder
+from anomaly_core import RunError, inside, write_whole
 from anomaly_report.figures.curves import draw_pr, draw_pro, draw_roc, image_pr_lines, image_roc_lines, pixel_lines
 from anomaly_report.figures.examples import draw_examples
 from anomaly_report.figures.history import draw_history
 from anomaly_report.figures.scores import draw_scores
-from anomaly_report.figures.style import DARK, LIGHT, Theme, drawing, to_png
+from anomaly_report.figures.style import DARK, LIGHT, SCALE, Theme, drawing, to_png
 from anomaly_report.finished import FinishedRun
+from anomaly_report.runs import brief
 
 FOLDER = "figures"
+WRITE_ELSEWHERE = "Free some space, or name another file with --output."
 ONE_CLASS = "It needs normal and anomalous test images with labels."
 NO_CURVES = "The run's folder holds no such curve: there were no maps, no masks, or no curves.json."
 Draw = Callable[[FinishedRun, Theme], Figure | None]
@@ -49,6 +54,7 @@ class Drawn:
     Attributes:
         light, dark: the files below the run's folder; empty where there is none.
         width, height: pixels of the page.
+        reason: why it could not be drawn, or empty.
     """
 
     plan: Plan
@@ -56,6 +62,12 @@ class Drawn:
     dark: str = ""
     width: int = 0
     height: int = 0
+    reason: str = ""
+
+    @property
+    def missing(self) -> str:
+        """Why there is none."""
+        return self.reason or self.plan.missing
 
 
 def _image_roc(run: FinishedRun, theme: Theme) -> Figure | None:
@@ -131,30 +143,56 @@ PLANS = [
 ]
 
 
-def write_figures(run: FinishedRun) -> list[Drawn]:
+def write_figures(run: FinishedRun, files: dict[str, bytes] | None = None) -> list[Drawn]:
     """Draw and write ``figures/*.png`` and ``figures/dark/*.png``; those of an earlier report that no longer apply go.
+
+    Args:
+        files: takes the figures by their paths, in place of the run's folder.
 
     Raises:
         RunError: a file cannot be written.
     """
-    return [_write(run, plan) for plan in PLANS]
+    if files is None:
+        try:
+            inside(run.folder, f"{FOLDER}/dark")
+        except OSError as error:
+            raise RunError(f"cannot write into {str(run.folder / FOLDER)!r}: {error}, or name a file with --output.") from error
+    return [_draw(run, plan, files) for plan in PLANS]
 
 
-def _write(run: FinishedRun, plan: Plan) -> Drawn:
+def _draw(run: FinishedRun, plan: Plan, files: dict[str, bytes] | None) -> Drawn:
     light, dark = f"{FOLDER}/{plan.name}.png", f"{FOLDER}/dark/{plan.name}.png"
-    size = _draw_to(run, plan, LIGHT, light)
-    if plan.in_dark:
-        _draw_to(run, plan, DARK, dark)
-    return Drawn(plan) if size is None else Drawn(plan, light, dark if plan.in_dark else light, *size)
+    themes = {light: LIGHT, dark: DARK} if plan.in_dark else {light: LIGHT}
+    try:
+        drawn = {path: _drawn(run, plan, theme) for path, theme in themes.items()}
+        reason = ""
+    except (ArithmeticError, ValueError, IndexError) as error:  # numbers that no axis holds
+        drawn, reason = dict.fromkeys(themes), f"It cannot be drawn: {brief(error)}."
+    for path, content in drawn.items():
+        if files is None:
+            _put(run.folder / path, content)
+        elif content is not None:
+            files[path] = content
+    first = drawn[light]
+    if first is None:
+        return Drawn(plan, reason=reason)
+    width, height = struct.unpack(">II", first[16:24])  # of the PNG file
+    return Drawn(plan, light, dark if plan.in_dark else light, round(width / SCALE), round(height / SCALE))
 
 
-def _draw_to(run: FinishedRun, plan: Plan, theme: Theme, path: str) -> tuple[int, int] | None:
-    """The figure's width and height; None where there is none, and then the file neither."""
-    with drawing(theme):
+def _drawn(run: FinishedRun, plan: Plan, theme: Theme) -> bytes | None:
+    """The figure as a PNG file; None where there is nothing to draw."""
+    with drawing(theme), np.errstate(over="raise"):
         figure = plan.draw(run, theme)
-        if figure is None:
-            (run.folder / path).unlink(missing_ok=True)
-            return None
-        RunFolder(run.folder).write(path, to_png(figure))
-        width, height = figure.canvas.get_width_height()
-        return int(width), int(height)
+        return None if figure is None else to_png(figure)
+
+
+def _put(path: Path, content: bytes | None) -> None:
+    """Write a figure; remove an earlier report's where there is none."""
+    if content is not None:
+        write_whole(path, content, WRITE_ELSEWHERE)
+        return
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot remove {str(path)!r}: {error}. {WRITE_ELSEWHERE}") from error

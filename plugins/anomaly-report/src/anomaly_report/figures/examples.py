@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.image
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from anomaly_report.figures.style import Theme, new_figure
 from anomaly_report.finished import FinishedRun, Image
+from anomaly_report.panels import panel
 from anomaly_report.verdicts import FALSE_ALARM, MISS, verdict
 
 SHOWN = 3
@@ -69,7 +71,7 @@ def draw_examples(run: FinishedRun, theme: Theme) -> Figure | None:
             if row < len(group.images):
                 image = group.images[row]
                 axes.set_title(_caption(image), fontsize=9, loc="left")
-                _show(axes, run.folder / image.picture)
+                _show(axes, run.folder, image.picture)
             elif row == 0:
                 axes.text(0, 1, group.empty, va="top", color=theme.muted, transform=axes.transAxes)
     return figure
@@ -82,10 +84,10 @@ def _group(title: str, images: list[Image], empty: str) -> Examples:
     return Examples(title, pictured[:SHOWN], len(images), empty)
 
 
-def _show(axes: matplotlib.axes.Axes, path: Path) -> None:
+def _show(axes: Axes, folder: Path, picture: str) -> None:
     try:
-        axes.imshow(matplotlib.image.imread(path))
-    except (OSError, SyntaxError, ValueError):  # Pillow raises SyntaxError for a broken PNG
+        axes.imshow(np.asarray(panel(folder, picture)))
+    except OSError:
         axes.text(0, 0.5, "the picture cannot be read", transform=axes.transAxes)
 
 

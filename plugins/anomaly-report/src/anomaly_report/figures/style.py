@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
 DPI = 144
+SCALE = DPI / 100  # of the file's pixels to the page's: a figure has 100 an inch
 
 
 @dataclass(frozen=True)
