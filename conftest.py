@@ -13,7 +13,7 @@ import pytest
 
 from anomaly_core import registry
 
-pytest_plugins = ["harness", "diary"]  # of tests/, for the plugins' tests too
+pytest_plugins = ["harness", "diary", "rogues"]  # of tests/, for the plugins' tests too
 
 Record = Callable[..., None]
 SOAK_END = float(os.environ.get("SOAK_END", "0"))  # seconds since 1970

@@ -19,11 +19,10 @@ from .cli.completion import metric_option as metric_option
 from .cli.completion import set_option as set_option
 from .cli.console import LAUNCHED as LAUNCHED
 from .cli.console import progress_bar as progress_bar
+from .cli.console import stoppable as stoppable
 from .cli.list_plugins import examined as examined
 from .cli.run import print_summary as print_summary
-from .component import CORE as CORE
 from .component import Component as Component
-from .component import normalise as normalise
 from .component import require_training as require_training
 from .config.describe import describe_options as describe_options
 from .config.resolve import RunConfig as RunConfig
@@ -36,6 +35,7 @@ from .config.sections import DataConfig as DataConfig
 from .config.sections import ModelConfig as ModelConfig
 from .config.sections import Size as Size
 from .config.sections import TrainConfig as TrainConfig
+from .discovery import DISTRIBUTION as DISTRIBUTION
 from .discovery import GROUPS as GROUPS
 from .discovery import Registry as Registry
 from .discovery import known_distributions as known_distributions
@@ -43,10 +43,15 @@ from .discovery import registry as registry
 from .errors import AnomalyError as AnomalyError
 from .errors import ConfigError as ConfigError
 from .errors import DataError as DataError
+from .errors import Interrupted as Interrupted
 from .errors import MissingLibrary as MissingLibrary
 from .errors import PluginError as PluginError
+from .errors import PluginFailure as PluginFailure
 from .errors import RunError as RunError
+from .errors import Terminated as Terminated
 from .errors import UndefinedMetric as UndefinedMetric
+from .errors import described as described
+from .errors import is_stop as is_stop
 from .hooks import HOOKS as HOOKS
 from .hooks import Hooks as Hooks
 from .hooks import hookimpl as hookimpl
@@ -62,6 +67,10 @@ from .imaging.images import read_mask_classes as read_mask_classes
 from .imaging.images import to_rgb as to_rgb
 from .imaging.screening import screen as screen
 from .imaging.screening import warnings_of as warnings_of
+from .installed import CORE as CORE
+from .installed import VERSION as VERSION
+from .installed import distributions as distributions
+from .installed import normalise as normalise
 from .run.calibration import Calibration as Calibration
 from .run.csv_safe import SafeWriter as SafeWriter
 from .run.devices import choose_device as choose_device

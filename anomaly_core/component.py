@@ -5,23 +5,18 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import re
+from contextlib import suppress
 from functools import cached_property
-from importlib import metadata
 from importlib.util import find_spec
 from typing import Any
 
 from packaging.requirements import Requirement
 
-from anomaly_core.errors import MissingLibrary, PluginError
+from anomaly_core.errors import MissingLibrary, PluginError, PluginFailure, described, is_stop
+from anomaly_core.installed import CORE, distributions, normalise
 from anomaly_core.specs import KINDS, ComponentSpec
 
 ADDRESS = r"\w+(\.\w+)*:\w+(\.\w+)*"  # package.module:attribute
-CORE = "anomaly-core"
-
-
-def normalise(name: str) -> str:
-    """A distribution's name, normalised as in PEP 503."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def require_training(what: str) -> None:
@@ -37,6 +32,7 @@ class Component:
     Attributes:
         status: ``ok``, ``blocked``, ``incompatible``, ``conflict`` or ``broken``; ``reason`` says why.
         location: the folder that contains the distribution; for an editable install, its source.
+        about: what the distribution's metadata says it is for.
     """
 
     kind: str
@@ -48,6 +44,7 @@ class Component:
     status: str = "ok"
     reason: str = ""
     added: ComponentSpec | None = None
+    about: str = ""
 
     @property
     def qualified(self) -> str:
@@ -126,7 +123,17 @@ class Component:
                 self.config_class()
         except PluginError as error:
             return error
+        except Exception as error:  # of a spec that holds anything
+            return self._error(described(error))
         return None
+
+    def failure(self, error: BaseException | str) -> PluginFailure:
+        """What to raise when its code raised an error of its own, or returned something wrong."""
+        cause = error if isinstance(error, str) else f"unexpected {described(error)}"
+        return PluginFailure(
+            f"{cause}, in {self.owner} ({self.location}). Run again with --debug and report what it shows to those who wrote "
+            f"{self.distribution}, or do without it: --no-plugin {self.distribution}."
+        )
 
     def _import(self, address: str) -> Any:
         if not re.fullmatch(ADDRESS, str(address)):
@@ -140,26 +147,26 @@ class Component:
             library = (error.name or "").partition(".")[0]
             extra = self._extra(library)
             if not extra or find_spec(library) is not None:
-                raise self._error(f"{address}: {type(error).__name__}: {error}") from error
+                raise self._error(f"{address}: {described(error)}") from error
             opens = getattr(self.spec, "reader", "") and address == self.spec.target
             needs = "opens exported detectors; to compute the networks of a run it needs" if opens else "needs"
             raise self._missing(library, f'pip install "{extra}"', needs) from error
-        except (Exception, SystemExit) as error:  # a plugin may fail in any way; the message says which
-            raise self._error(f"{address}: {type(error).__name__}: {error}") from error
+        except BaseException as error:  # a plugin may fail in any way; the message says which
+            if is_stop(error):
+                raise
+            raise self._error(f"{address}: {described(error)}") from error
         return value
 
     def _extra(self, library: str) -> str:
         """``distribution[extra]`` that installs a library, from its own distribution or the core; empty if there is none."""
-        for distribution in dict.fromkeys((self.distribution, CORE)):
-            try:
-                facts = metadata.metadata(distribution)
-            except metadata.PackageNotFoundError:  # added by hand
-                continue
-            for requirement in map(Requirement, facts.get_all("Requires-Dist") or []):
-                if normalise(requirement.name) == normalise(library) and requirement.marker:
-                    for extra in facts.get_all("Provides-Extra") or []:
-                        if requirement.marker.evaluate({"extra": extra}):
-                            return f"{distribution}[{extra}]"
+        for found in (*distributions(self.distribution), *distributions(CORE)):
+            for text in map(str, found.facts.get_all("Requires-Dist") or []):
+                with suppress(ValueError):  # one that cannot be parsed
+                    requirement = Requirement(text)
+                    if normalise(requirement.name) == normalise(library) and requirement.marker:
+                        for extra in map(str, found.facts.get_all("Provides-Extra") or []):
+                            if requirement.marker.evaluate({"extra": extra}):
+                                return f"{found.name}[{extra}]"
         return ""
 
     def _missing(self, library: str, install: str, needs: str = "needs") -> MissingLibrary:

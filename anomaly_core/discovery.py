@@ -5,24 +5,26 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
-import logging
 import os
 import re
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 
-from anomaly_core.component import ADDRESS, CORE, Component, normalise
-from anomaly_core.errors import PluginError
-from anomaly_core.specs import KINDS, ComponentSpec
+import anomaly_core.plugin as plugin
+from anomaly_core.component import ADDRESS, Component
+from anomaly_core.errors import AnomalyError, PluginError, PluginFailure, described, is_stop, visible
+from anomaly_core.installed import CORE, PREFIX, UNREADABLE, VERSION, Installed, normalise, one_of_each
+from anomaly_core.specs import KINDS, CommandSpec, ComponentSpec
 
-log = logging.getLogger(__name__)
-GROUPS = {f"anomaly_core.{kind}s": kind for kind in KINDS}
+GROUPS = {f"{PREFIX}{kind}s": kind for kind in KINDS}
+DISTRIBUTION = "distribution"  # the kind of what is no component, but damaged
 
 
 class Group(Mapping[str, Component]):
@@ -105,9 +107,48 @@ class Registry:
 
     def components(self) -> list[Component]:
         """All components, usable or not, from metadata alone: no plugin is imported."""
+        return [*(c for c in self._discovered() if c.kind != DISTRIBUTION), *self._added.values()]
+
+    def damaged(self) -> list[Component]:
+        """The distributions whose metadata is damaged, stale or hides another's: ``reason`` says what, and the next step."""
+        return [c for c in self._discovered() if c.kind == DISTRIBUTION]
+
+    def owner(self, module: str) -> Component | None:
+        """A component of the distribution, other than the core, whose package a module belongs to."""
+        for component in self.components():
+            target = getattr(component.__dict__.get("spec"), "target", "")  # of a spec that is imported already
+            packages = {re.split("[.:]", address)[0] for address in (component.value, target)}
+            if component.distribution != CORE and module.partition(".")[0] in packages - {"anomaly_core", ""}:
+                return component
+        return None
+
+    def culprit(self, error: BaseException) -> Component | None:
+        """A component of the distribution in whose code an error arose; None if that is no plugin's."""
+        cause: BaseException | None = error
+        while cause is not None:
+            for frame, _ in reversed(list(traceback.walk_tb(cause.__traceback__))):  # from where it was raised outward
+                built = frame.f_locals["self"] if frame.f_code is Component.build.__code__ else None
+                if component := built or self.owner(str(frame.f_globals.get("__name__", ""))):
+                    return component
+            cause = cause.__cause__
+        return None
+
+    def attributed(self, error: BaseException) -> BaseException:
+        """The error, as a PluginFailure that names the plugin if it arose in one's code and does not speak for itself."""
+        if isinstance(error, AnomalyError | OSError) or is_stop(error):
+            return error
+        culprit = self.culprit(error)
+        return error if culprit is None else culprit.failure(error)
+
+    def failed(self, thing: object, cause: str) -> PluginFailure:
+        """What to raise when an object of a plugin's class did something wrong."""
+        owner = self.owner(type(thing).__module__)
+        return PluginFailure(f"{cause}.") if owner is None else owner.failure(cause)
+
+    def _discovered(self) -> list[Component]:
         if self._cache is None:
             self._cache = _components(self._blocked)
-        return [*self._cache, *self._added.values()]
+        return self._cache
 
     def add(self, name: str, spec: ComponentSpec) -> Component:
         """Register a component by hand, for notebooks and tests; its bare name then refers to it."""
@@ -150,53 +191,70 @@ def _components(blocked: set[str]) -> list[Component]:
             if component.status == "ok":
                 others = ", ".join(rival.owner for rival in rivals if rival is not component)
                 component.status, component.reason = "conflict", f"also provided by {others}; use {component.qualified}"
-    order = list(KINDS)
+    order = [*KINDS, DISTRIBUTION]
     return sorted(components, key=lambda c: (order.index(c.kind), c.name, c.distribution))
 
 
 def known_distributions() -> dict[tuple[str, str], str]:
     """(kind, name) -> which of our distributions provides it; used in messages only, never for discovery."""
+    return {(kind, name): owner for owner, kinds in _known().items() for kind, names in kinds.items() for name in names}
+
+
+def known_summary(command: Component) -> str:
+    """What a command does, without importing it: of ours from a table, of others from their distribution's metadata."""
+    own = _known().get(normalise(command.distribution), {}).get("command", {})
+    return str(own.get(command.name) or command.about)
+
+
+def _known() -> dict[str, Any]:
     import yaml
 
-    known = yaml.safe_load(resources.files("anomaly_core").joinpath("known_distributions.yaml").read_text(encoding="utf-8"))
-    return {(kind, name): owner for owner, kinds in known.items() for kind, names in kinds.items() for name in names}
+    text = resources.files("anomaly_core").joinpath("known_distributions.yaml").read_text(encoding="utf-8")
+    return dict(yaml.safe_load(text))
 
 
 def discover(blocked: set[str]) -> Iterator[Component]:
-    """Every entry point in the core's groups; ``blocked`` holds the canonical names to exclude."""
-    seen: set[str] = set()
-    for distribution in metadata.distributions():
-        name = _name(distribution)
-        if normalise(name) in seen:  # Python imports the first one on sys.path
-            continue
-        seen.add(normalise(name))
-        points = _points(distribution)
-        if not points:
-            continue
-        version, location = distribution.metadata["Version"] or "unknown", _location(distribution)
-        unfit = _unfit(distribution)
-        for point in points:
-            value = re.sub(r"\s*\[.*\]$", "", point.value)  # drop the extras, which an entry point may name
-            component = Component(GROUPS[point.group], point.name, name, version, location, value)
-            if reason := _block_reason(component, blocked):
-                component.status, component.reason = "blocked", reason
-            elif unfit:
-                component.status, component.reason = "incompatible", unfit
-            elif not re.fullmatch(ADDRESS, value):
-                component.status = "broken"
-                component.reason = f"its entry point {value!r} is not of the form package.module:attribute"
-            yield component
+    """Every entry point in the core's groups, and every damaged distribution; ``blocked`` holds canonical names to exclude."""
+    counting = one_of_each()
+    location = str(Path(__file__).resolve().parents[1])
+    for attribute, spec in vars(plugin).items():  # not from the core's own metadata, which may be stale or missing
+        if isinstance(spec, CommandSpec):
+            value = f"{plugin.__name__}:{attribute}"
+            yield Component("command", attribute.lower().replace("_", "-"), CORE, VERSION, location, value, about=spec.summary)
+    if CORE not in counting:
+        reason = f"it has no metadata. `pip install {CORE}`."
+        yield Component(DISTRIBUTION, CORE, CORE, VERSION, location, "", "damaged", reason)
+    for name, one in counting.items():
+        if name == CORE and one.version != VERSION:
+            one.faults.append(f"its metadata is that of {one.version}, and {VERSION} is running")
+        elif name != CORE:
+            yield from _components_of(one, blocked)
+        if one.faults:
+            remedy = f"Remove {one.place!r}, and `pip install --force-reinstall {one.name}` if you need it"
+            reason = visible(f"{'; '.join(one.faults)}. {remedy}.")
+            yield Component(DISTRIBUTION, one.name, one.name, one.version, one.folder, one.place, "damaged", reason)
 
 
-def _points(distribution: metadata.Distribution) -> list[metadata.EntryPoint]:
-    """The entry points in the core's groups; none, with a warning, if the file that lists them is damaged."""
-    try:
-        return [point for point in distribution.entry_points if point.group in GROUPS]
-    except TypeError:  # a line without "="
-        if any(f"[{group}]" in (distribution.read_text("entry_points.txt") or "") for group in GROUPS):
-            name = _name(distribution)
-            log.warning("the entry points of %s (%s) cannot be read. Reinstall it.", name, _location(distribution))
-        return []
+def _components_of(one: Installed, blocked: set[str]) -> Iterator[Component]:
+    """What a distribution provides; entry points that cannot be used are broken, with the reason."""
+    values: dict[tuple[str, str], str] = {}
+    for group, name, value in one.points:
+        if group in GROUPS and values.setdefault((group, name), value) != value:
+            one.faults.append(f"its entry_points.txt lists {name!r} of {group} twice: {value!r} is passed over")
+    if not values:
+        return
+    location, unfit, about = _location(one), _unfit(one), " ".join(str(one.facts["Summary"] or "").split())
+    for (group, name), text in values.items():
+        value = re.sub(r"\s*\[.*\]$", "", text)  # drop the extras, which an entry point may name
+        component = Component(GROUPS[group], name, one.name, one.version, location, value, about=about)
+        if reason := _block_reason(component, blocked):
+            component.status, component.reason = "blocked", reason
+        elif unfit:
+            component.status, component.reason = "incompatible", unfit
+        elif UNREADABLE in f"{name}{value}" or not re.fullmatch(ADDRESS, value):
+            component.status = "broken"
+            component.reason = f"its entry point {text or name!r} is not of the form package.module:attribute"
+        yield component
 
 
 def canonical(name: str) -> str:
@@ -220,38 +278,30 @@ def _block_reason(component: Component, blocked: set[str]) -> str:
     return "blocked: it is not among ANOMALY_PLUGINS" if allowed and not names & allowed else ""
 
 
-def _name(distribution: metadata.Distribution) -> str:
-    """The distribution's name. Parsing all of its metadata would take longer than the rest of discovery."""
-    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
-    match = re.search(r"^Name:[ \t]*(\S+)", text, re.MULTILINE)
-    return match[1] if match else f"unnamed ({distribution.locate_file('')})"
-
-
-def _location(distribution: metadata.Distribution) -> str:
+def _location(one: Installed) -> str:
     """The source of an editable install, as given in ``direct_url.json`` (PEP 610); else the folder of the installation."""
     # The installer writes this file, so an invalid one is no reason to reject the plugin.
-    with suppress(ValueError, LookupError, TypeError, AttributeError):
-        direct = json.loads(distribution.read_text("direct_url.json") or "{}")
+    with suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        direct = json.loads(one.text("direct_url.json") or "{}")
         if direct["dir_info"]["editable"]:
             from urllib.request import url2pathname  # slow to import, and only needed for editable installs
 
-            return url2pathname(urlparse(direct["url"]).path)
-    return str(Path(str(distribution.locate_file(""))).resolve())
+            return visible(url2pathname(urlparse(direct["url"]).path))
+    return one.folder
 
 
-def _unfit(distribution: metadata.Distribution) -> str:
+def _unfit(one: Installed) -> str:
     """Why the distribution does not fit the running core; empty if it fits."""
-    for text in distribution.requires or []:
+    for text in map(str, one.facts.get_all("Requires-Dist") or []):
         try:
             requirement = Requirement(text)
-        except InvalidRequirement as error:
+            applies = normalise(requirement.name) == CORE and (requirement.marker is None or requirement.marker.evaluate())
+        except ValueError as error:  # of the requirement or of its marker
             if normalise(text).startswith(CORE):
-                return f"its requirement {text!r} cannot be read: {error}"
+                return f"its requirement {visible(text)!r} cannot be read: {described(error)}"
             continue  # a requirement on another package is pip's concern
-        if normalise(requirement.name) == CORE and (requirement.marker is None or requirement.marker.evaluate()):
-            running = metadata.version(CORE)
-            if not requirement.specifier.contains(running, prereleases=True):
-                return f"it requires {CORE}{requirement.specifier}, and {CORE} {running} is running"
+        if applies and not requirement.specifier.contains(VERSION, prereleases=True):
+            return f"it requires {CORE}{requirement.specifier}, and {CORE} {VERSION} is running"
     return ""
 
 

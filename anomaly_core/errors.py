@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import signal
+from types import FrameType
+
+LONGEST = 2000  # letters of a message that is not ours
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # would act on a terminal; a lone surrogate is a file name's byte
+
 
 class AnomalyError(Exception):
     """An error that the user can fix. The command line prints it as one paragraph, without a traceback."""
@@ -21,6 +28,12 @@ class PluginError(AnomalyError):
     exit_code = 2
 
 
+class PluginFailure(PluginError):
+    """A plugin's own code raised something that is no AnomalyError, or returned something of the wrong type."""
+
+    exit_code = 1
+
+
 class MissingLibrary(PluginError):
     """A working component that needs a library that is not installed; the message gives the install command."""
 
@@ -35,3 +48,39 @@ class RunError(AnomalyError):
 
 class UndefinedMetric(AnomalyError):
     """A metric that has no value on this data; the message is the reason."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a command, as opposed to a KeyboardInterrupt that a plugin raises."""
+
+
+class Terminated(SystemExit):
+    """SIGTERM or SIGHUP during a command, as opposed to a SystemExit that a plugin raises; ``code`` is 128 + the signal."""
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """The signal handler of commands."""
+    raise Interrupted if number == signal.SIGINT else Terminated(128 + number)
+
+
+def is_stop(error: BaseException) -> bool:
+    """Whether a signal stopped the process, rather than a plugin. Outside a command, every KeyboardInterrupt is Ctrl-C."""
+    in_command = signal.getsignal(signal.SIGINT) is stop
+    return isinstance(error, Interrupted | Terminated) or (isinstance(error, KeyboardInterrupt) and not in_command)
+
+
+def described(error: BaseException) -> str:
+    """``Type: message`` of any exception, in one line of bounded length, even if its ``__str__`` fails."""
+    try:
+        text = str(error)
+        text = " ".join((text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}").split())
+    except BaseException as second:
+        if is_stop(second):
+            raise
+        text = "(it cannot say what is wrong)"
+    return visible(f"{type(error).__name__}: {text}".removesuffix(": "))
+
+
+def visible(text: str) -> str:
+    """The text with its control characters written out, as ``\\x1b``."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from anomaly_core.errors import AnomalyError, PluginError
+from anomaly_core.errors import AnomalyError, PluginError, described, is_stop
 
 if TYPE_CHECKING:
     from anomaly_core.component import Component
@@ -102,11 +102,11 @@ class Hooks:
         for implementation in reversed(getattr(self._manager.hook, name).get_hookimpls()):
             try:
                 implementation.function(**{key: arguments[key] for key in implementation.argnames})
-            except (Exception, SystemExit) as error:  # an observer may fail in any way; KeyboardInterrupt is the user's
-                if name == "anomaly_configure" and isinstance(error, AnomalyError):
+            except BaseException as error:  # an observer may fail in any way
+                if is_stop(error) or (name == "anomaly_configure" and isinstance(error, AnomalyError)):
                     raise
                 owner = self._owners[implementation.plugin_name]
-                self._report(f"the hook {name} of {owner} failed: {type(error).__name__}: {error}. The run goes on.")
+                self._report(f"the hook {name} of {owner} failed: {described(error)}. The run goes on.")
 
     def names(self) -> list[str]:
         """The hooks that have at least one observer."""

@@ -51,9 +51,9 @@ CORE_PARTS = {
     "What plugins extend": ("base",),
     "Options": ("config",),
     "Images and maps": ("imaging",),
-    "Components": ("component", "discovery"),
+    "Components": ("component", "discovery", "installed"),
     "Hooks": ("hooks",),
-    "For commands": ("cli", "threads"),
+    "For commands": ("cli", "threads", "untrusted"),
     "Errors": ("errors",),
 }
 FIRST = ("run_experiment", "RunResults", "RunResult", "Measure", "TestedImage", "RunFolder", "RunConfig")  # of their part

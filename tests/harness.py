@@ -7,14 +7,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
 
-from anomaly_core import CORE, GROUPS, main, registry
+from anomaly_core import CORE, main, registry
+from anomaly_core.installed import Installed
+from anomaly_core.installed import distributions as everything
 from glow import package
 from tiny.plugin import entry_points
 
@@ -91,19 +92,13 @@ def companions() -> tuple[str, ...]:
 @pytest.fixture(scope="module")
 def core_alone(companions: tuple[str, ...]) -> Iterator[None]:
     """Of what is installed here, nothing but the core and its companions is found; what a test installs is."""
-    everything = metadata.distributions
+    hidden = {one.place for one in everything() if one.points and one.name not in (CORE, *companions)}
 
-    def plugin(distribution: metadata.Distribution) -> bool:
-        named = distribution.metadata["Name"] in (CORE, *companions)
-        return not named and any(point.group in GROUPS for point in distribution.entry_points)
-
-    hidden = {(found.metadata["Name"], str(found.locate_file(""))) for found in everything() if plugin(found)}
-
-    def fewer() -> Iterator[metadata.Distribution]:
-        return (one for one in everything() if (one.metadata["Name"], str(one.locate_file(""))) not in hidden)
+    def fewer(name: str = "") -> Iterator[Installed]:
+        return (one for one in everything(name) if one.place not in hidden)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metadata, "distributions", fewer)
+        patch.setattr("anomaly_core.installed.distributions", fewer)
         registry.refresh()
         yield
     registry.refresh()

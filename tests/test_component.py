@@ -80,13 +80,12 @@ def test_a_malformed_entry_point_is_broken(distributions, line):
             use()
 
 
-def test_a_file_of_entry_points_that_cannot_be_read_costs_its_distribution_alone(glow, caplog):
+def test_a_malformed_line_of_entry_points_costs_itself_alone(glow):
     glow.install("anomaly-torn", entry_points="[anomaly_core.models]\ntorn\nfine = os:path\n")
-    glow.install("somebody-else", entry_points="[console_scripts]\ntorn\n")
     registry = Registry()
-    assert "glow" in registry.models and "fine" not in registry.models
-    (record,) = caplog.records
-    assert record.getMessage() == f"the entry points of anomaly-torn ({glow.site.resolve()}) cannot be read. Reinstall it."
+    assert "glow" in registry.models and "fine" in registry.models
+    torn = component(registry, "anomaly-torn:torn")
+    assert torn.status == "broken" and "its entry point 'torn' is not of the form" in torn.reason
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from anomaly_core.cli.console import hand_over, prepared
-from anomaly_core.discovery import registry
-from anomaly_core.errors import AnomalyError, PluginError
+from anomaly_core.discovery import known_summary, registry
+from anomaly_core.errors import AnomalyError, PluginError, described, visible
+from anomaly_core.installed import VERSION
 
 
 def _block(context: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> None:
@@ -64,20 +65,29 @@ class LazyGroup(click.Group):
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Take the summaries from the specs: the help imports no command's module, and lists a broken command as such."""
-        rows = []
-        for name in self.list_commands(ctx):
-            component = registry.commands[name]
-            try:
-                rows.append((name, component.spec.summary))
-            except PluginError:
-                rows.append((name, f"(broken: see `anomaly list-plugins --check`; from {component.distribution})"))
+        """Take the summaries from metadata: the help imports nothing of any plugin."""
+        rows = [(name, visible(known_summary(component))) for name, component in registry.commands.items()]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command. What a plugin raises names it; a SystemExit is the right of the command's own distribution alone."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except BaseException as raised:
+            command = registry.commands.get(ctx.invoked_subcommand or "")
+            culprit = registry.culprit(raised)
+            own = culprit is None or (command is not None and culprit.distribution == command.distribution)
+            error = raised if isinstance(raised, SystemExit) and own else registry.attributed(raised)
+            if error is raised:
+                raise
+            raise error from raised
+
 
 @click.group(cls=LazyGroup, params=SHARED_OPTIONS.copy(), context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="anomaly-core", prog_name="anomaly")
+@click.version_option(VERSION, prog_name="anomaly")
 def cli() -> None:
     """Find out whether an image is normal, or not and where."""
 
@@ -103,14 +113,20 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         sys.exit(141)
     except OSError as error:
-        _fail(f"{error}. Check the path, the rights and the space on the disk, then run the same command again.", 1, debug)
-    except Exception as error:  # last resort: show no traceback unless asked
-        _fail(f"unexpected {type(error).__name__}: {error}. Run again with --debug and report what it shows.", 1, debug)
+        culprit = registry.culprit(error)
+        where = f" (in {culprit.owner})" if culprit else ""
+        _fail(
+            f"{error}{where}. Check the path, the rights and the space on the disk, then run the same command again.", 1, debug
+        )
+    except SystemExit:
+        raise
+    except BaseException as error:  # last resort: show no traceback unless asked
+        _fail(f"unexpected {described(error)}. Run again with --debug and report what it shows.", 1, debug)
     sys.exit(result if isinstance(result, int) else 0)
 
 
 def _fail(text: str, code: int, debug: bool) -> None:
-    shown = f"{traceback.format_exc() if debug else ''}Error: {text}"
+    shown = visible(f"{traceback.format_exc() if debug else ''}Error: {text}")
     if not hand_over(shown, code):
         click.echo(shown, err=True)
     sys.exit(code)

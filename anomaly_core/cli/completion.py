@@ -20,12 +20,12 @@ def complete_names(kind: str, *more: str) -> Completer:
 
 
 def complete_presets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The presets of the methods already on the line, or of all methods; reads only specs, which import nothing heavy."""
+    """The presets of the methods already on the line: their specs are imported, and nothing of any other plugin."""
     from anomaly_core.config.resolve import preset_names
 
     chosen: Any = context.params.get("models") or context.params.get("model") or ()
     chosen = [chosen] if isinstance(chosen, str) else list(chosen)
-    models = [name for name in chosen if name in registry.models] or list(registry.models)
+    models = [name for name in chosen if name in registry.models]
     return _beginning((preset for name in models for preset in preset_names(registry.models[name])), incomplete)
 
 

@@ -13,32 +13,54 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
+
+from anomaly_core.discovery import registry
+from anomaly_core.errors import stop, visible
 
 LAUNCHED = "ANOMALY_LAUNCHED"  # marks a process whose launcher shows its errors
 
 
 @contextmanager
 def prepared() -> Iterator[None]:
-    """Inside, logs go to standard error, unencodable text raises no error, and SIGTERM stops a command as Ctrl-C does."""
+    """Inside, logs go to standard error, unencodable text raises no error, and signals stop a command in order."""
     codecs.register_error(escape.__name__, escape)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=escape.__name__)
     logger, printer = logging.getLogger("anomaly_core"), _Printer()
     logger.addHandler(printer)
-    in_order = threading.current_thread() is threading.main_thread()  # only the main thread may set signal handlers
-    previous = signal.signal(signal.SIGTERM, _stop) if in_order else None
+    try:
+        with stoppable():
+            yield
+    finally:
+        logger.removeHandler(printer)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Inside, a signal is told apart from what a plugin raises; one that is ignored, as under nohup, stays so.
+
+    Damaged distributions are hidden: torch and pydantic, among others, read the entry points of all, where one would stop them.
+    """
+    everything, hidden = metadata.distributions, {damaged.value for damaged in registry.damaged()}
+    metadata.distributions = lambda **of: (d for d in everything(**of) if str(getattr(d, "_path", "")) not in hidden)
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():  # which alone may set signal handlers
+        numbers = []
+    previous = {number: handler for number in numbers if (handler := signal.getsignal(number)) is not signal.SIG_IGN}
+    for number in previous:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        logger.removeHandler(printer)
-        if in_order:
-            signal.signal(signal.SIGTERM, previous)
+        metadata.distributions = everything
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def escape(error: UnicodeError) -> tuple[str | bytes, int]:
@@ -52,12 +74,8 @@ def escape(error: UnicodeError) -> tuple[str | bytes, int]:
 
 class _Printer(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        text = f"{record.levelname.lower()}: {record.getMessage()}"
+        text = visible(f"{record.levelname.lower()}: {record.getMessage()}")
         click.secho(text, fg="yellow", err=True)  # colours only on a terminal
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 def progress_bar(items: Iterable[Any], description: str | Callable[[], str], total: int | None = None) -> Iterator[Any]:

@@ -8,7 +8,7 @@ import sys
 import click
 
 from anomaly_core.component import Component
-from anomaly_core.discovery import registry
+from anomaly_core.discovery import DISTRIBUTION, registry
 from anomaly_core.errors import MissingLibrary
 from anomaly_core.specs import KINDS
 
@@ -20,10 +20,10 @@ COLUMNS = ("kind", "name", "distribution", "version", "status", "location")
 @click.option("--json", "as_json", is_flag=True, help="A JSON array, for programs.")
 @click.option("--check", is_flag=True, help="Import each in turn; the exit code is 1 if any is broken.")
 def list_plugins(kind: str | None, as_json: bool, check: bool) -> None:
-    """Show what is installed, and from where. Without --check nothing of a plugin is imported."""
+    """Show what is installed, what of it is damaged, and where. Without --check nothing of a plugin is imported."""
     rows = []
-    for component in registry.components():
-        if kind in (None, component.kind):
+    for component in registry.components() + registry.damaged():
+        if kind in (None, component.kind) or component.kind == DISTRIBUTION:
             row = {name: getattr(component, name) for name in ("kind", "name", "distribution", "version", "location")}
             row["status"], row["reason"] = examined(component) if check else (component.status, component.reason)
             rows.append(row)
@@ -33,7 +33,7 @@ def list_plugins(kind: str | None, as_json: bool, check: bool) -> None:
         _print_table(rows)
     else:
         _print_lines(rows)
-    if check and any(row["status"] in ("broken", "incompatible") for row in rows):
+    if check and any(row["status"] in ("broken", "incompatible", "damaged") for row in rows):
         raise SystemExit(1)
 
 

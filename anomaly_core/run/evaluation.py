@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from operator import methodcaller
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from anomaly_core.base.modeler import BaseModeler
 from anomaly_core.base.trainer import Progress, quiet
 from anomaly_core.config.resolve import RunConfig
 from anomaly_core.discovery import registry
-from anomaly_core.errors import PluginError, UndefinedMetric
+from anomaly_core.errors import AnomalyError, PluginError, UndefinedMetric, is_stop
 from anomaly_core.hooks import Hooks
 from anomaly_core.imaging.geometry import InputSpec
 from anomaly_core.imaging.images import image_size, read_mask
@@ -29,6 +30,7 @@ from anomaly_core.run.scoring import score, tiled
 from anomaly_core.types import Batch, Prediction, Sample
 
 Curves = dict[str, dict[str, dict[str, list[float]]]]
+T = TypeVar("T")
 
 
 class Evaluation(NamedTuple):
@@ -48,13 +50,14 @@ class Evaluator:
         self.input_spec = input_spec
         self._named = config.base.metrics
         names = self._named or default_metrics()
-        self._metrics: dict[str, dict[str, BaseMetric]] = {
-            category: {name: registry.metrics[name].build(calibration) for name in names} for category in categories
-        }
+        self._undefined: dict[str, str] = {}  # metric -> why it has no value
+        self._metrics: dict[str, dict[str, Any]] = {category: {} for category in categories}  # None for one that failed
         for metrics in self._metrics.values():
-            built = list(metrics.values())
-            for index, metric in enumerate(built):
-                metric.share(built[:index])
+            for name in names:
+                others = [metric for metric in metrics.values() if metric is not None]
+                metrics[name] = registry.metrics[name]
+                metrics[name] = self._ask(metrics, name, methodcaller("build", calibration))
+                self._ask(metrics, name, methodcaller("share", others))
         self._rows: list[TestedImage] = []
         self._tiled = config.data.tile is not None
         self._resolution = Resolution("native" if self._tiled else config.data.evaluate_at)
@@ -69,8 +72,9 @@ class Evaluator:
         counted = (batch, prediction) if len(chosen) == len(batch) else (batch[chosen], prediction[chosen])
         for part, predicted in self._parts(*counted):
             self._resolution.take(predicted)
-            for metric in self._metrics[part.samples[0].category].values():
-                metric.update(part, predicted)
+            metrics = self._metrics[part.samples[0].category]
+            for name in metrics:
+                self._ask(metrics, name, methodcaller("update", part, predicted))
         rows = []
         for sample, value, fine in zip(batch.samples, prediction.scores.tolist(), usable, strict=True):
             row = TestedImage(str(sample.path), sample.category, sample.defect, sample.label, value)
@@ -85,18 +89,34 @@ class Evaluator:
 
     def evaluation(self) -> Evaluation:
         """The results over all batches."""
-        undefined: dict[str, str] = {}
         by_category: dict[str, Values] = {
-            category: {name: _compute(metric, name, undefined) for name, metric in metrics.items() if self._applies(name)}
+            category: {name: self._ask(metrics, name, _value) for name in metrics if self._applies(name)}
             for category, metrics in self._metrics.items()
         }
         measures = []
         for name, value in mean_values(by_category.values()).items():
             apart = {category: values[name] for category, values in by_category.items()} if len(by_category) > 1 else {}
-            measures.append(Measure.of(name, value, undefined.get(name, ""), apart))
+            measures.append(Measure.of(name, value, self._undefined.get(name, ""), apart))
         measures.sort(key=lambda measure: measure.rank)
-        curves = {category: _curves(metrics) for category, metrics in self._metrics.items()}
+        curves: Curves = {category: {} for category in self._metrics}
+        for category, metrics in self._metrics.items():
+            for name in metrics:
+                curves[category] |= self._ask(metrics, name, _curves) or {}
         return Evaluation({measure.name: measure for measure in measures}, self._rows, curves, self._resolution)
+
+    def _ask(self, metrics: dict[str, Any], name: str, work: Callable[[Any], T]) -> T | None:
+        """What a metric answers. One with a bug, whoever named it, is asked no more: it costs its own value, and no run."""
+        try:
+            return None if metrics[name] is None else work(metrics[name])
+        except UndefinedMetric as reason:
+            self._undefined[name] = str(reason)
+        except BaseException as error:
+            if isinstance(error, AnomalyError) or is_stop(error):
+                raise
+            metrics[name] = None
+            self._undefined[name] = str(registry.metrics[name].failure(error))
+            warnings.warn(f"the metric {name!r} has no value: {self._undefined[name]}", stacklevel=2)
+        return None
 
     def _parts(self, batch: Batch, prediction: Prediction) -> Iterator[tuple[Batch, Prediction]]:
         """The input of the metrics: parts of one category each, at the chosen resolution."""
@@ -125,23 +145,19 @@ def default_metrics() -> list[str]:
     return names
 
 
-def _curves(metrics: dict[str, BaseMetric]) -> dict[str, dict[str, list[float]]]:
-    """The curves of a category: ``{"pixel_roc": {"x": [...], "y": [...]}}``."""
-    curves: dict[str, dict[str, list[float]]] = {}
-    for metric in metrics.values():
-        try:
-            curves |= {name: {"x": list(x), "y": list(y)} for name, (x, y) in metric.curves().items()}
-        except UndefinedMetric:  # reported with the metric itself
-            continue
-    return curves
+def _curves(metric: BaseMetric) -> dict[str, dict[str, list[float]]]:
+    """A metric's curves: ``{"pixel_roc": {"x": [...], "y": [...]}}``."""
+    return {name: {"x": list(map(_finite, x)), "y": list(map(_finite, y))} for name, (x, y) in metric.curves().items()}
 
 
-def _compute(metric: BaseMetric, name: str, undefined: dict[str, str]) -> float | None:
-    try:
-        return float(metric.compute())
-    except UndefinedMetric as reason:
-        undefined[name] = str(reason)
-        return None
+def _value(metric: BaseMetric) -> float:
+    return _finite(metric.compute())
+
+
+def _finite(value: Any) -> float:
+    if isinstance(value, str | bytes) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no finite number")
+    return float(value)
 
 
 def native_parts(batch: Batch, prediction: Prediction, spec: InputSpec) -> Iterator[tuple[Batch, Prediction]]:

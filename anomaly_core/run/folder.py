@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from anomaly_core.config.resolve import RunConfig, sections_of
 from anomaly_core.discovery import registry
-from anomaly_core.errors import ConfigError, RunError
+from anomaly_core.errors import ConfigError, RunError, described, is_stop
 from anomaly_core.run.calibration import Calibration
 from anomaly_core.run.csv_safe import SafeWriter, plain
 from anomaly_core.run.files import exclusive, folder_name, sweep, write_whole
@@ -133,9 +133,9 @@ class RunFolder:
             self._end(messages, status="complete")
         except BaseException as raised:
             error = explained(raised)
-            status = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
+            status = "interrupted" if is_stop(error) else "failed"
             try:
-                self._end(messages, status=status, error=f"{type(error).__name__}: {error}")
+                self._end(messages, status=status, error=described(error))
             except RunError as second:  # a full disk, perhaps the first error's own cause
                 log.warning("%s The folder %r does not tell that its run did not complete.", second, str(self.folder))
             hooks.call("anomaly_run_error", run=self, error=error)

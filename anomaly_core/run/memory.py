@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import errno
 import gc
+import os
 import re
 import sys
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import psutil
 
-from anomaly_core.errors import AnomalyError, DataError, RunError
+from anomaly_core.discovery import registry
+from anomaly_core.errors import AnomalyError, DataError, RunError, described, is_stop
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,13 +98,13 @@ def release() -> None:
 
 
 def explained(error: BaseException) -> BaseException:
-    """An error with an explanation for the user; the error itself if there is none."""
-    text = str(error)
+    """An error with an explanation for the user, such as which plugin raised it; the error itself if there is none."""
     if isinstance(error, AnomalyError):
+        text = str(error)
         # An error from a DataLoader worker contains its traceback as text.
         inner = re.search(r"in DataLoader worker process \d+\..*\n[\w.]*Error: (.*)", text, flags=re.DOTALL)
         return type(error)(inner[1].strip()) if inner else error
-    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
+    if isinstance(error, RuntimeError) and "DataLoader worker" in described(error):
         return DataError(
             f"a process that reads images died: {_first_line(error)}. It was killed from outside, or by the system because "
             "memory, or shared memory (/dev/shm), ran out. Lower data.num_workers in the run's config.yaml (0 reads in the "
@@ -112,9 +114,22 @@ def explained(error: BaseException) -> BaseException:
         new = "or start a new run with a smaller data.batch_size or model.image_size, or another base.device"
         return RunError(f"out of memory: {_first_line(error)}. Close other programs and go on with --resume, {new}.")
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
-        shared = "" if error.filename else " Where it is /dev/shm, shared memory, that is full, set data.num_workers=0."
+        shared = "" if error.filename else " If that is /dev/shm, the shared memory, set data.num_workers=0."
         return RunError(f"cannot write: {error}. Free some space or choose another folder with --output.{shared}")
-    return error
+    if not isinstance(error, Exception) and not is_stop(error) and registry.culprit(error) is None:
+        return RunError(f"unexpected {described(error)}. Run again with --debug and report what it shows.")
+    return registry.attributed(error)  # a SystemExit would look to a scheduler as if all was well
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Undo what a plugin does inside to the working folder and the standard streams, which the whole process shares."""
+    folder, streams = Path.cwd(), (sys.stdout, sys.stderr)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
+        os.chdir(folder)
 
 
 def _first_line(error: BaseException) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import platform
 import shutil
 import time
 import warnings
 from contextlib import ExitStack
-from importlib import metadata
-from importlib.util import find_spec
+from itertools import islice
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +23,14 @@ from anomaly_core.base.modeler import BaseModeler, ModelContext
 from anomaly_core.base.trainer import BaseTrainer, History, Progress, RunContext, quiet
 from anomaly_core.config.resolve import RunConfig
 from anomaly_core.discovery import registry
-from anomaly_core.errors import RunError
+from anomaly_core.errors import RunError, described
 from anomaly_core.hooks import Hooks
+from anomaly_core.installed import distributions
 from anomaly_core.run.calibration import Calibration, calibrate
 from anomaly_core.run.devices import choose_device, process_state
 from anomaly_core.run.evaluation import build_data, test
 from anomaly_core.run.folder import CALIBRATION, CHECKPOINTS, HISTORY, MANIFEST, RunFolder
-from anomaly_core.run.memory import forget_peak, peak_megabytes
+from anomaly_core.run.memory import forget_peak, peak_megabytes, undisturbed
 from anomaly_core.run.result import RunResult, RunResults
 from anomaly_core.run.scoring import score, tiled
 from anomaly_core.run.splits import Splits, split
@@ -37,7 +39,7 @@ from anomaly_core.types import Sample
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-LIBRARIES = ("torch", "torchvision", "timm", "numpy")  # the manifest records their versions
+LIBRARIES = ("pillow", "torch", "torchvision", "timm", "numpy")  # the manifest records their versions
 log = logging.getLogger(__name__)
 
 
@@ -62,7 +64,7 @@ def run_experiment(
     hooks = hooks or Hooks(registry)
     hooks.call("anomaly_configure", config=config)
     for metric in config.base.metrics or ():
-        registry.metrics[metric]  # an unknown name is reported before fitting
+        registry.metrics[metric].load()  # one that cannot be used is reported before fitting
     spec = registry.datasets[config.data.name].spec
     if spec.noncommercial and processes.is_main_process:
         log.warning("the data set %r is licensed %s: not for commercial use.", config.data.name, spec.license)
@@ -127,7 +129,8 @@ class _Run:
             answer = [run.folder, run.is_complete()]  # another process may have completed it while we waited for the lock
         if self.processes.num_processes > 1:
             broadcast_object_list(answer)
-        return RunFolder(answer[0]), bool(answer[1])
+        # absolute, in case a plugin changes the working folder
+        return RunFolder(Path(answer[0]).absolute()), bool(answer[1])
 
     def _fit_and_test(self, run: RunFolder, resume: bool) -> RunResult:
         modeler, splits, history = self._fit(run, resume)
@@ -138,7 +141,8 @@ class _Run:
         if calibration.warning:
             warnings.warn(calibration.warning, stacklevel=2)
         watched: dict[str, Any] = {"device": self.device, "hooks": self.hooks, "progress": self.progress}
-        result = test(run, self.config, modeler, calibration, self.data, splits.test, figures=history.figures, **watched)
+        with undisturbed():
+            result = test(run, self.config, modeler, calibration, self.data, splits.test, figures=history.figures, **watched)
         run.facts["peak_memory_mb"] = peak_megabytes()
         if not getattr(self.config.train, "keep_checkpoints", False):
             shutil.rmtree(run.folder / CHECKPOINTS, ignore_errors=True)
@@ -153,7 +157,7 @@ class _Run:
         modeler: BaseModeler = registry.models[config.model.name].build(config.model, context)
         trainer: BaseTrainer = registry.trainers[config.train.name].build(config.train, self.device, self.progress)
         with self.processes.local_main_process_first():
-            splits = split(self.data, self.categories, modeler.fewest_images)
+            splits = self._split(modeler.fewest_images)
         before, now = run.facts.get("data", splits.facts["data"]), splits.facts["data"]
         if before != now:
             began, has = (
@@ -171,10 +175,26 @@ class _Run:
         of_run = RunContext(config.base.seed, run.folder, run.write, resume)
         if self.main:
             of_run.log = lambda row, step: self.hooks.call("anomaly_log", run=run, metrics=row, step=step)
-        with modeler.fitting(repeated):
+        with modeler.fitting(repeated), undisturbed():
             history = trainer.fit(modeler, train, held_out, of_run)
+        if not isinstance(history, History):
+            raise registry.failed(trainer, f"{type(trainer).__name__}.fit returned {type(history).__name__}, not a History")
+        figures: dict[str, Any] = history.figures
+        for name, value in list(figures.items()):
+            if not isinstance(value, Real) or not math.isfinite(value):
+                warnings.warn(f"{name!r} of {type(modeler).__name__} is no finite number, and left out.", stacklevel=2)
+                del figures[name]
         run.facts["fit_seconds"] = time.perf_counter() - start
         return modeler, splits, history
+
+    def _split(self, fewest: int) -> Splits:
+        try:
+            return split(self.data, self.categories, fewest)
+        except (AttributeError, TypeError, ValueError) as error:  # no list, or no samples in it
+            if registry.culprit(error):
+                raise
+            cause = f"the samples of {type(self.data).__name__} are wrong: {described(error)}"
+            raise registry.failed(self.data, cause) from error
 
     def _calibrate(self, modeler: BaseModeler, held_out: list[Sample]) -> Calibration:
         parts: dict[str, list[Tensor]] = {"scores": [torch.empty(0)], "map_maxima": [], "map_medians": []}
@@ -192,6 +212,6 @@ class _Run:
 
 
 def _versions() -> dict[str, str]:
-    libraries = {name: metadata.version(name) for name in LIBRARIES if find_spec(name)}
+    libraries = {one.name.lower(): one.version for name in LIBRARIES for one in islice(distributions(name), 1)}
     ours = {component.distribution: component.version for component in registry.components()}
-    return {"python": platform.python_version(), "pillow": metadata.version("pillow"), **libraries, **ours}
+    return {"python": platform.python_version(), **libraries, **ours}

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from anomaly_core.base.modeler import BaseModeler
 from anomaly_core.config.sections import DataConfig
+from anomaly_core.discovery import registry
 from anomaly_core.imaging.tiles import Canvas, Tiling, cut
 from anomaly_core.run.memory import Portions
 from anomaly_core.types import Batch, Prediction
+
+PARTS: dict[str, tuple[int, ...]] = {"scores": (), "maps": (1,), "reconstruction": (3,)}  # -> channels
 
 
 def score(modeler: BaseModeler, batches: Iterable[Batch], device: torch.device) -> Iterator[tuple[Batch, Prediction]]:
@@ -30,9 +34,23 @@ def score_images(modeler: BaseModeler, images: Tensor, device: torch.device, por
 
     def predict(part: Tensor) -> Prediction:
         with torch.inference_mode():
-            return modeler.predict_step(part.to(device)).cpu()
+            return predicted(modeler, part.to(device)).cpu()
 
     return Prediction.joined(portions.run(predict, images))
+
+
+def predicted(modeler: BaseModeler, images: Tensor) -> Prediction:
+    """What ``predict_step`` returns; PluginFailure, which names the method, if the shape or type of a part is wrong."""
+    prediction = modeler.predict_step(images)
+    for part, channels in PARTS.items():
+        tensor: Any = getattr(prediction, part, None)
+        shape = tuple(getattr(tensor, "shape", ()))
+        wanted = (len(images), *channels, *(shape[2:4] if channels else ()))
+        fits = isinstance(tensor, Tensor) and tensor.is_floating_point() and shape == wanted and len(shape) in (1, 4)
+        if not (fits or (tensor is None and channels and isinstance(prediction, Prediction))):
+            returned = f"{type(modeler).__name__}.predict_step returned a {type(prediction).__name__} with {part} of type"
+            raise registry.failed(modeler, f"{returned} {getattr(tensor, 'dtype', type(tensor).__name__)} and shape {shape}")
+    return prediction
 
 
 def tiled(modeler: BaseModeler, config: DataConfig) -> BaseModeler:
@@ -69,7 +87,7 @@ class TiledModeler(BaseModeler):
         for start in range(0, len(boxes), self.batch_size):
             chunk = boxes[start : start + self.batch_size]
             tiles = torch.stack([self.input_spec.image(cut(pixels, box)) for box in chunk])
-            prediction = self.modeler.predict_step(tiles.to(image.device))
+            prediction = predicted(self.modeler, tiles.to(image.device))
             scores.append(prediction.scores)
             for canvas, pictures in ((maps, prediction.maps), (reconstruction, prediction.reconstruction)):
                 for box, tile in zip(chunk, () if pictures is None else pictures, strict=pictures is not None):

@@ -22,6 +22,7 @@ from anomaly_core import (
     RunConfig,
     RunFolder,
     RunResults,
+    Terminated,
     registry,
     run_experiment,
 )
@@ -165,7 +166,7 @@ def test_a_reading_process_hands_over_the_error_alone(tmp_path: Path, monkeypatc
     assert str(caught.value) == "cannot read the image 'x.png': it is no image. Remove it."
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit(143)])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, Terminated(143)])
 def test_a_run_that_is_stopped_is_interrupted_and_not_failed(
     stop: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,3 +120,25 @@ def test_a_process_of_a_grid_that_dies_costs_its_cell_alone(process: Process, tm
     assert len(rows) == 4 and list(failed) == [("bottle", "1")]
     assert "died twice" in failed["bottle", "1"] and "--resume" in failed["bottle", "1"]
     record("fault", "a process of `benchmark --jobs 2` is killed: its cell is reported, the rest goes on")
+
+
+@pytest.mark.reliability("fault")
+@pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt(), GeneratorExit(), MemoryError("9 TiB")])
+def test_a_cell_that_a_plugin_ends_costs_itself_alone(
+    error: BaseException, options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anomaly_benchmark import grids
+    from anomaly_core import stoppable
+
+    cells = grid(["vanilla_ae"], ["mvtec"], categories=["bottle", "grid"], overrides=options())
+    real = grids.RunConfig.create
+
+    def create(config: dict[str, Any]) -> Any:
+        if config["data"]["category"] == ["bottle"]:
+            raise error
+        return real(config=config)
+
+    monkeypatch.setattr(grids.RunConfig, "create", create)
+    with stoppable():  # as a command has it
+        broken, sound = run_grid(cells)
+    assert type(error).__name__ in broken.error and broken.measures == {} and sound.error == "" and sound.measures

@@ -6,13 +6,14 @@ import json
 import os
 import re
 import shutil
-from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from anomaly_core import registry, run_experiment
+from anomaly_doctor import doctor as module
 from anomaly_doctor.doctor import doctor
 from tiny.runs import config
 
@@ -134,24 +135,54 @@ def test_torch_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_without_torch_it_is_sound_and_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib
 
-    real, version = importlib.import_module, metadata.version
+    real, installed = importlib.import_module, module.distributions
 
     def absent(name: str, package: str | None = None):
         if name == "torch":
             raise ModuleNotFoundError("No module named 'torch'", name="torch")
         return real(name, package)
 
-    def unknown(name: str) -> str:
-        if name in ("torch", "accelerate", "safetensors"):
-            raise metadata.PackageNotFoundError(name)
-        return version(name)
+    def fewer(name: str) -> Any:
+        return iter(()) if name in ("torch", "accelerate", "safetensors") else installed(name)
 
     monkeypatch.setattr(importlib, "import_module", absent)
-    monkeypatch.setattr(metadata, "version", unknown)
+    monkeypatch.setattr(module, "distributions", fewer)
     report = json.loads(run("--json", "--output", str(tmp_path)).stdout)
     assert report["healthy"] is True
     assert "torch not installed" in json.dumps(report["sections"]).replace('": "', " ")
     assert any('pip install "anomaly-core[train]"' in note for note in report["notes"])
+
+
+@pytest.mark.reliability("fault")
+def test_damaged_distributions_are_problems_and_the_rest_is_examined(tmp_path: Path, distributions: Any) -> None:
+    info = distributions.install("anomaly-harm", points={"metrics": {"harm": "collections:Counter"}})
+    (info / "METADATA").write_bytes(b"Name: anomaly-harm\nRequires-Dist: ??\nAuthor: \xff\n")
+    (distributions.site / "anomaly_core-0.0.1.dist-info").mkdir()
+    registry.refresh()
+    report = json.loads(run("--json", "--output", str(tmp_path)).stdout)
+    assert report["healthy"] is False and {"system", "libraries", "devices", "folders"} <= set(report["sections"])
+    problems = "\n".join(report["problems"])
+    assert f"anomaly-harm unknown in {distributions.site.resolve()} is damaged: its METADATA is not valid UTF-8" in problems
+    assert f"Remove {str(info)!r}" in problems
+    assert "anomaly-core unknown" in problems and "its metadata is that of unknown, and 0.1.0 is running" in problems
+    registry.refresh()
+
+
+@pytest.mark.reliability("fault")
+def test_hooks_that_no_run_can_use_are_a_problem_and_no_end(tmp_path: Path, distributions: Any) -> None:
+    source = """
+        from anomaly_core import HookSpec, hookimpl
+        SPEC = HookSpec(target="misspelt:OBSERVERS")
+        class OBSERVERS:
+            @hookimpl
+            def anomaly_run_strat(run):
+                pass
+    """
+    distributions.install("anomaly-misspelt", points={"hooks": {"misspelt": "misspelt:SPEC"}}, files={"misspelt.py": source})
+    registry.refresh()
+    done = run("--output", str(tmp_path))
+    assert done.exit_code == 1 and "unknown hook 'anomaly_run_strat'" in done.output and "devices" in done.output
+    registry.refresh()
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,11 @@ from anomaly_core import (
     RunFolder,
     RunResult,
     Values,
+    described,
+    is_stop,
     quiet,
     registry,
+    stoppable,
     thread_count,
 )
 
@@ -150,14 +153,15 @@ def run_cell(cell: Cell, *, resume: bool = False, threads: int | None = None, bl
     if threads is not None:
         torch.set_num_threads(threads)
     registry.block(*blocked)
-    config = RunConfig.create(config=cell.config)
     try:
-        with redirect_stderr(io.StringIO()):  # each run's log keeps its warnings
+        config = RunConfig.create(config=cell.config)
+        with stoppable(), redirect_stderr(io.StringIO()):  # each run's log keeps its warnings
             (run,) = run_experiment(config, resume=resume).runs
-    except AnomalyError as error:
-        return dataclasses.replace(cell, error=str(error))
-    except Exception as error:  # one cell's bug must not cost the others
-        return dataclasses.replace(cell, error=f"{type(error).__name__}: {error}")
+    except BaseException as raised:  # one cell's bug must not cost the others, nor look like an end in order
+        if is_stop(raised):
+            raise
+        error = registry.attributed(raised)
+        return dataclasses.replace(cell, error=str(error) if isinstance(error, AnomalyError) else described(error))
     return dataclasses.replace(
         cell,
         folder=str(run.folder),

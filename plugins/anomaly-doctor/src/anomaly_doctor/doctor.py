@@ -13,15 +13,14 @@ import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import click
 import psutil
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 
-from anomaly_core import CORE, Hooks, core_count, examined, registry
+from anomaly_core import CORE, VERSION, Hooks, PluginError, core_count, distributions, examined, registry
 from anomaly_doctor.runs import examine_run
 
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "TORCH_HOME", "TMPDIR")
@@ -42,7 +41,7 @@ def examine(output: Path) -> Report:
     """Examine this installation; ``output`` is the folder for runs, in which no files are left behind."""
     report = Report()
     report.sections["system"] = {
-        "anomaly-core": metadata.version(CORE),
+        "anomaly-core": VERSION,
         "python": f"{platform.python_version()} ({platform.python_implementation()}, {brief(sys.executable)})",
         "system": platform.platform(),
         "machine": platform.machine(),
@@ -55,7 +54,10 @@ def examine(output: Path) -> Report:
     report.sections["variables"] = {
         name: "(set, not shown)" if SECRET.search(name) else brief(os.environ[name]) for name in variables
     }
-    Hooks(registry, report.notes.append).call("anomaly_doctor", report=report)
+    try:
+        Hooks(registry, report.notes.append).call("anomaly_doctor", report=report)
+    except PluginError as error:  # hooks that no run can use
+        report.problems.append(brief(error))
     return report
 
 
@@ -65,12 +67,10 @@ def _libraries(report: Report) -> tuple[dict[str, str], dict[str, str]]:
     libraries: dict[str, str] = {}
     extras: dict[str, str] = {}
     for owner in owners:
-        with suppress(metadata.PackageNotFoundError, InvalidRequirement):  # added by hand, or broken: `plugins` reports it
-            for requirement in map(Requirement, metadata.requires(owner) or []):
+        with suppress(ValueError):  # a requirement that cannot be read: `plugins` reports it
+            for requirement in map(Requirement, _requires(owner)):
                 name, marker = requirement.name, requirement.marker
-                version = "not installed"
-                with suppress(metadata.PackageNotFoundError):
-                    version = metadata.version(name)
+                version = next((found.version for found in distributions(name)), "not installed")
                 if "extra" in str(marker):
                     extras[name] = version
                 elif name not in owners and (marker is None or marker.evaluate()):
@@ -78,6 +78,11 @@ def _libraries(report: Report) -> tuple[dict[str, str], dict[str, str]]:
                     if owner == CORE and version == "not installed":
                         report.problems.append(f"{name} is not installed, and {CORE} needs it: `pip install {name}`.")
     return libraries, {name: version for name, version in extras.items() if name not in {*libraries, *owners}}
+
+
+def _requires(distribution: str) -> list[str]:
+    found = next(distributions(distribution), None)
+    return list(map(str, found.facts.get_all("Requires-Dist") or [])) if found else []
 
 
 def _plugins(report: Report) -> dict[str, str]:
@@ -98,6 +103,9 @@ def _plugins(report: Report) -> dict[str, str]:
             trouble = "in conflict" if status == "conflict" else status
             by_metadata = component.status == status  # if so, the reason does not name the component
             report.problems.append(brief(f"{component.owner}: {label} is {trouble}: {reason}" if by_metadata else reason))
+    for damaged in registry.damaged():
+        owners.setdefault(damaged.owner, []).append(damaged.status)
+        report.problems.append(brief(f"{damaged.owner} in {damaged.location} is damaged: {damaged.reason}"))
     for (owner, need), labels in missing.items():
         report.notes.append(brief(f"{owner}: {', '.join(labels)}: {need}"))
     for name in sorted(registry.blocked):

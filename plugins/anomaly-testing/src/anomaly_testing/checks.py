@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from anomaly_core import AnomalyError, Component, ComponentSpec, ConfigError, MissingLibrary, registry
+from anomaly_core import AnomalyError, Component, ComponentSpec, ConfigError, MissingLibrary, described, is_stop, registry
 
 Status = Literal["passed", "failed", "expected", "skipped"]
 
@@ -144,8 +144,10 @@ def run_check(check: Check, subject: Subject, expected: str | None = None) -> Ou
         status, reason = "failed", str(broken)
     except AnomalyError as error:
         status, reason = "failed", f"{type(error).__name__}: {error}"
-    except (Exception, SystemExit) as error:  # a plugin may fail in any way, and the other checks go on
-        status, reason = "failed", f"unexpected {type(error).__name__}: {error}{_where(error)}"
+    except BaseException as error:  # a plugin may fail in any way, and the other checks go on
+        if is_stop(error):
+            raise
+        status, reason = "failed", f"unexpected {described(error)}{_where(error)}"
     if expected is not None and status == "failed":
         status, reason = "expected", f"{expected} ({reason})"
     elif expected is not None and status == "passed":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from anomaly_core import LAUNCHED, ConfigError, RunError, thread_count
+from anomaly_core import LAUNCHED, ConfigError, Interrupted, RunError, Terminated, thread_count
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
@@ -24,7 +24,7 @@ def launch(devices: int, arguments: list[str]) -> int:
     Raises:
         ConfigError: there are not enough GPUs.
         RunError: a process died without an error message.
-        KeyboardInterrupt, SystemExit: this process was stopped, and so are the others.
+        Interrupted, Terminated: this process was stopped, and so are the others.
     """
     import torch
     from torch.distributed.elastic.multiprocessing import SignalException
@@ -43,7 +43,7 @@ def launch(devices: int, arguments: list[str]) -> int:
         try:
             run(get_args_parser().parse_args([*options, "-m", "anomaly_core", *arguments]))
         except SignalException as stop:
-            raise KeyboardInterrupt if stop.sigval == signal.SIGINT else SystemExit(128 + stop.sigval) from stop
+            raise Interrupted if stop.sigval == signal.SIGINT else Terminated(128 + stop.sigval) from stop
         except ChildFailedError as error:
             cause = min(error.failures.values(), key=_rank)
             if "code" not in cause.error_file_data:
