@@ -163,7 +163,7 @@ def test_too_few_images_for_padim(shell: Shell) -> None:
 def test_a_run_that_was_stopped(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     tree(Path("parts"))
     with monkeypatch.context() as patch:
-        patch.setattr("anomaly_core.run.runner.test", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("anomaly_core.run.runner.test", lambda *_, **__: (_ for _ in ()).throw(Interrupted))
         assert "--resume" in shell(*run(), works=False)
     folder = folder_of()
     text = shell("predict", str(folder), "parts/test", works=False)
@@ -179,7 +179,7 @@ def test_a_run_that_another_process_writes(shell: Shell) -> None:
     tree(Path("parts"))
     shell(*run(), works=True)
     folder = folder_of()
-    (folder / "manifest.json").write_text('{"status": "running"}')
+    (folder / "manifest.json").write_text('{"format": 1, "status": "running"}')
     with FileLock(folder / ".lock"):
         text = shell(*run("--resume"), works=False)
         assert "Wait until it is done, or start a run of its own without --resume" in text
@@ -208,7 +208,7 @@ def test_a_checkpoint_that_is_damaged(shell: Shell, monkeypatch: pytest.MonkeyPa
     options = run("train.epochs=2", "train.keep_checkpoints=true", model="vanilla_ae")
     shell(*options, works=True)
     folder = folder_of()
-    (folder / "manifest.json").write_text('{"status": "running"}')
+    (folder / "manifest.json").write_text('{"format": 1, "status": "running"}')
     (folder / "checkpoints" / "last.pt").write_bytes(b"x")
     text = shell("run", "--resume", str(folder), works=False)
     shutil.rmtree(re.search("Delete '([^']+)'", text)[1])  # type: ignore[index]
