@@ -64,6 +64,7 @@ from .imaging.screening import screen as screen
 from .imaging.screening import warnings_of as warnings_of
 from .run.calibration import Calibration as Calibration
 from .run.csv_safe import SafeWriter as SafeWriter
+from .run.csv_safe import printable as printable
 from .run.devices import choose_device as choose_device
 from .run.devices import is_launched as is_launched
 from .run.devices import process_state as process_state

@@ -9,9 +9,10 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from anomaly_core.cli.console import hand_over, prepared
+from anomaly_core.cli.console import end_closed_pipe, hand_over, prepared
 from anomaly_core.discovery import registry
 from anomaly_core.errors import AnomalyError, PluginError
+from anomaly_core.run.csv_safe import printable
 
 
 def _block(context: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> None:
@@ -86,7 +87,11 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     try:
         with prepared():
-            result: Any = cli.main(arguments, prog_name="anomaly", standalone_mode=False, obj=arguments or sys.argv[1:])
+            output = sys.stdout
+            try:
+                result: Any = cli.main(arguments, prog_name="anomaly", standalone_mode=False, obj=arguments or sys.argv[1:])
+            finally:
+                sys.stdout.flush()  # here, where an error is still reported
     except (click.exceptions.Abort, KeyboardInterrupt):
         text = "What was complete is kept; run the same command again, with --resume where the command has it, to go on."
         _fail(f"interrupted. {text}", 130, debug)
@@ -96,7 +101,12 @@ def main(arguments: list[str] | None = None) -> None:
     except AnomalyError as error:
         _fail(str(error), error.exit_code, debug)
     except BrokenPipeError:
-        sys.exit(141)
+        end_closed_pipe()
+    except SystemExit as stop:
+        # for a closed pipe, click puts another stream there and gives status 1; rich gives 1 too
+        if sys.stdout is not output or isinstance(stop.__context__, BrokenPipeError):
+            end_closed_pipe()
+        raise
     except OSError as error:
         _fail(f"{error}. Check the path, the rights and the space on the disk, then run the same command again.", 1, debug)
     except Exception as error:  # last resort: show no traceback unless asked
@@ -107,5 +117,5 @@ def main(arguments: list[str] | None = None) -> None:
 def _fail(text: str, code: int, debug: bool) -> None:
     shown = f"{traceback.format_exc() if debug else ''}Error: {text}"
     if not hand_over(shown, code):
-        click.echo(shown, err=True)
+        click.echo(printable(shown), err=True)
     sys.exit(code)

@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
+
+from anomaly_core.run.csv_safe import printable
 
 LAUNCHED = "ANOMALY_LAUNCHED"  # marks a process whose launcher shows its errors
 
@@ -25,6 +27,7 @@ LAUNCHED = "ANOMALY_LAUNCHED"  # marks a process whose launcher shows its errors
 @contextmanager
 def prepared() -> Iterator[None]:
     """Inside, logs go to standard error, unencodable text raises no error, and SIGTERM stops a command as Ctrl-C does."""
+    _open_closed_streams()
     codecs.register_error(escape.__name__, escape)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -41,6 +44,16 @@ def prepared() -> Iterator[None]:
             signal.signal(signal.SIGTERM, previous)
 
 
+def _open_closed_streams() -> None:
+    """Point closed standard streams to nowhere: else a file gets the number of one, and what libraries print."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - open until the end
+
+
 def escape(error: UnicodeError) -> tuple[str | bytes, int]:
     """Write what a console cannot show as ``\\u691c``, and the undecodable bytes of a file name as those bytes."""
     if not isinstance(error, UnicodeEncodeError):
@@ -52,12 +65,18 @@ def escape(error: UnicodeError) -> tuple[str | bytes, int]:
 
 class _Printer(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        text = f"{record.levelname.lower()}: {record.getMessage()}"
+        text = printable(f"{record.levelname.lower()}: {record.getMessage()}")
         click.secho(text, fg="yellow", err=True)  # colours only on a terminal
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
+
+
+def end_closed_pipe() -> NoReturn:
+    """End with status 141, as a program whose reader has gone; what standard output still holds would only raise again."""
+    sys.stdout = io.StringIO()
+    sys.exit(141)
 
 
 def progress_bar(items: Iterable[Any], description: str | Callable[[], str], total: int | None = None) -> Iterator[Any]:

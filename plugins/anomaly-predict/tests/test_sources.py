@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from anomaly_core import DataError
-from anomaly_predict.sources import Watch, image_paths
+from anomaly_predict import Watch, image_paths
 from tiny.data import write_image
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from anomaly_core import Calibration, DataError, Prediction, read_image
 from anomaly_predict import verdicts
-from anomaly_predict.stream import ahead
+from anomaly_predict.pool import ahead
 from tiny.data import write_image
 
 
