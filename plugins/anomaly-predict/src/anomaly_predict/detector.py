@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -114,6 +115,7 @@ class RunDetector:
         self.calibration = calibration
         self.device = device
         self._portions = Portions("scoring")
+        self._process = os.getpid()
 
     def predict(self, images: ImageLike, *, batch_size: int = 32) -> Prediction:
         """Score one image or several.
@@ -165,9 +167,29 @@ class RunDetector:
         """The images, (B, 3, H, W) in [0, 1], and their prediction; ``tiles`` of a large image at once."""
         from anomaly_core import score_images, tiled
 
+        if os.getpid() != self._process:
+            _compute_alone(self.device)
         inputs = as_images(np.stack(images))
         modeler = tiled(self.modeler, replace(self.config.data, batch_size=tiles))
         return inputs, score_images(modeler, inputs, self.device, self._portions)
+
+
+def _compute_alone(device: torch.device) -> None:
+    """Compute in this thread only, in a process that was forked: OpenMP would wait for threads that the parent alone has.
+
+    Raises:
+        RunError: the detector is on a GPU, which a forked process cannot use.
+    """
+    if device.type != "cpu":
+        raise RunError(
+            f"this process was forked after the run was loaded, and cannot use its device {str(device)!r}. Load the run in "
+            "this process, or start it with the method `spawn`."
+        )
+    import torch
+
+    torch.set_num_threads(1)  # of this thread, and of those that begin later
+    if faiss := sys.modules.get("faiss"):
+        faiss.omp_set_num_threads(1)
 
 
 def as_image(image: ImageLike) -> Image.Image:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
-GRACE = 0.5  # seconds that a closed pool's threads have to finish what they are at
+GRACE = 0.3  # seconds that a closed pool's threads have to finish what they are at
 PAUSE = 0.2  # seconds; Windows notices Ctrl-C only between two waits
 
 
