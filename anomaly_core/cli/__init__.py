@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from anomaly_core.cli.console import end_closed_pipe, hand_over, prepared
+from anomaly_core.cli.console import hand_over, prepared
 from anomaly_core.discovery import registry
 from anomaly_core.errors import AnomalyError, PluginError
 from anomaly_core.run.csv_safe import printable
@@ -100,13 +101,12 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except AnomalyError as error:
         _fail(str(error), error.exit_code, debug)
-    except BrokenPipeError:
-        end_closed_pipe()
-    except SystemExit as stop:
-        # for a closed pipe, click puts another stream there and gives status 1; rich gives 1 too
-        if sys.stdout is not output or isinstance(stop.__context__, BrokenPipeError):
-            end_closed_pipe()
-        raise
+    except (BrokenPipeError, SystemExit) as stop:
+        # of a pipe that nobody reads, click makes status 1 and puts another stream in its place; rich makes status 1
+        if isinstance(stop, SystemExit) and sys.stdout is output and not isinstance(stop.__context__, BrokenPipeError):
+            raise
+        sys.stdout = io.StringIO()  # what the other still holds would raise at Python's end
+        sys.exit(141)
     except OSError as error:
         _fail(f"{error}. Check the path, the rights and the space on the disk, then run the same command again.", 1, debug)
     except Exception as error:  # last resort: show no traceback unless asked
@@ -117,5 +117,5 @@ def main(arguments: list[str] | None = None) -> None:
 def _fail(text: str, code: int, debug: bool) -> None:
     shown = f"{traceback.format_exc() if debug else ''}Error: {text}"
     if not hand_over(shown, code):
-        click.echo(printable(shown), err=True)
+        click.echo(printable(shown, kept="\n"), err=True)
     sys.exit(code)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -49,9 +49,8 @@ def _open_closed_streams() -> None:
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(number)
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - open until the end
+    nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the end
+    sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere  # those that are closed are None
 
 
 def escape(error: UnicodeError) -> tuple[str | bytes, int]:
@@ -65,18 +64,12 @@ def escape(error: UnicodeError) -> tuple[str | bytes, int]:
 
 class _Printer(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        text = printable(f"{record.levelname.lower()}: {record.getMessage()}")
+        text = printable(f"{record.levelname.lower()}: {record.getMessage()}", kept="\n")
         click.secho(text, fg="yellow", err=True)  # colours only on a terminal
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
-
-
-def end_closed_pipe() -> NoReturn:
-    """End with status 141, as a program whose reader has gone; what standard output still holds would only raise again."""
-    sys.stdout = io.StringIO()
-    sys.exit(141)
 
 
 def progress_bar(items: Iterable[Any], description: str | Callable[[], str], total: int | None = None) -> Iterator[Any]:

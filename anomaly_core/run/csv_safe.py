@@ -21,16 +21,16 @@ class SafeWriter:
 
     def writerow(self, cells: Iterable[Any]) -> None:
         """Write one row."""
-        self._writer.writerow([guarded(cell) for cell in cells])
+        self._writer.writerow(map(guarded, cells))
 
 
-def printable(text: str) -> str:
-    """Text without control characters, such as escape sequences of a terminal: shown as ``\\x1b``; line breaks stay."""
-    return "\n".join(_CONTROL.sub(_code, line) for line in text.split("\n"))
+def printable(text: str, kept: str = "") -> str:
+    """Text whose control characters, such as a terminal's escape sequences, show as ``\\x1b``; the ``kept`` ones stay."""
+    return _CONTROL.sub(lambda match: match[0] if match[0] in kept else _code(match[0]), text)
 
 
-def _code(match: re.Match[str]) -> str:
-    return f"\\x{ord(match[0]):02x}" if match[0] < "\x80" else f"\\u{ord(match[0]):04x}"
+def _code(letter: str) -> str:
+    return f"\\x{ord(letter):02x}" if letter < "\x80" else f"\\u{ord(letter):04x}"
 
 
 def guarded(value: Any) -> Any:
@@ -42,14 +42,12 @@ def guarded(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if _CONTROL.search(value) or _CODED.fullmatch(value):
-        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"$'{_CONTROL.sub(_code, quoted)}'"
-    if not value.lstrip(_MARK).startswith(_DANGEROUS):
-        return value
+        quoted = printable(value.replace("\\", "\\\\").replace("'", "\\'"))
+        return f"$'{quoted}'"
     try:
         float(value)
     except ValueError:
-        return _MARK + value
+        return _MARK + value if value.lstrip(_MARK).startswith(_DANGEROUS) else value
     return value
 
 

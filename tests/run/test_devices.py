@@ -23,6 +23,12 @@ def test_a_device_that_is_not_there_is_refused(name: str, monkeypatch: pytest.Mo
         choose_device(name)
 
 
+@pytest.mark.parametrize("name", ["gpu", "xpu", "cuda:", "cuda:x", "CUDA", ""])
+def test_what_is_no_device_is_refused_with_those_that_are(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"no device is called '{name}'. Give auto, cpu, mps, cuda or"):
+        choose_device(name)
+
+
 @pytest.mark.parametrize(("size", "launched"), [(None, False), ("1", False), ("2", True)])
 def test_several_processes_are_known_by_their_number(size: str | None, launched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
