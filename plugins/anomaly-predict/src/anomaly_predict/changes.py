@@ -65,7 +65,7 @@ class Changes:
         options = {"watch_filter": None, "debounce": _GATHERED, "rust_timeout": 0, "ignore_permission_denied": True}
         try:
             # not in the main thread: there it would swallow SIGTERM
-            for _ in watch(str(self._folder), stop_event=stop, **options):  # type: ignore[arg-type]
+            for _ in watch(str(self._folder), stop_event=stop, **options):
                 changed.set()
         except Exception as error:  # of whatever kind: the system's limit of watched folders, above all
             self._can = False

@@ -59,6 +59,8 @@ def open_detector(path: str | Path, device: str = "auto", engine: str | None = N
 
             torch.set_num_threads(threads)
         return run
+    if device not in ("auto", "cpu"):
+        raise ConfigError(f"{str(path)!r} is a file, which computes on the CPU, not on {device!r}. Leave the device out.")
     suffixes: dict[str, tuple[str, ...]] = {}
     for name in registry.engines if engine is None else [engine]:
         with suppress(*([PluginError] if engine is None else [])):  # skip broken engines; `list-plugins` reports them
