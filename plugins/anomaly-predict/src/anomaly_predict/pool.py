@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import Executor, Future, wait
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
@@ -68,12 +67,9 @@ class Pool(Executor):
 
 def outcome(future: Future[R]) -> R:
     """The result, waited for so that Ctrl-C is noticed on every system."""
-    while True:
-        try:
-            return future.result(PAUSE)
-        except NotYet:
-            if future.done():  # the work itself raised it, or ended just now
-                return future.result()
+    while not future.done():
+        wait([future], PAUSE)
+    return future.result()
 
 
 def ahead(pool: Executor, work: Callable[[T], R], items: Iterable[T], limit: int) -> Iterator[R]:
