@@ -52,6 +52,7 @@ from .errors import Terminated as Terminated
 from .errors import UndefinedMetric as UndefinedMetric
 from .errors import described as described
 from .errors import is_stop as is_stop
+from .errors import printable as printable
 from .hooks import HOOKS as HOOKS
 from .hooks import Hooks as Hooks
 from .hooks import hookimpl as hookimpl

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 
 import anomaly_core.plugin as plugin
 from anomaly_core.component import ADDRESS, Component
-from anomaly_core.errors import AnomalyError, PluginError, PluginFailure, described, is_stop, visible
+from anomaly_core.errors import AnomalyError, PluginError, PluginFailure, described, is_stop, printable
 from anomaly_core.installed import CORE, PREFIX, UNREADABLE, VERSION, Installed, normalise, one_of_each
 from anomaly_core.specs import KINDS, CommandSpec, ComponentSpec
 
@@ -231,7 +231,7 @@ def discover(blocked: set[str]) -> Iterator[Component]:
             yield from _components_of(one, blocked)
         if one.faults:
             remedy = f"Remove {one.place!r}, and `pip install --force-reinstall {one.name}` if you need it"
-            reason = visible(f"{'; '.join(one.faults)}. {remedy}.")
+            reason = printable(f"{'; '.join(one.faults)}. {remedy}.")
             yield Component(DISTRIBUTION, one.name, one.name, one.version, one.folder, one.place, "damaged", reason)
 
 
@@ -286,7 +286,7 @@ def _location(one: Installed) -> str:
         if direct["dir_info"]["editable"]:
             from urllib.request import url2pathname  # slow to import, and only needed for editable installs
 
-            return visible(url2pathname(urlparse(direct["url"]).path))
+            return printable(url2pathname(urlparse(direct["url"]).path))
     return one.folder
 
 
@@ -298,7 +298,7 @@ def _unfit(one: Installed) -> str:
             applies = normalise(requirement.name) == CORE and (requirement.marker is None or requirement.marker.evaluate())
         except ValueError as error:  # of the requirement or of its marker
             if normalise(text).startswith(CORE):
-                return f"its requirement {visible(text)!r} cannot be read: {described(error)}"
+                return f"its requirement {printable(text)!r} cannot be read: {described(error)}"
             continue  # a requirement on another package is pip's concern
         if applies and not requirement.specifier.contains(VERSION, prereleases=True):
             return f"it requires {CORE}{requirement.specifier}, and {CORE} {VERSION} is running"

@@ -7,7 +7,7 @@ import signal
 from types import FrameType
 
 LONGEST = 2000  # letters of a message that is not ours
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # would act on a terminal; a lone surrogate is a file name's byte
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # act on a terminal, or end a line; lone surrogates are names' bytes
 
 
 class AnomalyError(Exception):
@@ -78,9 +78,13 @@ def described(error: BaseException) -> str:
         if is_stop(second):
             raise
         text = "(it cannot say what is wrong)"
-    return visible(f"{type(error).__name__}: {text}".removesuffix(": "))
+    return printable(f"{type(error).__name__}: {text}".removesuffix(": "))
 
 
-def visible(text: str) -> str:
-    """The text with its control characters written out, as ``\\x1b``."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+def printable(text: str, kept: str = "") -> str:
+    """Text whose control characters, such as a terminal's escape sequences, show as ``\\x1b``; the ``kept`` ones stay."""
+    return _CONTROL.sub(lambda match: match[0] if match[0] in kept else _code(match[0]), text)
+
+
+def _code(letter: str) -> str:
+    return f"\\x{ord(letter):02x}" if letter < "\x80" else f"\\u{ord(letter):04x}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 from pathlib import Path
@@ -12,7 +13,7 @@ from click.shell_completion import CompletionItem
 
 from anomaly_core.cli.console import hand_over, prepared
 from anomaly_core.discovery import known_summary, registry
-from anomaly_core.errors import AnomalyError, PluginError, described, visible
+from anomaly_core.errors import AnomalyError, PluginError, described, printable
 from anomaly_core.installed import VERSION
 
 
@@ -66,7 +67,7 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Take the summaries from metadata: the help imports nothing of any plugin."""
-        rows = [(name, visible(known_summary(component))) for name, component in registry.commands.items()]
+        rows = [(name, printable(known_summary(component))) for name, component in registry.commands.items()]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
@@ -101,7 +102,11 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(f"the current folder is gone: {error}. Change to one that is there, and run the same command again.", 1, debug)
     try:
         with prepared():
-            result: Any = cli.main(arguments, prog_name="anomaly", standalone_mode=False, obj=arguments or sys.argv[1:])
+            output = sys.stdout
+            try:
+                result: Any = cli.main(arguments, prog_name="anomaly", standalone_mode=False, obj=arguments or sys.argv[1:])
+            finally:
+                sys.stdout.flush()  # here, where an error is still reported
     except (click.exceptions.Abort, KeyboardInterrupt):
         text = "What was complete is kept; run the same command again, with --resume where the command has it, to go on."
         _fail(f"interrupted. {text}", 130, debug)
@@ -110,7 +115,11 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except AnomalyError as error:
         _fail(str(error), error.exit_code, debug)
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit) as stop:
+        # of a pipe that nobody reads, click makes status 1 and puts another stream in its place; rich makes status 1
+        if isinstance(stop, SystemExit) and sys.stdout is output and not isinstance(stop.__context__, BrokenPipeError):
+            raise
+        sys.stdout = io.StringIO()  # what the other still holds would raise at Python's end
         sys.exit(141)
     except OSError as error:
         culprit = registry.culprit(error)
@@ -118,15 +127,13 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(
             f"{error}{where}. Check the path, the rights and the space on the disk, then run the same command again.", 1, debug
         )
-    except SystemExit:
-        raise
     except BaseException as error:  # last resort: show no traceback unless asked
         _fail(f"unexpected {described(error)}. Run again with --debug and report what it shows.", 1, debug)
     sys.exit(result if isinstance(result, int) else 0)
 
 
 def _fail(text: str, code: int, debug: bool) -> None:
-    shown = visible(f"{traceback.format_exc() if debug else ''}Error: {text}")
+    shown = printable(f"{traceback.format_exc() if debug else ''}Error: {text}", kept="\n\t")
     if not hand_over(shown, code):
         click.echo(shown, err=True)
     sys.exit(code)

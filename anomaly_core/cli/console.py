@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 from anomaly_core.discovery import registry
-from anomaly_core.errors import stop, visible
+from anomaly_core.errors import printable, stop
 
 LAUNCHED = "ANOMALY_LAUNCHED"  # marks a process whose launcher shows its errors
 
@@ -28,6 +28,7 @@ LAUNCHED = "ANOMALY_LAUNCHED"  # marks a process whose launcher shows its errors
 @contextmanager
 def prepared() -> Iterator[None]:
     """Inside, logs go to standard error, unencodable text raises no error, and signals stop a command in order."""
+    _open_closed_streams()
     codecs.register_error(escape.__name__, escape)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -63,6 +64,16 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _open_closed_streams() -> None:
+    """Point closed standard streams to nowhere: else a file gets the number of one, and what libraries print."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open until the end
+
+
 def escape(error: UnicodeError) -> tuple[str | bytes, int]:
     """Write what a console cannot show as ``\\u691c``, and the undecodable bytes of a file name as those bytes."""
     if not isinstance(error, UnicodeEncodeError):
@@ -74,7 +85,7 @@ def escape(error: UnicodeError) -> tuple[str | bytes, int]:
 
 class _Printer(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        text = visible(f"{record.levelname.lower()}: {record.getMessage()}")
+        text = printable(f"{record.levelname.lower()}: {record.getMessage()}", kept="\n")
         click.secho(text, fg="yellow", err=True)  # colours only on a terminal
 
 

@@ -12,6 +12,7 @@ import click
 from anomaly_core.cli.completion import category_option, complete_names, complete_presets, metric_option, set_option
 from anomaly_core.component import require_training
 from anomaly_core.discovery import registry
+from anomaly_core.errors import printable
 
 if TYPE_CHECKING:
     from anomaly_core.run.result import RunResults
@@ -108,9 +109,9 @@ def print_summary(results: RunResults, named: Sequence[str] | None = None) -> No
 
     for run in results.runs:
         for category in dict.fromkeys(category for measure in run.measures.values() for category in measure.categories):
-            table.add_row(escape(category), *cells({n: m.categories.get(category) for n, m in run.measures.items()}))
+            table.add_row(escape(printable(category)), *cells({n: m.categories.get(category) for n, m in run.measures.items()}))
         threshold = "-" if run.calibration.threshold is None else f"{run.calibration.threshold:.4g}"
-        table.add_row(escape(run.category), *cells(run.metrics), threshold, f"{run.images_per_second:.1f}")
+        table.add_row(escape(printable(run.category)), *cells(run.metrics), threshold, f"{run.images_per_second:.1f}")
     if len(results.runs) > 1:
         table.add_section()
         table.add_row("mean", *cells(results.metrics))
@@ -124,4 +125,4 @@ def print_summary(results: RunResults, named: Sequence[str] | None = None) -> No
         texts.append(f"threshold from {run.calibration.source}; {run.calibration.promise()}".rstrip("; "))
         texts.append(f"results in {run.folder}")
         for text in texts:
-            console.print(f"{run.category}: {text}", markup=False, highlight=False, soft_wrap=True)
+            console.print(printable(f"{run.category}: {text}"), markup=False, highlight=False, soft_wrap=True)

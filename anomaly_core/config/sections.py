@@ -13,6 +13,7 @@ from pydantic import ByteSize, Field
 
 Side = Annotated[int, Field(ge=8, le=65536)]
 Size = Side | tuple[Side, Side]
+DEVICES = r"(auto|cpu|mps|cuda(:\d+)?)"
 ONE_GIB = ByteSize(1024**3)
 
 
@@ -23,9 +24,7 @@ class BaseConfig:
     output: Annotated[str, Field(description="folder under which runs are written")] = "experiments"
     preset: Annotated[str | None, Field(description="the model's preset that lies beneath the other options")] = None
     seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="governs everything that is random")] = 0
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps")] = (
-        "auto"
-    )
+    device: Annotated[str, Field(pattern=f"^{DEVICES}$", description="auto, cpu, cuda, cuda:N or mps")] = "auto"
     false_alarm_rate: Annotated[
         float, Field(gt=0, lt=1, description="share of normal images that may exceed the threshold")
     ] = 0.01

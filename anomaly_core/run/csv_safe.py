@@ -1,44 +1,50 @@
-"""Safe CSV files: no text that a spreadsheet would read as a formula, no line break that splits a row."""
+"""Safe text: no formula in a CSV file, no line break that splits a row, no character that commands a terminal."""
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable
 from typing import Any, TextIO
 
+from anomaly_core.errors import printable
+
 _DANGEROUS = ("=", "+", "-", "@", "\t", "\r")
 _MARK = "'"
+_CODED, _CODE = re.compile(r"\$'(.*)'", re.DOTALL), re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|(.))")
 
 
 class SafeWriter:
     """Writes rows of CSV to a text file, with :func:`guarded` cells."""
 
     def __init__(self, file: TextIO) -> None:
-        self._plain = csv.writer(file, lineterminator="\n")
-        self._quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        self._writer = csv.writer(file, lineterminator="\n")
 
     def writerow(self, cells: Iterable[Any]) -> None:
         """Write one row."""
-        row = [guarded(cell) for cell in cells]
-        # Python's writer does not quote a lone carriage return, which readers treat as the end of the row.
-        bare = any(isinstance(cell, str) and "\r" in cell for cell in row)
-        (self._quoted if bare else self._plain).writerow(row)
+        self._writer.writerow(map(guarded, cells))
 
 
 def guarded(value: Any) -> Any:
     """A cell that is safe in a CSV file: text that would start a formula gets a leading apostrophe; numbers do not.
 
-    ``=HYPERLINK(...)`` is a valid file name. Text that starts with apostrophes and then such a character gets one more.
+    ``=HYPERLINK(...)`` is a valid file name. Text that starts with apostrophes and then such a character gets one more. Text
+    with control characters, line breaks too, is written as shells do: ``$'a\\x1b[2J.png'``.
     """
-    if not isinstance(value, str) or not value.lstrip(_MARK).startswith(_DANGEROUS):
+    if not isinstance(value, str):
         return value
+    if printable(value) != value or _CODED.fullmatch(value):
+        quoted = printable(value.replace("\\", "\\\\").replace("'", "\\'"))
+        return f"$'{quoted}'"
     try:
         float(value)
     except ValueError:
-        return _MARK + value
+        return _MARK + value if value.lstrip(_MARK).startswith(_DANGEROUS) else value
     return value
 
 
 def plain(text: str) -> str:
     """The original text of a :func:`guarded` cell."""
+    if coded := _CODED.fullmatch(text):
+        return _CODE.sub(lambda m: m[3] or chr(int(m[1] or m[2], 16)), coded[1])
     return text[1:] if text.startswith(_MARK) and text.lstrip(_MARK).startswith(_DANGEROUS) else text

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import torch
 
+from anomaly_core.config.sections import DEVICES
 from anomaly_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,11 +32,13 @@ def process_state(device: str = "auto") -> PartialState:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device for a name; with ``auto``, Accelerate chooses. ConfigError if the device is not available."""
+    """The device for a name; with ``auto``, Accelerate chooses. ConfigError if there is no such device, or not here."""
+    if not re.fullmatch(DEVICES, name):
+        raise ConfigError(f"no device is called {name!r}. Give auto, cpu, mps, cuda or, for one of several, cuda:N.")
     if name == "auto" or is_launched():
         return torch.device(process_state(name).device)
     device = torch.device(name)
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[device.type]
     if not available or (device.index or 0) >= max(1, torch.cuda.device_count()):
-        raise ConfigError(f"base.device={name} is not available here. Use base.device=auto or base.device=cpu.")
+        raise ConfigError(f"the device {name!r} is not available here. Use auto or cpu (--device, or base.device).")
     return device

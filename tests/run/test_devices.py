@@ -19,7 +19,13 @@ def test_a_device_that_is_not_there_is_refused(name: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.cuda, "is_available", lambda: name == "cuda:99")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match=f"base.device={name} is not available here. Use base.device=auto"):
+    with pytest.raises(ConfigError, match=f"the device .{name}. is not available here. Use auto or cpu"):
+        choose_device(name)
+
+
+@pytest.mark.parametrize("name", ["gpu", "xpu", "cuda:", "cuda:x", "CUDA", ""])
+def test_what_is_no_device_is_refused_with_those_that_are(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"no device is called '{name}'. Give auto, cpu, mps, cuda or"):
         choose_device(name)
 
 

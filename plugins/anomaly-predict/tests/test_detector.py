@@ -90,7 +90,10 @@ def test_what_cannot_be_opened_is_said(finished: RunResults, tmp_path: Path) -> 
         open_detector(tmp_path / "model.xyz", engine="onnx")
     with pytest.raises(ConfigError, match="has no frozen network that the engine 'onnx' could compute"):
         load_run(finished.folder, engine="onnx")
-    with pytest.raises(ConfigError, match=r"base\.device=cuda:99 is not available here"):
+    (tmp_path / "model.onnx").touch()
+    with pytest.raises(ConfigError, match="is a file, which computes on the CPU, not on 'cuda'"):
+        open_detector(tmp_path / "model.onnx", "cuda")
+    with pytest.raises(ConfigError, match=r"the device 'cuda:99' is not available here"):
         load_run(finished.folder, device="cuda:99")
 
 

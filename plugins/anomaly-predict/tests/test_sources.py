@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from anomaly_core import DataError
-from anomaly_predict.sources import Watch, image_paths
+from anomaly_predict import image_paths
 from tiny.data import write_image
 
 
@@ -42,27 +42,6 @@ def test_a_name_that_is_nothing_is_refused_before_anything_is_scored(tmp_path: P
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no image"):
         list(image_paths([str(tmp_path / "empty")]))
-
-
-def test_only_complete_files_are_seen_once_and_again_when_they_change(tmp_path: Path) -> None:
-    watch = Watch(tmp_path, interval=0.01)
-    assert watch.poll() == []
-    path = tmp_path / "a.png"
-    path.write_bytes(b"")
-    assert watch.poll() == watch.poll() == []  # empty: nothing was written yet
-    path.write_bytes(b"half")
-    assert watch.poll() == []
-    path.write_bytes(b"half and more")
-    assert watch.poll() == []  # it grew since the last look
-    assert watch.poll() == [path]
-    assert watch.poll() == []
-    os.utime(path, ns=(1, 1))
-    assert watch.poll() == []
-    assert watch.poll() == [path]
-    path.unlink()
-    assert watch.poll() == []
-    with pytest.raises(DataError, match="--watch needs a folder"):
-        Watch(tmp_path / "gone")
 
 
 def listing(content: bytes, encoding: str = "utf-8") -> io.TextIOWrapper:
@@ -98,3 +77,77 @@ def test_a_backslash_separates_folders_on_windows_alone(tmp_path: Path) -> None:
     odd = write(tmp_path / "shots\\a.png")
     assert list(image_paths([name])) == list(image_paths([f"{tmp_path}/shots\\*.png"])) == [odd]
     assert list(image_paths(["-"], io.StringIO(f"{name}\n"))) == [odd]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such files")
+@pytest.mark.reliability("input")
+def test_whatever_is_no_folder_is_given_to_be_reported(tmp_path: Path) -> None:
+    write(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "c.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "d.png").symlink_to("d.png")
+    expected = [tmp_path / f"{name}.png" for name in "abcd"]
+    assert list(image_paths([str(tmp_path)])) == list(image_paths([str(tmp_path / "*.png")])) == expected
+    assert list(image_paths([str(path) for path in expected])) == expected
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="making links needs rights there")
+@pytest.mark.parametrize("pattern", ["", "**/*.png", "**", "*"])
+@pytest.mark.reliability("input")
+def test_each_folder_is_read_once_however_many_links_lead_to_it(pattern: str, tmp_path: Path) -> None:
+    for name in ("x/1.png", "y/2.png", "z/deep/3.png"):
+        write(tmp_path / "d" / name)
+    for link, target in {"all": ".", "x/to-y": "../y", "y/to-z": "../z", "z/to-x": "../x", "self": "self"}.items():
+        (tmp_path / "d" / link).symlink_to(target)
+    found = list(image_paths([str(tmp_path / "d" / pattern)]))
+    assert sorted(path.name for path in found) == ["1.png", "2.png", "3.png"]
+    assert all(path.is_file() for path in found)
+
+
+def refuse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody, not even root, may read the folder."""
+    scan = os.scandir
+
+    def scandir(path: object) -> object:
+        if str(path) == str(folder):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+
+
+@pytest.mark.parametrize("pattern", ["", "**/*.png"])
+@pytest.mark.reliability("input")
+def test_a_folder_that_cannot_be_read_is_reported_and_the_others_are_read(
+    pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a/1.png", "b/2.png", "c/3.png"):
+        write(tmp_path / name)
+    refuse(tmp_path / "b", monkeypatch)
+    errors: list[OSError] = []
+    found = list(image_paths([str(tmp_path / pattern)], unreadable=errors.append))
+    assert found == [tmp_path / "a/1.png", tmp_path / "c/3.png"]
+    assert {str(error.filename) for error in errors} == {str(tmp_path / "b")}
+    with pytest.warns(UserWarning, match=r"cannot read the folder '.*b': Permission denied. Its images are left out"):
+        assert list(image_paths([str(tmp_path / pattern)])) == found
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_list_in_utf_16_is_read(encoding: str) -> None:
+    mark = {"utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE}.get(encoding, b"")
+    content = mark + "größe.png\r\n検査.png\r\n".encode(encoding)
+    assert list(image_paths(["-"], listing(content))) == [Path("größe.png"), Path("検査.png")]
+
+
+@pytest.mark.reliability("input")
+def test_each_line_of_a_list_is_a_path(tmp_path: Path) -> None:
+    content = b"a.png\n\n\r\nl\xe4tin.png\nnul\0nul.png\n" + b"x" * 2**20 + b"\ncarriage\rreturn.png\nno end"
+    *first, last = image_paths(["-", "-"], listing(content))
+    names = ["a.png", os.fsdecode(b"l\xe4tin.png"), "nul\0nul.png", "x" * 2**20, "carriage\rreturn.png"]
+    assert [*map(str, first), str(last)] == [*names, "no end"]
+
+
+def test_a_closed_standard_input_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(DataError, match="standard input is closed"):
+        image_paths(["-"])

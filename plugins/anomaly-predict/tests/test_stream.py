@@ -13,7 +13,7 @@ import pytest
 
 from anomaly_core import Calibration, DataError, Prediction, read_image
 from anomaly_predict import verdicts
-from anomaly_predict.stream import ahead
+from anomaly_predict.pool import Pool, ahead
 from tiny.data import write_image
 
 
@@ -99,3 +99,60 @@ def test_a_fault_in_the_network_reaches_the_caller(tmp_path: Path) -> None:
 def test_ahead_keeps_order_and_takes_no_more_than_it_may() -> None:
     with ThreadPoolExecutor(4) as pool:
         assert list(ahead(pool, lambda x: x * x, range(100), 5)) == [x * x for x in range(100)]
+
+
+@pytest.mark.reliability("input")
+def test_what_is_wrong_with_a_name_loses_no_image_before_it(tmp_path: Path) -> None:
+    def paths() -> Iterator[Path]:
+        yield from (write(tmp_path / f"{i}.png") for i in range(5))
+        raise DataError("the folder holds no image")
+
+    seen = []
+    with pytest.raises(DataError, match="holds no image"):
+        seen += [v.path for v in verdicts(Brightness(), paths(), batch_size=3)]
+    for verdict in (stream := verdicts(Brightness(), paths(), batch_size=3)):
+        seen.append(verdict.path)
+        if len(seen) == 5:
+            break
+    with pytest.raises(DataError, match="holds no image"):
+        next(stream)
+    assert seen == [str(tmp_path / f"{i}.png") for i in range(5)]
+
+
+def test_what_may_still_be_written_is_left_out_and_not_counted(tmp_path: Path) -> None:
+    paths = [write(tmp_path / "a.png"), tmp_path / "half.png", tmp_path / "bad.png", write(tmp_path / "c.png")]
+    answers = list(verdicts(Brightness(), paths, postponed=lambda path: path.stem == "half"))
+    assert [(Path(v.path).stem, v.score) for v in answers] == [("a", 0.0), ("bad", None), ("c", 0.0)]
+
+
+@pytest.mark.reliability("fault")
+def test_nobody_waits_for_a_decoder_that_hangs(tmp_path: Path) -> None:
+    hanging, released = threading.Event(), threading.Event()
+
+    class Hanging(Brightness):
+        def decode(self, path: str | Path) -> np.ndarray:
+            if Path(path).stem == "dead":
+                hanging.set()
+                released.wait(60)
+            return super().decode(path)
+
+    paths = [write(tmp_path / f"{name}.png") for name in (*"abcdefgh", "dead", *"ijklm")]
+    stream = verdicts(Hanging(), paths, batch_size=1, decoders=2)
+    assert [next(stream).path for _ in range(4)] == [str(path) for path in paths[:4]]
+    while not hanging.wait(0.01):
+        next(stream)
+    began = time.monotonic()
+    stream.close()
+    assert time.monotonic() - began < 5
+    assert [thread.daemon for thread in threading.enumerate() if thread.name.startswith("decode")] == [True]
+    released.set()
+
+
+def test_a_pool_hands_over_what_its_work_raises() -> None:
+    def fail(_: int) -> int:
+        raise TimeoutError("the drive does not answer")
+
+    with Pool(2, "work") as pool, pytest.raises(TimeoutError, match="does not answer"):
+        list(ahead(pool, fail, range(3), 1))
+    for thread in threading.enumerate():
+        assert not thread.name.startswith("work") or not thread.join(5)

@@ -4,7 +4,7 @@ from .detector import load_run as load_run
 from .detector import open_detector as open_detector
 from .detector import several as several
 from .evaluation import evaluate as evaluate
-from .sources import Watch as Watch
 from .sources import image_paths as image_paths
 from .stream import Verdict as Verdict
 from .stream import verdicts as verdicts
+from .watching import Watch as Watch

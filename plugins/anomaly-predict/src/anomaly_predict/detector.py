@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -67,6 +68,8 @@ def open_detector(
 
             torch.set_num_threads(threads)
         return run
+    if device not in ("auto", "cpu"):
+        raise ConfigError(f"{str(path)!r} is a file, which computes on the CPU, not on {device!r}. Leave the device out.")
     suffixes: dict[str, tuple[str, ...]] = {}
     for name in registry.engines if engine is None else [engine]:
         with suppress(*([PluginError] if engine is None else [])):  # skip broken engines; `list-plugins` reports them
@@ -124,6 +127,7 @@ class RunDetector:
         self.calibration = calibration
         self.device = device
         self._portions = Portions("scoring")
+        self._process = os.getpid()
 
     def predict(self, images: ImageLike, *, batch_size: int = 32) -> Prediction:
         """Score one image or several.
@@ -175,6 +179,8 @@ class RunDetector:
         """The images, (B, 3, H, W) in [0, 1], and their prediction; ``tiles`` of a large image at once."""
         from anomaly_core import score_images, tiled
 
+        if os.getpid() != self._process:
+            _compute_alone(self.device)
         inputs = as_images(np.stack(images))
         modeler = tiled(self.modeler, replace(self.config.data, batch_size=tiles))
         try:
@@ -187,6 +193,24 @@ class RunDetector:
                 f"the model {self.config.model.name!r} of {owner} failed: {type(error).__name__}: {error}. The run may be "
                 "damaged: `anomaly doctor RUN` compares its files with what it wrote. Else report it to the plugin's authors."
             ) from error
+
+
+def _compute_alone(device: torch.device) -> None:
+    """Compute in this thread only, in a process that was forked: OpenMP would wait for threads that the parent alone has.
+
+    Raises:
+        RunError: the detector is on a GPU, which a forked process cannot use.
+    """
+    if device.type != "cpu":
+        raise RunError(
+            f"this process was forked after the run was loaded, and cannot use its device {str(device)!r}. Load the run in "
+            "this process, or start it with the method `spawn`."
+        )
+    import torch
+
+    torch.set_num_threads(1)  # of this thread, and of those that begin later
+    if faiss := sys.modules.get("faiss"):
+        faiss.omp_set_num_threads(1)
 
 
 def as_image(image: ImageLike) -> Image.Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -33,11 +34,22 @@ class Opening(NamedTuple):
 
 @contextmanager
 def processes(jobs: int, address: str | None = None) -> Iterator[Map]:
-    """The executor ``processes``: spawned processes on this machine, so that it works the same on every system."""
+    """The executor ``processes``: spawned processes on this machine, so that it works the same on every system.
+
+    They are killed when the work is broken off, so that nobody waits for one that hangs.
+    """
     if address is not None:
         raise ConfigError("--address names a cluster, and the executor `processes` has none. Choose --backend dask or ray.")
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield pool.map
+    others = set(multiprocessing.active_children())
+    deaf = (signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; this process sees to it
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=signal.signal, initargs=deaf) as pool:
+        try:
+            yield pool.map
+        except BaseException:
+            for process in set(multiprocessing.active_children()) - others:
+                process.kill()
+            raise
 
 
 def sharded(

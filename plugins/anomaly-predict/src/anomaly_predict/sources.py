@@ -1,4 +1,4 @@
-"""The input images of a command: files, folders, globs, a list on standard input, or a watched folder."""
+"""The input images of a command: files, folders, globs, or a list on standard input."""
 
 from __future__ import annotations
 
@@ -7,122 +7,179 @@ import glob
 import io
 import os
 import sys
-import time
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
 from anomaly_core import IMAGE_SUFFIXES, DataError
 
 STANDARD_INPUT = "-"
+_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+Report = Callable[[OSError], None]
 
 
-def image_paths(names: Iterable[str], listing: TextIO | None = None) -> Iterator[Path]:
+def image_paths(names: Iterable[str], listing: TextIO | None = None, *, unreadable: Report | None = None) -> Iterator[Path]:
     """Yield paths one at a time, in constant memory: files as given; images below folders and matches of globs, each sorted;
     ``-`` reads one path per line from ``listing`` (standard input).
 
+    Links to folders are followed, and each folder is read once for a name, however many links lead to it.
+
+    Args:
+        names: of files and folders, globs, or ``-``.
+        listing: the list; None: standard input.
+        unreadable: called with the error of each folder that cannot be read, whose images are left out; None: a warning.
+
     Raises:
-        DataError: immediately if a name is not a file, a folder or a matching glob; later if a folder contains no image.
+        DataError: immediately if a name is not a file, a folder or a matching glob, or standard input is closed; later if a
+            folder contains no image.
     """
     names = list(names)
     for name in names:
-        if name != STANDARD_INPUT and not Path(name).exists() and not _matches(name):
+        if name != STANDARD_INPUT and not _exists(name) and not _matches(name):
             raise DataError(f"there is no image or folder {name!r}, and no file matches it as a glob. Check the path.")
-    return _paths(names, sys.stdin if listing is None else listing)
+    listing = sys.stdin if listing is None else listing
+    if STANDARD_INPUT in names and listing is None:  # as in a process that has no terminal
+        raise DataError(
+            "standard input is closed: there is no list to read. Give one, as in `anomaly predict RUN - < list.txt`."
+        )
+    return _paths(names, listing, unreadable or _warn)
 
 
-def _paths(names: list[str], listing: TextIO) -> Iterator[Path]:
+def _paths(names: list[str], listing: TextIO, unreadable: Report) -> Iterator[Path]:
     for name in names:
         if name == STANDARD_INPUT:
             yield from map(Path, _listed(listing))
-        elif Path(name).exists():
-            yield from _inside(Path(name))
-        else:
-            for match in sorted(map(Path, glob.iglob(name, recursive=True))):  # noqa: PTH207  # a pattern may be absolute
-                if match.is_file() and match.suffix.lower() in IMAGE_SUFFIXES:
-                    yield match
-                elif match.is_dir() and "**" not in name:  # with "**", its contents match as well
-                    yield from _inside(match)
+            continue
+        found = 0  # images, and folders that cannot be read
+
+        def report(error: OSError) -> None:
+            nonlocal found
+            found += 1
+            unreadable(error)
+
+        for path in _inside(Path(name), report, set()) if _exists(name) else _matching(name, report):
+            found += 1
+            yield path
+        if not found:
+            what = "the folder" if Path(name).is_dir() else "what matches"
+            raise DataError(f"{what} {name!r} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}). Check the path.")
+
+
+def _inside(path: Path, unreadable: Report, entered: set[str]) -> Iterator[Path]:
+    """The file, or the images below the folder."""
+    if path.is_dir():
+        yield from walk(path, unreadable, entered)
+    else:
+        yield path
+
+
+def _matching(pattern: str, unreadable: Report) -> Iterator[Path]:
+    """The images that match, and those below the folders that match."""
+    entered: set[str] = set()
+    for match in sorted(set(map(Path, _globbed(pattern, unreadable)))):
+        if not match.is_dir():
+            if match.suffix.lower() in IMAGE_SUFFIXES:
+                yield match
+        elif "**" not in pattern:  # with "**", its contents match as well
+            yield from walk(match, unreadable, entered)
+
+
+def _exists(name: str) -> bool:
+    """Whether something has that name, be it a link that leads nowhere."""
+    try:
+        return os.path.lexists(name)  # Path.exists follows links
+    except ValueError:  # no system has such a name
+        return False
+
+
+def _warn(error: OSError) -> None:
+    warnings.warn(described(error), stacklevel=2)
+
+
+def described(error: OSError) -> str:
+    """What a person reads of a folder that cannot be read."""
+    return f"cannot read the folder {str(error.filename)!r}: {error.strerror}. Its images are left out; check its rights."
+
+
+def _globbed(pattern: str, unreadable: Report) -> Iterator[str]:
+    """As ``glob.iglob``, which follows loops of links for ever: here ``**`` enters each folder once."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        yield from glob.iglob(pattern)  # noqa: PTH207  # a pattern may be absolute
+        return
+    cut = parts.index("**")
+    before, after = Path(*parts[:cut]), Path(*parts[cut + 1 :] or ("*",))
+    entered: set[str] = set()
+    for start in sorted(glob.iglob(str(before))) if cut else ["."]:  # noqa: PTH207
+        for folder in _folders(Path(start), unreadable, entered) if Path(start).is_dir() else ():
+            yield from _globbed(str(Path(glob.escape(str(folder))) / after), unreadable)
 
 
 def _matches(name: str) -> bool:
-    return glob.has_magic(name) and next(glob.iglob(name, recursive=True), None) is not None  # noqa: PTH207
+    return glob.has_magic(name) and next(_globbed(name, lambda error: None), None) is not None
 
 
 def _listed(listing: TextIO) -> Iterator[str]:
-    """The lines of a list: in UTF-8 if it starts with a byte order mark, as from Windows programs; else as the system decodes.
+    """The lines of a list: in UTF-8 or UTF-16 if it starts with that byte order mark, as from Windows programs; else as the
+    system decodes.
 
     File names are bytes: names that cannot be decoded are passed through.
     """
     if isinstance(listing, io.TextIOWrapper) and isinstance(listing.buffer, io.BufferedReader):
-        marked = listing.buffer.peek(3).startswith(codecs.BOM_UTF8)
-        listing.reconfigure(encoding="utf-8-sig" if marked else None, errors="surrogateescape")
+        start = listing.buffer.peek(3)
+        encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
+        errors = "backslashreplace" if encoding == "utf-16" else "surrogateescape"
+        with suppress(io.UnsupportedOperation):  # it was read before
+            listing.reconfigure(encoding=encoding, errors=errors, newline="\n")
     yield from filter(None, (line.rstrip("\r\n") for line in listing))
 
 
-def _inside(path: Path) -> Iterator[Path]:
-    """The file, or the images below the folder."""
-    if not path.is_dir():
-        yield path
-        return
-    empty = True
-    for image in _walk(path):
-        empty = False
-        yield image
-    if empty:
-        raise DataError(f"the folder {str(path)!r} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}). Check the path.")
+def walk(folder: Path, unreadable: Report, entered: set[str]) -> Iterator[Path]:
+    """Images below a folder, sorted by path; only the names along one branch of the tree are in memory.
 
+    Whatever is no folder and has an image's suffix counts: a broken link or a pipe must be reported as an unreadable image.
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Images below a folder, sorted by path; only the names along one branch of the tree are in memory."""
-    with os.scandir(folder) as entries:
-        inside = sorted((entry.name, entry.is_dir()) for entry in entries)
-    for name, is_folder in inside:
+    Args:
+        folder: where to begin.
+        unreadable: called with the error of each folder that cannot be read.
+        entered: real paths of folders that are not entered again; grows.
+    """
+    for name, is_folder in _entries(folder, unreadable, entered) or ():
         if is_folder:
-            yield from _walk(folder / name)
-        elif Path(name).suffix.lower() in IMAGE_SUFFIXES and _is_file(folder / name):
+            yield from walk(folder / name, unreadable, entered)
+        elif Path(name).suffix.lower() in IMAGE_SUFFIXES:
             yield folder / name
 
 
-def _is_file(path: Path) -> bool:
-    """Whether a path is a file. A broken link counts too: it must be reported as an unreadable image."""
-    return path.is_file() or (path.is_symlink() and not path.exists())
+def _folders(folder: Path, unreadable: Report, entered: set[str]) -> Iterator[Path]:
+    """The folder and all below it, but for hidden ones, which ``**`` does not match."""
+    entries = _entries(folder, unreadable, entered)
+    if entries is None:
+        return
+    yield folder
+    for name, is_folder in entries:
+        if is_folder and not name.startswith("."):
+            yield from _folders(folder / name, unreadable, entered)
 
 
-class Watch:
-    """The images of a folder as they become complete: an image is complete when its size and modification time are the same
-    in two successive polls. A file that is rewritten counts as new.
+def _entries(folder: Path, unreadable: Report, entered: set[str]) -> list[tuple[str, bool]] | None:
+    """(name, whether it is a folder) of what is in a folder, sorted; None if it was entered before or cannot be read."""
+    real = os.path.realpath(folder)  # not the inode: some network drives number nothing
+    if real in entered:
+        return None
+    entered.add(real)
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry.name, _is_folder(entry)) for entry in entries)
+    except OSError as error:
+        unreadable(error)
+        return None
 
-    Args:
-        folder: the folder to watch, with all its subfolders.
-        interval: seconds between polls.
-    """
 
-    def __init__(self, folder: str | Path, interval: float = 1.0) -> None:
-        self.folder = Path(folder)
-        self.interval = interval
-        self._seen: dict[Path, tuple[int, int]] = {}
-        self._done: dict[Path, tuple[int, int]] = {}
-        if not self.folder.is_dir():
-            raise DataError(f"--watch needs a folder, and {str(folder)!r} is none. Make it, or check the path.")
-
-    def poll(self) -> list[Path]:
-        """The images that became complete since the last call."""
-        now: dict[Path, tuple[int, int]] = {}
-        for path in _walk(self.folder):
-            try:
-                facts = path.stat()
-            except FileNotFoundError:  # removed while the folder was read
-                continue
-            if facts.st_size:
-                now[path] = (facts.st_size, facts.st_mtime_ns)
-        ready = [path for path, mark in now.items() if self._seen.get(path) == mark != self._done.get(path)]
-        self._seen = now
-        self._done = {path: mark for path, mark in self._done.items() if path in now} | {path: now[path] for path in ready}
-        return ready
-
-    def __iter__(self) -> Iterator[list[Path]]:
-        """The new images of each poll, forever."""
-        while True:
-            yield self.poll()
-            time.sleep(self.interval)
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop of links, which is reported as an unreadable image
+        return False

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_core import DataError, Detector, Hooks, Prediction
 from anomaly_core import decoders as decoder_count
+from anomaly_predict.pool import Pool, ahead, batched
 
-T = TypeVar("T")
-R = TypeVar("R")
 Pixels = NDArray[np.uint8]
 Answer = Prediction[NDArray[np.float32]] | DataError
 
@@ -50,11 +46,13 @@ def verdicts(
     decoders: int | None = None,
     pictures: Path | None = None,
     first: int = 0,
+    postponed: Callable[[Path], bool] | None = None,
 ) -> Iterator[Verdict]:
     """Score image files in order; a file that cannot be read gets a verdict with its error, and the others are still scored.
 
     Threads decode up to two batches ahead while another thread runs network and search on the previous batch, so at most
-    four batches are in memory, whatever the number of files.
+    four batches are in memory, whatever the number of files. What ``paths`` raises comes after the verdicts on the files before
+    it. A decoder that hangs keeps neither the closed iterator nor the interpreter from ending.
 
     Args:
         detector: a run's detector or an exported one.
@@ -64,12 +62,15 @@ def verdicts(
         decoders: number of decoding threads; None: one per core, at most eight.
         pictures: a folder for pictures of image | map | overlay, drawn by an observer; or None.
         first: number of the first picture.
+        postponed: asked about each file that cannot be read; True leaves it out, because it will be given again.
     """
-    with ThreadPoolExecutor(decoders or decoder_count(), "decode") as decoding, ThreadPoolExecutor(1, "score") as scoring:
+    number = first
+    with Pool(decoders or decoder_count(), "decode") as decoding, ThreadPoolExecutor(1, "score") as scoring:
         decoded = ahead(decoding, lambda path: (path, _decoded(detector, path)), paths, 2 * batch_size)
-        batches = iter(lambda: list(islice(decoded, batch_size)), [])
-        scored = ahead(scoring, lambda batch: _scored(detector, batch), batches, 1)
-        for number, (path, image, answer) in enumerate((one for batch in scored for one in batch), first):
+        scored = ahead(scoring, lambda batch: _scored(detector, batch), batched(decoded, batch_size), 1)
+        for path, image, answer in (one for batch in scored for one in batch):
+            if isinstance(answer, DataError) and postponed is not None and postponed(path):
+                continue
             verdict = _verdict(detector, path, answer)
             if hooks is not None:
                 hooks.call(
@@ -80,22 +81,8 @@ def verdicts(
                     detector=detector,
                     picture=None if pictures is None else pictures / f"{number:05d}-{path.stem}.png",
                 )
+            number += 1
             yield verdict
-
-
-def ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], limit: int) -> Iterator[R]:
-    """``map`` in a pool, in order, with at most ``limit`` items in progress beyond the requested one."""
-    pending: deque[Future[R]] = deque()
-    try:
-        for item in items:
-            pending.append(pool.submit(work, item))
-            if len(pending) > limit:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        for future in pending:
-            future.cancel()
 
 
 def _decoded(detector: Detector, path: Path) -> Pixels | DataError:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from anomaly_core import Calibration, write_whole
 
@@ -139,8 +140,9 @@ def save_panel(
 
 
 def _write_whole(picture: Image.Image, path: Path) -> None:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
+    buffer, facts = io.BytesIO(), PngInfo()
+    facts.add_text("Software", "anomaly-report")  # `anomaly predict --watch` knows our pictures by it
+    picture.save(buffer, format="PNG", pnginfo=facts)
     write_whole(path, buffer.getvalue(), "Free some space or choose another folder.")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from anomaly_benchmark.backends import BACKENDS
-from anomaly_core import category_option, complete_names, complete_presets, metric_option, set_option
+from anomaly_core import category_option, complete_names, complete_presets, metric_option, printable, set_option
 
 if TYPE_CHECKING:
     from anomaly_benchmark.summary import Summary
@@ -137,14 +137,14 @@ def print_grid(summary: Summary) -> None:
         for number, row in enumerate(body):
             if row[0] == "mean" and number == len(body) - 1:
                 table.add_section()
-            table.add_row(*map(escape, row))
+            table.add_row(*(escape(printable(cell)) for cell in row))
         console.print(table)
 
     for metric in summary.metrics:
         show(summary.measures[metric].label, *rows(summary, metric))
         console.print(verdict(summary, metric) + "\n", markup=False, highlight=False)
     for note in notes(summary):
-        console.print(note + "\n", markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(note) + "\n", markup=False, highlight=False, soft_wrap=True)
     show("cost, mean over cells", *costs(summary))
     for cell in summary.failed:
-        console.print(f"failed: {cell.name}: {cell.error}", markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(f"failed: {cell.name}: {cell.error}"), markup=False, highlight=False, soft_wrap=True)

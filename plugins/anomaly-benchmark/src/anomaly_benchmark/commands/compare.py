@@ -6,6 +6,8 @@ import json
 
 import click
 
+from anomaly_core import printable
+
 
 @click.command("compare")
 @click.argument("folders", metavar="RUN RUN...", nargs=-1, required=True)
@@ -36,12 +38,17 @@ def compare(folders: tuple[str, ...], draws: int, seed: int, as_json: bool, no_v
         table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]  # rich's literal
     table.add_column("", overflow="fold")
     for number, row in enumerate(rows):
+        name = escape(printable(str(row.folder)))
         if not number:
-            table.add_row(escape(str(row.folder)), f"{row.auroc:.4f}", "", "", "the others are compared with this one")
+            table.add_row(name, f"{row.auroc:.4f}", "", "", "the others are compared with this one")
             continue
         verdict = ("better" if row.difference > 0 else "worse") if row.is_real else "may be chance"
         table.add_row(
-            escape(str(row.folder)), f"{row.auroc:.4f}", f"{row.difference:+.4f}", f"{row.low:+.4f} to {row.high:+.4f}", verdict
+            name,
+            f"{row.auroc:.4f}",
+            f"{row.difference:+.4f}",
+            f"{row.low:+.4f} to {row.high:+.4f}",
+            verdict,
         )
     console = Console()
     (console if console.is_terminal else Console(width=160)).print(table)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from anomaly_core import PluginError, SafeWriter, complete_names, registry
+from anomaly_core import PluginError, RunError, SafeWriter, complete_names, printable, registry
 
 if TYPE_CHECKING:
     from anomaly_predict.stream import Verdict
 
 PAINTER = "report"  # the hook that draws pictures
+LONGEST = 2_000  # characters of a warning: a line of a list may be a megabyte
 BATCH_OF_A_RUN, BATCH_OF_A_FILE = 32, 8  # fastest as measured: small batches stay in a CPU's caches
 
 
@@ -29,7 +31,7 @@ BATCH_OF_A_RUN, BATCH_OF_A_FILE = 32, 8  # fastest as measured: small batches st
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images a batch; 32 by default, and 8 with a FILE.")
 @click.option("--device", default="auto", show_default=True, help="Of a run: auto, cpu, cuda, cuda:N or mps.")
 @click.option("--engine", metavar="NAME", help="What computes: torch, onnx, openvino. None means the run's own (model.engine).")
-@click.option("--watch", is_flag=True, help="Stay, and score what comes into the folder IMAGES; Ctrl-C ends it, exit status 0.")
+@click.option("--watch", is_flag=True, help="Stay, and score what comes into the folder IMAGES, until Ctrl-C.")
 @click.option("--interval", type=click.FloatRange(min=0.05), default=1.0, show_default=True, help="Seconds between two looks.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that share the images.")
 @click.option(
@@ -63,7 +65,7 @@ def predict(
     IMAGES are files, folders, quoted globs ('shots/**/*.png'), or - for a list on standard input, a path a line.
     Prints path, score, verdict and p-value (the share of normal images that look at least this odd), in the order given; at the
     end, images a second on standard error. An image that cannot be read is reported there, its score is empty, the others go
-    on, and the exit status is 1.
+    on, and the exit status is 1; with --watch too, when Ctrl-C ends it. SIGTERM and SIGHUP end it with 143 and 129.
     """
     if watch and (len(images) != 1 or jobs > 1):
         raise click.UsageError("--watch takes one folder, and no --jobs.")
@@ -73,36 +75,38 @@ def predict(
     from anomaly_core import Hooks
     from anomaly_predict.detector import open_detector
     from anomaly_predict.sharding import Opening, sharded
-    from anomaly_predict.sources import Watch, image_paths
+    from anomaly_predict.sources import image_paths
     from anomaly_predict.stream import verdicts
+    from anomaly_predict.watching import Watch
 
+    printer = _Printer(jsonl)
     batch_size = batch_size or (BATCH_OF_A_FILE if Path(source).is_file() else BATCH_OF_A_RUN)
     pictures = None if maps_folder is None else Path(maps_folder)
     if pictures is not None:
         _require_painter()
         pictures.mkdir(parents=True, exist_ok=True)
-    printer = _Printer(jsonl)
+    options: dict[str, Any] = {"batch_size": batch_size, "pictures": pictures}
     if jobs > 1:
-        paths = image_paths(images)
-        opening = Opening(source, device, engine, verify=not no_verify)
-        shared: dict[str, Any] = {"jobs": jobs, "executor": executor, "address": address}
-        printer.print(sharded(opening, paths, batch_size=batch_size, pictures=pictures, **shared))
-    else:
-        batches: Iterable[Iterable[Path]] = Watch(images[0], interval) if watch else [image_paths(images)]
+        paths = image_paths(images, unreadable=printer.unreadable)
+        options |= {"jobs": jobs, "executor": executor, "address": address}
+        printer.print(sharded(Opening(source, device, engine, verify=not no_verify), paths, **options))
+    elif watch:
+        watched = Watch(images[0], interval)
         detector = open_detector(source, device=device, engine=engine, verify=not no_verify)
-        hooks = Hooks(registry)
+        options |= {"hooks": Hooks(registry), "postponed": watched.postponed}
         printer.restart()
-        options: dict[str, Any] = {"hooks": hooks, "batch_size": batch_size, "pictures": pictures}
         try:
-            for batch in batches:
-                printer.print(verdicts(detector, batch, first=printer.count, **options), flush=watch)
+            for batch in filter(None, watched):
+                printer.print(verdicts(detector, batch, first=printer.count, **options), flush=True)
         except KeyboardInterrupt:
-            if not watch:
-                raise
-            printer.total()
-            return
+            printer.folders = len(watched.unreadable)
+    else:
+        paths = image_paths(images, unreadable=printer.unreadable)
+        detector = open_detector(source, device=device, engine=engine, verify=not no_verify)
+        printer.restart()
+        printer.print(verdicts(detector, paths, hooks=Hooks(registry), **options))
     printer.total()
-    if printer.failed:
+    if printer.failed or printer.folders:
         raise SystemExit(1)
 
 
@@ -117,8 +121,10 @@ class _Printer:
     """Rows on standard output, faults and speed on standard error."""
 
     def __init__(self, jsonl: bool) -> None:
+        if sys.__stdout__ is None:
+            raise RunError("standard output is closed, so that every row would be lost. Send it to a file: `> scores.csv`.")
         self.jsonl = jsonl
-        self.count = self.failed = 0
+        self.count = self.failed = self.folders = 0  # images, those that could not be read, folders that could not be
         self._start = time.perf_counter()
         self._writer = SafeWriter(sys.stdout)
         self._header = not jsonl
@@ -127,7 +133,18 @@ class _Printer:
         """Start measuring the speed here: opening the detector does not count."""
         self._start = time.perf_counter()
 
-    def print(self, verdicts: Iterable[Verdict], *, flush: bool = False) -> None:
+    def unreadable(self, error: OSError) -> None:
+        """Report a folder that cannot be read."""
+        from anomaly_predict.sources import described
+
+        self.folders += 1
+        _warn(described(error))
+
+    def print(self, verdicts: Iterator[Verdict], *, flush: bool = False) -> None:
+        with closing(verdicts):  # type: ignore[type-var]  # both are generators; an interrupted one must let go of its threads
+            self._print(verdicts, flush)
+
+    def _print(self, verdicts: Iterable[Verdict], flush: bool) -> None:
         for verdict in verdicts:
             if self._header:
                 self._writer.writerow(["path", "score", "is_anomalous", "p_value"])
@@ -135,12 +152,13 @@ class _Printer:
             self.count += 1
             if verdict.error:
                 self.failed += 1
-                click.echo(f"warning: {verdict.error}", err=True)
+                _warn(verdict.error)
             if self.jsonl:
                 row = asdict(verdict)
                 if not verdict.error:
                     del row["error"]
-                click.echo(json.dumps(row, allow_nan=False))
+                # a surrogate stands for a byte of a name that is no text: as \udcff it is valid JSON
+                click.echo(json.dumps(row, allow_nan=False).replace("\x7f", "\\u007f"))
             else:
                 self._writer.writerow(_cells(verdict))
             if flush:
@@ -150,6 +168,11 @@ class _Printer:
         seconds = max(time.perf_counter() - self._start, 1e-9)
         bad = f", {self.failed} could not be read" if self.failed else ""
         click.echo(f"{self.count} images in {seconds:.2f} s: {self.count / seconds:.1f} images/s{bad}", err=True)
+
+
+def _warn(text: str) -> None:
+    cut = text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+    click.echo(f"warning: {printable(cut)}", err=True)
 
 
 def _cells(verdict: Verdict) -> list[str]:
