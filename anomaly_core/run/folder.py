@@ -154,7 +154,11 @@ class RunFolder:
         content = content.encode() if isinstance(content, str) else content
         write_whole(self.folder / name, content, within=self.folder)
         if name in RECORDED:
-            self.facts.setdefault("files", {})[name] = hashlib.sha256(content).hexdigest()
+            written = {name: hashlib.sha256(content).hexdigest()}
+            self.facts["files"] = self.facts.get("files", {}) | written
+            if "status" not in self.facts and self.is_complete():  # a finished run that is extended
+                manifest = self.manifest()
+                self.write_json(MANIFEST, {**manifest, "files": manifest.get("files", {}) | written})
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write a JSON file atomically."""
