@@ -91,6 +91,8 @@ def leaves_the_run_alone(subject: HookSubject) -> None:
     """What the core wrote into the run's folder is as it was, and can be read."""
     config, folder, _ = subject.finished
     run = RunFolder(folder)
+    changed = run.differing()
+    require(not changed, f"it changed {', '.join(changed)} of the run.")
     with registered(PICTURES, SPEC_OF_PICTURES), registered("probe", PROBE):
         written = run.config()
     require(written.to_dict()["model"] == config.to_dict()["model"], "the run's config.yaml is another than the run's.")
