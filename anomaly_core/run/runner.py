@@ -30,7 +30,7 @@ from anomaly_core.run.calibration import Calibration, calibrate
 from anomaly_core.run.devices import choose_device, process_state
 from anomaly_core.run.evaluation import build_data, test
 from anomaly_core.run.folder import CALIBRATION, CHECKPOINTS, HISTORY, MANIFEST, RunFolder
-from anomaly_core.run.memory import forget_peak, peak_megabytes, undisturbed
+from anomaly_core.run.memory import undisturbed
 from anomaly_core.run.result import RunResult, RunResults
 from anomaly_core.run.scoring import score, tiled
 from anomaly_core.run.splits import Splits, split
@@ -143,7 +143,6 @@ class _Run:
         watched: dict[str, Any] = {"device": self.device, "hooks": self.hooks, "progress": self.progress}
         with undisturbed():
             result = test(run, self.config, modeler, calibration, self.data, splits.test, figures=history.figures, **watched)
-        run.facts["peak_memory_mb"] = peak_megabytes()
         if not getattr(self.config.train, "keep_checkpoints", False):
             shutil.rmtree(run.folder / CHECKPOINTS, ignore_errors=True)
         return result
@@ -152,7 +151,6 @@ class _Run:
         """The part that all processes execute."""
         config = self.config
         set_seed(config.base.seed)
-        forget_peak()
         context = ModelContext(categories=tuple(self.categories), prompt=config.data.prompt)
         modeler: BaseModeler = registry.models[config.model.name].build(config.model, context)
         trainer: BaseTrainer = registry.trainers[config.train.name].build(config.train, self.device, self.progress)

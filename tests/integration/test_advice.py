@@ -15,9 +15,8 @@ import click
 import pytest
 from packaging.requirements import Requirement
 
-from anomaly_core import registry
+from anomaly_core import BaseConfig, DataConfig, TrainConfig, registry
 from anomaly_core.cli import SHARED_OPTIONS
-from anomaly_core.config.sections import BaseConfig, DataConfig, TrainConfig
 
 HERE = Path(__file__).parents[2]
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
