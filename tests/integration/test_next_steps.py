@@ -18,8 +18,8 @@ from filelock import FileLock
 from test_bad_data import tree
 from torch.utils.data import get_worker_info
 
-from anomaly_core import read_image
 from anomaly_core.base import data as module
+from anomaly_core.imaging.images import read_image
 
 pytestmark = [pytest.mark.reliability("fault"), pytest.mark.usefixtures("unobserved")]
 Shell = Callable[..., str]
