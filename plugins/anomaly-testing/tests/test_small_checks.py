@@ -85,7 +85,7 @@ BROKEN = [
     ("hook", "survives_an_error", "str(error)", "error.code", "no attribute"),
     ("hook", "survives_use", "None if prediction is None else prediction.score", "prediction.score", "no attribute 'score'"),
     ("hook", "survives_use", "report.notes", "report.remarks", "no attribute 'remarks'"),
-    ("hook", "leaves_the_run_alone", '"ended.txt"', '"model.safetensors"', "cannot read"),
+    ("hook", "leaves_the_run_alone", '"ended.txt"', '"model.safetensors"', "not what the run wrote"),
 ]
 
 
