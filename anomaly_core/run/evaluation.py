@@ -91,19 +91,20 @@ class Evaluator:
         """The results over all batches."""
         applicable = [name for name in self._names if self._applies(name)]
         by_category: dict[str, Values] = {category: dict.fromkeys(applicable) for category in self._metrics}
-        curves: Curves = {category: {} for category in self._metrics}
         for category, metrics in self._metrics.items():
             for name in [name for name in applicable if name in metrics]:
                 with self._guarded(metrics, name):
                     by_category[category][name] = _finite(metrics[name].compute())
-            for name, metric in list(metrics.items()):
-                with self._guarded(metrics, name):
-                    curves[category] |= _curves(metric)
         measures = []
         for name, value in mean_values(by_category.values()).items():
             apart = {category: values[name] for category, values in by_category.items()} if len(by_category) > 1 else {}
             measures.append(Measure.of(name, value, self._undefined.get(name, ""), apart))
         measures.sort(key=lambda measure: measure.rank)
+        curves: Curves = {category: {} for category in self._metrics}
+        for category, metrics in self._metrics.items():
+            for name, metric in list(metrics.items()):
+                with self._guarded(metrics, name):
+                    curves[category] |= _curves(metric)
         return Evaluation({measure.name: measure for measure in measures}, self._rows, curves, self._resolution)
 
     @contextmanager

@@ -5,10 +5,14 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
-from anomaly_core import RunFolder, hookimpl
+from anomaly_core import hookimpl
+
+if TYPE_CHECKING:
+    from anomaly_core import RunFolder
 
 
 class PeakObserver:
