@@ -20,11 +20,10 @@ from .cli.completion import set_option as set_option
 from .cli.console import LAUNCHED as LAUNCHED
 from .cli.console import progress_bar as progress_bar
 from .cli.console import stoppable as stoppable
-from .cli.list_plugins import examined as examined
 from .cli.run import print_summary as print_summary
 from .component import Component as Component
 from .component import require_training as require_training
-from .config.describe import describe_options as describe_options
+from .config.describe import describe_type as describe_type
 from .config.resolve import RunConfig as RunConfig
 from .config.resolve import parse_assignment as parse_assignment
 from .config.resolve import preset_layer as preset_layer

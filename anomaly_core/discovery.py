@@ -17,11 +17,11 @@ from urllib.parse import urlparse
 
 from packaging.requirements import Requirement
 
-import anomaly_core.plugin as plugin
 from anomaly_core.component import ADDRESS, Component
 from anomaly_core.errors import AnomalyError, PluginError, PluginFailure, described, is_stop, printable
 from anomaly_core.installed import CORE, PREFIX, UNREADABLE, VERSION, Installed, normalise, one_of_each
-from anomaly_core.specs import KINDS, CommandSpec, ComponentSpec
+from anomaly_core.plugin import RUN
+from anomaly_core.specs import KINDS, ComponentSpec
 
 GROUPS = {f"{PREFIX}{kind}s": kind for kind in KINDS}
 DISTRIBUTION = "distribution"  # the kind of what is no component, but damaged
@@ -217,10 +217,8 @@ def discover(blocked: set[str]) -> Iterator[Component]:
     """Every entry point in the core's groups, and every damaged distribution; ``blocked`` holds canonical names to exclude."""
     counting = one_of_each()
     location = str(Path(__file__).resolve().parents[1])
-    for attribute, spec in vars(plugin).items():  # not from the core's own metadata, which may be stale or missing
-        if isinstance(spec, CommandSpec):
-            value = f"{plugin.__name__}:{attribute}"
-            yield Component("command", attribute.lower().replace("_", "-"), CORE, VERSION, location, value, about=spec.summary)
+    # The core's own command is not read from its metadata, which may be stale or missing.
+    yield Component("command", "run", CORE, VERSION, location, "anomaly_core.plugin:RUN", about=RUN.summary)
     if CORE not in counting:
         reason = f"it has no metadata. `pip install {CORE}`."
         yield Component(DISTRIBUTION, CORE, CORE, VERSION, location, "", "damaged", reason)

@@ -25,17 +25,18 @@ from anomaly_core import (
     DataConfig,
     ModelConfig,
     TrainConfig,
-    describe_options,
     preset_layer,
     preset_names,
     registry,
 )
 from anomaly_core.cli import cli  # the group: in the front door its package has the name
+from anomaly_doctor import describe_options
 from anomaly_features import ExtractorOptions
 
 COMMON = {"base": BaseConfig, "data": DataConfig, "model": ModelConfig, "train": TrainConfig}
 OWNERS = {spec.section: kind for kind, spec in KINDS.items() if spec.section}  # the kind that owns a section
 PACKAGES = {
+    "anomaly_doctor": "What `anomaly show` and `anomaly list-plugins` tell, from Python.",
     "anomaly_features": "What a method with a frozen extractor imports.",
     "anomaly_metrics": "The metrics as pure functions of raw scores and maps. The classes that a run feeds are found by name.",
     "anomaly_predict": "Finished runs and exported detectors in use.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from harness import Distributions
 
 pytestmark = pytest.mark.usefixtures("core_alone")
 FAULT = pytest.mark.reliability("fault")
-COMMANDS = {"run", "list-plugins", "show", "completion"}
+COMMANDS = {"run"}
 POINTS = "[anomaly_core.models]\nharm = os:path\n"
 
 
@@ -80,18 +79,11 @@ def test_damaged_metadata_costs_its_distribution_alone(damage: str, glow: Distri
 
 
 @FAULT
-@pytest.mark.parametrize("form", ["lines", "json", "kind"])
-def test_a_command_goes_on_and_names_the_culprit(form: str, glow: Distributions, process: Callable[..., Any]) -> None:
+def test_a_command_goes_on(glow: Distributions, process: Callable[..., Any]) -> None:
     for index, (work, _) in enumerate(DAMAGES.values()):
         work(glow.install(f"harm{index}", entry_points=POINTS.replace("harm", f"harm{index}")))
-    more = {"lines": (), "json": ("--json",), "kind": ("--kind", "command")}[form]
-    done = process("list-plugins", *more, timeout=30, PYTHONPATH=f"{glow.site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    assert done.code == 0 and done.err == ""
-    for index, (_, words) in enumerate(DAMAGES.values()):
-        assert words in done.out.replace('\\"', '"') and f"harm{index}" in done.out
-    if form == "json":
-        rows = [row for row in json.loads(done.out) if row["kind"] == "distribution"]
-        assert len(rows) == len(DAMAGES) and {row["status"] for row in rows} == {"damaged"}
+    done = process("--help", timeout=30, PYTHONPATH=f"{glow.site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    assert done.code == 0 and done.err == "" and " run " in done.out
 
 
 @FAULT
@@ -99,11 +91,9 @@ def test_libraries_that_read_the_entry_points_of_all_are_spared(glow: Distributi
     """pydantic does so for every config, torch while it is imported; a pipe would hold them up for ever."""
     for index, (work, _) in enumerate(DAMAGES.values()):
         work(glow.install(f"harm{index}"))
-    done = process("show", "base", timeout=30, PYTHONPATH=f"{glow.site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    assert done.code == 0, done.err
-    arguments = ("run", "--model", "glow", "--data", "nothing")
+    arguments = ("run", "--model", "glow", "--data", "nothing", "--seed", "x")
     done = process(*arguments, timeout=30, PYTHONPATH=f"{glow.site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    assert "no dataset is called 'nothing'" in done.err
+    assert "base.seed='x'" in done.err, "pydantic has looked at the options"
 
 
 @FAULT

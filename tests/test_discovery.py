@@ -78,7 +78,6 @@ def test_the_core_comes_in_by_the_same_door():
     registry = Registry()
     run = registry.commands["run"]
     assert (run.distribution, run.version) == ("anomaly-core", RUNNING)
-    assert "list-plugins" in registry.commands
 
 
 def test_groups_are_mappings(glow):
@@ -213,6 +212,7 @@ def test_a_known_name_is_met_with_the_distribution_to_install(glow, monkeypatch)
         ("executor", "dask", "anomaly-benchmark"),
         ("dataset", "visa", "anomaly-datasets"),
         ("command", "report", "anomaly-report"),
+        ("command", "list-plugins", "anomaly-doctor"),
         ("backbone", "tf_efficientnet_lite0", "anomaly-backbones"),
     ]:
         with pytest.raises(PluginError, match=f"no {group} is called '{name}'.*`pip install {distribution}`"):

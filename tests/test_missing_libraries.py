@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -67,18 +66,6 @@ def test_what_no_extra_explains_is_broken(quick: None, name: str, cause: str) ->
     failure = registry.engines[name].check()
     assert failure is not None and not isinstance(failure, MissingLibrary)
     assert "is broken" in str(failure) and cause in str(failure)
-
-
-def test_list_plugins_calls_it_unavailable_and_is_content(
-    quick: None, anomaly: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ANOMALY_PLUGINS", "anomaly-quick:quick,anomaly-quick:swift")
-    registry.refresh()
-    done = anomaly("list-plugins", "--check", "--json", "--kind", "engine")
-    rows = {row["name"]: (row["status"], row["reason"]) for row in json.loads(done.out)}
-    assert done.code == 0
-    assert rows["quick"][0] == rows["swift"][0] == "unavailable"
-    assert 'pip install "anomaly-quick[fast]"' in rows["swift"][1]
 
 
 def test_fitting_without_torch_says_so_before_anything_else(

@@ -1,4 +1,4 @@
-"""Options shared by several commands, shell completion of their names, and ``anomaly completion``."""
+"""Options shared by several commands, and the completion of names in a shell."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
+from click.shell_completion import CompletionItem
 
 from anomaly_core.discovery import registry
 
-SHOWN = ("model", "dataset", "trainer", "metric", "backbone")  # the kinds that `anomaly show` knows
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
@@ -27,11 +26,6 @@ def complete_presets(context: click.Context, parameter: click.Parameter, incompl
     chosen = [chosen] if isinstance(chosen, str) else list(chosen)
     models = [name for name in chosen if name in registry.models]
     return _beginning((preset for name in models for preset in preset_names(registry.models[name])), incomplete)
-
-
-def complete_shown(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The names that ``anomaly show`` accepts."""
-    return _beginning(["base", *(name for kind in SHOWN for name in registry.group(kind))], incomplete)
 
 
 def _beginning(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
@@ -54,20 +48,3 @@ metric_option = click.option(
 def set_option(what: str) -> Callable[[Any], Any]:
     """``--set SECTION.KEY=VALUE``; its help says ``what`` it sets."""
     return click.option("--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help=f"{what}; repeatable.")
-
-
-@click.command("completion")
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
-    """Print the script that lets SHELL complete commands, options and the names of components.
-
-    \b
-    bash: anomaly completion bash > ~/.anomaly-complete.bash && echo ". ~/.anomaly-complete.bash" >> ~/.bashrc
-    zsh:  anomaly completion zsh > ~/.anomaly-complete.zsh && echo ". ~/.anomaly-complete.zsh" >> ~/.zshrc
-    fish: anomaly completion fish > ~/.config/fish/completions/anomaly.fish
-    """
-    completer = get_completion_class(shell)
-    if completer is None:  # this version of click dropped the shell
-        raise click.UsageError(f"this click has no completion for {shell}.")
-    root = click.get_current_context().find_root().command
-    click.echo(completer(root, {}, "anomaly", "_ANOMALY_COMPLETE").source())  # click's own name for the program `anomaly`

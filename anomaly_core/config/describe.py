@@ -1,8 +1,7 @@
-"""Config dataclasses in words: the type, range, default and meaning of every option."""
+"""The types of options: in words, and what values they take."""
 
 from __future__ import annotations
 
-import dataclasses
 import types
 import typing
 from typing import Annotated, Any
@@ -35,18 +34,6 @@ def describe_type(hint: Any) -> str:
     if origin in (list, tuple):
         return f"{origin.__name__} of {', '.join(dict.fromkeys(describe_type(a) for a in arguments if a is not Ellipsis))}"
     return getattr(hint, "__name__", str(hint))
-
-
-def describe_options(cls: type[Any]) -> list[tuple[str, str, Any, str]]:
-    """(name, type, default, meaning) of every option of a config dataclass, for ``anomaly show``."""
-    hints = typing.get_type_hints(cls, include_extras=True)
-    rows = []
-    for item in dataclasses.fields(cls):
-        extras = typing.get_args(hints[item.name])[1:] if typing.get_origin(hints[item.name]) is Annotated else ()
-        meaning = next((extra.description for extra in extras if getattr(extra, "description", None)), "")
-        default = item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
-        rows.append((item.name, describe_type(hints[item.name]), default, meaning))
-    return rows
 
 
 def takes_list(hint: Any) -> bool:

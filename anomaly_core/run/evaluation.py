@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
-from operator import methodcaller
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,7 +30,6 @@ from anomaly_core.run.scoring import score, tiled
 from anomaly_core.types import Batch, Prediction, Sample
 
 Curves = dict[str, dict[str, dict[str, list[float]]]]
-T = TypeVar("T")
 
 
 class Evaluation(NamedTuple):
@@ -49,15 +48,15 @@ class Evaluator:
         self.calibration = calibration
         self.input_spec = input_spec
         self._named = config.base.metrics
-        names = self._named or default_metrics()
+        self._names = self._named or default_metrics()
         self._undefined: dict[str, str] = {}  # metric -> why it has no value
-        self._metrics: dict[str, dict[str, Any]] = {category: {} for category in categories}  # None for one that failed
+        self._metrics: dict[str, dict[str, BaseMetric]] = {category: {} for category in categories}  # without those that failed
         for metrics in self._metrics.values():
-            for name in names:
-                others = [metric for metric in metrics.values() if metric is not None]
-                metrics[name] = registry.metrics[name]
-                metrics[name] = self._ask(metrics, name, methodcaller("build", calibration))
-                self._ask(metrics, name, methodcaller("share", others))
+            for name in self._names:
+                with self._guarded(metrics, name):
+                    others = list(metrics.values())
+                    metrics[name] = registry.metrics[name].build(calibration)
+                    metrics[name].share(others)
         self._rows: list[TestedImage] = []
         self._tiled = config.data.tile is not None
         self._resolution = Resolution("native" if self._tiled else config.data.evaluate_at)
@@ -73,8 +72,9 @@ class Evaluator:
         for part, predicted in self._parts(*counted):
             self._resolution.take(predicted)
             metrics = self._metrics[part.samples[0].category]
-            for name in metrics:
-                self._ask(metrics, name, methodcaller("update", part, predicted))
+            for name, metric in list(metrics.items()):
+                with self._guarded(metrics, name):
+                    metric.update(part, predicted)
         rows = []
         for sample, value, fine in zip(batch.samples, prediction.scores.tolist(), usable, strict=True):
             row = TestedImage(str(sample.path), sample.category, sample.defect, sample.label, value)
@@ -89,10 +89,12 @@ class Evaluator:
 
     def evaluation(self) -> Evaluation:
         """The results over all batches."""
-        by_category: dict[str, Values] = {
-            category: {name: self._ask(metrics, name, _value) for name in metrics if self._applies(name)}
-            for category, metrics in self._metrics.items()
-        }
+        applicable = [name for name in self._names if self._applies(name)]
+        by_category: dict[str, Values] = {category: dict.fromkeys(applicable) for category in self._metrics}
+        for category, metrics in self._metrics.items():
+            for name in [name for name in applicable if name in metrics]:
+                with self._guarded(metrics, name):
+                    by_category[category][name] = _finite(metrics[name].compute())
         measures = []
         for name, value in mean_values(by_category.values()).items():
             apart = {category: values[name] for category, values in by_category.items()} if len(by_category) > 1 else {}
@@ -100,23 +102,24 @@ class Evaluator:
         measures.sort(key=lambda measure: measure.rank)
         curves: Curves = {category: {} for category in self._metrics}
         for category, metrics in self._metrics.items():
-            for name in metrics:
-                curves[category] |= self._ask(metrics, name, _curves) or {}
+            for name, metric in list(metrics.items()):
+                with self._guarded(metrics, name):
+                    curves[category] |= _curves(metric)
         return Evaluation({measure.name: measure for measure in measures}, self._rows, curves, self._resolution)
 
-    def _ask(self, metrics: dict[str, Any], name: str, work: Callable[[Any], T]) -> T | None:
-        """What a metric answers. One with a bug, whoever named it, is asked no more: it costs its own value, and no run."""
+    @contextmanager
+    def _guarded(self, metrics: dict[str, BaseMetric], name: str) -> Iterator[None]:
+        """A metric at work. One with a bug, whoever named it, is asked no more: it costs its own value, and no run."""
         try:
-            return None if metrics[name] is None else work(metrics[name])
+            yield
         except UndefinedMetric as reason:
             self._undefined[name] = str(reason)
         except BaseException as error:
             if isinstance(error, AnomalyError) or is_stop(error):
                 raise
-            metrics[name] = None
+            metrics.pop(name, None)
             self._undefined[name] = str(registry.metrics[name].failure(error))
             warnings.warn(f"the metric {name!r} has no value: {self._undefined[name]}", stacklevel=2)
-        return None
 
     def _parts(self, batch: Batch, prediction: Prediction) -> Iterator[tuple[Batch, Prediction]]:
         """The input of the metrics: parts of one category each, at the chosen resolution."""
@@ -148,10 +151,6 @@ def default_metrics() -> list[str]:
 def _curves(metric: BaseMetric) -> dict[str, dict[str, list[float]]]:
     """A metric's curves: ``{"pixel_roc": {"x": [...], "y": [...]}}``."""
     return {name: {"x": list(map(_finite, x)), "y": list(map(_finite, y))} for name, (x, y) in metric.curves().items()}
-
-
-def _value(metric: BaseMetric) -> float:
-    return _finite(metric.compute())
 
 
 def _finite(value: Any) -> float:

@@ -1,4 +1,4 @@
-"""Memory: peak use, splitting of batches when it runs out, and explanations of failures that a run cannot handle."""
+"""Memory: splitting of batches when it runs out, and explanations of failures that a run cannot handle."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-
-import psutil
 
 from anomaly_core.discovery import registry
 from anomaly_core.errors import AnomalyError, DataError, RunError, described, is_stop
@@ -134,24 +132,3 @@ def undisturbed() -> Iterator[None]:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
-
-
-def forget_peak() -> None:
-    """Reset the peak before the next run in this process; Linux only: elsewhere it covers the whole process."""
-    if sys.platform == "linux":
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_megabytes() -> float:
-    """The peak memory of this process in MiB; on Linux, since :func:`forget_peak`."""
-    if sys.platform == "win32":
-        peak: float = psutil.Process().memory_info().peak_wset
-    elif sys.platform == "linux":  # getrusage would include memory from before exec
-        lines = Path("/proc/self/status").read_text().splitlines()
-        peak = 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
-    else:
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
-    return peak / 2**20

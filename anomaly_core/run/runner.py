@@ -30,7 +30,7 @@ from anomaly_core.run.calibration import Calibration, calibrate
 from anomaly_core.run.devices import choose_device, process_state
 from anomaly_core.run.evaluation import build_data, test
 from anomaly_core.run.folder import CALIBRATION, CHECKPOINTS, HISTORY, MANIFEST, RunFolder
-from anomaly_core.run.memory import forget_peak, peak_megabytes, undisturbed
+from anomaly_core.run.memory import undisturbed
 from anomaly_core.run.result import RunResult, RunResults
 from anomaly_core.run.scoring import score, tiled
 from anomaly_core.run.splits import Splits, split
@@ -143,7 +143,6 @@ class _Run:
         watched: dict[str, Any] = {"device": self.device, "hooks": self.hooks, "progress": self.progress}
         with undisturbed():
             result = test(run, self.config, modeler, calibration, self.data, splits.test, figures=history.figures, **watched)
-        run.facts["peak_memory_mb"] = peak_megabytes()
         if not getattr(self.config.train, "keep_checkpoints", False):
             shutil.rmtree(run.folder / CHECKPOINTS, ignore_errors=True)
         return result
@@ -152,13 +151,34 @@ class _Run:
         """The part that all processes execute."""
         config = self.config
         set_seed(config.base.seed)
-        forget_peak()
         context = ModelContext(categories=tuple(self.categories), prompt=config.data.prompt)
         modeler: BaseModeler = registry.models[config.model.name].build(config.model, context)
         trainer: BaseTrainer = registry.trainers[config.train.name].build(config.train, self.device, self.progress)
-        with self.processes.local_main_process_first():
-            splits = self._split(modeler.fewest_images)
-        before, now = run.facts.get("data", splits.facts["data"]), splits.facts["data"]
+        splits = self._split(run, modeler.fewest_images)
+        start = time.perf_counter()
+        repeated = trainer.shuffles
+        held_out = self.data.loader(splits.held_out, modeler.input_spec, keep=repeated) if splits.held_out else None
+        train = self.data.loader(splits.fit, modeler.input_spec, shuffle=repeated, keep=repeated)
+        of_run = RunContext(config.base.seed, run.folder, run.write, resume)
+        if self.main:
+            of_run.log = lambda row, step: self.hooks.call("anomaly_log", run=run, metrics=row, step=step)
+        with modeler.fitting(repeated), undisturbed():
+            history = _checked(trainer.fit(modeler, train, held_out, of_run), trainer, modeler)
+        run.facts["fit_seconds"] = time.perf_counter() - start
+        return modeler, splits, history
+
+    def _split(self, run: RunFolder, fewest: int) -> Splits:
+        """The run's images; RunError if a run that is resumed began with others."""
+        try:
+            with self.processes.local_main_process_first():
+                splits = split(self.data, self.categories, fewest)
+        except (AttributeError, TypeError, ValueError) as error:  # no list, or no samples in it
+            if registry.culprit(error):
+                raise
+            cause = f"the samples of {type(self.data).__name__} are wrong: {described(error)}"
+            raise registry.failed(self.data, cause) from error
+        now = splits.facts["data"]
+        before = run.facts.get("data", now)
         if before != now:
             began, has = (
                 ", ".join(f"{facts.get(part)} {part}" for part in ("fit", "held_out", "test")) for facts in (before, now)
@@ -168,33 +188,7 @@ class _Run:
         run.facts |= splits.facts
         if self.main:
             run.write_json(MANIFEST, run.facts)  # before the training starts, so that another go compares its images
-        start = time.perf_counter()
-        repeated = trainer.shuffles
-        held_out = self.data.loader(splits.held_out, modeler.input_spec, keep=repeated) if splits.held_out else None
-        train = self.data.loader(splits.fit, modeler.input_spec, shuffle=repeated, keep=repeated)
-        of_run = RunContext(config.base.seed, run.folder, run.write, resume)
-        if self.main:
-            of_run.log = lambda row, step: self.hooks.call("anomaly_log", run=run, metrics=row, step=step)
-        with modeler.fitting(repeated), undisturbed():
-            history = trainer.fit(modeler, train, held_out, of_run)
-        if not isinstance(history, History):
-            raise registry.failed(trainer, f"{type(trainer).__name__}.fit returned {type(history).__name__}, not a History")
-        figures: dict[str, Any] = history.figures
-        for name, value in list(figures.items()):
-            if not isinstance(value, Real) or not math.isfinite(value):
-                warnings.warn(f"{name!r} of {type(modeler).__name__} is no finite number, and left out.", stacklevel=2)
-                del figures[name]
-        run.facts["fit_seconds"] = time.perf_counter() - start
-        return modeler, splits, history
-
-    def _split(self, fewest: int) -> Splits:
-        try:
-            return split(self.data, self.categories, fewest)
-        except (AttributeError, TypeError, ValueError) as error:  # no list, or no samples in it
-            if registry.culprit(error):
-                raise
-            cause = f"the samples of {type(self.data).__name__} are wrong: {described(error)}"
-            raise registry.failed(self.data, cause) from error
+        return splits
 
     def _calibrate(self, modeler: BaseModeler, held_out: list[Sample]) -> Calibration:
         parts: dict[str, list[Tensor]] = {"scores": [torch.empty(0)], "map_maxima": [], "map_medians": []}
@@ -209,6 +203,18 @@ class _Run:
                     parts["map_medians"].append(flat.median(dim=1).values)
         joined = {name: torch.cat(tensors) for name, tensors in parts.items() if tensors}
         return calibrate(**joined, false_alarm_rate=self.config.base.false_alarm_rate)
+
+
+def _checked(history: Any, trainer: BaseTrainer, modeler: BaseModeler) -> History:
+    """What a trainer returned, if it is a History; its figures that are no finite numbers are left out."""
+    if not isinstance(history, History):
+        raise registry.failed(trainer, f"{type(trainer).__name__}.fit returned {type(history).__name__}, not a History")
+    figures: dict[str, Any] = history.figures
+    for name, value in list(figures.items()):
+        if not isinstance(value, Real) or not math.isfinite(value):
+            warnings.warn(f"{name!r} of {type(modeler).__name__} is no finite number, and left out.", stacklevel=2)
+            del figures[name]
+    return history
 
 
 def _versions() -> dict[str, str]:

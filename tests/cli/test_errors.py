@@ -33,7 +33,7 @@ RUN = ["run", "--model", "palette", "--data", "weave"]
         (["run", "--model", "palette", "--data", "tree", "--set", "data.root=/nowhere"], 1, "has no folder '/nowhere'"),
         (["run"], 2, "no model was chosen"),
         (["frobnicate"], 2, "frobnicate"),
-        (["show", "paltete"], 2, "palette"),
+        (["run", "--model", "paltete", "--data", "weave"], 2, "Did you mean 'palette'?"),
     ],
 )
 def test_errors_are_one_paragraph(
@@ -64,7 +64,10 @@ def test_bad_data_is_one_paragraph(anomaly: Callable[..., Any], tmp_path: Path) 
 
 
 def test_debug_shows_the_traceback(anomaly: Callable[..., Any]) -> None:
-    for line in (["run", "--debug", "--model", "fastflow", "--data", "weave"], ["--debug", "show", "nothing"]):
+    for line in (
+        ["run", "--debug", "--model", "fastflow", "--data", "weave"],
+        ["--debug", "run", "--model", "nothing", "--data", "weave"],
+    ):
         done = anomaly(*line)
         assert (done.code, "Traceback" in done.err, "Error: no model is called" in done.err) == (2, True, True)
 
@@ -85,34 +88,34 @@ def test_debug_shows_the_traceback(anomaly: Callable[..., Any]) -> None:
 def test_every_kind_of_error_has_its_words_and_its_status(
     error: BaseException, code: int, words: str, anomaly: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(cls: type) -> None:
+    def fail(**options: object) -> None:
         raise error
 
-    monkeypatch.setattr("anomaly_core.config.describe.describe_options", fail)
-    done = anomaly("show", "base")
+    monkeypatch.setattr("anomaly_core.config.resolve.RunConfig.create", fail)
+    done = anomaly(*RUN)
     assert done.code == code and done.err.lstrip().startswith(words) and "Traceback" not in done.err
 
 
 def test_a_pipe_that_closes_ends_quietly(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    def closed(cls: type) -> None:
+    def closed(**options: object) -> None:
         raise BrokenPipeError
 
-    monkeypatch.setattr("anomaly_core.config.describe.describe_options", closed)
+    monkeypatch.setattr("anomaly_core.config.resolve.RunConfig.create", closed)
     with pytest.raises(SystemExit) as stop:
-        main(["show", "base"])
+        main(RUN)
     assert stop.value.code == 141 and capfd.readouterr().err == ""
 
 
 def test_what_is_left_out_but_not_there_is_said(anomaly: Callable[..., Any]) -> None:
-    done = anomaly("--no-plugin", "anomaly-ghost", "show", "base")
+    done = anomaly("--no-plugin", "anomaly-ghost", "run", "--help")
     assert done.code == 0 and "warning: --no-plugin anomaly-ghost: nothing that is installed has that name" in done.err
-    done = anomaly("show", "palette", "--no-plugin", "anomaly-tiny")
+    done = anomaly(*RUN, "--no-plugin", "anomaly-tiny")
     assert done.code == 2 and "blocked by --no-plugin" in done.err
 
 
 @pytest.mark.reliability("fault")
 @pytest.mark.skipif(os.name == "nt", reason="the current folder cannot be removed there")
-@pytest.mark.parametrize("command", ["list-plugins", "run", "show"])
+@pytest.mark.parametrize("command", ["--help", "run"])
 def test_a_current_folder_that_is_gone_is_one_error(
     anomaly: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:

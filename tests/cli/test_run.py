@@ -1,4 +1,4 @@
-"""``anomaly run`` and ``show``: from the command line to the table at the end, without a plugin."""
+"""``anomaly run``: from the command line to the table at the end, without a plugin."""
 
 from __future__ import annotations
 
@@ -100,21 +100,11 @@ def test_without_a_threshold_the_table_says_why(capsys: pytest.CaptureFixture[st
     assert "bolts: threshold from none: no held-out normal images (data.holdout=0)" in lines
 
 
-def test_show_tells_every_option_and_where_it_is_from(anomaly: Callable[..., Any]) -> None:
-    out = anomaly("show", "palette").out
-    for part in ("palette (model): a pixel is as odd as its colour", "from      anomaly-tiny 1.2.3", "presets   edge, paper"):
-        assert part in out
-    assert re.search(r"model\.share +float > 0 and <= 1; default 1\.0\n", out)
-    assert "share of the normal images that is remembered" in out
-    assert "base.seed" in anomaly("show", "base").out
-    assert "train.epochs" in anomaly("show", "descent").out
-
-
-def test_help_and_show_need_no_torch() -> None:
+def test_help_needs_no_torch() -> None:
     program = (
         "import sys; from anomaly_core.cli import main\ntry: main(sys.argv[1:])\nfinally: assert 'torch' not in sys.modules"
     )
-    for line in (["--help"], ["show", "palette"], ["show", "weave"], ["show", "base"], ["run", "--help"], ["list-plugins"]):
+    for line in (["--help"], ["run", "--help"]):
         done = subprocess.run([sys.executable, "-c", program, *line], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert len(done.stdout) > 100

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import ByteSize, Field
 
-from anomaly_core import BaseConfig, describe_options
-from anomaly_core.config.describe import describe_type
+from anomaly_core import describe_type
 
 
 @pytest.mark.parametrize(
@@ -24,9 +23,3 @@ from anomaly_core.config.describe import describe_type
 )
 def test_types_in_words(hint, words):
     assert describe_type(hint) == words
-
-
-def test_every_option_of_the_run_has_a_meaning():
-    rows = describe_options(BaseConfig)
-    assert ("seed", "int >= 0 and <= 4294967295", 0, "governs everything that is random") in rows
-    assert all(meaning for *_, meaning in rows)

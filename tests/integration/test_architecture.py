@@ -11,8 +11,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from anomaly_core import GROUPS, HOOKS, BaseConfig, DataConfig, ModelConfig, TrainConfig, describe_options, registry
+from anomaly_core import GROUPS, HOOKS, BaseConfig, DataConfig, ModelConfig, TrainConfig, registry
 from anomaly_core.run import folder
+from anomaly_doctor import describe_options
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "architecture.md"

@@ -23,8 +23,11 @@ def test_the_core_passes_its_tests_without_a_plugin(tmp_path: Path) -> None:
     for name in ("conftest.py", "pyproject.toml"):
         shutil.copy(ROOT / name, elsewhere / name)
     python = str(programs / "python")
-    listed = run([python, "-m", "anomaly_core", "list-plugins"], elsewhere)
-    assert {line.split()[2] for line in listed.stdout.splitlines()[1:]} == {CORE}, listed.stderr
+    program = "from anomaly_core import registry; print(*{one.distribution for one in registry.components()})"
+    listed = run([python, "-c", program], elsewhere)
+    assert listed.stdout.split() == [CORE], listed.stderr
+    asked = run([python, "-m", "anomaly_core", "list-plugins"], elsewhere)
+    assert asked.returncode == 2 and "`pip install anomaly-doctor`" in asked.stderr
     done = run([python, "-m", "pytest", "-q", "-n", "2", "tests"], elsewhere, OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     passed = re.search(r"(\d+) passed", done.stdout)

@@ -25,8 +25,13 @@ else:
 # Calls whose first argument is a module's name: an import that has no import statement.
 IMPORTING_CALLS = {"import_module", "find_spec", "files"}
 # What is found by name and imported by nobody: the conformance kit fits and judges with the trainers and metrics of the
-# registry, and a line PC that has nothing but exported detectors shall say whether it is sound.
-BY_NAME = {"anomaly-testing": {"anomaly-metrics", "anomaly-trainers"}, "anomaly-export": {"anomaly-doctor"}}
+# registry, a line PC that has nothing but exported detectors shall say whether it is sound, and TensorBoard's writer makes
+# pictures with pillow.
+BY_NAME = {
+    "anomaly-testing": {"anomaly-metrics", "anomaly-trainers"},
+    "anomaly-export": {"anomaly-doctor"},
+    "anomaly-tensorboard": {"pillow"},
+}
 PACKAGES = {project.package.name: name for name, project in PROJECTS.items() if name != META}
 WITH_CODE = [project for name, project in PROJECTS.items() if name != META]
 each = pytest.mark.parametrize("project", WITH_CODE, ids=lambda project: project.name)

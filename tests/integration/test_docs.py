@@ -11,8 +11,9 @@ from pathlib import Path
 import click
 import pytest
 
-from anomaly_core import BaseConfig, describe_options, known_distributions, normalise, preset_names, registry
+from anomaly_core import BaseConfig, known_distributions, normalise, preset_names, registry
 from anomaly_core.cli import cli
+from anomaly_doctor import describe_options
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from anomaly_core import KINDS, describe_options, preset_names, registry
+from anomaly_core import KINDS, preset_names, registry
+from anomaly_doctor import describe_options
 
 ROOT = Path(__file__).resolve().parents[2]
 # The packages whose public names have a page of the reference.
 PACKAGES = (
     "anomaly_core",
+    "anomaly_doctor",
     "anomaly_features",
     "anomaly_metrics",
     "anomaly_predict",

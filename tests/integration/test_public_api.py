@@ -23,7 +23,7 @@ from anomaly_core.hooks import RunHooks
 ROOT = Path(__file__).resolve().parents[2]
 SNAPSHOT = ROOT / "tests" / "public_api.txt"
 # The core, the foundations and the kit: what plugins import.
-MODULES = tuple(f"anomaly_{name}" for name in "core features metrics predict trainers benchmark export testing".split())
+MODULES = tuple(f"anomaly_{name}" for name in "core doctor features metrics predict trainers benchmark export testing".split())
 
 
 def described(module: str, name: str, value: object) -> list[str]:

@@ -93,7 +93,7 @@ def test_every_method_scores_tiles(name: str, root: Path, tmp_path: Path) -> Non
 
 LARGE = """
 import sys
-from anomaly_core.run.memory import peak_megabytes
+from anomaly_benchmark.memory import peak_megabytes
 from anomaly_core import RunConfig, run_experiment
 from anomaly_predict import load_run
 

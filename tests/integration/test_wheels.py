@@ -73,7 +73,7 @@ def test_the_usual_set_is_one_wheel_without_code(wheels: dict[str, Path]) -> Non
 @pytest.mark.parametrize("plugin", [CORE, *PLUGINS])
 def test_core_and_one_plugin(wheels: dict[str, Path], libraries: Path, tmp_path: Path, plugin: str) -> None:
     """A plugin with what it requires of ours: all that it offers can be imported, and nothing comes from the checkout."""
-    expected = closure(with_extras(plugin))
+    expected = closure(with_extras(plugin), "anomaly-doctor")  # which tells what there is
     programs = install(tmp_path / "venv", libraries, [wheels[name] for name in sorted(expected)])
     folder = elsewhere(tmp_path)
 
@@ -93,7 +93,14 @@ def test_core_and_one_plugin(wheels: dict[str, Path], libraries: Path, tmp_path:
 @pytest.mark.slow
 def test_one_method_and_one_data_set_alone(wheels: dict[str, Path], libraries: Path, tmp_path: Path) -> None:
     """pip brings what they require, and nothing else of ours; a run of them ends with its results."""
-    named = [f"{CORE}[train]", "anomaly-patchcore", "anomaly-datasets", "anomaly-metrics", "anomaly-backbones"]
+    named = [
+        f"{CORE}[train]",
+        "anomaly-patchcore",
+        "anomaly-datasets",
+        "anomaly-metrics",
+        "anomaly-backbones",
+        "anomaly-doctor",
+    ]
     programs = make_venv(tmp_path / "venv", libraries)
     done = pip_install(programs, "--no-index", "--find-links", str(wheels[CORE].parent), *named)
     assert done.returncode == 0, done.stderr

@@ -1,1 +1,5 @@
-"""``anomaly doctor``: what is installed and works."""
+"""What is installed, as commands tell it. Public names: ``__init__.pyi``."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

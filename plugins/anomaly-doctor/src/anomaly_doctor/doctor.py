@@ -20,7 +20,8 @@ import click
 import psutil
 from packaging.requirements import Requirement
 
-from anomaly_core import CORE, VERSION, Hooks, PluginError, core_count, distributions, examined, registry
+from anomaly_core import CORE, VERSION, Hooks, PluginError, core_count, distributions, registry
+from anomaly_doctor.list_plugins import examined
 from anomaly_doctor.runs import examine_run
 
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "TORCH_HOME", "TMPDIR")

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter
 
-from anomaly_core import MissingLibrary, describe_options, validate
+from anomaly_core import MissingLibrary, validate
+from anomaly_doctor import describe_options
 from anomaly_testing.checks import Skip, Subject, named, require
 from anomaly_testing.worker import imports_nothing_heavy
 

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from anomaly_core import registry
-from anomaly_core.cli import list_plugins as module
-from anomaly_core.cli.list_plugins import list_plugins
+from anomaly_doctor import list_plugins as module
+from anomaly_doctor.list_plugins import list_plugins
 
 pytestmark = pytest.mark.usefixtures("core_alone")
 FIELDS = ["kind", "name", "distribution", "version", "location", "status", "reason"]
@@ -129,7 +129,7 @@ def test_a_narrow_terminal_keeps_every_name(width, monkeypatch, capsys):
 
 def test_no_torch_and_no_plugin_is_imported(installed):
     code = (
-        "import sys\nfrom anomaly_core.cli.list_plugins import list_plugins\n"
+        "import sys\nfrom anomaly_doctor.list_plugins import list_plugins\n"
         "list_plugins(['--json'], standalone_mode=False)\n"
         "print('torch' in sys.modules, 'rich' in sys.modules, 'fake_good' in sys.modules, file=sys.stderr)"
     )
@@ -164,3 +164,31 @@ def test_a_name_that_the_console_cannot_show_is_escaped(distributions, process, 
     assert "\\u691c\\u67fb" in done.out
     done = process("list-plugins", "--json", PYTHONPATH=str(distributions.site), PYTHONIOENCODING=encoding)
     assert {row["name"]: row["distribution"] for row in json.loads(done.out)}["検査"] == "anomaly-größe"
+
+
+def test_what_lacks_a_library_is_unavailable_and_no_failure(distributions, anomaly, monkeypatch):
+    source = """
+        from anomaly_core import EngineSpec
+        QUICK = EngineSpec(target="fake_quick:quick", module="nowhere_to_be_found", install='pip install "anomaly-quick[fast]"')
+    """
+    distributions.install("anomaly-quick", points={"engines": {"quick": "fake_quick:QUICK"}}, files={"fake_quick.py": source})
+    monkeypatch.setenv("ANOMALY_PLUGINS", "anomaly-quick,anomaly-doctor")
+    registry.refresh()
+    done = anomaly("list-plugins", "--check", "--json", "--kind", "engine")
+    (row,) = json.loads(done.out)
+    assert (done.code, row["status"]) == (0, "unavailable") and 'pip install "anomaly-quick[fast]"' in row["reason"]
+    registry.refresh()
+
+
+@pytest.mark.reliability("fault")
+@pytest.mark.parametrize("form", [(), ("--json",), ("--kind", "command")])
+def test_a_damaged_distribution_is_named_whatever_is_listed(form, distributions, process):
+    info = distributions.install("anomaly-harm", points={"models": {"harm": "os:path"}})
+    (info / "METADATA").write_bytes(b"Name: anomaly-harm\nAuthor: \xff\n")
+    done = process(
+        "list-plugins", *form, timeout=30, PYTHONPATH=f"{distributions.site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    )
+    assert done.code == 0 and done.err == ""
+    assert "anomaly-harm" in done.out and "its METADATA is not valid UTF-8" in done.out
+    if form == ("--json",):
+        assert [row["status"] for row in json.loads(done.out) if row["kind"] == "distribution"] == ["damaged"]

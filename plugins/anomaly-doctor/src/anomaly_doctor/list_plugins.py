@@ -7,10 +7,7 @@ import sys
 
 import click
 
-from anomaly_core.component import Component
-from anomaly_core.discovery import DISTRIBUTION, registry
-from anomaly_core.errors import MissingLibrary
-from anomaly_core.specs import KINDS
+from anomaly_core import DISTRIBUTION, KINDS, Component, MissingLibrary, registry
 
 COLUMNS = ("kind", "name", "distribution", "version", "status", "location")
 

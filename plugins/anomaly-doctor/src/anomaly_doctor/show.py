@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import click
+import dataclasses
+import typing
+from typing import Annotated, Any
 
-from anomaly_core.cli.completion import SHOWN, complete_shown
-from anomaly_core.component import Component
-from anomaly_core.discovery import registry
+import click
+from click.shell_completion import CompletionItem
+
+from anomaly_core import BaseConfig, Component, describe_type, preset_names, registry
+
+SHOWN = ("model", "dataset", "trainer", "metric", "backbone")  # the kinds that it knows
+
+
+def complete_shown(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The names that ``anomaly show`` accepts."""
+    names = ["base", *(name for kind in SHOWN for name in registry.group(kind))]
+    return [CompletionItem(name) for name in dict.fromkeys(names) if name.startswith(incomplete)]
 
 
 @click.command("show")
 @click.argument("name", shell_complete=complete_shown)
 def show(name: str) -> None:
     """Show every option of the model, data set or trainer NAME (or `base`): its type, default and meaning."""
-    from anomaly_core.config.describe import describe_options
-    from anomaly_core.config.resolve import preset_names
-    from anomaly_core.config.sections import BaseConfig
-
     if name == "base":
         click.echo("base: what belongs to the run and to no component")
         _options("base", describe_options(BaseConfig))
@@ -52,3 +59,15 @@ def _options(section: str, rows: list[tuple[str, str, object, str]]) -> None:
         click.echo(f"    {f'{section}.{name}':<{width}}  {kind}; default {'none' if default in (None, '') else default}")
         if meaning:
             click.echo(f"    {'':<{width}}  {meaning}")
+
+
+def describe_options(cls: type[Any]) -> list[tuple[str, str, Any, str]]:
+    """(name, type, default, meaning) of every option of a config dataclass."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    rows = []
+    for item in dataclasses.fields(cls):
+        extras = typing.get_args(hints[item.name])[1:] if typing.get_origin(hints[item.name]) is Annotated else ()
+        meaning = next((extra.description for extra in extras if getattr(extra, "description", None)), "")
+        default = item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
+        rows.append((item.name, describe_type(hints[item.name]), default, meaning))
+    return rows
