@@ -197,7 +197,7 @@ def test_the_first_error_is_the_one_that_is_raised_on_a_full_disk(
     assert "does not tell that its run did not complete" in caplog.text
 
 
-# Python's catch_warnings is of the process: one thread's end gives the others the filters back, which make errors of warnings here.
+# catch_warnings is of the process: one thread's end gives the others the filters back, which make errors of warnings here.
 @pytest.mark.filterwarnings("default")
 def test_runs_in_threads_do_not_meet(tmp_path: Path, finished: RunResults) -> None:
     """As a grid runs them: each in its own thread of one process."""
