@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomaly_core import RunConfig, RunResults, run_experiment
+from anomaly_core import RunConfig, RunFolder, RunResults, run_experiment
 from anomaly_predict import load_run
 from odd_images import GOOD
 
@@ -113,8 +112,7 @@ def test_every_unusual_image_goes_through_run_predict_and_python(
     manifest = json.loads((result.folder / "manifest.json").read_text())
     assert manifest["status"] == "complete"
     assert len(result.predictions) == 4 + len(GOOD)
-    with (result.folder / "predictions.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        assert {Path(row["path"]).name for row in csv.DictReader(file)} >= set(GOOD)
+    assert {Path(row["path"]).name for row in RunFolder(result.folder).read_rows("predictions.csv")} >= set(GOOD)
     assert len(list((result.folder / "maps").iterdir())) == len(result.predictions)
 
     paths = [str(root / "test" / "good" / name) for name in GOOD]

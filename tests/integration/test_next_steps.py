@@ -75,7 +75,7 @@ OPTIONS: dict[str, tuple[list[str], str, list[str]]] = {
     "no such preset": (
         run(preset="nope"), r"It has: .*\bedge\b", run()),
     "no such device": (
-        run("base.device=cuda:99"), "Use base.device=auto or base.device=cpu", run("base.device=auto")),
+        run("base.device=cuda:99"), r"Use auto or cpu \(--device, or base\.device\)", run("base.device=auto")),
     "no such root": (
         run("data.root=nowhere"), r"Name its folder with --set data\.root=DIR", run("--set data.root=parts")),
     "an overlap without tiles": (

@@ -57,7 +57,7 @@ def test_no_message_commands_a_terminal(anomaly: Callable[..., Any], monkeypatch
         logging.getLogger("anomaly_core").warning("a file called \x1b[2J\r%s", "\x9b2J\nand more")
         raise OSError(5, "cannot read \x1b[2J")
 
-    monkeypatch.setattr("anomaly_core.config.describe.describe_options", warn)
+    monkeypatch.setattr("anomaly_doctor.show.describe_options", warn)
     done = anomaly("show", "base")
     assert "warning: a file called \\x1b[2J\\x0d\\u009b2J\nand more" in done.err
     assert "Error: [Errno 5] cannot read \\x1b[2J" in done.err and "\x1b" not in done.err
