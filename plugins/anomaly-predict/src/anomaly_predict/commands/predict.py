@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from anomaly_core import PluginError, RunError, SafeWriter, complete_names, printable, registry
+from anomaly_core import PluginError, RunError, SafeWriter, complete_names, is_stop, printable, registry
 
 if TYPE_CHECKING:
     from anomaly_predict.stream import Verdict
@@ -98,7 +98,9 @@ def predict(
         try:
             for batch in filter(None, watched):
                 printer.print(verdicts(detector, batch, first=printer.count, **options), flush=True)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
+            if not is_stop(error):  # a plugin's
+                raise
             printer.folders = len(watched.unreadable)
     else:
         paths = image_paths(images, unreadable=printer.unreadable)
