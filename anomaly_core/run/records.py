@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, NoReturn
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import Required, TypedDict
 
+from anomaly_core.errors import AnomalyError
+
 FORMAT = 1  # of a run's folder; raised when older readers would misread it
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
@@ -65,7 +67,11 @@ def fault(error: Exception) -> str:
         first = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     words = " ".join(str(error).split())
-    return words if isinstance(error, ValueError | OSError) and words else f"{type(error).__name__}: {words}".rstrip(": ")
+    return (
+        words
+        if isinstance(error, ValueError | OSError | AnomalyError) and words
+        else f"{type(error).__name__}: {words}".rstrip(": ")
+    )
 
 
 def _refused(name: str) -> NoReturn:

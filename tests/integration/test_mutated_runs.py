@@ -103,7 +103,7 @@ def told(name: str, run: Path, images: Path, *more: str) -> Any:
         "export": ["export", run, "--format", "torchscript", "--images", "1", "--output", run.parent / "model.pt"],
     }
     code, out, err = command(*arguments[name], *more)
-    assert "unexpected" not in err and "Traceback" not in err, err
+    assert "Error: unexpected" not in err and "Traceback" not in err, err
     if code:
         assert code in (1, 2) and len(re.findall(r"^Error: ", err, re.MULTILINE)) == 1, (code, err)
         assert len(err.strip()) > 40, err
