@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import urlparse
 
 from anomaly_core import ANOMALOUS, NORMAL, BaseDataModule, DataError, Sample, exclusive, registry
@@ -151,6 +152,8 @@ def download(name: str, folder: Path, url: str | None = None) -> Path:
         with silent:
             download_url(address, str(folder), file)
     except (OSError, RuntimeError, ValueError) as error:  # URLError is an OSError
+        if isinstance(error, HTTPError):
+            error.close()  # it holds the connection
         raise DataError(f"the download of {name!r} from {address} failed: {error}. {by_hand}") from error
     if url is None and _sha256(folder / file) != facts.sha256:
         raise DataError(f"the file at {address} is not the archive that was published: its SHA-256 differs. {by_hand}")
