@@ -91,6 +91,9 @@ from .run.memory import Items as Items
 from .run.memory import Portions as Portions
 from .run.memory import is_out_of_memory as is_out_of_memory
 from .run.memory import release as release
+from .run.records import Finite as Finite
+from .run.records import fault as fault
+from .run.records import parse_json as parse_json
 from .run.result import Measure as Measure
 from .run.result import RunResult as RunResult
 from .run.result import RunResults as RunResults

@@ -24,7 +24,7 @@ from anomaly_core.run.calibration import Calibration
 from anomaly_core.run.csv_safe import SafeWriter, plain
 from anomaly_core.run.files import exclusive, folder_name, sweep, write_whole
 from anomaly_core.run.memory import explained
-from anomaly_core.run.records import FORMAT, checked_manifest, fault, parsed
+from anomaly_core.run.records import FORMAT, checked_manifest, fault, parse_json
 from anomaly_core.run.result import RunResult, TestedImage
 from anomaly_core.untrusted import inside, open_untrusted, read_untrusted
 
@@ -43,8 +43,7 @@ log = logging.getLogger(__name__)
 class RunFolder:
     """One run's folder. Files are written atomically; the status ``complete`` is written to ``manifest.json`` last.
 
-    :attr:`facts` holds the manifest's contents; :meth:`recording` writes it. What is read of a complete run must be what the
-    run wrote, by the manifest's SHA-256, unless ``verify`` is False.
+    :attr:`facts` holds the manifest's contents; :meth:`recording` writes it. With ``verify``, only what a run wrote is read.
     """
 
     def __init__(self, folder: str | Path, verify: bool = True) -> None:
@@ -93,14 +92,14 @@ class RunFolder:
         if not (run.folder / MANIFEST).exists():
             printed = "the folder that `anomaly run` printed, such as experiments/<dataset>/<category>/<model>/<run-id>"
             raise RunError(f"{str(folder)!r} is not a run's folder: it has no {MANIFEST}. Give {printed}.")
-        if not run.is_complete():
-            status = f"{run.manifest()['status']!r}, not complete"
-            raise RunError(f"the run in {str(folder)!r} is {status}. Go on with `anomaly run --resume {run.folder}`.")
+        if (status := run.manifest()["status"]) != "complete":
+            resume = f"Go on with `anomaly run --resume {run.folder}`."
+            raise RunError(f"the run in {str(folder)!r} is {status!r}, not complete. {resume}")
         return run
 
     def is_complete(self) -> bool:
         """Whether the manifest's status, which is written last, is ``complete``."""
-        return (self.folder / MANIFEST).exists() and self.manifest()["status"] == "complete"
+        return bool(self._complete_manifest())
 
     def locked(self) -> AbstractContextManager[None]:
         """A lock to hold while writing the run; RunError if another process is writing it."""
@@ -156,8 +155,7 @@ class RunFolder:
         if name in RECORDED:
             written = {name: hashlib.sha256(content).hexdigest()}
             self.facts["files"] = self.facts.get("files", {}) | written
-            if "status" not in self.facts and self.is_complete():  # a finished run that is extended
-                manifest = self.manifest()
+            if "status" not in self.facts and (manifest := self._complete_manifest()):  # a finished run that is extended
                 self.write_json(MANIFEST, {**manifest, "files": manifest.get("files", {}) | written})
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
@@ -203,9 +201,8 @@ class RunFolder:
 
     def read_rows(self, name: str) -> list[dict[str, str]]:
         """The rows of a CSV file from :meth:`write_rows`, as text; RunError if it cannot be read."""
-        text = io.StringIO(self.read(name).decode("utf-8", "surrogateescape"), newline="")
         try:
-            rows = list(csv.DictReader(text))
+            rows = list(csv.DictReader(io.StringIO(self.read(name).decode("utf-8", "surrogateescape"), newline="")))
         except csv.Error as error:
             raise self._damaged(name, error) from error
         return [{key: plain(value) for key, value in row.items() if isinstance(value, str)} for row in rows]
@@ -213,7 +210,7 @@ class RunFolder:
     def read_json(self, name: str) -> dict[str, Any]:
         """The object in a JSON file; RunError if it cannot be read."""
         try:
-            return parsed(self.read(name))
+            return parse_json(self.read(name))
         except ValueError as error:
             raise self._damaged(name, error) from error
 
@@ -224,11 +221,15 @@ class RunFolder:
         except ValueError as error:
             raise self._damaged(MANIFEST, error) from error
 
+    def _complete_manifest(self) -> dict[str, Any]:
+        """The manifest of a complete run; empty if the run is not complete."""
+        manifest = self.manifest() if (self.folder / MANIFEST).exists() else {"status": ""}
+        return manifest if manifest["status"] == "complete" else {}
+
     def config(self) -> RunConfig:
         """The run's config."""
         try:
-            text = self.read(CONFIG).decode()
-            return RunConfig.create(config=sections_of(text, "the file"))
+            return RunConfig.create(config=sections_of(self.read(CONFIG).decode(), "the file"))
         except (ConfigError, ValueError) as error:
             raise self._damaged(CONFIG, error) from error
 
@@ -284,15 +285,13 @@ class RunFolder:
     def differing(self) -> dict[str, str]:
         """The files that are not as the complete run wrote them, and what is wrong with each."""
         written = self.manifest().get("files", {})
-        names = [name for name in RECORDED if name in written or (self.folder / name).exists()]
-        return {name: reason for name in names if (reason := self._difference(name))}
-
-    def _difference(self, name: str) -> str:
-        try:
-            self._require_recorded(name, self._digest(name))
-        except RunError as error:
-            return str(error)
-        return ""
+        reasons = {}
+        for name in (name for name in RECORDED if name in written or (self.folder / name).exists()):
+            try:
+                self._require_recorded(name, self._digest(name))
+            except RunError as error:
+                reasons[name] = str(error)
+        return reasons
 
     def _digest(self, name: str) -> str:
         digest = hashlib.sha256()
@@ -306,7 +305,8 @@ class RunFolder:
 
     def _require_recorded(self, name: str, digest: str) -> None:
         """Raise RunError if a file of a complete run is not the one that the run wrote."""
-        if self.verify and name in RECORDED and self.is_complete() and digest != self.manifest().get("files", {}).get(name):
+        manifest = self._complete_manifest() if self.verify and name in RECORDED else {}
+        if manifest and digest != manifest.get("files", {}).get(name):
             raise RunError(
                 f"{str(self.folder / name)!r} is not what the run wrote: its SHA-256 is not that in {MANIFEST}. Restore it, or "
                 "run again; if it was changed on purpose, predict, evaluate, export, report and compare take --no-verify."

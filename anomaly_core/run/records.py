@@ -50,7 +50,7 @@ def checked_manifest(values: Any) -> dict[str, Any]:
     return dict(_MANIFEST.validate_python(values))
 
 
-def parsed(text: bytes) -> dict[str, Any]:
+def parse_json(text: str | bytes) -> dict[str, Any]:
     """The object in a JSON file; ValueError if it is none, or holds a bare NaN or Infinity."""
     try:
         values = json.loads(text, parse_constant=_refused)
@@ -66,12 +66,9 @@ def fault(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    words = " ".join(str(error).split())
-    return (
-        words
-        if isinstance(error, ValueError | OSError | AnomalyError) and words
-        else f"{type(error).__name__}: {words}".rstrip(": ")
-    )
+    words = " ".join(str(error).split()).rstrip(".")
+    speaks = words and isinstance(error, ValueError | OSError | AnomalyError)
+    return words if speaks else f"{type(error).__name__}: {words}".rstrip(": ")
 
 
 def _refused(name: str) -> NoReturn:

@@ -8,12 +8,12 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from anomaly_core import AnomalyError, Calibration, ConfigError, InputSpec, RunError
+from anomaly_core import Calibration, ConfigError, Finite, InputSpec, RunError, fault, parse_json
 from anomaly_export.containers import Container, open_container
 
 FORMAT = 2  # of the metadata; 1 had no digests
@@ -25,7 +25,6 @@ _MOST_PIXELS = 1 << 28  # of the graph's input
 
 _Side = Annotated[int, Field(strict=True, ge=1, le=65536)]
 _Sides = tuple[_Side, _Side]
-_Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 _Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 
 
@@ -37,7 +36,7 @@ class _Input(TypedDict):
     size: _Sides
     resize: Literal["stretch", "keep", "pad"]
     center_crop: _Sides | None
-    mean: tuple[_Finite, _Finite, _Finite]
+    mean: tuple[Finite, Finite, Finite]
     std: tuple[_Positive, _Positive, _Positive]
 
 
@@ -114,7 +113,7 @@ class Metadata:
                 f"{str(path)!r} was not written by `anomaly export`: it says neither size nor threshold. Export again."
             )
         try:
-            values = _parsed(text)
+            values = parse_json(text)
             _require_format(values.get("format"), path)
             digest = values.pop(SHA256, None)
             intact = digest == _digest(values)
@@ -123,7 +122,7 @@ class Metadata:
             return cls(**_checked(values), intact=intact)
         except ValueError as error:
             raise RunError(
-                f"the metadata of {str(path)!r} cannot be used: {_fault(error)}. The file is damaged: copy it again, or "
+                f"the metadata of {str(path)!r} cannot be used: {fault(error)}. The file is damaged: copy it again, or "
                 "export the run again."
             ) from error
 
@@ -153,22 +152,12 @@ def read_metadata(path: Path, verify: bool = True) -> tuple[Container, Metadata]
     except FileNotFoundError as error:
         raise RunError(f"there is no file {str(path)!r}. Give one that `anomaly export` wrote.") from error
     except OSError as error:
-        raise RunError(f"cannot read {str(path)!r}: {_fault(error)}. Give a file that `anomaly export` wrote.") from error
+        raise RunError(f"cannot read {str(path)!r}: {fault(error)}. Give a file that `anomaly export` wrote.") from error
     except ValueError as error:
         raise RunError(
-            f"cannot use {str(path)!r}: {_fault(error)}. The file is damaged: copy it again, or export the run again."
+            f"cannot use {str(path)!r}: {fault(error)}. The file is damaged: copy it again, or export the run again."
         ) from error
     return container, metadata
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    try:
-        values = json.loads(text, parse_constant=_no_number)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    if not isinstance(values, dict):
-        raise ValueError("it holds no object")
-    return values
 
 
 def _require_format(number: Any, path: Path) -> None:
@@ -198,11 +187,7 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
     outputs = checked["outputs"]
     if outputs[:1] != OUTPUTS[:1] or list(outputs) != [name for name in OUTPUTS if name in outputs]:
         raise ValueError(f"outputs: {', '.join(outputs) or 'none'}; expected some of {', '.join(OUTPUTS)}, scores first")
-    try:
-        calibration = Calibration.from_dict(checked["calibration"])
-    except AnomalyError as error:
-        raise ValueError(str(error).partition(". ")[0]) from error
-    return {**checked, "input_spec": spec, "calibration": calibration}
+    return {**checked, "input_spec": spec, "calibration": Calibration.from_dict(checked["calibration"])}
 
 
 def _digest(values: dict[str, Any]) -> str:
@@ -212,15 +197,3 @@ def _digest(values: dict[str, Any]) -> str:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _fault(error: OSError | ValueError) -> str:
-    """An error in one line; the first error of a validation, with its place."""
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"it holds {name}, which is no number in JSON")
