@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from anomaly_core.imaging.reading import ImageReader
     from anomaly_core.run.calibration import Calibration
 
 NORMAL, ANOMALOUS = 0, 1
@@ -149,6 +150,10 @@ class Detector(Protocol):
     @property
     def calibration(self) -> Calibration:
         """Its threshold and p-values."""
+
+    @property
+    def reader(self) -> ImageReader:
+        """How it decodes image files."""
 
     def decode(self, path: str | Path) -> NDArray[np.uint8]:
         """An image file as uint8 (H, W, 3) RGB for :meth:`score`; thread-safe. DataError if it cannot be read."""

@@ -156,7 +156,7 @@ def test_runs_started_at_once_get_folders_of_their_own(tmp_path: Path, monkeypat
         thread.join()
     assert not failed and len(set(folders)) == 20
     names = iter(["first", "first", "first", "second"])  # another process was quicker, twice
-    monkeypatch.setattr("anomaly_core.run.folder._run_id", lambda place: next(names))
+    monkeypatch.setattr("anomaly_core.run.folder.run_id", lambda place: next(names))
     assert [RunFolder.create(str(tmp_path), "d", "c", "m").folder.name for _ in range(2)] == ["first", "second"]
     record("fault", "runs created in one moment", 20)
 
