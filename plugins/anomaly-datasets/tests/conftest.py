@@ -91,3 +91,33 @@ def btad_tree(tmp_path: Path) -> Path:
         draw_mask(tree / category / "ground_truth" / "ko" / "0000.png")
         draw_mask(tree / category / "ground_truth" / "ko" / "0001.png", values=())
     return root
+
+
+@pytest.fixture
+def tile_tree(tmp_path: Path) -> Path:
+    """Two exposures, grey, sizes that differ, smoothed masks, black masks of the good tiles and of a defective one."""
+    root = tmp_path / "tiles"
+    for index in range(12):
+        path = root / "MT_Free" / "Imgs" / f"exp{1 if index % 2 else 6}_num_{index}.jpg"
+        draw(path, (24, 16 + index), mode="L")
+        draw_mask(path.with_suffix(".png"), (24, 16 + index), ())
+    for kind, values in (("Blowhole", (255, 90)), ("Crack", (128, 1, 127)), ("Uneven", ())):
+        path = root / f"MT_{kind}" / "Imgs" / f"exp{1 if kind == 'Crack' else 6}_num_77.jpg"
+        draw(path, mode="L")
+        draw_mask(path.with_suffix(".png"), values=values)
+    return root
+
+
+@pytest.fixture
+def board_tree(tmp_path: Path) -> Path:
+    """Two of the eleven groups, one of them in RGB; the boxes of each tested board in a text file."""
+    tree = tmp_path / "deep-pcb" / "PCBData"
+    for group, count, mode in (("00041", 4, "L"), ("44000", 2, "RGB")):
+        for index in range(count):
+            name = f"{group}{index:03d}"
+            for part in ("temp", "test"):
+                draw(tree / f"group{group}" / group / f"{name}_{part}.jpg", mode=mode)
+            boxes = tree / f"group{group}" / f"{group}_not" / f"{name}.txt"
+            boxes.parent.mkdir(exist_ok=True)
+            boxes.write_text("4 2 10 6 1\n23 15 24 16 6\n")
+    return tree.parent

@@ -92,4 +92,26 @@ ELPV = Facts(
     per_category={"mono": (412, 176, 313), "poly": (644, 276, 402)},
     masked=False,
 )
-FACTS = {"mvtec": MVTEC, "visa": VISA, "btad": BTAD, "elpv": ELPV}
+# No split is published: 952 good tiles, divided as the config's defaults say.
+MAGNETIC_TILE = Facts(
+    categories=("magnetic_tile",),
+    totals=(650, 302, 392),
+    layout="MT_{Free,Blowhole,Break,Crack,Fray,Uneven}/Imgs/exp<E>_num_<N>.jpg, a mask of that name with .png beside each",
+    per_category={"magnetic_tile": (650, 302, 392)},
+)
+# Pairs: the templates of 1,000 train; the templates and the tested boards of the other 500 test.
+DEEP_PCB = Facts(
+    categories=("deep_pcb",),
+    totals=(1000, 500, 500),
+    layout="PCBData/group<G>/<G>/<N>_{temp,test}.jpg, PCBData/group<G>/<G>_not/<N>.txt, PCBData/{trainval,test}.txt",
+    per_category={"deep_pcb": (1000, 500, 500)},
+)
+DEEP_PCB_GROUPS = tuple("00041 12000 12100 12300 13000 20085 44000 50600 77000 90100 92000".split())
+FACTS = {
+    "mvtec": MVTEC,
+    "visa": VISA,
+    "btad": BTAD,
+    "elpv": ELPV,
+    "magnetic_tile": MAGNETIC_TILE,
+    "deep_pcb": DEEP_PCB,
+}

@@ -35,6 +35,20 @@ ELPV = DatasetSpec(
     license="CC BY-NC-SA 4.0",
     noncommercial=True,
 )
+MAGNETIC_TILE = DatasetSpec(
+    target="anomaly_datasets.magnetic_tile:MagneticTileData",
+    config="anomaly_datasets.config:MagneticTileConfig",
+    summary="magnetic tiles under six exposures: 952 good, 392 of five kinds of defect, pixel masks",
+    homepage="https://github.com/abin24/Magnetic-tile-defect-datasets.",
+    license="none stated: cite the paper",
+)
+DEEP_PCB = DatasetSpec(
+    target="anomaly_datasets.deep_pcb:DeepPCBData",
+    config="anomaly_datasets.config:DeepPCBConfig",
+    summary="DeepPCB: 1,500 pairs of a defect-free template and a tested board, boxes of six kinds of defect",
+    homepage="https://github.com/tangsanli5201/DeepPCB",
+    license="MIT",
+)
 FOLDER = DatasetSpec(
     target="anomaly_datasets.folder:FolderData",
     config="anomaly_datasets.config:FolderConfig",

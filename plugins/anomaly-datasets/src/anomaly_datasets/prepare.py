@@ -58,7 +58,7 @@ def compare(name: str, root: Path | None) -> list[Comparison]:
             rows.append(Comparison(category, (0, 0, 0, 0), published, "not there"))
             continue
         try:
-            rows.append(Comparison(category, _count(data, category), published))
+            rows.append(Comparison(category, _count(data, category), published, getattr(data, "shortfall", str)()))
         except DataError as error:
             rows.append(Comparison(category, (0, 0, 0, 0), published, str(error)))
     return rows
