@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,14 @@ from PIL import Image
 
 from anomaly_core import ConfigError, DataError, InputSpec, read_mask, registry
 from anomaly_datasets import plugin
-from anomaly_datasets.config import DeepPCBConfig, MagneticTileConfig
+from anomaly_datasets.config import DAGMConfig, DeepPCBConfig, DTDConfig, KSDD2Config, MagneticTileConfig, MPDDConfig
+from anomaly_datasets.dagm import DAGMData
 from anomaly_datasets.deep_pcb import DeepPCBData
+from anomaly_datasets.dtd import DTDData
+from anomaly_datasets.facts import FACTS
+from anomaly_datasets.ksdd2 import KSDD2Data
 from anomaly_datasets.magnetic_tile import MagneticTileData
+from anomaly_datasets.mpdd import MPDDData
 
 INPUT = InputSpec((16, 24))
 REAL = Path(__file__).parents[4] / "shared" / "data"  # beside the checkout
@@ -132,6 +139,102 @@ def test_deep_pcb_says_which_groups_are_there(board_tree):
     (board_tree / "PCBData" / "group44000" / "44000" / "44000000_temp.jpg").unlink()
     with pytest.raises(DataError, match=r"1 tested boards have no template.*44000000_test"):
         boards(board_tree).train_samples("deep_pcb")
+
+
+# mpdd, dagm, ksdd2, dtd
+
+
+def test_mpdd_has_the_layout_of_mvtec(mvtec_tree):
+    (mvtec_tree / "bottle").rename(mvtec_tree / "tubes")
+    data = MPDDData(MPDDConfig(name="mpdd", root=str(mvtec_tree), num_workers=0), 0, None)
+    assert data.categories() == ["grid", "tubes"] and len(data.train_samples("tubes")) == 3
+    assert [s.mask_path is not None for s in data.test_samples("tubes")] == [True, False, False]
+
+
+def textures(root):
+    return DAGMData(DAGMConfig(name="dagm", root=str(root), num_workers=0), 0, None)
+
+
+def test_dagm_trains_on_normal_images_alone(dagm_tree):
+    data = textures(dagm_tree)
+    assert data.categories() == ["Class1", "Class10"]
+    assert names(data.train_samples("Class1")) == ["0006.PNG", "0007.PNG", "0008.PNG"]
+    test = data.test_samples("Class10")
+    assert [(s.label, s.mask_path is not None) for s in test] == [(1, True), (1, False), (0, False), (0, False)]
+    (batch,) = data.loader(test, INPUT)
+    assert batch.has_mask.tolist() == [True, False, True, True]  # what is only listed has an unknown mask
+    (dagm_tree / "DAGM_KaggleUpload").mkdir()
+    (dagm_tree / "Class1").rename(dagm_tree / "DAGM_KaggleUpload" / "Class1")
+    assert textures(dagm_tree).categories() == ["Class1"]
+
+
+def test_dagm_without_its_labels_is_refused(dagm_tree):
+    (dagm_tree / "Class1" / "Test" / "Label").rename(dagm_tree / "elsewhere")
+    with pytest.raises(DataError, match=r"Class1.Test.Label.*which images are defective"):
+        textures(dagm_tree).test_samples("Class1")
+    with pytest.raises(DataError, match="Class<N>"):
+        textures(dagm_tree / "elsewhere").categories()
+
+
+def kolektor(root):
+    return KSDD2Data(KSDD2Config(name="ksdd2", root=str(root), num_workers=0), 0, None)
+
+
+def test_ksdd2_reads_the_label_off_the_mask(ksdd2_tree, picture):
+    picture(ksdd2_tree / "train" / "10001 (copy).png")
+    data = kolektor(ksdd2_tree)
+    with pytest.warns(UserWarning, match=r"1 files of .*train.* left out.*10001 \(copy\)\.png"):
+        assert names(data.train_samples("ksdd2")) == ["10000.png", "10001.png", "10002.png"]
+    test = data.test_samples("ksdd2")
+    assert [s.label for s in test] == [0, 0, 0, 1]
+    (batch,) = data.loader(test, INPUT)
+    assert batch.masks.flatten(1).any(dim=1).tolist() == [False, False, False, True]
+
+
+def test_ksdd2_without_a_mask_has_no_label(ksdd2_tree):
+    (ksdd2_tree / "test" / "20001_GT.png").unlink()
+    with pytest.raises(DataError, match=r"20001\.png.*no mask '20001_GT\.png'"):
+        kolektor(ksdd2_tree).test_samples("ksdd2")
+
+
+def describable(root, **options):
+    return DTDData(DTDConfig(name="dtd", root=str(root), num_workers=0, **options), 0, None)
+
+
+@pytest.mark.parametrize("inner", ["", "dtd"])
+def test_dtd_is_one_texture_against_the_rest(dtd_tree, inner):
+    data = describable(dtd_tree / inner)
+    assert data.categories() == ["banded", "polka-dotted", "woven"]
+    assert names(data.train_samples("polka-dotted")) == ["polka-dotted_0000.jpg", "polka-dotted_0001.jpg"]
+    test = data.test_samples("woven")
+    assert [(s.label, s.defect, s.category) for s in test] == [
+        (0, "good", "woven"),
+        (1, "banded", "woven"),
+        (1, "polka-dotted", "woven"),
+    ]
+    assert names(describable(dtd_tree, split=2).test_samples("woven"))[0] == "woven_0001.jpg"
+
+
+def test_dtd_names_a_list_that_misleads(dtd_tree):
+    (dtd_tree / "dtd" / "images" / "woven" / "woven_0002.jpg").unlink()
+    with pytest.raises(DataError, match=r"1 images of .*test1\.txt.*woven_0002"):
+        describable(dtd_tree).test_samples("woven")
+    (dtd_tree / "dtd" / "labels" / "test1.txt").write_text("woven/../../../etc/passwd\n")
+    with pytest.raises(DataError, match="leads out of the folder"):
+        describable(dtd_tree).test_samples("woven")
+    (dtd_tree / "dtd" / "labels" / "test1.txt").unlink()
+    with pytest.raises(DataError, match=r"cannot read the list .*test1\.txt"):
+        describable(dtd_tree).test_samples("woven")
+
+
+@pytest.mark.parametrize("name", ["magnetic_tile", "deep_pcb", "mpdd", "dagm", "ksdd2", "dtd"])
+def test_what_is_registered_is_what_is_known(name, tmp_path):
+    spec = getattr(plugin, name.upper())
+    assert name in FACTS and spec.homepage and spec.license
+    module = getattr(importlib.import_module(spec.target.partition(":")[0]), spec.target.partition(":")[2])
+    config = getattr(importlib.import_module(spec.config.partition(":")[0]), spec.config.partition(":")[2])
+    with pytest.raises(DataError, match=rf"no {name} data set under .*{re.escape(spec.homepage)}"):
+        module(config(name=name, root=str(tmp_path / "nowhere")), 0, spec).categories()
 
 
 # where the real ones are

@@ -63,6 +63,28 @@ class DeepPCBConfig(DataConfig):
 
 
 @dataclass(kw_only=True)
+class MPDDConfig(DataConfig):
+    """MPDD needs no option of its own."""
+
+
+@dataclass(kw_only=True)
+class DAGMConfig(DataConfig):
+    """DAGM 2007 needs no option of its own."""
+
+
+@dataclass(kw_only=True)
+class KSDD2Config(DataConfig):
+    """Kolektor SDD2 needs no option of its own."""
+
+
+@dataclass(kw_only=True)
+class DTDConfig(DataConfig):
+    """One of the ten published splits."""
+
+    split: Annotated[int, Field(ge=1, le=10, description="number of the published split")] = 1
+
+
+@dataclass(kw_only=True)
 class FolderConfig(DataConfig):
     """Either ``root`` in MVTec AD's layout, or ``normal`` and ``abnormal``."""
 
