@@ -44,7 +44,7 @@ class SmoothedMask(MaskSource):
 
     def read(self) -> Image.Image:
         """The mask: mode ``L``, 0 and 255. DataError if it cannot be read."""
-        return Image.fromarray((read_mask_classes(self.path) >= 128).astype(np.uint8) * 255)
+        return Image.fromarray((read_mask_classes(self.path).astype(np.int64) >= 128).astype(np.uint8) * 255)
 
 
 class MagneticTileData(BaseDataModule):
