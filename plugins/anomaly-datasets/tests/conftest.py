@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -90,4 +91,28 @@ def btad_tree(tmp_path: Path) -> Path:
         draw(tree / category / "test" / "ko" / "0001.bmp")
         draw_mask(tree / category / "ground_truth" / "ko" / "0000.png")
         draw_mask(tree / category / "ground_truth" / "ko" / "0001.png", values=())
+    return root
+
+
+@pytest.fixture
+def loco_tree(tmp_path: Path) -> Path:
+    """Two categories; one to three masks an image whose values name the defect; one image without any; validation images."""
+    root = tmp_path / "mvtec_loco"
+    kinds = {"logical_anomalies": (241, 242), "structural_anomalies": (1,)}
+    for category in ("pushpins", "screw_bag"):
+        folder = root / category
+        for part, count in (("train/good", 4), ("validation/good", 2), ("test/good", 2)):
+            for index in range(count):
+                draw(folder / part / f"{index:03d}.png", value=100 + 10 * index + len(part))
+        for kind, values in kinds.items():
+            for index in range(2):
+                draw(folder / "test" / kind / f"{index:03d}.png", value=200 + index)
+            for number, value in enumerate(values):
+                draw_mask(folder / "ground_truth" / kind / "000" / f"{number:03d}.png", values=(0,) * number + (value,))
+        defects = [
+            {"defect_name": "missing", "pixel_value": 241, "saturation_threshold": 8, "relative_saturation": False},
+            {"defect_name": "surplus", "pixel_value": 242, "saturation_threshold": 0.5, "relative_saturation": True},
+            {"defect_name": "broken", "pixel_value": 1, "saturation_threshold": 1.0, "relative_saturation": True},
+        ]
+        (folder / "defects_config.json").write_text(json.dumps(defects))
     return root

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,29 @@ class VisAConfig(DataConfig):
 @dataclass(kw_only=True)
 class BTADConfig(DataConfig):
     """BTAD needs no option of its own."""
+
+
+@dataclass(kw_only=True)
+class ValidationConfig(DataConfig):
+    """For data sets that come with normal images for validation."""
+
+    validation: Annotated[
+        bool,
+        Field(
+            description="hold out the images of validation/good, whatever data.holdout is, as the publisher does; "
+            "false: a share data.holdout of the training images"
+        ),
+    ] = True
+
+
+@dataclass(kw_only=True)
+class MVTecLOCOConfig(ValidationConfig):
+    """Logical anomalies can be judged apart from structural ones."""
+
+    kinds: Annotated[
+        tuple[Literal["logical", "structural"], ...],
+        Field(min_length=1, description="kinds of anomaly that are tested, beside the normal images"),
+    ] = ("logical", "structural")
 
 
 @dataclass(kw_only=True)

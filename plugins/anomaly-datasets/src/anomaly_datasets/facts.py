@@ -15,6 +15,7 @@ class Facts:
         per_category: (train, good, bad) of each category, where published.
         layout: what stands under the root, in words.
         masked: every anomalous image has a mask.
+        validation: normal images that the publisher set aside for validation, by category.
         archive: a direct address of the whole data set, where the publisher offers one.
         sha256: of that archive.
     """
@@ -24,6 +25,7 @@ class Facts:
     layout: str
     per_category: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     masked: bool = True
+    validation: dict[str, int] = field(default_factory=dict)
     archive: str = ""
     sha256: str = ""
 
@@ -84,6 +86,20 @@ BTAD = Facts(
     archive="https://avires.dimi.uniud.it/papers/btad/btad.zip",
     sha256="461c9387e515bfed41ecaae07c50cf6b10def647b36c9e31d239ab2736b10d2a",
 )
+MVTEC_LOCO = Facts(
+    categories=("breakfast_box", "juice_bottle", "pushpins", "screw_bag", "splicing_connectors"),
+    totals=(1772, 575, 993),
+    layout="<category>/{train/good, validation/good, test/{good,logical_anomalies,structural_anomalies}, "
+    "ground_truth/<kind>/NNN/NNN.png, defects_config.json}",
+    per_category={  # of the anomalous ones, 83, 142, 91, 137 and 108 are logical
+        "breakfast_box": (351, 102, 173),
+        "juice_bottle": (335, 94, 236),
+        "pushpins": (372, 138, 172),
+        "screw_bag": (360, 122, 219),
+        "splicing_connectors": (354, 119, 193),
+    },
+    validation={"breakfast_box": 62, "juice_bottle": 54, "pushpins": 69, "screw_bag": 60, "splicing_connectors": 59},
+)
 # ELPV publishes no split: 588 and 920 normal cells, divided 70/30 as the config's defaults say; 401 ambiguous ones left out.
 ELPV = Facts(
     categories=("mono", "poly"),
@@ -92,4 +108,4 @@ ELPV = Facts(
     per_category={"mono": (412, 176, 313), "poly": (644, 276, 402)},
     masked=False,
 )
-FACTS = {"mvtec": MVTEC, "visa": VISA, "btad": BTAD, "elpv": ELPV}
+FACTS = {"mvtec": MVTEC, "visa": VISA, "btad": BTAD, "mvtec_loco": MVTEC_LOCO, "elpv": ELPV}

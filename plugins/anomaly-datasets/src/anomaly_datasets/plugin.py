@@ -27,6 +27,14 @@ BTAD = DatasetSpec(
     license="CC BY-NC-SA 4.0",
     noncommercial=True,
 )
+MVTEC_LOCO = DatasetSpec(
+    target="anomaly_datasets.mvtec_loco:MVTecLOCOData",
+    config="anomaly_datasets.config:MVTecLOCOConfig",
+    summary="MVTec LOCO AD: 5 categories with logical and structural anomalies, several pixel masks an image",
+    homepage="https://www.mvtec.com/company/research/datasets/mvtec-loco",
+    license="CC BY-NC-SA 4.0",
+    noncommercial=True,
+)
 ELPV = DatasetSpec(
     target="anomaly_datasets.elpv:ELPVData",
     config="anomaly_datasets.config:ELPVConfig",

@@ -16,7 +16,7 @@ from urllib.parse import urlparse
 
 from anomaly_core import ANOMALOUS, NORMAL, BaseDataModule, DataError, Sample, exclusive, registry
 from anomaly_datasets.archives import unpack
-from anomaly_datasets.facts import FACTS
+from anomaly_datasets.facts import FACTS, Facts
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def compare(name: str, root: Path | None) -> list[Comparison]:
             rows.append(Comparison(category, (0, 0, 0, 0), published, "not there"))
             continue
         try:
-            rows.append(Comparison(category, _count(data, category), published))
+            rows.append(Comparison(category, _count(data, category), published, _validation(data, category, facts)))
         except DataError as error:
             rows.append(Comparison(category, (0, 0, 0, 0), published, str(error)))
     return rows
@@ -67,8 +67,22 @@ def compare(name: str, root: Path | None) -> list[Comparison]:
 def _count(data: BaseDataModule, category: str) -> tuple[int, int, int, int]:
     test = data.test_samples(category)
     bad = [sample for sample in test if sample.label == ANOMALOUS]
-    masks = sum(isinstance(sample.mask_path, Path) and sample.mask_path.is_file() for sample in bad)
+    masks = sum(_has_masks(sample) for sample in bad)
     return _files(data.train_samples(category)), _files(sample for sample in test if sample.label == NORMAL), _files(bad), masks
+
+
+def _has_masks(sample: Sample) -> bool:
+    paths = sample.mask_path if isinstance(sample.mask_path, tuple) else (sample.mask_path,)
+    return all(path is not None and path.is_file() for path in paths)
+
+
+def _validation(data: BaseDataModule, category: str, facts: Facts) -> str:
+    """What is wrong with the images that the publisher set aside for validation; empty if nothing is."""
+    published = facts.validation.get(category)
+    if published is None:
+        return ""
+    found = len(data.split(category, 0)[1])
+    return "" if found == published else f"{found} of {published} images for validation"
 
 
 def _files(samples: Iterable[Sample]) -> int:
