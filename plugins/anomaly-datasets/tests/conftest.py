@@ -116,3 +116,22 @@ def loco_tree(tmp_path: Path) -> Path:
         ]
         (folder / "defects_config.json").write_text(json.dumps(defects))
     return root
+
+
+@pytest.fixture
+def ad2_tree(tmp_path: Path) -> Path:
+    """One grey category under three lights; stems that good and bad share; private images, which have no labels."""
+    root = tmp_path / "mvtec_ad2"
+    folder = root / "vial"
+    for part, count in (("train", 4), ("validation", 3)):
+        for index in range(count):
+            draw(folder / part / "good" / f"{index:03d}_regular.png", value=118 + index, mode="L")
+    for light, value in (("regular", 120), ("overexposed", 180), ("shift_1", 130)):
+        for index in range(2):
+            draw(folder / "test_public" / "good" / f"{index:03d}_{light}.png", value=value - index, mode="L")
+            draw(folder / "test_public" / "bad" / f"{index:03d}_{light}.png", value=value + 40 + index, mode="L")
+            draw_mask(folder / "test_public" / "ground_truth" / "bad" / f"{index:03d}_{light}_mask.png")
+    for index in range(2):
+        draw(folder / "test_private" / f"{index:03d}_regular.png", value=119 + 60 * index, mode="L")
+        draw(folder / "test_private_mixed" / f"{index:03d}_mixed.png", value=90 + 60 * index, mode="L")
+    return root

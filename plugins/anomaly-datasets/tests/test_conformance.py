@@ -8,7 +8,14 @@ import pytest
 
 from anomaly_testing import check_component
 
-TREES = {"mvtec": "mvtec_tree", "visa": "visa_tree", "btad": "btad_tree", "mvtec_loco": "loco_tree", "folder": "mvtec_tree"}
+TREES = {
+    "mvtec": "mvtec_tree",
+    "visa": "visa_tree",
+    "btad": "btad_tree",
+    "mvtec_loco": "loco_tree",
+    "mvtec_ad2": "ad2_tree",
+    "folder": "mvtec_tree",
+}
 
 
 @pytest.mark.parametrize("name", TREES)

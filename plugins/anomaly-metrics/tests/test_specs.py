@@ -5,7 +5,7 @@ from __future__ import annotations
 from anomaly_core import BaseMetric, MetricSpec, registry
 
 NAMES = ["image_auroc", "image_ap", "image_f1_max", "image_accuracy", "image_precision", "image_recall", "image_f1"]
-NAMES += ["pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro", "aupro_005", "aupimo"]
+NAMES += ["pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro", "aupro_005", "aupimo", "seg_f1"]
 
 
 def specs() -> dict[str, MetricSpec]:
@@ -26,5 +26,5 @@ def test_those_whose_threshold_saw_the_test_set_say_so() -> None:
 
 
 def test_which_are_computed_when_none_is_named_and_which_lead() -> None:
-    assert {name for name, spec in specs().items() if not spec.default} == {"aupro_005", "aupimo"}
+    assert {name for name, spec in specs().items() if not spec.default} == {"aupro_005", "aupimo", "seg_f1"}
     assert {name for name, spec in specs().items() if spec.prominence == "headline"} == {"image_auroc", "pixel_auroc", "aupro"}

@@ -19,7 +19,7 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("name", type=click.Choice(["mvtec", "visa", "btad", "mvtec_loco", "elpv"]))
+@click.argument("name", type=click.Choice(["mvtec", "visa", "btad", "mvtec_loco", "mvtec_ad2", "elpv"]))
 @click.option("--root", type=click.Path(path_type=Path), help="The data set's folder; else $ANOMALY_DATA/NAME, else data/NAME.")
 def verify(name: str, root: Path | None) -> None:
     """Compare the images under a root with the published counts; exit code 1 where they differ."""
@@ -27,7 +27,7 @@ def verify(name: str, root: Path | None) -> None:
 
 
 @data.command()
-@click.argument("name", type=click.Choice(["mvtec", "visa", "btad", "mvtec_loco"]))
+@click.argument("name", type=click.Choice(["mvtec", "visa", "btad", "mvtec_loco", "mvtec_ad2"]))
 @click.option("--archive", type=click.Path(path_type=Path), help="A downloaded tar or zip file; without it, it is downloaded.")
 @click.option("--url", help="Download from this copy instead of the publisher's address.")
 @click.option(

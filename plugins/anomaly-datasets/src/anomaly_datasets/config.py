@@ -49,6 +49,20 @@ class MVTecLOCOConfig(ValidationConfig):
 
 
 @dataclass(kw_only=True)
+class MVTecAD2Config(ValidationConfig):
+    """Which of the three test sets, and under which light."""
+
+    part: Annotated[
+        Literal["test_public", "test_private", "test_private_mixed"],
+        Field(description="the test images; the private ones have no labels (`anomaly submit` is for them)"),
+    ] = "test_public"
+    lighting: Annotated[
+        tuple[str, ...] | None,
+        Field(min_length=1, description="light of the test images, as their names say it, such as regular,shift_1; none: all"),
+    ] = None
+
+
+@dataclass(kw_only=True)
 class ELPVConfig(DataConfig):
     """ELPV publishes no split: normal cells are divided once, by a number of its own, so that seeds share one test set."""
 

@@ -100,6 +100,33 @@ MVTEC_LOCO = Facts(
     },
     validation={"breakfast_box": 62, "juice_bottle": 54, "pushpins": 69, "screw_bag": 60, "splicing_connectors": 59},
 )
+# The test images are those of test_public; the others have no published labels.
+MVTEC_AD2 = Facts(
+    categories=("can", "fabric", "fruit_jelly", "rice", "sheet_metal", "vial", "wallplugs", "walnuts"),
+    totals=(2528, 379, 705),
+    layout="<category>/{train/good, validation/good, test_public/{good, bad, ground_truth/bad/NNN_<lighting>_mask.png}, "
+    "test_private, test_private_mixed}",
+    per_category={
+        "can": (412, 72, 90),
+        "fabric": (387, 66, 90),
+        "fruit_jelly": (263, 20, 60),
+        "rice": (313, 42, 90),
+        "sheet_metal": (137, 24, 90),
+        "vial": (291, 35, 105),
+        "wallplugs": (293, 60, 90),
+        "walnuts": (432, 60, 90),
+    },
+    validation={
+        "can": 46,
+        "fabric": 43,
+        "fruit_jelly": 37,
+        "rice": 35,
+        "sheet_metal": 19,
+        "vial": 41,
+        "wallplugs": 33,
+        "walnuts": 48,
+    },
+)
 # ELPV publishes no split: 588 and 920 normal cells, divided 70/30 as the config's defaults say; 401 ambiguous ones left out.
 ELPV = Facts(
     categories=("mono", "poly"),
@@ -108,4 +135,4 @@ ELPV = Facts(
     per_category={"mono": (412, 176, 313), "poly": (644, 276, 402)},
     masked=False,
 )
-FACTS = {"mvtec": MVTEC, "visa": VISA, "btad": BTAD, "mvtec_loco": MVTEC_LOCO, "elpv": ELPV}
+FACTS = {"mvtec": MVTEC, "visa": VISA, "btad": BTAD, "mvtec_loco": MVTEC_LOCO, "mvtec_ad2": MVTEC_AD2, "elpv": ELPV}

@@ -35,6 +35,14 @@ MVTEC_LOCO = DatasetSpec(
     license="CC BY-NC-SA 4.0",
     noncommercial=True,
 )
+MVTEC_AD2 = DatasetSpec(
+    target="anomaly_datasets.mvtec_ad2:MVTecAD2Data",
+    config="anomaly_datasets.config:MVTecAD2Config",
+    summary="MVTec AD 2: 8 categories under changing light, pixel masks, and two secret test sets for a server",
+    homepage="https://www.mvtec.com/company/research/datasets/mvtec-ad-2",
+    license="CC BY-NC-SA 4.0",
+    noncommercial=True,
+)
 ELPV = DatasetSpec(
     target="anomaly_datasets.elpv:ELPVData",
     config="anomaly_datasets.config:ELPVConfig",
@@ -55,3 +63,6 @@ SAMPLE = DatasetSpec(
     license="none: generated",
 )
 DATA = CommandSpec(target="anomaly_datasets.commands:data", summary="Verify and prepare data sets on disk.")
+SUBMIT = CommandSpec(
+    target="anomaly_datasets.submit:submit", summary="Write what MVTec AD 2's evaluation server judges, from finished runs."
+)

@@ -9,3 +9,4 @@ from .image_overlap import aupimo as aupimo
 from .pixel import PixelMetric as PixelMetric
 from .regions import aupro as aupro
 from .regions import pro_curve as pro_curve
+from .segmentation import seg_f1 as seg_f1

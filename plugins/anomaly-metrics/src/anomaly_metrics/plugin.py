@@ -84,3 +84,10 @@ AUPIMO = _metric(
     level="pixel",
     default=False,
 )
+SEG_F1 = _metric(
+    "pixel:SegF1",
+    "SegF1",
+    "Balance of precision and recall of all pixels at the run's map threshold, which held-out normal images set; 1 is perfect.",
+    level="pixel",
+    default=False,
+)
