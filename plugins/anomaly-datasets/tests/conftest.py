@@ -135,3 +135,32 @@ def ad2_tree(tmp_path: Path) -> Path:
         draw(folder / "test_private" / f"{index:03d}_regular.png", value=119 + 60 * index, mode="L")
         draw(folder / "test_private_mixed" / f"{index:03d}_mixed.png", value=90 + 60 * index, mode="L")
     return root
+
+
+def real_iad_split(root: Path, folder: str, rows: list[tuple[str, str, int, str]], meta: dict | None = None) -> None:
+    """Images, masks and the JSON of the category toy; rows of (part, kind, object, camera), camera by camera."""
+    split: dict = {"meta": {"normal_class": "OK", "prefix": "toy/"} if meta is None else meta, "train": [], "test": []}
+    for part, kind, number, camera in rows:
+        place = "OK" if kind == "OK" else f"NG/{kind}"
+        stem = f"{place}/S{number:04d}/toy_{'' if kind == 'OK' else '_'}{number:04d}_{place.replace('/', '_')}_C{camera}_2023"
+        draw(root / "realiad_256" / "toy" / f"{stem}.jpg", value=100 + number + (0 if kind == "OK" else 60))
+        mask = None if kind == "OK" else f"{stem}.png"
+        if mask:
+            draw_mask(root / "realiad_256" / "toy" / mask)
+        split[part].append({"category": "toy", "anomaly_class": kind, "image_path": f"{stem}.jpg", "mask_path": mask})
+    file = root / folder / "toy.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(split))
+
+
+@pytest.fixture
+def real_iad_tree(tmp_path: Path) -> Path:
+    """One category at 256 pixels: two underscores in the names of defects, JSON in nested folders, a noisy split."""
+    root = tmp_path / "real_iad"
+    train = [("train", "OK", number, camera) for camera in "12345" for number in range(1, 5)]
+    good = [("test", "OK", number, camera) for camera in "12345" for number in (5, 6)]
+    bad = [("test", "HS", number, camera) for camera in "12345" for number in (1, 2)]
+    real_iad_split(root, "realiad_jsons/realiad_jsons", [*train, *good, *bad])
+    noise = [("train", "HS", 3, camera) for camera in "12345"]
+    real_iad_split(root, "realiad_jsons/realiad_jsons_fuiad_0.2", [*train, *noise, *good, *bad])
+    return root

@@ -63,6 +63,23 @@ class MVTecAD2Config(ValidationConfig):
 
 
 @dataclass(kw_only=True)
+class RealIADConfig(DataConfig):
+    """Which views, which of the published splits, and which size of the images."""
+
+    views: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=5)], ...] | None,
+        Field(min_length=1, description="cameras that train and test: 1 from above, 2 to 5 from the sides; none: all"),
+    ] = None
+    protocol: Annotated[
+        Literal["multi_view", "single_view", "fuiad_0.0", "fuiad_0.1", "fuiad_0.2", "fuiad_0.4"],
+        Field(description="published split: all views, the view from above, or that share of anomalous training images"),
+    ] = "multi_view"
+    resolution: Annotated[
+        int | None, Field(ge=1, description="side of the images in pixels, 256, 512 or 1024; none: the largest that is there")
+    ] = None
+
+
+@dataclass(kw_only=True)
 class ELPVConfig(DataConfig):
     """ELPV publishes no split: normal cells are divided once, by a number of its own, so that seeds share one test set."""
 

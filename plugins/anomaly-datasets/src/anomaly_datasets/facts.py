@@ -12,7 +12,7 @@ class Facts:
     Attributes:
         categories: in the publisher's order.
         totals: images by part: train, good (normal test), bad (anomalous test).
-        per_category: (train, good, bad) of each category, where published.
+        per_category: (train, good, bad) of each category, where published; empty where only the totals are.
         layout: what stands under the root, in words.
         masked: every anomalous image has a mask.
         validation: normal images that the publisher set aside for validation, by category.
@@ -127,6 +127,15 @@ MVTEC_AD2 = Facts(
         "walnuts": 48,
     },
 )
+REAL_IAD = Facts(  # the split of all views; a defect's view without a visible defect counts as normal
+    categories=tuple(
+        "audiojack bottle_cap button_battery end_cap eraser fire_hood mint mounts pcb phone_battery plastic_nut plastic_plug "
+        "porcelain_doll regulator rolled_strip_base sim_card_set switch tape terminalblock toothbrush toy toy_brick "
+        "transistor1 u_block usb usb_adaptor vcpill wooden_beads woodstick zipper".split()
+    ),
+    totals=(36465, 63256, 51329),
+    layout="realiad_{1024,512,256}/<category>/{OK,NG/<defect>}/SNNNN/*.jpg and realiad_jsons/<category>.json",
+)
 # ELPV publishes no split: 588 and 920 normal cells, divided 70/30 as the config's defaults say; 401 ambiguous ones left out.
 ELPV = Facts(
     categories=("mono", "poly"),
@@ -135,4 +144,12 @@ ELPV = Facts(
     per_category={"mono": (412, 176, 313), "poly": (644, 276, 402)},
     masked=False,
 )
-FACTS = {"mvtec": MVTEC, "visa": VISA, "btad": BTAD, "mvtec_loco": MVTEC_LOCO, "mvtec_ad2": MVTEC_AD2, "elpv": ELPV}
+FACTS = {
+    "mvtec": MVTEC,
+    "visa": VISA,
+    "btad": BTAD,
+    "mvtec_loco": MVTEC_LOCO,
+    "mvtec_ad2": MVTEC_AD2,
+    "real_iad": REAL_IAD,
+    "elpv": ELPV,
+}

@@ -43,6 +43,14 @@ MVTEC_AD2 = DatasetSpec(
     license="CC BY-NC-SA 4.0",
     noncommercial=True,
 )
+REAL_IAD = DatasetSpec(
+    target="anomaly_datasets.real_iad:RealIADData",
+    config="anomaly_datasets.config:RealIADConfig",
+    summary="Real-IAD: 30 kinds of small parts, five views an object, pixel masks",
+    homepage="https://realiad4ad.github.io/Real-IAD/",
+    license="CC BY-NC-SA 4.0",
+    noncommercial=True,
+)
 ELPV = DatasetSpec(
     target="anomaly_datasets.elpv:ELPVData",
     config="anomaly_datasets.config:ELPVConfig",

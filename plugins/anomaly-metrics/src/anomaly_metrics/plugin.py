@@ -45,6 +45,12 @@ IMAGE_F1 = _metric(
     "Balance of precision and recall at the run's threshold; 1 is perfect.",
     prominence="table",
 )
+OBJECT_AUROC = _metric(
+    "image:ObjectAUROC",
+    "Object AUROC",
+    "The chance that an anomalous object scores higher than a normal one, each as the worst of its views.",
+    default=False,
+)
 PIXEL_AUROC = _metric(
     "pixel:PixelAUROC",
     "Pixel AUROC",
