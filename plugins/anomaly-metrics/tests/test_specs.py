@@ -14,7 +14,7 @@ NAMES = [
     "image_f1",
     "object_auroc",
 ]
-NAMES += ["pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro", "aupro_005", "aupimo", "seg_f1"]
+NAMES += ["pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro", "aupro_005", "aupimo", "auspro_005", "seg_f1"]
 
 
 def specs() -> dict[str, MetricSpec]:
@@ -35,5 +35,11 @@ def test_those_whose_threshold_saw_the_test_set_say_so() -> None:
 
 
 def test_which_are_computed_when_none_is_named_and_which_lead() -> None:
-    assert {name for name, spec in specs().items() if not spec.default} == {"aupro_005", "aupimo", "seg_f1", "object_auroc"}
+    assert {name for name, spec in specs().items() if not spec.default} == {
+        "aupro_005",
+        "aupimo",
+        "auspro_005",
+        "seg_f1",
+        "object_auroc",
+    }
     assert {name for name, spec in specs().items() if spec.prominence == "headline"} == {"image_auroc", "pixel_auroc", "aupro"}

@@ -98,10 +98,10 @@ class RealIADData(BaseDataModule):
             objects.setdefault(sample.extra["object"], []).append(sample)
         names = list(objects)
         random.Random(self.seed).shuffle(names)
-        left, held = len(fit) + wanted, set()
+        left = everything = len(fit) + wanted
+        held: set[str] = set()
         for name in names:
-            enough = sum(len(objects[other]) for other in held) >= wanted
-            if not enough and left - len(objects[name]) >= max(fewest, 1):
+            if everything - left < wanted and left - len(objects[name]) >= max(fewest, 1):
                 held.add(name)
                 left -= len(objects[name])
         parts: tuple[list[Sample], list[Sample]] = ([], [])

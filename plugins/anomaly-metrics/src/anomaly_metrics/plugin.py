@@ -83,6 +83,13 @@ AUPRO = _metric(
 AUPRO_005 = _metric(
     "pixel:AUPRO005", "AUPRO 0.05", "AUPRO up to a pixel false-positive rate of 0.05.", level="pixel", default=False
 )
+AUSPRO_005 = _metric(
+    "saturated:AUSPRO005",
+    "AU-sPRO 0.05",
+    "As AUPRO 0.05, but a defect of which enough is marked counts as found whole (MVTec LOCO AD).",
+    level="pixel",
+    default=False,
+)
 AUPIMO = _metric(
     "pixel:AUPIMO",
     "AUPIMO",
