@@ -13,6 +13,7 @@ from anomaly_metrics.arrays import require_finite
 from anomaly_metrics.curves import Curve
 from anomaly_metrics.image_overlap import FPR_BOUNDS, aupimo_of_image, highest, top_count
 from anomaly_metrics.pixels import EXACT_PIXELS, PixelStore, judged
+from anomaly_metrics.segmentation import f1_of, segmented
 
 Points = dict[str, tuple[Sequence[float], Sequence[float]]]
 DRAWN = 400  # points of a drawn curve
@@ -85,6 +86,38 @@ class AUPRO005(AUPRO):
     """The same up to 0.05, as MVTec AD 2 is judged."""
 
     fpr_limit = 0.05
+
+
+class SegF1(BaseMetric):
+    """:func:`~anomaly_metrics.seg_f1` at the run's map threshold, in constant memory."""
+
+    def __init__(self, calibration: Calibration | None = None) -> None:
+        super().__init__(calibration)
+        self._undefined: UndefinedMetric | None = None
+        self._judged = False
+        self._counts = (0, 0, 0)
+
+    def update(self, batch: Batch, prediction: Prediction) -> None:
+        try:
+            part = judged(batch, prediction)
+        except UndefinedMetric as reason:
+            self._undefined = reason
+            return
+        if part is not None and self.calibration is not None and self.calibration.map_threshold is not None:
+            maps = part[0].detach().float().numpy()
+            require_finite(maps)
+            new = segmented(maps, part[1].numpy() != 0, self.calibration.map_threshold)
+            true, false, missed = (before + more for before, more in zip(self._counts, new, strict=True))
+            self._counts, self._judged = (true, false, missed), True
+
+    def compute(self) -> float:
+        if self._undefined is not None:
+            raise self._undefined
+        if self.calibration is None or self.calibration.map_threshold is None:
+            raise UndefinedMetric("there is no map threshold: no normal image was held out (add some; data.holdout above 0)")
+        if not self._judged:
+            raise UndefinedMetric("the data set has no masks")
+        return f1_of(self._counts)
 
 
 class AUPIMO(BaseMetric):
