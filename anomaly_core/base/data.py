@@ -9,6 +9,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +39,6 @@ class BaseDataModule(ABC):
         seed: governs the split of held-out images and the order of training.
         spec: the data set's spec, for messages; None for one that is not registered.
         tiling: how large images are cut into tiles; None where images are used whole.
-        reader: decodes the files; a run replaces it by one that knows what its images are like.
     """
 
     def __init__(self, config: DataConfig, seed: int = 0, spec: DatasetSpec | None = None) -> None:
@@ -46,7 +46,11 @@ class BaseDataModule(ABC):
         self.seed = seed
         self.spec = spec
         self.tiling = Tiling.from_config(config)
-        self.reader = ImageReader.from_config(config)
+
+    @cached_property
+    def reader(self) -> ImageReader:
+        """Decodes the files; a run replaces it by one that knows what its images are like."""
+        return ImageReader.from_config(self.config)
 
     @abstractmethod
     def categories(self) -> list[str]:
@@ -152,7 +156,8 @@ class BaseDataModule(ABC):
 
 
 View = tuple[int, Box | None]  # a sample's index and a tile of its image; None is the whole image
-Read = tuple[NDArray[np.uint8], Tensor | None]  # a view, uint8 (H, W, 3), and its mask, bool (1, H, W)
+# A view, uint8 (H, W, 3); of a whole image also its mask and the pixels that count, bool (1, H, W).
+Read = tuple[NDArray[np.uint8], Tensor | None, Tensor | None]
 
 
 class SampleDataset(Dataset[Batch]):
@@ -177,6 +182,7 @@ class SampleDataset(Dataset[Batch]):
         self.samples = samples
         self.reader = reader or ImageReader()
         self.input_spec = input_spec
+        self.views_are_whole = tiling is None
         self.with_masks = tiling is None and any(sample.mask_path is not None for sample in samples)
         self.keep = keep
         self._views: list[View] = []
@@ -220,7 +226,9 @@ class SampleDataset(Dataset[Batch]):
         image = self._held.get(number) or self.reader.read(sample.path, grey=True)
         if self._views_of[number][-1] not in views:
             self._held = {number: image}  # without shuffling, its other tiles come next
-        mask = None
+        mask, valid = None, None
+        if self.views_are_whole and (keep := self.reader.keep(image.height, image.width)) is not None:
+            valid = self.input_spec.mask(Image.fromarray(keep))
         if self.with_masks and sample.mask_path is not None:
             picture = self.reader.mask(sample.mask_path)
             require_one_size(sample, (image.height, image.width), (picture.height, picture.width))
@@ -229,7 +237,7 @@ class SampleDataset(Dataset[Batch]):
         for index in views:
             box = self._views[index][1]
             view = image if box is None else image.crop((box.left, box.top, box.right, box.bottom))
-            reads[index] = self.input_spec.array(view), mask
+            reads[index] = self.input_spec.array(view), mask, valid
         return reads
 
     def _joined(self, indices: Sequence[int], reads: Sequence[Read]) -> Batch:
@@ -237,15 +245,17 @@ class SampleDataset(Dataset[Batch]):
         masks = None
         if self.with_masks:
             nothing = torch.zeros(1, *reads[0][0].shape[:2], dtype=torch.bool)
-            masks = torch.stack([nothing if mask is None else mask for _, mask in reads])
+            masks = torch.stack([nothing if mask is None else mask for _, mask, _ in reads])
+        valid = [valid for _, _, valid in reads if valid is not None]
         # A normal image needs no mask file: it has no defective pixels.
         known = [sample.mask_path is not None or sample.label != ANOMALOUS for sample in samples]
         return Batch(
-            images=as_images(np.stack([array for array, _ in reads])),
+            images=as_images(np.stack([array for array, _, _ in reads])),
             labels=torch.tensor([-1 if sample.label is None else sample.label for sample in samples]),
             masks=masks,
             has_mask=torch.tensor([self.with_masks and item for item in known]),
             samples=samples,
+            valid=torch.stack(valid) if valid else None,
         )
 
 
@@ -254,13 +264,16 @@ def collate(batches: Iterable[Batch]) -> Batch:
     items = list(batches)
     joined = items[0]
     if len(items) > 1:
-        masks = [item.masks for item in items if item.masks is not None]
+        masks, valid = (
+            [part for part in parts if part is not None] for parts in zip(*((i.masks, i.valid) for i in items), strict=True)
+        )
         joined = Batch(
             images=torch.cat([item.images for item in items]),
             labels=torch.cat([item.labels for item in items]),
             masks=torch.cat(masks) if masks else None,
             has_mask=torch.cat([item.has_mask for item in items]),
             samples=[sample for item in items for sample in item.samples],
+            valid=torch.cat(valid) if valid else None,
         )
     if get_worker_info() is not None:
         # Here and not in the queue's own thread, where a failure would lose the batch, and the run would wait for it for ever.

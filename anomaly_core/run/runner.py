@@ -196,12 +196,13 @@ class _Run:
         if held_out:
             loader = self.data.images(held_out, modeler.input_spec)
             batches = self.progress(loader, "calibrating", len(loader))
-            for _, prediction in score(tiled(modeler, self.config.data), batches, self.device):
+            for batch, prediction in score(tiled(modeler, self.config.data), batches, self.device):
                 parts["scores"].append(prediction.scores)
                 if prediction.maps is not None:
                     flat = prediction.maps.flatten(1)
                     parts["map_maxima"].append(flat.amax(dim=1))
-                    parts["map_medians"].append(flat.median(dim=1).values)
+                    ignored = torch.zeros(()).bool() if batch.valid is None else ~batch.valid.flatten(1)
+                    parts["map_medians"].append(flat.masked_fill(ignored, torch.nan).nanmedian(dim=1).values)
         joined = {name: torch.cat(tensors) for name, tensors in parts.items() if tensors}
         return calibrate(**joined, false_alarm_rate=self.config.base.false_alarm_rate)
 
