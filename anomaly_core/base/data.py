@@ -25,8 +25,10 @@ from anomaly_core.errors import ConfigError, DataError
 from anomaly_core.imaging.geometry import InputSpec, Native
 from anomaly_core.imaging.images import as_images
 from anomaly_core.imaging.reading import ImageReader
+from anomaly_core.imaging.roi import FILL
 from anomaly_core.imaging.screening import require_one_size
 from anomaly_core.imaging.tiles import Box, Tiling
+from anomaly_core.imaging.variation import Variation
 from anomaly_core.specs import DatasetSpec
 from anomaly_core.threads import core_count, decoders
 from anomaly_core.types import ANOMALOUS, NORMAL, Batch, Sample
@@ -108,12 +110,19 @@ class BaseDataModule(ABC):
         return [s for i, s in enumerate(normal) if i not in held], [s for i, s in enumerate(normal) if i in held]
 
     def loader(
-        self, samples: Sequence[Sample], input_spec: InputSpec, *, shuffle: bool = False, keep: bool = False
+        self,
+        samples: Sequence[Sample],
+        input_spec: InputSpec,
+        *,
+        shuffle: bool = False,
+        keep: bool = False,
+        variation: Variation | None = None,
     ) -> DataLoader[Batch]:
         """Batches of samples, or of their tiles with ``data.tile``. With ``shuffle``, the seed sets the order, whatever the
-        number of workers. With ``keep``, decoded images stay in memory for the next epoch, up to ``data.image_cache``."""
+        number of workers. With ``keep``, decoded images stay in memory for the next epoch, up to ``data.image_cache``. With a
+        ``variation``, each image or tile is followed by its copies."""
         spec = input_spec.whole if self.tiling else input_spec
-        dataset = SampleDataset(samples, spec, self.tiling, reader=self.reader)
+        dataset = SampleDataset(samples, spec, self.tiling, reader=self.reader, variation=variation)
         workers = self.config.num_workers
         if workers is None:
             workers = 0 if len(dataset) < 512 or core_count() <= 2 else min(8, core_count() // 2)
@@ -155,8 +164,8 @@ class BaseDataModule(ABC):
         return DataLoader(SampleDataset(samples, Native(), reader=self.reader), batch_size=1, collate_fn=collate)
 
 
-View = tuple[int, Box | None]  # a sample's index and a tile of its image; None is the whole image
-# A view, uint8 (H, W, 3); of a whole image also its mask and the pixels that count, bool (1, H, W).
+View = tuple[int, Box | None, int]  # a sample's index, a tile of its image (None: all of it), and 0 or a copy's number
+# A view, uint8 (H, W, 3), the mask of a whole image, and the pixels that count, both bool (1, H, W).
 Read = tuple[NDArray[np.uint8], Tensor | None, Tensor | None]
 
 
@@ -169,6 +178,7 @@ class SampleDataset(Dataset[Batch]):
         tiling: makes each tile a separate view, for fitting, without masks. None: each image is one view.
         keep: how many views stay in memory for the next epoch; views with masks never do.
         reader: decodes images and masks.
+        variation: adds copies of each view.
     """
 
     def __init__(
@@ -178,19 +188,21 @@ class SampleDataset(Dataset[Batch]):
         tiling: Tiling | None = None,
         keep: int = 0,
         reader: ImageReader | None = None,
+        variation: Variation | None = None,
     ) -> None:
         self.samples = samples
+        self.variation = variation
         self.reader = reader or ImageReader()
         self.input_spec = input_spec
-        self.views_are_whole = tiling is None
         self.with_masks = tiling is None and any(sample.mask_path is not None for sample in samples)
         self.keep = keep
         self._views: list[View] = []
         self._views_of: list[range] = []  # indexed by sample
         for number, sample in enumerate(samples):
             boxes: Sequence[Box | None] = [None] if tiling is None else tiling.boxes(*self.reader.size(sample.path))
-            self._views_of.append(range(len(self._views), len(self._views) + len(boxes)))
-            self._views += [(number, box) for box in boxes]
+            views = [(number, box, copy) for box in boxes for copy in range(1 + (variation.copies if variation else 0))]
+            self._views_of.append(range(len(self._views), len(self._views) + len(views)))
+            self._views += views
         self._kept: dict[int, Read] = {}
         self._held: dict[int, Image.Image] = {}
 
@@ -226,18 +238,22 @@ class SampleDataset(Dataset[Batch]):
         image = self._held.get(number) or self.reader.read(sample.path, grey=True)
         if self._views_of[number][-1] not in views:
             self._held = {number: image}  # without shuffling, its other tiles come next
-        mask, valid = None, None
-        if self.views_are_whole and (keep := self.reader.keep(image.height, image.width)) is not None:
-            valid = self.input_spec.mask(Image.fromarray(keep))
+        mask, keep = None, self.reader.keep(image.height, image.width)
         if self.with_masks and sample.mask_path is not None:
             picture = self.reader.mask(sample.mask_path)
             require_one_size(sample, (image.height, image.width), (picture.height, picture.width))
             mask = self.input_spec.mask(picture)
         reads = {}
         for index in views:
-            box = self._views[index][1]
-            view = image if box is None else image.crop((box.left, box.top, box.right, box.bottom))
-            reads[index] = self.input_spec.array(view), mask, valid
+            _, box, copy = self._views[index]
+            edges = (0, 0, *image.size) if box is None else (box.left, box.top, box.right, box.bottom)
+            array = self.input_spec.array(image if box is None else image.crop(edges))
+            valid = None if keep is None else self.input_spec.mask(Image.fromarray(keep).crop(edges))
+            if copy and self.variation:
+                array = self.variation.copy(array, index)
+                if valid is not None:
+                    array = np.where(valid[0].numpy()[..., None], array, np.uint8(FILL))
+            reads[index] = array, mask, valid
         return reads
 
     def _joined(self, indices: Sequence[int], reads: Sequence[Read]) -> Batch:

@@ -90,6 +90,14 @@ class DataConfig:
         Areas | None,
         Field(description="regions that are neither learnt nor scored, in the same forms, separated by semicolons"),
     ] = None
+    augment: Annotated[
+        list[Annotated[str, Field(pattern=r"^(brightness|rotate|shift)(:\d*\.?\d+)?$")]] | None,
+        Field(
+            description="how copies of training images that enter a memory too differ: brightness:0.2,rotate:5,shift:0.02, "
+            "or some of these (up to 1.2 times brighter or darker, degrees, share of a side)"
+        ),
+    ] = None
+    augment_copies: Annotated[int, Field(ge=1, le=100, description="copies of each training image with data.augment")] = 1
     prompt: Annotated[
         str, Field(description="what the images show, in words, for methods that read text; empty: the category's name")
     ] = ""

@@ -106,8 +106,8 @@ def warnings_of(screened: Screened, fit: Sequence[Sample], held_out: Sequence[Sa
     if screened.empty_masks:
         texts.append(
             f"{len(screened.empty_masks)} images are labelled anomalous and their masks mark no pixel that counts, such as "
-            f"{str(screened.empty_masks[0].path)!r}: to pixel metrics all their pixels are normal. Correct or remove the masks, "
-            "or enlarge data.roi."
+            f"{str(screened.empty_masks[0].path)!r}: to pixel metrics all their pixels are normal. Correct or remove the "
+            "masks, or enlarge data.roi."
         )
     for pairs, parts, harm in (
         (duplicates([*fit, *held_out], test), "training and test", "metrics say less than they seem to"),
