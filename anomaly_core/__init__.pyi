@@ -127,6 +127,7 @@ from .types import ANOMALOUS as ANOMALOUS
 from .types import NORMAL as NORMAL
 from .types import Batch as Batch
 from .types import Detector as Detector
+from .types import MaskSource as MaskSource
 from .types import Prediction as Prediction
 from .types import Sample as Sample
 from .untrusted import inside as inside

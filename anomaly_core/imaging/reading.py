@@ -15,6 +15,7 @@ from pydantic import ConfigDict, TypeAdapter
 from anomaly_core.config.sections import DataConfig
 from anomaly_core.imaging.images import checked_size, image_size, read_image, read_mask, to_rgb
 from anomaly_core.imaging.roi import FILL, RegionOfInterest
+from anomaly_core.types import MaskSource
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class ImageReader:
         """An image in memory as :meth:`read` gives it from a file."""
         return self.in_region(to_rgb(image), "")
 
-    def mask(self, path: Any) -> Image.Image:
+    def mask(self, path: Path | tuple[Path, ...] | MaskSource) -> Image.Image:
         """What ``Sample.mask_path`` names, as one 0/255 picture (mode ``L``) of the size that :meth:`read` gives."""
         return self.in_region(read_mask(path), path, 0)
 

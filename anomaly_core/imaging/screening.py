@@ -70,8 +70,7 @@ def _examined(reader: ImageReader, sample: Sample) -> tuple[str, bool]:
 def require_one_size(sample: Sample, image: tuple[int, int], mask: tuple[int, int]) -> None:
     """Raise DataError if the (height, width) of an image and its mask differ."""
     if mask != image:
-        paths = sample.mask_path if isinstance(sample.mask_path, tuple) else (sample.mask_path,)
-        names = " and ".join(repr(str(path)) for path in paths)
+        names = " and ".join(repr(str(path)) for path in sample.mask_files)
         raise DataError(
             f"mask {names} is {mask[1]}x{mask[0]}, its image {str(sample.path)!r} {image[1]}x{image[0]}. "
             "A mask must have its image's size; export it again."
