@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from anomaly_core.config.sections import DataConfig
 from anomaly_core.imaging.images import checked_size, image_size, read_image, read_mask, to_rgb
 from anomaly_core.imaging.roi import FILL, RegionOfInterest
 from anomaly_core.types import MaskSource
+
+if TYPE_CHECKING:
+    from anomaly_core.imaging.geometry import InputSpec
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,18 @@ class ImageReader:
     def keep(self, height: int, width: int) -> NDArray[np.bool_] | None:
         """Which pixels count of what :meth:`read` gives, bool (height, width); None where all do."""
         return self.roi.keep(height, width) if self.roi else None
+
+    def counted(self, values: NDArray[Any], size: tuple[int, int], spec: InputSpec | None) -> NDArray[Any]:
+        """A map (h, w) of what :meth:`read` gave with this (height, width), NaN at pixels that do not count.
+
+        ``spec`` is how it became the model's input; None if the map has its very pixels.
+        """
+        keep = self.keep(*size)
+        return values if keep is None else np.where(spec.stencil(keep) if spec else keep, values, values.dtype.type(np.nan))
+
+    def part(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of what :meth:`read` gives of an upright image of this size; DataError as in :meth:`read`."""
+        return self._size((height, width), "")
 
     def in_region(self, picture: Image.Image, name: Any, fill: int = FILL) -> Image.Image:
         """What :meth:`read` gives of a whole upright picture, one grey where it does not count. DataError if the picture, which

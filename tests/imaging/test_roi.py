@@ -166,6 +166,18 @@ def test_batches_say_what_counts_in_the_geometry_of_the_input(picture: Path) -> 
     assert SampleDataset([Sample(picture, 0)], spec, reader=reader(roi="10,5,30,25"))[0].valid is None
 
 
+@pytest.mark.parametrize("resize", ["stretch", "keep", "pad"])
+def test_maps_have_no_value_where_pixels_do_not_count(resize: Any) -> None:
+    region, spec = reader(roi="10,5,30,25", ignore="0,0,20,25"), InputSpec((8, 6), resize)
+    values = np.ones((8, 6), dtype=np.float32)
+    counted = region.counted(values, region.part(HEIGHT, WIDTH), spec)
+    keep = region.keep(20, 20)
+    assert keep is not None and counted.dtype == np.float32
+    np.testing.assert_array_equal(np.isfinite(counted), spec.mask(Image.fromarray(keep))[0].numpy())
+    assert np.isnan(region.counted(np.ones((20, 20)), (20, 20), None)).sum() == 200
+    assert reader().counted(values, (20, 20), spec) is values
+
+
 def test_a_region_is_read_back_as_it_was_kept(picture: Path) -> None:
     for options in ({}, {"roi": "10,5,30,25"}, {"roi": "10,5,30,5,20,25", "ignore": "12,6,14,8"}, {"ignore": "1,2,3,4"}):
         one = reader(**options)
