@@ -92,8 +92,8 @@ MVTEC_LOCO = Facts(
     totals=(1778, 575, 993),
     layout="<category>/{train/good, validation/good, test/{good,logical_anomalies,structural_anomalies}, "
     "ground_truth/<kind>/NNN/NNN.png, defects_config.json}",
-    # Of the anomalous ones, 83, 142, 91, 137 and 108 are logical. The paper counts 354 and 59 normal splicing_connectors, which is
-    # 1,772 and 304 in all; users of the published copy count 360 and 60.
+    # Of the anomalous ones, 83, 142, 91, 137 and 108 are logical. The paper counts 354 and 59 normal splicing_connectors, 1,772
+    # and 304 in all; users of the published copy count 360 and 60.
     per_category={
         "breakfast_box": (351, 102, 173),
         "juice_bottle": (335, 94, 236),

@@ -149,7 +149,9 @@ class AUPIMO(BaseMetric):
             return
         if part is None:
             return
-        maps, masks, labels = part[0].detach().float().numpy(), part[1].numpy() != 0, part[2].numpy()
+        maps, masks, labels = part.maps.detach().float().numpy(), part.masks.numpy() != 0, part.labels.numpy()
+        valid = None if part.valid is None else part.valid.numpy()
+        masks = masks if valid is None else masks & valid
         require_finite(maps)
         if self._size and maps.shape[-2:] != self._size:
             self._undefined = UndefinedMetric(
@@ -159,7 +161,8 @@ class AUPIMO(BaseMetric):
             return
         self._size = maps.shape[-2:]
         defective = masks.any(axis=(1, 2, 3))
-        self._take_normal(maps[(labels == NORMAL) & ~defective].ravel())
+        normal = (labels == NORMAL) & ~defective
+        self._take_normal(maps[normal].ravel() if valid is None else maps[normal][valid[normal]])
         for image, mask in zip(maps[defective], masks[defective], strict=True):
             self._defects.append(evenly_spaced(np.sort(image[mask]), self.kept_defective))
 
