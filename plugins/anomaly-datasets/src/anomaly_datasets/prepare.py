@@ -67,7 +67,7 @@ def compare(name: str, root: Path | None) -> list[Comparison]:
 def _count(data: BaseDataModule, category: str) -> tuple[int, int, int, int]:
     test = data.test_samples(category)
     bad = [sample for sample in test if sample.label == ANOMALOUS]
-    masks = sum(isinstance(sample.mask_path, Path) and sample.mask_path.is_file() for sample in bad)
+    masks = sum(bool(sample.mask_files) and all(path.is_file() for path in sample.mask_files) for sample in bad)
     return _files(data.train_samples(category)), _files(sample for sample in test if sample.label == NORMAL), _files(bad), masks
 
 
