@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from anomaly_core import DataError
+from anomaly_core import DataError, ImageReader
 from anomaly_predict import as_image, several
 
 NOISE = np.random.default_rng(0).integers(0, 256, (24, 16, 4), dtype=np.uint8)  # (H, W, 4)
@@ -24,7 +24,7 @@ def uint8(*shape: int) -> np.ndarray:
 
 
 def taken(images: Any) -> list[Image.Image]:
-    return [as_image(image) for image in several(images)]
+    return [as_image(image, ImageReader()) for image in several(images)]
 
 
 @pytest.mark.parametrize(
