@@ -29,6 +29,7 @@ from anomaly_core.imaging.tiles import Box, Tiling
 from anomaly_core.specs import DatasetSpec
 from anomaly_core.threads import core_count, decoders
 from anomaly_core.types import ANOMALOUS, NORMAL, Batch, Sample
+from anomaly_core.untrusted import expanded
 
 
 class BaseDataModule(ABC):
@@ -64,9 +65,8 @@ class BaseDataModule(ABC):
     def root(self) -> Path:
         """The data set's folder: ``data.root``, else ``$ANOMALY_DATA/<name>``, else ``data/<name>``."""
         if self.config.root:
-            return Path(self.config.root).expanduser()
-        base = os.environ.get("ANOMALY_DATA")
-        return Path(base or "data").expanduser() / self.config.name.rpartition(":")[2]
+            return expanded(self.config.root)
+        return expanded(os.environ.get("ANOMALY_DATA") or "data") / self.config.name.rpartition(":")[2]
 
     def chosen_categories(self) -> list[str]:
         """The categories named in the config, or all of them; ConfigError if one does not exist."""

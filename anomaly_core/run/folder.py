@@ -24,7 +24,7 @@ from anomaly_core.run.files import exclusive, folder_name, run_id, sweep, write_
 from anomaly_core.run.memory import explained
 from anomaly_core.run.records import FORMAT, checked_manifest, fault, parse_json
 from anomaly_core.run.result import RunResult, TestedImage
-from anomaly_core.untrusted import inside, open_untrusted, read_untrusted
+from anomaly_core.untrusted import expanded, inside, open_untrusted, read_untrusted
 
 if TYPE_CHECKING:
     from anomaly_core.base.modeler import BaseModeler
@@ -320,4 +320,4 @@ class RunFolder:
 
 
 def _place(output: str, dataset: str, category: str, model: str) -> Path:
-    return Path(output).expanduser().joinpath(*map(folder_name, (dataset, category, model)))
+    return expanded(output).joinpath(*map(folder_name, (dataset, category, model)))
