@@ -112,6 +112,12 @@ class RunConfig:
             sections[section] = dataclasses.replace(sections[section], **{option: value})
         return RunConfig(**sections)
 
+    def differing(self, other: RunConfig) -> str:
+        """The options whose values differ, with both: ``train.epochs=2, now 20``; empty if there is none."""
+        before, now = self.to_dict(), other.to_dict()
+        values = ((s, key, before[s].get(key), value) for s in SECTIONS for key, value in now[s].items())
+        return "; ".join(f"{section}.{key}={old}, now {new}" for section, key, old, new in values if old != new)
+
 
 def parse_assignment(text: str) -> tuple[str, Any]:
     """Parse ``section.key=value`` of ``--set``: ``[..]`` and ``{..}`` are YAML, ``null`` and ``~`` are None, all else is text,

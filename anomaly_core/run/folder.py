@@ -65,12 +65,12 @@ class RunFolder:
             return cls(folder)
 
     @classmethod
-    def latest(cls, output: str, dataset: str, category: str, model: str, config: RunConfig) -> RunFolder | None:
-        """The newest run with exactly this config, complete or not; None if there is none."""
-        text = config.to_yaml().encode()
+    def latest(cls, output: str, dataset: str, category: str, model: str, config: RunConfig | None = None) -> RunFolder | None:
+        """The newest run, with exactly this config if one is given, complete or not; None if there is none."""
+        text = config.to_yaml().encode() if config else None
         for path in sorted(_place(output, dataset, category, model).glob(f"*/{CONFIG}"), reverse=True):
             try:
-                if read_untrusted(path) == text:
+                if text is None or read_untrusted(path) == text:
                     return cls(path.parent)
             except OSError as error:
                 warnings.warn(f"{str(path)!r} cannot be read and is passed over: {error}.", stacklevel=2)
