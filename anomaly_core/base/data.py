@@ -85,11 +85,11 @@ class BaseDataModule(ABC):
         samples = self.train_samples(category)
         normal = [sample for sample in samples if sample.label in (NORMAL, None)]
         if len(normal) < fewest:
-            shortage = "no normal training image"
+            shortage, place = "no normal training image", self.root
             if normal:
-                shortage = f"{len(normal)} normal training images, and the method needs {fewest},"
-            where = f"category {category!r} of {self.config.name!r} has {shortage} under {str(self.root)!r}"
-            raise DataError(f"{where}. Add normal images, or check data.root.")
+                shortage, place = f"{len(normal)} normal training images, and the method needs {fewest},", normal[0].path.parent
+            where = f"category {category!r} of {self.config.name!r} has {shortage} under {str(place)!r}"
+            raise DataError(f"{where}, without those that test. Add normal images, or check data.root.")
         if len(normal) < len(samples):
             wrong = next(sample for sample in samples if sample.label not in (NORMAL, None))
             warnings.warn(

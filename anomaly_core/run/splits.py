@@ -49,7 +49,7 @@ def split(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
     if data.config.holdout and not kept["held_out"]:
         warnings.warn(
             "there are too few normal images to hold any out: the run has no threshold, and its images get scores but no "
-            "verdict. Add normal images.",
+            f"verdict. Add normal images: with {max(fewest, 1) + 1} to train on, one of them is held out.",
             stacklevel=2,
         )
     for text in warnings_of(screened, kept["fit"], kept["held_out"], kept["test"]):
