@@ -86,6 +86,11 @@ def test_what_cannot_be_opened_is_said(finished: RunResults, tmp_path: Path) -> 
     (tmp_path / "model.xyz").touch()
     with pytest.raises(RunError, match="neither a run's folder nor a file that can be opened"):
         open_detector(tmp_path / "model.xyz")
+    (tmp_path / "model.bin").touch()
+    with pytest.raises(RunError, match=r"A \.bin file has only weights: give model\.xml, which must lie beside it\.$"):
+        open_detector(tmp_path / "model.bin")
+    with pytest.raises(RunError, match=r"Give the run's folder, '.*'\.$"):
+        open_detector(finished.folder / "model.safetensors")
     with pytest.raises(PluginError, match="pip install anomaly-export"):
         open_detector(tmp_path / "model.xyz", engine="onnx")
     with pytest.raises(ConfigError, match="has no frozen network that the engine 'onnx' could compute"):

@@ -78,9 +78,17 @@ def open_detector(
     if not names:
         opened = ", ".join(sorted({suffix for own in suffixes.values() for suffix in own})) or "no file"
         by = f"The engine {engine!r} opens" if engine else "Installed engines (anomaly-export has some) open"
-        raise RunError(f"{str(path)!r} is neither a run's folder nor a file that can be opened. {by}: {opened}.")
+        what = f"{str(path)!r} is neither a run's folder nor a file that can be opened"
+        raise RunError(f"{what}. {by}: {opened}.{_nearest(path)}")
     component = registry.engines[names[0]]
     return cast(Detector, component.load("reader")(path, component.name, threads, **({} if verify else {"verify": False})))
+
+
+def _nearest(path: Path) -> str:
+    """What to give instead of a part of a detector."""
+    if path.suffix.lower() == ".bin":  # of OpenVINO
+        return f" A .bin file has only weights: give {path.with_suffix('.xml').name}, which must lie beside it."
+    return f" Give the run's folder, {str(path.parent)!r}." if (path.parent / "manifest.json").is_file() else ""
 
 
 def load_run(folder: str | Path, device: str = "auto", engine: str | None = None, *, verify: bool = True) -> RunDetector:
