@@ -67,6 +67,7 @@ from .imaging.images import read_mask_classes as read_mask_classes
 from .imaging.images import to_rgb as to_rgb
 from .imaging.screening import screen as screen
 from .imaging.screening import warnings_of as warnings_of
+from .imaging.screening import without_mask as without_mask
 from .installed import CORE as CORE
 from .installed import VERSION as VERSION
 from .installed import distributions as distributions
