@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from anomaly_core.imaging.reading import ImageReader
     from anomaly_core.run.calibration import Calibration
 
 NORMAL, ANOMALOUS = 0, 1
@@ -173,6 +174,10 @@ class Detector(Protocol):
     @property
     def calibration(self) -> Calibration:
         """Its threshold and p-values."""
+
+    @property
+    def reader(self) -> ImageReader:
+        """How it decodes image files."""
 
     def decode(self, path: str | Path) -> NDArray[np.uint8]:
         """An image file as uint8 (H, W, 3) RGB for :meth:`score`; thread-safe. DataError if it cannot be read."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from anomaly_core.errors import DataError
-from anomaly_core.imaging.images import checked_size, read_mask
+from anomaly_core.imaging.reading import ImageReader
 from anomaly_core.threads import decoders
 from anomaly_core.types import ANOMALOUS, Sample
 from anomaly_core.untrusted import LARGEST_IMAGE, read_untrusted
@@ -32,12 +33,13 @@ class Screened(NamedTuple):
     noisy_masks: list[Sample]
 
 
-def screen(samples: Sequence[Sample], policy: Literal["error", "skip"]) -> Screened:
+def screen(samples: Sequence[Sample], policy: Literal["error", "skip"], reader: ImageReader | None = None) -> Screened:
     """Decode every image and mask once, in threads, before they are used. ``policy`` is ``data.on_bad_image``: with
     ``error``, a DataError names the first unusable file and how many there are."""
     screened = Screened([], [], [], [])
+    examine = partial(_examined, reader or ImageReader())
     with ThreadPoolExecutor(decoders()) as pool:
-        for sample, (fault, empty, noisy) in zip(samples, pool.map(_examined, samples), strict=True):
+        for sample, (fault, empty, noisy) in zip(samples, pool.map(examine, samples), strict=True):
             if fault:
                 screened.skipped.append(Skipped(sample.path, fault))
             else:
@@ -59,14 +61,14 @@ def without_mask(samples: Sequence[Sample]) -> list[str]:
     return [str(sample.path) for sample in samples if some and sample.label == ANOMALOUS and sample.mask_path is None]
 
 
-def _examined(sample: Sample) -> tuple[str, bool, bool]:
+def _examined(reader: ImageReader, sample: Sample) -> tuple[str, bool, bool]:
     """Why a sample cannot be used (empty if it can), whether it is anomalous but its mask marks no pixel, and whether its
     mask is noisy."""
     try:
-        size = checked_size(sample.path)
+        size = reader.checked_size(sample.path)
         if sample.mask_path is None:
             return "", False, False
-        mask = read_mask(sample.mask_path)
+        mask = reader.mask(sample.mask_path)
         require_one_size(sample, size, (mask.height, mask.width))
     except DataError as error:
         return str(error), False, False
