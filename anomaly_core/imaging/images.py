@@ -22,6 +22,15 @@ if TYPE_CHECKING:  # an exported detector decodes and resizes images without tor
 ORIENTATION = 0x0112  # the EXIF tag
 _ON_ITS_SIDE = range(5, 9)  # its values that rotate by 90 degrees
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+_CLUTTER = (
+    *("@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "recycler", "lost+found"),
+    *("system volume information", "__macosx", "__pycache__", "thumbs.db", "desktop.ini"),
+)
+
+
+def is_clutter(name: str) -> bool:
+    """Whether a file or folder of that name is another program's own: hidden, a recycle bin, thumbnails and the like."""
+    return name.startswith((".", "~$")) or name.lower() in _CLUTTER
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -204,7 +204,7 @@ def plain(tmp_path, picture, mask):
 def test_folder_from_plain_folders(plain):
     options = {"normal": str(plain / "ok"), "abnormal": str(plain / "nok"), "masks": str(plain / "masks")}
     data = folder(**options)
-    assert data.categories() == ["ok"]
+    assert data.categories() == [plain.name]  # not "ok", which says what kind of images they are
     train, test = data.train_samples("ok"), data.test_samples("ok")
     assert len(train) == 8 and [s.label for s in test] == [0, 0, 1, 1, 1]
     assert not {s.path for s in train} & {s.path for s in test}

@@ -69,6 +69,11 @@ def evaluate(
     hooks = hooks or Hooks(registry)
     hooks.call("anomaly_configure", config=config)
     module = build_data(config)
+    if any(key.startswith("data.") for key in overrides or {}) and "data.category" not in (overrides or {}):
+        names = module.categories()
+        if len(names) == 1 and config.data.category not in (None, names):  # the run's product under another name
+            config = config.replace(**{"data.category": names})
+            module = build_data(config)
     module.reader = detector.reader
     categories = module.chosen_categories()
     screened = screen(images_to_test(module, categories), config.data.on_bad_image, module.reader)
@@ -106,4 +111,6 @@ def _config(config: RunConfig, data: str | None, overrides: Mapping[str, Any]) -
     if data is not None and data != config.data.name:
         kept = ("batch_size", "num_workers", "tile", "tile_overlap", "on_bad_image", "evaluate_at")
         sections["data"] = {"name": data, **{key: sections["data"][key] for key in kept}}
+    options = {key.removeprefix("data.") for key in overrides if key.startswith("data.")}
+    sections["data"] |= registry.datasets[sections["data"]["name"]].config_class().of_new_images(options)
     return RunConfig.create(config=sections, overrides=overrides)

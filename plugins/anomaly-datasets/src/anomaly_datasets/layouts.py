@@ -1,0 +1,91 @@
+"""Images in plain folders: normal and abnormal ones, or images of which nothing is known."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from anomaly_core import ANOMALOUS, NORMAL, Sample
+from anomaly_datasets.config import FolderConfig
+from anomaly_datasets.division import Groups
+from anomaly_datasets.files import image_files, images_in
+from anomaly_datasets.kinds import folders_below, located, samples_below
+from anomaly_datasets.words import product_name
+
+
+@dataclass
+class Found:
+    """A category's images: to train on, to test on, and those that are still to be divided."""
+
+    train: list[Sample] = field(default_factory=list)
+    test: list[Sample] = field(default_factory=list)
+    undivided: list[Sample] = field(default_factory=list)
+
+
+class Plain:
+    """``data.normal`` and its siblings: one or more folders of each."""
+
+    def __init__(self, options: FolderConfig, groups: Groups) -> None:
+        self.options = options
+        self.groups = groups
+
+    def categories(self) -> list[str]:
+        normal = self.options.normal or self.options.abnormal
+        return [self.options.product or product_name(folders(normal))]
+
+    def found(self, category: str) -> Found:
+        options = self.options
+        normal = self._below(options.normal, NORMAL, category, "good")
+        test = self._below(options.normal_test, NORMAL, category, "good")
+        bad = self._below(options.abnormal, ANOMALOUS, category, "", _masks(options.masks))
+        return Found(normal, [*test, *bad]) if options.normal_test else Found([], bad, normal)
+
+    def _below(
+        self, option: str | list[str] | None, label: int, category: str, defect: str, masks: Path | None = None
+    ) -> list[Sample]:
+        places = [located(folder) for folder in folders(option)]
+        return samples_below(places, label, category, defect, self.groups.of, masks) if places else []
+
+
+class Unlabelled:
+    """``data.images``: folders of images of which nothing is known."""
+
+    def __init__(self, options: FolderConfig, groups: Groups) -> None:
+        self.options = options
+        self.groups = groups
+
+    def categories(self) -> list[str]:
+        return [self.options.product or product_name(folders(self.options.images))]
+
+    def found(self, category: str) -> Found:
+        places = [located(folder) for folder in folders(self.options.images)]
+        images = samples_below(places, None, category, "unlabelled", self.groups.of)
+        share = self.options.normal_test_share
+        warnings.warn(
+            f"data.images: nothing is known of the {len(images)} images. The run has scores and a threshold, but no metric "
+            "that needs labels; a defect among the training images is learnt, and the threshold takes them all for normal. "
+            + ("All of them test." if share == 1 else f"A share of {share:g} tests (data.normal_test_share), the rest trains."),
+            stacklevel=2,
+        )
+        return Found(images, images) if share == 1 else Found(undivided=images)
+
+
+def _masks(option: str | None) -> Path | None:
+    if not option:
+        return None
+    folder = located(option)
+    if not folder.is_dir() or not any(map(image_files, folders_below(folder))):
+        images_in(folder)  # named by the user: a missing or an empty folder is an error
+    return folder
+
+
+def folders(option: str | list[str] | None) -> list[Path]:
+    """The folders that an option names; one whose own name has a comma is not divided."""
+    if option is None or isinstance(option, str):
+        return [Path(option).expanduser()] if option else []
+    for comma in (",", ", "):
+        whole = Path(comma.join(option)).expanduser()
+        if whole.exists():
+            return [whole]
+    return [Path(part).expanduser() for part in option if part]
