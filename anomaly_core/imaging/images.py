@@ -129,9 +129,9 @@ def _opacity(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     colour, alpha = pixels[..., :3].max(axis=-1), pixels[..., 3]
     if alpha.min() == alpha.max():
         return colour if alpha.any() or colour.min() != colour.max() else alpha
-    seen, lit = np.count_nonzero(alpha), np.count_nonzero(np.minimum(colour, alpha))
-    on_black = 0 < 2 * lit < seen  # a white defect on a black background, transparent elsewhere
-    return np.minimum(colour, alpha) if on_black else alpha
+    seen: NDArray[np.uint8] = np.minimum(colour, alpha)
+    on_black = 0 < 2 * np.count_nonzero(seen) < np.count_nonzero(alpha)  # a white defect on black, transparent elsewhere
+    return seen if on_black else alpha
 
 
 def _indices(image: Image.Image) -> NDArray[np.uint8]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 
 from anomaly_core import DataError, Sample, is_clutter
 from anomaly_datasets.archives import unpacked
-from anomaly_datasets.files import image_files, images_in, masks_in, natural_key, samples_in, tell_left_out
+from anomaly_datasets.files import image_files, images_in, natural_key, tell_left_out
 from anomaly_datasets.words import is_archive, own_name
 
 Extra = Callable[[str], Mapping[str, Any]]  # an image's path relative to its folder -> what is kept of it
@@ -49,15 +47,12 @@ def folders_below(folder: Path, entered: set[str] | None = None) -> Iterator[Pat
             yield from folders_below(inner, entered)
 
 
-def samples_below(
-    folders: Sequence[Path], label: int | None, category: str, defect: str, extra: Extra, masks: Path | None = None
-) -> list[Sample]:
+def samples_below(folders: Sequence[Path], label: int | None, category: str, defect: str, extra: Extra) -> list[Sample]:
     """The images in folders and below them, as samples of one label.
 
     Args:
         defect: the kind; where it is empty, the name of the folder in one of ``folders`` that holds the image, and for the
             images in ``folders`` themselves its own name.
-        masks: the folder of the masks: in folders named as those of the images, or all in it.
 
     Raises:
         DataError: there is no such folder, or no image in it and below it.
@@ -68,56 +63,14 @@ def samples_below(
         if not any(places.values()):
             images_in(folder)  # which says what is wrong
         images |= {place: (folder, paths) for place, paths in places.items()}
-    samples, together, matched = [], [], set()
+    samples = []
     for place, (folder, paths) in images.items():
         tell_left_out(place)
-        own = None if masks is None else _own_masks(masks, place, folder, several=len(folders) > 1)
-        if own is None:
-            together += paths
-        else:
-            matched.add(own)
-            samples += samples_in(place, label, category, defect, masks_in(own), paths)
-    shared = {} if masks is None else masks_in(masks)
-    samples += samples_in(folders[0], label, category, defect, shared, together)
-    if masks is not None:
-        _tell_masks([other for other in folders_below(masks) if other not in {masks, *matched} and image_files(other)])
-    order = {path: (number, folder) for number, (folder, paths) in enumerate(images.values()) for path in paths}
-    samples.sort(key=lambda sample: order[sample.path][0])  # stable: within a folder they are in order
-    return _without_doubtful_masks([_finished(sample, order[sample.path][1], defect, extra) for sample in samples])
-
-
-def _own_masks(masks: Path, place: Path, folder: Path, *, several: bool) -> Path | None:
-    """The folder of masks that is named as the folder of the images; None where there is none."""
-    inner = place.relative_to(folder)
-    for own in ([masks / own_name(folder) / inner] if several else []) + [masks / inner]:
-        if own != masks and own.is_dir():
-            return own
-    return None
+        samples += [_finished(Sample(path, label, None, category, ""), folder, defect, extra) for path in paths]
+    return samples
 
 
 def _finished(sample: Sample, folder: Path, defect: str, extra: Extra) -> Sample:
     place = sample.path.relative_to(folder)
     kind = place.parts[0] if len(place.parts) > 1 else own_name(folder)
     return replace(sample, defect=defect or kind, extra={**sample.extra, **extra(place.as_posix())})
-
-
-def _tell_masks(folders: Sequence[Path]) -> None:
-    if folders:
-        warnings.warn(
-            f"the masks in {len(folders)} folders, such as {str(folders[0])!r}, are left out: no folder of images is "
-            "called that.",
-            stacklevel=3,
-        )
-
-
-def _without_doubtful_masks(samples: list[Sample]) -> list[Sample]:
-    """Images of one name in several folders would all get the mask of that name, which belongs to one of them."""
-    counts = Counter(sample.mask_path for sample in samples if sample.mask_path is not None)
-    doubtful = [sample for sample in samples if counts[sample.mask_path] > 1]
-    if doubtful:
-        warnings.warn(
-            f"{len(doubtful)} images of the same name in several folders have one mask, such as {str(doubtful[0].path)!r} and "
-            f"{str(doubtful[1].path)!r}: none of them gets it. Put the masks into folders named as those of the images.",
-            stacklevel=3,
-        )
-    return [replace(sample, mask_path=None) if sample in doubtful else sample for sample in samples]

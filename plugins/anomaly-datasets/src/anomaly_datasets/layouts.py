@@ -9,18 +9,18 @@ from pathlib import Path
 from anomaly_core import ANOMALOUS, NORMAL, Sample
 from anomaly_datasets.config import FolderConfig
 from anomaly_datasets.division import Groups
-from anomaly_datasets.files import image_files, images_in
-from anomaly_datasets.kinds import folders_below, located, samples_below
-from anomaly_datasets.words import product_name
+from anomaly_datasets.kinds import located, samples_below
+from anomaly_datasets.words import is_archive, product_name
 
 
 @dataclass
 class Found:
-    """A category's images: to train on, to test on, and those that are still to be divided."""
+    """A category's images: to train on, to test on, and those that are still to be divided; and the place of the masks."""
 
     train: list[Sample] = field(default_factory=list)
     test: list[Sample] = field(default_factory=list)
     undivided: list[Sample] = field(default_factory=list)
+    masks: Path | None = None
 
 
 class Plain:
@@ -38,14 +38,13 @@ class Plain:
         options = self.options
         normal = self._below(options.normal, NORMAL, category, "good")
         test = self._below(options.normal_test, NORMAL, category, "good")
-        bad = self._below(options.abnormal, ANOMALOUS, category, "", _masks(options.masks))
-        return Found(normal, [*test, *bad]) if options.normal_test else Found([], bad, normal)
+        bad = self._below(options.abnormal, ANOMALOUS, category, "")
+        masks = _masks(options.masks)
+        return Found(normal, [*test, *bad], [], masks) if options.normal_test else Found([], bad, normal, masks)
 
-    def _below(
-        self, option: str | list[str] | None, label: int, category: str, defect: str, masks: Path | None = None
-    ) -> list[Sample]:
+    def _below(self, option: str | list[str] | None, label: int, category: str, defect: str) -> list[Sample]:
         places = [located(folder) for folder in folders(option)]
-        return samples_below(places, label, category, defect, self.groups.of, masks) if places else []
+        return samples_below(places, label, category, defect, self.groups.of) if places else []
 
 
 class Unlabelled:
@@ -74,10 +73,8 @@ class Unlabelled:
 def _masks(option: str | None) -> Path | None:
     if not option:
         return None
-    folder = located(option)
-    if not folder.is_dir() or not any(map(image_files, folders_below(folder))):
-        images_in(folder)  # named by the user: a missing or an empty folder is an error
-    return folder
+    path = Path(option).expanduser()
+    return located(path) if is_archive(path) else path
 
 
 def folders(option: str | list[str] | None) -> list[Path]:
