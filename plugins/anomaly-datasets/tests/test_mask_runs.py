@@ -12,8 +12,9 @@ import pytest
 from marking import MARKED
 from PIL import Image, ImageFilter
 from seams import added
+from seams import run as unobserved
 
-from anomaly_core import RunConfig, run_experiment
+from anomaly_core import RunConfig
 from tiny.data import draw, write_image
 from tiny.plugin import PALETTE
 from tiny.runs import log_of
@@ -70,7 +71,7 @@ def run(folders: Path, masks: str | None = "masks", **options: Any) -> tuple[flo
         **WHOLE,
         **options,
     }
-    result = run_experiment(RunConfig.create(model="palette", data="folder", overrides=settings))
+    result = unobserved(RunConfig.create(model="palette", data="folder", overrides=settings))
     return result.metrics.get("marked"), log_of(result)
 
 
