@@ -112,8 +112,8 @@ def _tell_masks(folders: Sequence[Path]) -> None:
 
 def _without_doubtful_masks(samples: list[Sample]) -> list[Sample]:
     """Images of one name in several folders would all get the mask of that name, which belongs to one of them."""
-    counts = Counter(sample.mask_path for sample in samples if sample.mask_path is not None)
-    doubtful = [sample for sample in samples if counts[sample.mask_path] > 1]
+    counts = Counter(sample.mask_path for sample in samples)
+    doubtful = [sample for sample in samples if sample.mask_path is not None and counts[sample.mask_path] > 1]
     if doubtful:
         warnings.warn(
             f"{len(doubtful)} images of the same name in several folders have one mask, such as {str(doubtful[0].path)!r} and "
