@@ -58,6 +58,12 @@ class Listed:
         return found
 
     def _tell(self, found: Found, is_labelled: bool) -> None:
+        unknown = dict.fromkeys(name for _, row in self._rows for name in row if name and name not in COLUMNS)
+        if unknown:
+            warnings.warn(
+                f"columns of the list {str(self.path)!r} are not used: {', '.join(unknown)}. It may have {', '.join(COLUMNS)}.",
+                stacklevel=3,
+            )
         unlabelled = sum(sample.label is None for sample in [*found.test, *found.undivided])
         if not is_labelled:
             tell_unknown(f"the list {str(self.path)!r}", unlabelled + len(found.train), self.options.normal_test_share)
@@ -81,17 +87,13 @@ class Listed:
     def _rows(self) -> Rows:
         rows = read_table(self.path, "path")
         names = list(dict.fromkeys(name for _, row in rows for name in row if name))
-        unknown = [name for name in names if name not in COLUMNS]
-        for name in unknown:
+        for name in names:
+            if name in COLUMNS:
+                continue
             if close := difflib.get_close_matches(name, [column for column in COLUMNS if column not in names], 1):
                 raise DataError(
                     f"the list {str(self.path)!r} has a column {name!r}. Call it {close[0]!r} if it is that, or otherwise."
                 )
-        if unknown:
-            warnings.warn(
-                f"columns of the list {str(self.path)!r} are not used: {', '.join(unknown)}. It may have {', '.join(COLUMNS)}.",
-                stacklevel=2,
-            )
         nowhere = next((number for number, row in rows if not row.get("path")), None)
         if nowhere is not None:
             raise DataError(
