@@ -53,7 +53,7 @@ def _decoded(content: bytes) -> str:
 
 def _csv_rows(text: str, wanted: str) -> Rows:
     first = next((line for line in text.splitlines() if line.strip()), "")
-    headers = [_cells(next(csv.reader([first], delimiter=separator))) for separator in ",;\t|"]
+    headers = [_cells(next(csv.reader([first], delimiter=separator, skipinitialspace=True))) for separator in ",;\t|"]
     header = next((names for names in headers if wanted in names), None)
     if not first:
         raise ValueError("it is empty")
@@ -61,7 +61,7 @@ def _csv_rows(text: str, wanted: str) -> Rows:
         raise ValueError(f"its first line must name the columns, of which one is {wanted!r}, and is {first[:200]!r}")
     separator = ",;\t|"[headers.index(header)]
     rows: Rows = []
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
     for cells in reader:
         if any(cell.strip() for cell in cells):
             if len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
