@@ -37,7 +37,8 @@ class Groups:
         match = self._pattern.search(place) if self._pattern else None
         if match is None:
             return {}
-        return {"group": (match[1] if match.re.groups else None) or match[0]}
+        group = (match[1] if match.re.groups else None) or match[0]
+        return {"group": group} if group else {}
 
     def check(self, samples: Sequence[Sample]) -> None:
         """ConfigError if the pattern matches no image; a warning if it matches only some."""
@@ -65,8 +66,8 @@ def group_of(sample: Sample) -> object:
 def apart(train: list[Sample], test: Sequence[Sample]) -> list[Sample]:
     """The training images without those of a group that is tested, with a warning."""
     tested = {sample.extra["group"] for sample in test if "group" in sample.extra}
-    shared = [sample for sample in train if "group" in sample.extra and sample.extra["group"] in tested]
-    kept = [sample for sample in train if sample not in shared]
+    shared = [sample for sample in train if sample.extra.get("group", tested) in tested]
+    kept = [sample for sample in train if sample.extra.get("group", tested) not in tested]
     if shared:
         warnings.warn(
             f"{len(shared)} training images are of groups that are tested too, such as {str(shared[0].path)!r} of group "

@@ -61,13 +61,18 @@ class Unlabelled:
         places = [located(folder) for folder in folders(self.options.images)]
         images = samples_below(places, None, category, "unlabelled", self.groups.of)
         share = self.options.normal_test_share
-        warnings.warn(
-            f"data.images: nothing is known of the {len(images)} images. The run has scores and a threshold, but no metric "
-            "that needs labels; a defect among the training images is learnt, and the threshold takes them all for normal. "
-            + ("All of them test." if share == 1 else f"A share of {share:g} tests (data.normal_test_share), the rest trains."),
-            stacklevel=2,
-        )
+        tell_unknown("data.images", len(images), share)
         return Found(images, images) if share == 1 else Found(undivided=images)
+
+
+def tell_unknown(where: str, count: int, share: float) -> None:
+    """Warn that a run is fitted on images of which nothing is known."""
+    divided = "All of them test." if share == 1 else f"A share of {share:g} tests (data.normal_test_share), the rest trains."
+    warnings.warn(
+        f"{where}: nothing is known of the {count} images. The run has scores and a threshold, but no metric that needs "
+        f"labels; a defect among the training images is learnt, and the threshold takes them all for normal. {divided}",
+        stacklevel=3,
+    )
 
 
 def _masks(option: str | None) -> Path | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from anomaly_core import NORMAL, ConfigError, DataError, Sample
 from anomaly_datasets.config import FolderConfig
 from anomaly_datasets.division import Groups
-from anomaly_datasets.layouts import Found
+from anomaly_datasets.layouts import Found, tell_unknown
 from anomaly_datasets.table import Rows, read_table
 from anomaly_datasets.words import NORMAL_WORDS, meaning, product_name
 
@@ -54,7 +54,30 @@ class Listed:
             undivided = sample.label == NORMAL or not is_labelled
             {"train": found.train, "test": found.test}.get(part, found.undivided if undivided else found.test).append(sample)
         self._check([*samples.values()], found)
+        self._tell(found, is_labelled)
         return found
+
+    def _tell(self, found: Found, is_labelled: bool) -> None:
+        unknown = dict.fromkeys(name for _, row in self._rows for name in row if name and name not in COLUMNS)
+        if unknown:
+            warnings.warn(
+                f"columns of the list {str(self.path)!r} are not used: {', '.join(unknown)}. It may have {', '.join(COLUMNS)}.",
+                stacklevel=3,
+            )
+        unlabelled = sum(sample.label is None for sample in [*found.test, *found.undivided])
+        if not is_labelled:
+            tell_unknown(f"the list {str(self.path)!r}", unlabelled + len(found.train), self.options.normal_test_share)
+        elif unlabelled:
+            warnings.warn(
+                f"{unlabelled} test images of the list {str(self.path)!r} have no label: they get scores, and no metric counts "
+                "them.",
+                stacklevel=3,
+            )
+        if found.train and self.options.normal_test_share == 1:
+            warnings.warn(
+                f"{len(found.train)} images of the list {str(self.path)!r} have the split train: they are not tested.",
+                stacklevel=3,
+            )
 
     @property
     def _product(self) -> str:
@@ -64,17 +87,13 @@ class Listed:
     def _rows(self) -> Rows:
         rows = read_table(self.path, "path")
         names = list(dict.fromkeys(name for _, row in rows for name in row if name))
-        unknown = [name for name in names if name not in COLUMNS]
-        for name in unknown:
+        for name in names:
+            if name in COLUMNS:
+                continue
             if close := difflib.get_close_matches(name, [column for column in COLUMNS if column not in names], 1):
                 raise DataError(
                     f"the list {str(self.path)!r} has a column {name!r}. Call it {close[0]!r} if it is that, or otherwise."
                 )
-        if unknown:
-            warnings.warn(
-                f"columns of the list {str(self.path)!r} are not used: {', '.join(unknown)}. It may have {', '.join(COLUMNS)}.",
-                stacklevel=2,
-            )
         nowhere = next((number for number, row in rows if not row.get("path")), None)
         if nowhere is not None:
             raise DataError(
@@ -122,8 +141,8 @@ class Listed:
         missing = [path for path in files if not os.path.lexists(path)]
         if missing:
             raise DataError(
-                f"{len(missing)} of the files in the list {str(self.path)!r} are not there, such as {str(missing[0])!r}. Paths "
-                "begin at the list's own folder. Correct them, or put the files there."
+                f"files in the list {str(self.path)!r} are not there: {len(missing)} of {len(files)}, such as "
+                f"{str(missing[0])!r}. Paths begin at the list's own folder. Correct them, or put the files there."
             )
         both = {sample.path for sample in found.train} & {sample.path for sample in found.test}
         if both:

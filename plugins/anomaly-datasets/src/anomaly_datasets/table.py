@@ -31,6 +31,8 @@ def read_table(path: Path, wanted: str) -> Rows:
         for number, row in rows:
             if "\0" in "".join(row.values()):
                 raise ValueError(f"row {number} holds a NUL")
+    except FileNotFoundError as error:
+        raise DataError(f"there is no list {str(path)!r}. Check the path.") from error
     except (OSError, ValueError, csv.Error, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error).rstrip(".")
         raise DataError(
@@ -51,13 +53,15 @@ def _decoded(content: bytes) -> str:
 
 def _csv_rows(text: str, wanted: str) -> Rows:
     first = next((line for line in text.splitlines() if line.strip()), "")
-    headers = [_cells(next(csv.reader([first], delimiter=separator))) for separator in ",;\t|"]
+    headers = [_cells(next(csv.reader([first], delimiter=separator, skipinitialspace=True))) for separator in ",;\t|"]
     header = next((names for names in headers if wanted in names), None)
+    if not first:
+        raise ValueError("it is empty")
     if header is None:
         raise ValueError(f"its first line must name the columns, of which one is {wanted!r}, and is {first[:200]!r}")
     separator = ",;\t|"[headers.index(header)]
     rows: Rows = []
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
     for cells in reader:
         if any(cell.strip() for cell in cells):
             if len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
