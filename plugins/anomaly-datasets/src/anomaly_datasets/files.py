@@ -12,13 +12,14 @@ from typing import TypeVar
 
 from anomaly_core import ANOMALOUS, IMAGE_SUFFIXES, NORMAL, BaseDataModule, DataError, Sample, is_clutter
 
-T = TypeVar("T")
 # Pictures that other programs read: where one lies among images, leaving it out is told.
 PICTURES = frozenset(
     ".apng .arw .avif .avifs .bpg .cr2 .cr3 .czi .dcm .dds .dib .dng .emf .eps .exr .fit .fits .gif .hdr .heic .heif .ico .j2c "
     ".j2k .jfif .jng .jp2 .jpe .jpf .jpm .jpx .jxl .jxr .lif .mpo .mrxs .ndpi .nd2 .nef .npy .npz .orf .pbm .pcx .pfm .pgm "
     ".pic .pnm .ppm .psd .qoi .raf .raw .rgb .rw2 .sgi .svg .svs .tga .vsi .wdp .wmf .xbm .xcf .xpm".split()
 )
+
+Item = TypeVar("Item")
 
 
 def natural_key(path: Path) -> list[tuple[int, int | str]]:
@@ -94,7 +95,7 @@ def samples_in(
     return samples
 
 
-def drawn(samples: Sequence[T], count: int, seed: int) -> tuple[list[T], list[T]]:
+def drawn(samples: Sequence[Item], count: int, seed: int) -> tuple[list[Item], list[Item]]:
     """(``count`` samples, or groups of them, drawn by a seed, the rest), each in the order that they had."""
     chosen = set(random.Random(seed).sample(range(len(samples)), count))
     return [s for i, s in enumerate(samples) if i in chosen], [s for i, s in enumerate(samples) if i not in chosen]

@@ -9,6 +9,7 @@ from typing import Any
 
 from anomaly_core import (
     CALIBRATION,
+    IMAGES,
     DataError,
     Hooks,
     Progress,
@@ -72,8 +73,12 @@ def evaluate(
         if len(names) == 1 and config.data.category not in (None, names):  # the run's product under another name
             config = config.replace(**{"data.category": names})
             module = build_data(config)
+    module.reader = detector.reader
     categories = module.chosen_categories()
-    screened = screen(images_to_test(module, categories), config.data.on_bad_image)
+    with warnings.catch_warnings(record=True) as caught:  # for the log, which does not exist yet
+        warnings.simplefilter("always")
+        samples = images_to_test(module, categories)
+    screened = screen(samples, config.data.on_bad_image, module.reader)
     if not screened.kept:
         raise DataError(f"none of the test images can be used: {screened.skipped[0].reason}")
     label = categories[0] if len(categories) == 1 else "unified"
@@ -81,8 +86,9 @@ def evaluate(
     run = RunFolder.create(_own(Path(folder), place) if output is None else str(output), *place)
     facts = {"category": label, "evaluates": str(Path(folder).absolute()), "skipped": skipped(screened)}
     with run.locked(), run.recording(config, hooks, **facts):
-        for text in warnings_of(screened, [], [], screened.kept):
+        for text in [*(str(item.message) for item in caught), *warnings_of(screened, [], [], screened.kept)]:
             warnings.warn(text, stacklevel=2)
+        run.write_json(IMAGES, detector.reader.to_dict())
         run.write_json(CALIBRATION, detector.calibration.to_dict())
         watched: dict[str, Any] = {"device": detector.device, "hooks": hooks, "progress": progress}
         result = test(run, config, detector.modeler, detector.calibration, module, screened.kept, **watched)
