@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from anomaly_core import DataError, Sample, is_clutter
+from anomaly_core import ConfigError, DataError, Sample, is_clutter
 from anomaly_datasets.archives import unpacked
 from anomaly_datasets.files import image_files, images_in, natural_key, tell_left_out
-from anomaly_datasets.words import is_archive, own_name
+from anomaly_datasets.words import is_archive, is_otherwise, own_name
 
 Extra = Callable[[str], Mapping[str, Any]]  # an image's path relative to its folder -> what is kept of it
 
@@ -47,21 +48,30 @@ def folders_below(folder: Path, entered: set[str] | None = None) -> Iterator[Pat
             yield from folders_below(inner, entered)
 
 
-def samples_below(folders: Sequence[Path], label: int | None, category: str, defect: str, extra: Extra) -> list[Sample]:
+def samples_below(
+    folders: Sequence[Path], label: int | None, category: str, defect: str, extra: Extra, others: Sequence[Path] = ()
+) -> list[Sample]:
     """The images in folders and below them, as samples of one label.
 
     Args:
         defect: the kind; where it is empty, the name of the folder in one of ``folders`` that holds the image, and for the
             images in ``folders`` themselves its own name.
+        others: folders that are something else, in case they lie below; so are those whose names say it, with a warning.
 
     Raises:
         DataError: there is no such folder, or no image in it and below it.
     """
     images: dict[Path, tuple[Path, list[Path]]] = {}  # where images lie -> the folder in which that is, and the images
     for folder in folders:
-        places = {place: image_files(place) for place in folders_below(folder)} if folder.is_dir() else {}
+        entered = set(map(os.path.realpath, others))
+        if os.path.realpath(folder) in entered:
+            raise ConfigError(f"{str(folder)!r} is named twice, and its images cannot be both. Name another folder.")
+        places = {place: image_files(place) for place in folders_below(folder, entered)} if folder.is_dir() else {}
+        strange = [place for place in places if any(is_otherwise(name, label) for name in place.relative_to(folder).parts)]
+        places = {place: paths for place, paths in places.items() if place not in strange}
         if not any(places.values()):
             images_in(folder)  # which says what is wrong
+        _tell_strange([place for place in strange if image_files(place)], folder)
         images |= {place: (folder, paths) for place, paths in places.items()}
     samples = []
     for place, (folder, paths) in images.items():
@@ -74,3 +84,12 @@ def _finished(sample: Sample, folder: Path, defect: str, extra: Extra) -> Sample
     place = sample.path.relative_to(folder)
     kind = place.parts[0] if len(place.parts) > 1 else own_name(folder)
     return replace(sample, defect=defect or kind, extra={**sample.extra, **extra(place.as_posix())})
+
+
+def _tell_strange(strange: Sequence[Path], folder: Path) -> None:
+    if strange:
+        warnings.warn(
+            f"below {str(folder)!r}, the images of {len(strange)} folders, such as {str(strange[0])!r}, are left out: their "
+            "names say that they show something else. Name them with data.normal, data.abnormal or data.masks, or rename them.",
+            stacklevel=3,
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from anomaly_core import ANOMALOUS, NORMAL, Sample
@@ -36,15 +37,19 @@ class Plain:
 
     def found(self, category: str) -> Found:
         options = self.options
-        normal = self._below(options.normal, NORMAL, category, "good")
-        test = self._below(options.normal_test, NORMAL, category, "good")
-        bad = self._below(options.abnormal, ANOMALOUS, category, "")
+        normal, test, bad = (
+            [located(folder) for folder in folders(option)]
+            for option in (options.normal, options.normal_test, options.abnormal)
+        )
         masks = _masks(options.masks)
-        return Found(normal, [*test, *bad], [], masks) if options.normal_test else Found([], bad, normal, masks)
-
-    def _below(self, option: str | list[str] | None, label: int, category: str, defect: str) -> list[Sample]:
-        places = [located(folder) for folder in folders(option)]
-        return samples_below(places, label, category, defect, self.groups.of) if places else []
+        drawn = [] if masks is None or masks.resolve() in [place.resolve() for place in (*normal, *test, *bad)] else [masks]
+        read = partial(samples_below, category=category, extra=self.groups.of)
+        anomalous = read(bad, ANOMALOUS, defect="", others=[*normal, *test, *drawn]) if bad else []
+        tested = read(test, NORMAL, defect="good", others=[*normal, *bad, *drawn]) if test else []
+        trained = read(normal, NORMAL, defect="good", others=[*test, *bad, *drawn]) if normal else []
+        if test:
+            return Found(trained, [*tested, *anomalous], [], masks)
+        return Found([], anomalous, trained, masks)
 
 
 class Unlabelled:

@@ -14,6 +14,7 @@ ANOMALOUS_WORDS = ("bad", "nok", "ng", "ko", "nio", "notok", "notgood", "defect"
                    "anomalies", "anomalous", "abnormal", "fail", "failed", "reject", "rejected", "faulty")  # fmt: skip
 UNKNOWN_WORDS = ("", "unlabelled", "unlabeled", "unknown", "none", "null", "nan", "na", "?")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".txz")
+MASK_WORDS = ("mask", "masks", "groundtruth", "gt", "annotation", "annotations")
 UNCLEAR_WORDS = ("true", "false", "yes", "no", "y", "n", "-1", "-1.0")  # normal for some lists, anomalous for others
 _NUMBERS = {"0": NORMAL, "0.0": NORMAL, "1": ANOMALOUS, "1.0": ANOMALOUS}
 
@@ -31,6 +32,12 @@ def is_normal(folder: str) -> bool:
 def is_unlabelled(folder: str) -> bool:
     """Whether a folder of that name holds images of which nothing is known."""
     return plain(folder) in UNKNOWN_WORDS
+
+
+def is_otherwise(folder: str, label: int | None) -> bool:
+    """Whether a folder's name says that it holds no images of that label: normal or anomalous ones, or masks."""
+    word = plain(folder)
+    return word in MASK_WORDS or (label == NORMAL and word in ANOMALOUS_WORDS) or (label == ANOMALOUS and word in NORMAL_WORDS)
 
 
 def meaning(label: str) -> tuple[int | None, str]:

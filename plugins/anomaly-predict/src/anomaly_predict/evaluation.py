@@ -76,7 +76,10 @@ def evaluate(
             module = build_data(config)
     module.reader = detector.reader
     categories = module.chosen_categories()
-    screened = screen(images_to_test(module, categories), config.data.on_bad_image, module.reader)
+    with warnings.catch_warnings(record=True) as caught:  # for the log, which does not exist yet
+        warnings.simplefilter("always")
+        samples = images_to_test(module, categories)
+    screened = screen(samples, config.data.on_bad_image, module.reader)
     if not screened.kept:
         raise DataError(f"none of the test images can be used: {screened.skipped[0].reason}")
     label = categories[0] if len(categories) == 1 else "unified"
@@ -85,7 +88,7 @@ def evaluate(
     left_out = {"skipped": skipped(screened), "without_mask": without_mask(screened.kept)}
     facts = {"category": label, "evaluates": str(Path(folder).absolute()), **left_out}
     with run.locked(), run.recording(config, hooks, **facts):
-        for text in warnings_of(screened, [], [], screened.kept):
+        for text in [*(str(item.message) for item in caught), *warnings_of(screened, [], [], screened.kept)]:
             warnings.warn(text, stacklevel=2)
         run.write_json(IMAGES, detector.reader.to_dict())
         run.write_json(CALIBRATION, detector.calibration.to_dict())
