@@ -134,21 +134,19 @@ def _opacity(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return seen if on_black else alpha
 
 
-def _indices(image: Image.Image) -> NDArray[np.uint8]:
+def _indices(image: Image.Image) -> NDArray[Any]:
     """The indices of a palette, the background being 0; many shades of grey are a grey image."""
-    indices = np.asarray(image)
-    palette = np.zeros((256, 3), dtype=np.uint8)
+    indices, palette = np.asarray(image), np.zeros((256, 3), dtype=np.uint8)
     colours = np.array(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
     palette[: len(colours)] = colours
     used = np.unique(indices)
-    if len(used) > 16 and (palette[used] == palette[used, :1]).all():
-        return palette[indices, 0]
+    values: NDArray[Any] = np.arange(256, dtype=np.uint8)
     black = [index for index in used if not palette[index].any()]
-    if palette[0].any() and black:  # black is the background wherever the palette has it
-        swapped = np.arange(256, dtype=np.uint8)
-        swapped[[0, black[0]]] = black[0], 0
-        return swapped[indices]
-    return indices
+    if len(used) > 16 and (palette[used] == palette[used, :1]).all():
+        values = palette[:, 0]
+    elif palette[0].any() and black:  # black is the background wherever the palette has it
+        values[[0, black[0]]] = black[0], 0
+    return values[indices]
 
 
 def _is_noisy(values: NDArray[Any], lossy: bool) -> bool:
