@@ -68,6 +68,7 @@ from .imaging.images import read_mask as read_mask
 from .imaging.images import read_mask_classes as read_mask_classes
 from .imaging.images import to_rgb as to_rgb
 from .imaging.reading import ImageReader as ImageReader
+from .imaging.roi import RegionOfInterest as RegionOfInterest
 from .imaging.screening import screen as screen
 from .imaging.screening import warnings_of as warnings_of
 from .imaging.screening import without_mask as without_mask
