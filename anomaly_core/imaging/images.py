@@ -146,7 +146,8 @@ def _indices(image: Image.Image) -> NDArray[Any]:
         values = palette[:, 0]
     elif palette[0].any() and black:  # black is the background wherever the palette has it
         values[[0, black[0]]] = black[0], 0
-    return values[indices]
+    classes: NDArray[Any] = values[indices]
+    return classes
 
 
 def _is_noisy(values: NDArray[Any], lossy: bool) -> bool:
