@@ -120,7 +120,8 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         raise ConfigError(
             f"--set {text!r}: expected section.key=value with a section of {', '.join(SECTIONS)}, such as data.batch_size=8."
         )
-    if value.strip()[:1] in ("[", "{") or value.strip() in ("null", "~"):
+    bare = value.strip()
+    if bare[:1] + bare[-1:] in ("[]", "{}") or bare in ("null", "~"):  # {stem}_mask is text
         return key.strip(), _yaml(value, f"--set {key}")
     return key.strip(), value
 
