@@ -109,6 +109,8 @@ def test_train_alone(tmp_path: Path) -> None:
     good("train/good")
     result, log = run(tmp_path, root=".")
     assert result.category == "caps" and counts(result) == {(0, "good"): 2}
+    Path.cwd().rename(tmp_path / "lids")
+    assert counts(evaluate(result.folder)) == counts(result)  # under another name
     assert "there is no test image" in log and "0.2" in log
 
 

@@ -133,13 +133,12 @@ class Listed:
                 f"row {number} of the list {str(self.path)!r} lists {str(sample.path)!r} again. An image stands there once, or "
                 "once for each of its masks. Remove one of the rows."
             )
-        first = known.mask_path if isinstance(known.mask_path, tuple) else (known.mask_path,)
-        second = sample.mask_path if isinstance(sample.mask_path, tuple) else (sample.mask_path,)
-        return replace(known, mask_path=(*first, *(path for path in second if path not in first)))
+        masks = tuple(dict.fromkeys((*known.mask_files, *sample.mask_files)))
+        return replace(known, mask_path=masks)
 
     def _check(self, samples: list[Sample], found: Found) -> None:
         files = [sample.path for sample in samples]
-        files += [mask for sample in samples if isinstance(mask := sample.mask_path, Path)]
+        files += [mask for sample in samples for mask in sample.mask_files]
         missing = [path for path in files if not os.path.lexists(path)]
         if missing:
             raise DataError(
