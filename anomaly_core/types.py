@@ -79,6 +79,7 @@ class Batch:
         masks: bool (B, 1, H, W) in the images' geometry, or None if the data set has no masks.
         has_mask: bool (B,): False for an image without a mask that is not known to be normal: its pixels have no known labels.
         samples: the B samples.
+        valid: bool (B, 1, H, W), the pixels that count with ``data.roi`` and ``data.ignore``; None: all of them.
     """
 
     images: Tensor
@@ -86,20 +87,21 @@ class Batch:
     masks: Tensor | None
     has_mask: Tensor
     samples: list[Sample]
+    valid: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch with its tensors on a device."""
-        masks = None if self.masks is None else self.masks.to(device)
-        return Batch(self.images.to(device), self.labels.to(device), masks, self.has_mask.to(device), self.samples)
+        masks, valid = (None if part is None else part.to(device) for part in (self.masks, self.valid))
+        return Batch(self.images.to(device), self.labels.to(device), masks, self.has_mask.to(device), self.samples, valid)
 
     def __getitem__(self, chosen: slice | list[int]) -> Batch:
         """Some images of the batch."""
-        masks = None if self.masks is None else self.masks[chosen]
+        masks, valid = (None if part is None else part[chosen] for part in (self.masks, self.valid))
         samples = [self.samples[i] for i in (range(len(self))[chosen] if isinstance(chosen, slice) else chosen)]
-        return Batch(self.images[chosen], self.labels[chosen], masks, self.has_mask[chosen], samples)
+        return Batch(self.images[chosen], self.labels[chosen], masks, self.has_mask[chosen], samples, valid)
 
 
 @dataclass

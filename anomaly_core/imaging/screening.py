@@ -54,14 +54,17 @@ def screen(samples: Sequence[Sample], policy: Literal["error", "skip"], reader: 
 def _examined(reader: ImageReader, sample: Sample) -> tuple[str, bool]:
     """Why a sample cannot be used (empty if it can), and whether it is anomalous but its mask marks no pixel."""
     try:
-        size = reader.checked_size(sample.path)
+        whole = reader.whole
+        size = whole.checked_size(sample.path)
+        if reader.roi:
+            reader.roi.cropped_size(*size, repr(str(sample.path)))
         if sample.mask_path is None:
             return "", False
-        mask = reader.mask(sample.mask_path)
+        mask = whole.mask(sample.mask_path)
         require_one_size(sample, size, (mask.height, mask.width))
     except DataError as error:
         return str(error), False
-    return "", sample.label == ANOMALOUS and mask.getbbox() is None
+    return "", sample.label == ANOMALOUS and reader.in_region(mask, sample.mask_path, 0).getbbox() is None
 
 
 def require_one_size(sample: Sample, image: tuple[int, int], mask: tuple[int, int]) -> None:
@@ -101,8 +104,9 @@ def warnings_of(screened: Screened, fit: Sequence[Sample], held_out: Sequence[Sa
         )
     if screened.empty_masks:
         texts.append(
-            f"{len(screened.empty_masks)} images are labelled anomalous and their masks mark no pixel, such as "
-            f"{str(screened.empty_masks[0].path)!r}: to pixel metrics all their pixels are normal. Correct or remove the masks."
+            f"{len(screened.empty_masks)} images are labelled anomalous and their masks mark no pixel that counts, such as "
+            f"{str(screened.empty_masks[0].path)!r}: to pixel metrics all their pixels are normal. Correct or remove the "
+            "masks, or enlarge data.roi."
         )
     for pairs, parts, harm in (
         (duplicates([*fit, *held_out], test), "training and test", "metrics say less than they seem to"),

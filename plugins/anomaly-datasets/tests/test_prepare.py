@@ -28,6 +28,8 @@ def invoke(*arguments):
 @pytest.mark.parametrize("name", FACTS)
 def test_the_facts_of_each_category_add_up(name):
     known = FACTS[name]
+    if not known.per_category:  # only the totals are published
+        return
     assert tuple(known.per_category) == known.categories
     assert tuple(map(sum, zip(*known.per_category.values(), strict=True))) == known.totals
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -26,6 +26,60 @@ class VisAConfig(DataConfig):
 @dataclass(kw_only=True)
 class BTADConfig(DataConfig):
     """BTAD needs no option of its own."""
+
+
+@dataclass(kw_only=True)
+class ValidationConfig(DataConfig):
+    """For data sets that come with normal images for validation."""
+
+    validation: Annotated[
+        bool,
+        Field(
+            description="hold out the images of validation/good, whatever data.holdout is, as the publisher does; "
+            "false: a share data.holdout of the training images"
+        ),
+    ] = True
+
+
+@dataclass(kw_only=True)
+class MVTecLOCOConfig(ValidationConfig):
+    """Logical anomalies can be judged apart from structural ones."""
+
+    kinds: Annotated[
+        tuple[Literal["logical", "structural"], ...],
+        Field(min_length=1, description="kinds of anomaly that are tested, beside the normal images"),
+    ] = ("logical", "structural")
+
+
+@dataclass(kw_only=True)
+class MVTecAD2Config(ValidationConfig):
+    """Which of the three test sets, and under which light."""
+
+    part: Annotated[
+        Literal["test_public", "test_private", "test_private_mixed"],
+        Field(description="the test images; the private ones have no labels (`anomaly submit` is for them)"),
+    ] = "test_public"
+    lighting: Annotated[
+        tuple[str, ...] | None,
+        Field(min_length=1, description="light of the test images, as their names say it, such as regular,shift_1; none: all"),
+    ] = None
+
+
+@dataclass(kw_only=True)
+class RealIADConfig(DataConfig):
+    """Which views, which of the published splits, and which size of the images."""
+
+    views: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=5)], ...] | None,
+        Field(min_length=1, description="cameras that train and test: 1 from above, 2 to 5 from the sides; none: all"),
+    ] = None
+    protocol: Annotated[
+        Literal["multi_view", "single_view", "fuiad_0.0", "fuiad_0.1", "fuiad_0.2", "fuiad_0.4"],
+        Field(description="published split: all views, the view from above, or that share of anomalous training images"),
+    ] = "multi_view"
+    resolution: Annotated[
+        int | None, Field(ge=1, description="side of the images in pixels, 256, 512 or 1024; none: the largest that is there")
+    ] = None
 
 
 @dataclass(kw_only=True)
