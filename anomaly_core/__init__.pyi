@@ -71,6 +71,7 @@ from .imaging.reading import ImageReader as ImageReader
 from .imaging.roi import RegionOfInterest as RegionOfInterest
 from .imaging.screening import screen as screen
 from .imaging.screening import warnings_of as warnings_of
+from .imaging.screening import without_mask as without_mask
 from .installed import CORE as CORE
 from .installed import VERSION as VERSION
 from .installed import distributions as distributions

@@ -11,7 +11,7 @@ from typing import Any
 
 from anomaly_core.base.data import BaseDataModule
 from anomaly_core.errors import DataError
-from anomaly_core.imaging.screening import Screened, content_hash, screen, warnings_of
+from anomaly_core.imaging.screening import Screened, content_hash, screen, warnings_of, without_mask
 from anomaly_core.threads import decoders
 from anomaly_core.types import Sample
 
@@ -65,7 +65,8 @@ def split(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
         for image, content in zip(used, pool.map(content_hash, used), strict=True):
             digest.update(f"{image.category}/{image.path.name}\n".encode("utf-8", "surrogateescape") + content)
     counts = {name: len(samples) for name, samples in kept.items()}
-    return Splits(**kept, facts={"data": {**counts, "digest": digest.hexdigest()}, "skipped": skipped(screened)})
+    left_out = {"skipped": skipped(screened), "without_mask": without_mask(kept["test"])}
+    return Splits(**kept, facts={"data": {**counts, "digest": digest.hexdigest()}, **left_out})
 
 
 def images_to_test(data: BaseDataModule, categories: list[str]) -> list[Sample]:

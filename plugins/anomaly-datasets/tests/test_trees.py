@@ -225,7 +225,7 @@ def test_folder_errors_name_the_folder(plain):
         {"normal": "ok", "abnormal": "nok", "masks": "empty"},
     ):
         data = folder(**{key: str(plain / value) for key, value in options.items()})
-        with pytest.raises(DataError, match=r"empty.*holds no image"):
+        with pytest.raises(DataError, match=r"empty.*holds no (image|mask)"):
             data.train_samples("x"), data.test_samples("x")
     with pytest.raises(ConfigError, match=r"data\.normal"):
         folder(abnormal=str(plain / "nok")).categories()

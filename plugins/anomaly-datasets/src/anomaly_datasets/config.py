@@ -152,7 +152,32 @@ class FolderConfig(DataConfig):
     abnormal: Annotated[
         Folders, Field(description="folder or folders of abnormal images; a folder in it is a kind of defect")
     ] = None
-    masks: Annotated[str | None, Field(description="folder of the abnormal images' masks, matched by stem")] = None
+    masks: Annotated[
+        str | None,
+        Field(
+            description="the abnormal images' masks: a folder of images, LabelMe JSON or YOLO text files, or a COCO JSON file"
+        ),
+    ] = None
+    mask_format: Annotated[
+        Literal["auto", "image", "labelme", "coco", "yolo"], Field(description="what data.masks holds; auto looks")
+    ] = "auto"
+    mask_pattern: Annotated[
+        str | None,
+        Field(
+            pattern=r"\{stem\}",
+            description="a mask's name where {stem} is its image's and * anything, such as {stem}_defects or {stem}/*; "
+            "none: {stem}, {stem}_mask and other usual ones",
+        ),
+    ] = None
+    mask_threshold: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=65535,
+            description="least value of a defective pixel in a mask; below 1: share of the mask's largest; "
+            "none: any but 0, and half of the largest in JPEG, blurred and anti-aliased masks",
+        ),
+    ] = None
     images: Annotated[
         Folders, Field(description="folder or folders of images of which nothing is known; they train, a share of them tests")
     ] = None

@@ -12,14 +12,13 @@ from typing import TypeVar
 
 from anomaly_core import ANOMALOUS, IMAGE_SUFFIXES, NORMAL, BaseDataModule, DataError, Sample, is_clutter
 
+Item = TypeVar("Item")
 # Pictures that other programs read: where one lies among images, leaving it out is told.
 PICTURES = frozenset(
     ".apng .arw .avif .avifs .bpg .cr2 .cr3 .czi .dcm .dds .dib .dng .emf .eps .exr .fit .fits .gif .hdr .heic .heif .ico .j2c "
     ".j2k .jfif .jng .jp2 .jpe .jpf .jpm .jpx .jxl .jxr .lif .mpo .mrxs .ndpi .nd2 .nef .npy .npz .orf .pbm .pcx .pfm .pgm "
     ".pic .pnm .ppm .psd .qoi .raf .raw .rgb .rw2 .sgi .svg .svs .tga .vsi .wdp .wmf .xbm .xcf .xpm".split()
 )
-
-Item = TypeVar("Item")
 
 
 def natural_key(path: Path) -> list[tuple[int, int | str]]:

@@ -4,6 +4,7 @@ normal images does, drawn by ``data.split_seed``; the images of one ``data.group
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Protocol, cast
 
@@ -13,6 +14,7 @@ from anomaly_datasets.division import Groups, apart, divided
 from anomaly_datasets.files import missing_root
 from anomaly_datasets.layouts import Found, Plain, Unlabelled
 from anomaly_datasets.listing import Listed
+from anomaly_datasets.masks.matching import with_masks, with_source
 from anomaly_datasets.trees import TREE, Tree
 
 SOURCES = ("normal", "images", "list")
@@ -67,10 +69,21 @@ class FolderData(BaseDataModule):
     def _known(self) -> dict[str, tuple[list[Sample], list[Sample]]]:
         return {}
 
+    def _masked(self, found: Found) -> Found:
+        """With their masks, and without files that are masks."""
+        if self.options.list:  # which names each mask
+            return replace(found, test=[with_source(sample, self.options) for sample in found.test])
+        parts = [*found.train, *found.test, *found.undivided]
+        kept = {sample.path: sample for sample in with_masks(parts, found.masks, self.options, named=bool(self.options.masks))}
+        train, test, undivided = (
+            [kept[sample.path] for sample in part if sample.path in kept] for part in (found.train, found.test, found.undivided)
+        )
+        return Found(train, test, undivided)
+
     def _divided(self, category: str) -> tuple[list[Sample], list[Sample]]:
         """(train, test): as the layout says; else a share of the images tests, the same for every run's seed."""
         if category not in self._known:
-            found = self._layout.found(category)
+            found = self._masked(self._layout.found(category))
             Groups(self.options.group).check([*found.train, *found.test, *found.undivided])
             train, test = apart(found.train, found.test), found.test
             share = self.options.normal_test_share

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from anomaly_core import ConfigError, DataError, Sample, is_clutter
 from anomaly_datasets.archives import unpacked
-from anomaly_datasets.files import image_files, images_in, masks_in, natural_key, samples_in, tell_left_out
+from anomaly_datasets.files import image_files, images_in, natural_key, tell_left_out
 from anomaly_datasets.words import is_archive, is_otherwise, own_name
 
 Extra = Callable[[str], Mapping[str, Any]]  # an image's path relative to its folder -> what is kept of it
@@ -51,20 +50,13 @@ def folders_below(folder: Path, entered: Iterable[str] = ()) -> Iterator[Path]:
 
 
 def samples_below(
-    folders: Sequence[Path],
-    label: int | None,
-    category: str,
-    defect: str,
-    extra: Extra,
-    masks: Path | None = None,
-    others: Sequence[Path] = (),
+    folders: Sequence[Path], label: int | None, category: str, defect: str, extra: Extra, others: Sequence[Path] = ()
 ) -> list[Sample]:
     """The images in folders and below them, as samples of one label.
 
     Args:
         defect: the kind; where it is empty, the name of the folder in one of ``folders`` that holds the image, and for the
             images in ``folders`` themselves its own name.
-        masks: the folder of the masks: in folders named as those of the images, or all in it.
         others: folders that are something else, in case they lie below; so are those whose names say it, with a warning.
 
     Raises:
@@ -82,22 +74,11 @@ def samples_below(
             images_in(folder)  # which says what is wrong
         _tell_strange([place for place in strange if image_files(place)], folder)
         images |= {place: (folder, paths) for place, paths in places.items()}
-    samples, together, matched = [], [], set()
+    samples = []
     for place, (folder, paths) in images.items():
         tell_left_out(place)
-        own = None if masks is None else _own_masks(masks, place, folder, several=len(folders) > 1)
-        if own is None:
-            together += paths
-        else:
-            matched.add(own)
-            samples += samples_in(place, label, category, defect, masks_in(own), paths)
-    shared = {} if masks is None else masks_in(masks)
-    samples += samples_in(folders[0], label, category, defect, shared, together)
-    if masks is not None:
-        _tell_masks([other for other in folders_below(masks) if other not in {masks, *matched} and image_files(other)])
-    order = {path: (number, folder) for number, (folder, paths) in enumerate(images.values()) for path in paths}
-    samples.sort(key=lambda sample: order[sample.path][0])  # stable: within a folder they are in order
-    return _without_doubtful_masks([_finished(sample, order[sample.path][1], defect, extra) for sample in samples])
+        samples += [_finished(Sample(path, label, None, category, ""), folder, defect, extra) for path in paths]
+    return samples
 
 
 def _images_below(folder: Path, entered: set[str]) -> dict[Path, list[Path]]:
@@ -108,15 +89,6 @@ def _images_below(folder: Path, entered: set[str]) -> dict[Path, list[Path]]:
             f"cannot read the folder {str(error.filename)!r} below {str(folder)!r}: {error.strerror}. Check its rights, or "
             "move it elsewhere."
         ) from error
-
-
-def _own_masks(masks: Path, place: Path, folder: Path, *, several: bool) -> Path | None:
-    """The folder of masks that is named as the folder of the images; None where there is none."""
-    inner = place.relative_to(folder)
-    for own in ([masks / own_name(folder) / inner] if several else []) + [masks / inner]:
-        if own != masks and own.is_dir():
-            return own
-    return None
 
 
 def _finished(sample: Sample, folder: Path, defect: str, extra: Extra) -> Sample:
@@ -132,25 +104,3 @@ def _tell_strange(strange: Sequence[Path], folder: Path) -> None:
             "names say that they show something else. Name them with data.normal, data.abnormal or data.masks, or rename them.",
             stacklevel=3,
         )
-
-
-def _tell_masks(folders: Sequence[Path]) -> None:
-    if folders:
-        warnings.warn(
-            f"the masks in {len(folders)} folders, such as {str(folders[0])!r}, are left out: no folder of images is "
-            "called that.",
-            stacklevel=3,
-        )
-
-
-def _without_doubtful_masks(samples: list[Sample]) -> list[Sample]:
-    """Images of one name in several folders would all get the mask of that name, which belongs to one of them."""
-    counts = Counter(sample.mask_path for sample in samples)
-    doubtful = [sample for sample in samples if sample.mask_path is not None and counts[sample.mask_path] > 1]
-    if doubtful:
-        warnings.warn(
-            f"{len(doubtful)} images of the same name in several folders have one mask, such as {str(doubtful[0].path)!r} and "
-            f"{str(doubtful[1].path)!r}: none of them gets it. Put the masks into folders named as those of the images.",
-            stacklevel=3,
-        )
-    return [replace(sample, mask_path=None) if sample in doubtful else sample for sample in samples]

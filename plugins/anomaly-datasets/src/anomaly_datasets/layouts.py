@@ -10,18 +10,18 @@ from pathlib import Path
 from anomaly_core import ANOMALOUS, NORMAL, Sample
 from anomaly_datasets.config import FolderConfig
 from anomaly_datasets.division import Groups
-from anomaly_datasets.files import image_files, images_in
-from anomaly_datasets.kinds import folders_below, located, samples_below
-from anomaly_datasets.words import product_name
+from anomaly_datasets.kinds import located, samples_below
+from anomaly_datasets.words import is_archive, product_name
 
 
 @dataclass
 class Found:
-    """A category's images: to train on, to test on, and those that are still to be divided."""
+    """A category's images: to train on, to test on, and those that are still to be divided; and the place of the masks."""
 
     train: list[Sample] = field(default_factory=list)
     test: list[Sample] = field(default_factory=list)
     undivided: list[Sample] = field(default_factory=list)
+    masks: Path | None = None
 
 
 class Plain:
@@ -42,14 +42,14 @@ class Plain:
             for option in (options.normal, options.normal_test, options.abnormal)
         )
         masks = _masks(options.masks)
-        drawn = [] if masks is None else [masks]
+        drawn = [] if masks is None or masks.resolve() in [place.resolve() for place in (*normal, *test, *bad)] else [masks]
         read = partial(samples_below, category=category, extra=self.groups.of)
-        anomalous = read(bad, ANOMALOUS, defect="", masks=masks, others=[*normal, *test, *drawn]) if bad else []
+        anomalous = read(bad, ANOMALOUS, defect="", others=[*normal, *test, *drawn]) if bad else []
         tested = read(test, NORMAL, defect="good", others=[*normal, *bad, *drawn]) if test else []
         trained = read(normal, NORMAL, defect="good", others=[*test, *bad, *drawn]) if normal else []
         if test:
-            return Found(trained, [*tested, *anomalous])
-        return Found(test=anomalous, undivided=trained)
+            return Found(trained, [*tested, *anomalous], [], masks)
+        return Found([], anomalous, trained, masks)
 
 
 class Unlabelled:
@@ -83,10 +83,8 @@ def tell_unknown(where: str, count: int, share: float) -> None:
 def _masks(option: str | None) -> Path | None:
     if not option:
         return None
-    folder = located(option)
-    if not folder.is_dir() or not any(map(image_files, folders_below(folder))):
-        images_in(folder)  # named by the user: a missing or an empty folder is an error
-    return folder
+    path = Path(option).expanduser()
+    return located(path) if is_archive(path) else path
 
 
 def folders(option: str | list[str] | None) -> list[Path]:

@@ -133,8 +133,7 @@ class Listed:
                 f"row {number} of the list {str(self.path)!r} lists {str(sample.path)!r} again. An image stands there once, or "
                 "once for each of its masks. Remove one of the rows."
             )
-        masks = tuple(dict.fromkeys((*known.mask_files, *sample.mask_files)))
-        return replace(known, mask_path=masks)
+        return replace(known, mask_path=tuple(dict.fromkeys((*known.mask_files, *sample.mask_files))))
 
     def _check(self, samples: list[Sample], found: Found) -> None:
         files = [sample.path for sample in samples]

@@ -46,7 +46,7 @@ class Tree:
         train = self._train(folder, category)
         test = self._test(folder, category)
         if test:
-            return Found(train, test)
+            return Found(train, test, [], _part(folder, "ground_truth"))
         warnings.warn(
             f"there is no test image in {str(folder / 'test')!r}: a share of {self.options.normal_test_share:g} of the normal "
             "images in train tests (data.normal_test_share).",
@@ -83,7 +83,6 @@ class Tree:
         test = _part(folder, "test")
         if test is None:
             return []
-        masks = _part(folder, "ground_truth")
         samples = []
         for kind in subfolders(test):
             if is_normal(kind.name):
@@ -91,8 +90,7 @@ class Tree:
             elif is_unlabelled(kind.name):
                 samples += self._below(kind, None, category, "unlabelled")
             else:  # the label comes from the folder, never from the mask, which may be empty
-                own = masks / kind.name if masks and (masks / kind.name).is_dir() else None
-                samples += self._below(kind, ANOMALOUS, category, kind.name, own)
+                samples += self._below(kind, ANOMALOUS, category, kind.name)
         direct = self._direct(test, None, category, "unlabelled")
         if unlabelled := sum(sample.label is None for sample in [*direct, *samples]):
             warnings.warn(
@@ -102,8 +100,8 @@ class Tree:
             )
         return [*samples, *direct]
 
-    def _below(self, folder: Path, label: int | None, category: str, defect: str, masks: Path | None = None) -> list[Sample]:
-        return samples_below([folder], label, category, defect, self.groups.of, masks)
+    def _below(self, folder: Path, label: int | None, category: str, defect: str) -> list[Sample]:
+        return samples_below([folder], label, category, defect, self.groups.of)
 
     def _direct(self, folder: Path, label: int | None, category: str, defect: str) -> list[Sample]:
         tell_left_out(folder)

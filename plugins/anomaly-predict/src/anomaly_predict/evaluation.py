@@ -28,6 +28,7 @@ from anomaly_core import (
     skipped,
     test,
     warnings_of,
+    without_mask,
 )
 from anomaly_predict import load_run
 
@@ -85,7 +86,8 @@ def evaluate(
     label = categories[0] if len(categories) == 1 else "unified"
     place = config.data.name, label, config.model.name
     run = RunFolder.create(_own(Path(folder), place) if output is None else str(output), *place)
-    facts = {"category": label, "evaluates": str(Path(folder).absolute()), "skipped": skipped(screened)}
+    left_out = {"skipped": skipped(screened), "without_mask": without_mask(screened.kept)}
+    facts = {"category": label, "evaluates": str(Path(folder).absolute()), **left_out}
     with run.locked(), run.recording(config, hooks, **facts):
         for text in [*(str(item.message) for item in caught), *warnings_of(screened, [], [], screened.kept)]:
             warnings.warn(text, stacklevel=2)
