@@ -84,7 +84,7 @@ def test_plain_folders_are_named_after_the_product(tmp_path: Path) -> None:
 def test_kinds_of_defect_in_folders_beside_some_images(tmp_path: Path) -> None:
     good("good/monday", 6)
     good("good/tuesday", 4, 50)
-    bad("bad", 1)
+    bad("bad", 1, masks="masks")
     bad("bad/scratch", 4, masks="masks/scratch")
     bad("bad/dent", 3, 700, masks="masks/dent")
     result, log = run(tmp_path, normal="good", abnormal="bad", masks="masks")
@@ -109,6 +109,8 @@ def test_train_alone(tmp_path: Path) -> None:
     good("train/good")
     result, log = run(tmp_path, root=".")
     assert result.category == "caps" and counts(result) == {(0, "good"): 2}
+    Path.cwd().rename(tmp_path / "lids")
+    assert counts(evaluate(result.folder)) == counts(result)  # under another name
     assert "there is no test image" in log and "0.2" in log
 
 

@@ -66,8 +66,8 @@ def group_of(sample: Sample) -> object:
 def apart(train: list[Sample], test: Sequence[Sample]) -> list[Sample]:
     """The training images without those of a group that is tested, with a warning."""
     tested = {sample.extra["group"] for sample in test if "group" in sample.extra}
-    shared = [sample for sample in train if sample.extra.get("group", tested) in tested]
-    kept = [sample for sample in train if sample.extra.get("group", tested) not in tested]
+    shared = [sample for sample in train if "group" in sample.extra and sample.extra["group"] in tested]
+    kept = [sample for sample in train if "group" not in sample.extra or sample.extra["group"] not in tested]
     if shared:
         warnings.warn(
             f"{len(shared)} training images are of groups that are tested too, such as {str(shared[0].path)!r} of group "

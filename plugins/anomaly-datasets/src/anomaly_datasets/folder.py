@@ -1,4 +1,6 @@
-"""The user's own images, as they lie: trees, plain folders, lists, archives, or images of which nothing is known."""
+"""The user's own images, as they lie: plain folders of normal and abnormal ones, trees with train and test, a list, or images
+of which nothing is known; each folder may be a zip archive. Where nothing says which images test, a share of each folder of
+normal images does, drawn by ``data.split_seed``; the images of one ``data.group`` stay together."""
 
 from __future__ import annotations
 

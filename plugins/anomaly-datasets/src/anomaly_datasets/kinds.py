@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,15 +37,16 @@ def subfolders(folder: Path) -> list[Path]:
     return sorted((item for item in folder.iterdir() if item.is_dir() and not is_clutter(item.name)), key=natural_key)
 
 
-def folders_below(folder: Path, entered: set[str] | None = None) -> Iterator[Path]:
-    """The folder and all below it; each once, however many links lead to it."""
-    entered = set() if entered is None else entered
-    real = os.path.realpath(folder)
-    if real not in entered:
-        entered.add(real)
-        yield folder
-        for inner in subfolders(folder):
-            yield from folders_below(inner, entered)
+def folders_below(folder: Path, entered: Iterable[str] = ()) -> Iterator[Path]:
+    """The folder and all below it; each once, however many links lead to it, and none of the real paths ``entered``."""
+    known, waiting = set(entered), [folder]
+    while waiting:
+        place = waiting.pop()
+        real = os.path.realpath(place)
+        if real not in known:
+            known.add(real)
+            yield place
+            waiting += reversed(subfolders(place))
 
 
 def samples_below(
@@ -66,7 +67,7 @@ def samples_below(
         entered = set(map(os.path.realpath, others))
         if os.path.realpath(folder) in entered:
             raise ConfigError(f"{str(folder)!r} is named twice, and its images cannot be both. Name another folder.")
-        places = {place: image_files(place) for place in folders_below(folder, entered)} if folder.is_dir() else {}
+        places = _images_below(folder, entered)
         strange = [place for place in places if any(is_otherwise(name, label) for name in place.relative_to(folder).parts)]
         places = {place: paths for place, paths in places.items() if place not in strange}
         if not any(places.values()):
@@ -78,6 +79,16 @@ def samples_below(
         tell_left_out(place)
         samples += [_finished(Sample(path, label, None, category, ""), folder, defect, extra) for path in paths]
     return samples
+
+
+def _images_below(folder: Path, entered: set[str]) -> dict[Path, list[Path]]:
+    try:
+        return {place: image_files(place) for place in folders_below(folder, entered)} if folder.is_dir() else {}
+    except OSError as error:
+        raise DataError(
+            f"cannot read the folder {str(error.filename)!r} below {str(folder)!r}: {error.strerror}. Check its rights, or "
+            "move it elsewhere."
+        ) from error
 
 
 def _finished(sample: Sample, folder: Path, defect: str, extra: Extra) -> Sample:

@@ -137,7 +137,7 @@ class Listed:
 
     def _check(self, samples: list[Sample], found: Found) -> None:
         files = [sample.path for sample in samples]
-        files += [mask for sample in samples if isinstance(mask := sample.mask_path, Path)]
+        files += [mask for sample in samples for mask in sample.mask_files]
         missing = [path for path in files if not os.path.lexists(path)]
         if missing:
             raise DataError(

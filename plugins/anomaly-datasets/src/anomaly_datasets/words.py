@@ -79,7 +79,7 @@ def product_name(folders: Sequence[Path]) -> str:
     """What images in these folders show: the name of the folder that holds them all, and of the one above where it only says
     what kind of images they are, as ``good`` and ``train`` do."""
     folder = folders[0]
-    if len(folders) > 1:
+    if len(folders) > 1 and len({path.absolute().drive for path in folders}) == 1:
         folder = Path(os.path.commonpath([path.absolute() for path in folders]))
     while True:
         name = own_name(folder)

@@ -70,9 +70,9 @@ def evaluate(
     hooks = hooks or Hooks(registry)
     hooks.call("anomaly_configure", config=config)
     module = build_data(config)
-    if any(key.startswith("data.") for key in overrides or {}) and "data.category" not in (overrides or {}):
+    if "data.category" not in (overrides or {}) and config.data.category:
         names = module.categories()
-        if len(names) == 1 and config.data.category not in (None, names):  # the run's product under another name
+        if len(names) == 1 and config.data.category != names:  # the run's product under another name
             config = config.replace(**{"data.category": names})
             module = build_data(config)
     module.reader = detector.reader
