@@ -7,6 +7,7 @@ values are coerced and validated by annotation, and ``anomaly show`` prints the 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
@@ -105,6 +106,12 @@ class DataConfig:
         Literal["error", "skip"],
         Field(description="an image that cannot be read: stop before training, or leave it out and list it in manifest.json"),
     ] = "error"
+
+    @classmethod
+    def of_new_images(cls, options: Collection[str]) -> dict[str, Any]:
+        """What an evaluation changes in a finished run's section before it sets ``options``; a data set whose options name
+        images forgets those of the run here, and judges all that are named."""
+        return {}
 
 
 @dataclass(kw_only=True)
