@@ -116,7 +116,7 @@ def defects_of(sample: Sample, shape: tuple[int, ...]) -> list[Defect]:
     if not saturation:
         raise UndefinedMetric("the data set does not say how much of a defect is enough (MVTec LOCO AD does)")
     defects: list[Defect] = []
-    for path in sample.mask_path if isinstance(sample.mask_path, tuple) else (sample.mask_path,):
+    for path in sample.mask_files:
         classes = read_mask_classes(path)
         if classes.shape != shape:
             raise UndefinedMetric("it counts pixels of whole images: set data.evaluate_at=native, and no crop")
