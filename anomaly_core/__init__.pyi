@@ -61,6 +61,7 @@ from .imaging.geometry import Native as Native
 from .imaging.geometry import pair as pair
 from .imaging.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from .imaging.images import as_images as as_images
+from .imaging.images import image_size as image_size
 from .imaging.images import read_image as read_image
 from .imaging.images import read_mask as read_mask
 from .imaging.images import read_mask_classes as read_mask_classes

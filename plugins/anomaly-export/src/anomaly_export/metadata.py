@@ -57,7 +57,16 @@ class _Values(TypedDict):
     graph_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-_VALUES = TypeAdapter(_Values)
+class _Data(TypedDict, total=False):
+    """The options of the run's section ``data`` that a detector needs; others are not looked at."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    least_area: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    mm_per_px: _Positive | None
+
+
+_VALUES, _DATA = TypeAdapter(_Values), TypeAdapter(_Data)
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,12 @@ class Metadata:
     format: int = FORMAT
     graph_sha256: str = ""
     intact: bool = True
+
+    @property
+    def regions(self) -> tuple[float, float | None]:
+        """``data.least_area`` and ``data.mm_per_px`` of the run."""
+        data = self.config.get("data", {})
+        return data.get("least_area", 0.0), data.get("mm_per_px")
 
     def to_json(self) -> str:
         """The text stored in the file, with its digest; damaged metadata gets none that fits, and stays damaged."""
@@ -178,6 +193,7 @@ def _require_format(number: Any, path: Path) -> None:
 def _checked(values: dict[str, Any]) -> dict[str, Any]:
     """The arguments of Metadata; ValueError says what is wrong with them."""
     checked: dict[str, Any] = dict(_VALUES.validate_python(values))
+    _DATA.validate_python(checked["config"].get("data", {}))
     spec = InputSpec(**checked["input_spec"])
     height, width = spec.size
     if height * width > _MOST_PIXELS:

@@ -99,6 +99,6 @@ def _config(config: RunConfig, data: str | None, overrides: Mapping[str, Any]) -
     """The run's config with another data section; options that the other data set does not have are dropped."""
     sections = config.to_dict()
     if data is not None and data != config.data.name:
-        kept = ("batch_size", "num_workers", "tile", "tile_overlap", "on_bad_image", "evaluate_at")
+        kept = ("batch_size", "num_workers", "tile", "tile_overlap", "on_bad_image", "evaluate_at", "least_area", "mm_per_px")
         sections["data"] = {"name": data, **{key: sections["data"][key] for key in kept}}
     return RunConfig.create(config=sections, overrides=overrides)
