@@ -9,6 +9,7 @@ import sys
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -203,6 +204,7 @@ class Verdict:
     """As ``anomaly predict`` gives it, as far as the observer looks at it."""
 
     path: str
+    regions: tuple[SimpleNamespace, ...] | None = None
 
 
 def predicted(hooks: Hooks, path: str, picture: Path | None, **parts: np.ndarray | None) -> None:
@@ -250,6 +252,7 @@ import sys
 sys.modules["torch"] = None
 from pathlib import Path
 from types import SimpleNamespace
+from types import SimpleNamespace
 import numpy as np
 from anomaly_report.hooks import OBSERVERS
 from anomaly_core import Calibration, Prediction
@@ -257,7 +260,7 @@ class Opened:
     calibration = Calibration(0.5, 0.01, 3, "", 0.1, 0.6)
 prediction = Prediction(np.ones(1, np.float32), np.ones((1, 1, 8, 8), np.float32))
 image = np.zeros((8, 8, 3), np.uint8)
-OBSERVERS.anomaly_predicted(SimpleNamespace(path="a.png"), image, prediction, Opened(), Path(sys.argv[1]))
+OBSERVERS.anomaly_predicted(SimpleNamespace(path="a.png", regions=None), image, prediction, Opened(), Path(sys.argv[1]))
 print([name for name in ("matplotlib", "jinja2", "scipy", "anomaly_metrics") if name in sys.modules])
 """
 
