@@ -66,6 +66,7 @@ from .imaging.images import read_image as read_image
 from .imaging.images import read_mask as read_mask
 from .imaging.images import read_mask_classes as read_mask_classes
 from .imaging.images import to_rgb as to_rgb
+from .imaging.reading import ImageReader as ImageReader
 from .imaging.screening import screen as screen
 from .imaging.screening import warnings_of as warnings_of
 from .installed import CORE as CORE
@@ -84,6 +85,7 @@ from .run.files import folder_name as folder_name
 from .run.files import write_whole as write_whole
 from .run.folder import CALIBRATION as CALIBRATION
 from .run.folder import CONFIG as CONFIG
+from .run.folder import IMAGES as IMAGES
 from .run.folder import MANIFEST as MANIFEST
 from .run.folder import METRICS as METRICS
 from .run.folder import PREDICTIONS as PREDICTIONS
@@ -125,6 +127,7 @@ from .types import ANOMALOUS as ANOMALOUS
 from .types import NORMAL as NORMAL
 from .types import Batch as Batch
 from .types import Detector as Detector
+from .types import MaskSource as MaskSource
 from .types import Prediction as Prediction
 from .types import Sample as Sample
 from .untrusted import inside as inside

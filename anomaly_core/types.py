@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +14,29 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
+    from PIL.Image import Image
     from torch import Tensor
 
+    from anomaly_core.imaging.reading import ImageReader
     from anomaly_core.run.calibration import Calibration
 
 NORMAL, ANOMALOUS = 0, 1
 Array = TypeVar("Array", default="Tensor")
+
+
+@dataclass(frozen=True)
+class MaskSource(ABC):
+    """A mask that is no image file, such as a polygon or a box; a subclass is a frozen dataclass, hashable and picklable.
+
+    Args:
+        path: the file that it comes from, for messages.
+    """
+
+    path: Path
+
+    @abstractmethod
+    def read(self) -> Image:
+        """The mask: mode ``L``, 0 and 255, of the upright image's size. DataError if it cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +46,7 @@ class Sample:
     Args:
         path: the image file.
         label: 0 normal, 1 anomalous, None unknown.
-        mask_path: a file in which non-zero pixels are defective, or several such files; None if there is none.
+        mask_path: a file in which non-zero pixels are defective, several such files, or a source; None if there is none.
         category: the object or texture, such as ``candle``.
         defect: the kind of defect (the folder's name); ``good`` for normal images.
         extra: facts specific to the data set, such as a saturation threshold for each defect; metrics read them.
@@ -36,10 +54,17 @@ class Sample:
 
     path: Path
     label: int | None = None
-    mask_path: Path | tuple[Path, ...] | None = None
+    mask_path: Path | tuple[Path, ...] | MaskSource | None = None
     category: str = ""
     defect: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def mask_files(self) -> tuple[Path, ...]:
+        """The files that the mask comes from."""
+        if self.mask_path is None or isinstance(self.mask_path, tuple):
+            return self.mask_path or ()
+        return (self.mask_path.path if isinstance(self.mask_path, MaskSource) else self.mask_path,)
 
 
 @dataclass
@@ -149,6 +174,10 @@ class Detector(Protocol):
     @property
     def calibration(self) -> Calibration:
         """Its threshold and p-values."""
+
+    @property
+    def reader(self) -> ImageReader:
+        """How it decodes image files."""
 
     def decode(self, path: str | Path) -> NDArray[np.uint8]:
         """An image file as uint8 (H, W, 3) RGB for :meth:`score`; thread-safe. DataError if it cannot be read."""

@@ -22,7 +22,8 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler, get_worker_info
 from anomaly_core.config.sections import DataConfig
 from anomaly_core.errors import ConfigError, DataError
 from anomaly_core.imaging.geometry import InputSpec, Native
-from anomaly_core.imaging.images import as_images, image_size, read_image, read_mask
+from anomaly_core.imaging.images import as_images
+from anomaly_core.imaging.reading import ImageReader
 from anomaly_core.imaging.screening import require_one_size
 from anomaly_core.imaging.tiles import Box, Tiling
 from anomaly_core.specs import DatasetSpec
@@ -37,6 +38,7 @@ class BaseDataModule(ABC):
         seed: governs the split of held-out images and the order of training.
         spec: the data set's spec, for messages; None for one that is not registered.
         tiling: how large images are cut into tiles; None where images are used whole.
+        reader: decodes the files; a run replaces it by one that knows what its images are like.
     """
 
     def __init__(self, config: DataConfig, seed: int = 0, spec: DatasetSpec | None = None) -> None:
@@ -44,6 +46,7 @@ class BaseDataModule(ABC):
         self.seed = seed
         self.spec = spec
         self.tiling = Tiling.from_config(config)
+        self.reader = ImageReader.from_config(config)
 
     @abstractmethod
     def categories(self) -> list[str]:
@@ -105,7 +108,8 @@ class BaseDataModule(ABC):
     ) -> DataLoader[Batch]:
         """Batches of samples, or of their tiles with ``data.tile``. With ``shuffle``, the seed sets the order, whatever the
         number of workers. With ``keep``, decoded images stay in memory for the next epoch, up to ``data.image_cache``."""
-        dataset = SampleDataset(samples, input_spec.whole if self.tiling else input_spec, self.tiling)
+        spec = input_spec.whole if self.tiling else input_spec
+        dataset = SampleDataset(samples, spec, self.tiling, reader=self.reader)
         workers = self.config.num_workers
         if workers is None:
             workers = 0 if len(dataset) < 512 or core_count() <= 2 else min(8, core_count() // 2)
@@ -144,7 +148,7 @@ class BaseDataModule(ABC):
         """Batches of samples to score: like :meth:`loader`, but with ``data.tile`` one image per batch, at its own size."""
         if self.tiling is None:
             return self.loader(samples, input_spec)
-        return DataLoader(SampleDataset(samples, Native()), batch_size=1, collate_fn=collate)
+        return DataLoader(SampleDataset(samples, Native(), reader=self.reader), batch_size=1, collate_fn=collate)
 
 
 View = tuple[int, Box | None]  # a sample's index and a tile of its image; None is the whole image
@@ -159,19 +163,26 @@ class SampleDataset(Dataset[Batch]):
         input_spec: the geometry of a view; :class:`~anomaly_core.imaging.geometry.Native` keeps each image's own.
         tiling: makes each tile a separate view, for fitting, without masks. None: each image is one view.
         keep: how many views stay in memory for the next epoch; views with masks never do.
+        reader: decodes images and masks.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], input_spec: InputSpec | Native, tiling: Tiling | None = None, keep: int = 0
+        self,
+        samples: Sequence[Sample],
+        input_spec: InputSpec | Native,
+        tiling: Tiling | None = None,
+        keep: int = 0,
+        reader: ImageReader | None = None,
     ) -> None:
         self.samples = samples
+        self.reader = reader or ImageReader()
         self.input_spec = input_spec
         self.with_masks = tiling is None and any(sample.mask_path is not None for sample in samples)
         self.keep = keep
         self._views: list[View] = []
         self._views_of: list[range] = []  # indexed by sample
         for number, sample in enumerate(samples):
-            boxes: Sequence[Box | None] = [None] if tiling is None else tiling.boxes(*image_size(sample.path))
+            boxes: Sequence[Box | None] = [None] if tiling is None else tiling.boxes(*self.reader.size(sample.path))
             self._views_of.append(range(len(self._views), len(self._views) + len(boxes)))
             self._views += [(number, box) for box in boxes]
         self._kept: dict[int, Read] = {}
@@ -206,12 +217,12 @@ class SampleDataset(Dataset[Batch]):
     def _read(self, number: int, views: Sequence[int]) -> dict[int, Read]:
         # No torch operations here: torch's threads would spin while idle and slow down the decoding threads.
         sample = self.samples[number]
-        image = self._held.get(number) or read_image(sample.path, grey=True)
+        image = self._held.get(number) or self.reader.read(sample.path, grey=True)
         if self._views_of[number][-1] not in views:
             self._held = {number: image}  # without shuffling, its other tiles come next
         mask = None
         if self.with_masks and sample.mask_path is not None:
-            picture = read_mask(sample.mask_path)
+            picture = self.reader.mask(sample.mask_path)
             require_one_size(sample, (image.height, image.width), (picture.height, picture.width))
             mask = self.input_spec.mask(picture)
         reads = {}

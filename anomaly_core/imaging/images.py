@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from anomaly_core.errors import DataError
+from anomaly_core.types import MaskSource
 from anomaly_core.untrusted import LARGEST_IMAGE, open_untrusted
 
 if TYPE_CHECKING:  # an exported detector decodes and resizes images without torch
@@ -64,8 +65,10 @@ def checked_size(path: str | Path) -> tuple[int, int]:
         return height, width
 
 
-def read_mask(path: str | Path | tuple[Path, ...]) -> Image.Image:
+def read_mask(path: str | Path | tuple[Path, ...] | MaskSource) -> Image.Image:
     """Decode a mask, or the union of several, to 0/255 before any resizing: any non-zero value is defective."""
+    if isinstance(path, MaskSource):
+        return path.read()
     if isinstance(path, tuple):
         masks = [read_mask(part) for part in path]
         for part, mask in zip(path, masks, strict=True):

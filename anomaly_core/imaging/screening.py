@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from anomaly_core.errors import DataError
-from anomaly_core.imaging.images import checked_size, read_mask
+from anomaly_core.imaging.reading import ImageReader
 from anomaly_core.threads import decoders
 from anomaly_core.types import ANOMALOUS, Sample
 from anomaly_core.untrusted import LARGEST_IMAGE, read_untrusted
@@ -30,12 +31,13 @@ class Screened(NamedTuple):
     empty_masks: list[Sample]
 
 
-def screen(samples: Sequence[Sample], policy: Literal["error", "skip"]) -> Screened:
+def screen(samples: Sequence[Sample], policy: Literal["error", "skip"], reader: ImageReader | None = None) -> Screened:
     """Decode every image and mask once, in threads, before they are used. ``policy`` is ``data.on_bad_image``: with
     ``error``, a DataError names the first unusable file and how many there are."""
     screened = Screened([], [], [])
+    examine = partial(_examined, reader or ImageReader())
     with ThreadPoolExecutor(decoders()) as pool:
-        for sample, (fault, mask_is_empty) in zip(samples, pool.map(_examined, samples), strict=True):
+        for sample, (fault, mask_is_empty) in zip(samples, pool.map(examine, samples), strict=True):
             if fault:
                 screened.skipped.append(Skipped(sample.path, fault))
             else:
@@ -49,13 +51,13 @@ def screen(samples: Sequence[Sample], policy: Literal["error", "skip"]) -> Scree
     return screened
 
 
-def _examined(sample: Sample) -> tuple[str, bool]:
+def _examined(reader: ImageReader, sample: Sample) -> tuple[str, bool]:
     """Why a sample cannot be used (empty if it can), and whether it is anomalous but its mask marks no pixel."""
     try:
-        size = checked_size(sample.path)
+        size = reader.checked_size(sample.path)
         if sample.mask_path is None:
             return "", False
-        mask = read_mask(sample.mask_path)
+        mask = reader.mask(sample.mask_path)
         require_one_size(sample, size, (mask.height, mask.width))
     except DataError as error:
         return str(error), False
@@ -65,8 +67,7 @@ def _examined(sample: Sample) -> tuple[str, bool]:
 def require_one_size(sample: Sample, image: tuple[int, int], mask: tuple[int, int]) -> None:
     """Raise DataError if the (height, width) of an image and its mask differ."""
     if mask != image:
-        paths = sample.mask_path if isinstance(sample.mask_path, tuple) else (sample.mask_path,)
-        names = " and ".join(repr(str(path)) for path in paths)
+        names = " and ".join(repr(str(path)) for path in sample.mask_files)
         raise DataError(
             f"mask {names} is {mask[1]}x{mask[0]}, its image {str(sample.path)!r} {image[1]}x{image[0]}. "
             "A mask must have its image's size; export it again."

@@ -22,7 +22,7 @@ from anomaly_core.discovery import registry
 from anomaly_core.errors import AnomalyError, PluginError, UndefinedMetric, is_stop
 from anomaly_core.hooks import Hooks
 from anomaly_core.imaging.geometry import InputSpec
-from anomaly_core.imaging.images import image_size, read_mask
+from anomaly_core.imaging.reading import ImageReader
 from anomaly_core.run.calibration import Calibration
 from anomaly_core.run.folder import RunFolder
 from anomaly_core.run.result import Measure, Resolution, RunResult, TestedImage, Values, mean_values
@@ -44,7 +44,15 @@ class Evaluation(NamedTuple):
 class Evaluator:
     """Collects predictions batch by batch; :meth:`evaluation` returns the results. Each category is judged separately."""
 
-    def __init__(self, config: RunConfig, calibration: Calibration, categories: list[str], input_spec: InputSpec) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        calibration: Calibration,
+        categories: list[str],
+        input_spec: InputSpec,
+        reader: ImageReader | None = None,
+    ) -> None:
+        self.reader = reader or ImageReader()
         self.calibration = calibration
         self.input_spec = input_spec
         self._named = config.base.metrics
@@ -124,7 +132,7 @@ class Evaluator:
     def _parts(self, batch: Batch, prediction: Prediction) -> Iterator[tuple[Batch, Prediction]]:
         """The input of the metrics: parts of one category each, at the chosen resolution."""
         if self._resolution.evaluated_at == "native" and not self._tiled:  # maps of tiles are native already
-            yield from native_parts(batch, prediction, self.input_spec)
+            yield from native_parts(batch, prediction, self.input_spec, self.reader)
             return
         for category in dict.fromkeys(sample.category for sample in batch.samples):
             chosen = [i for i, sample in enumerate(batch.samples) if sample.category == category]
@@ -159,7 +167,9 @@ def _finite(value: Any) -> float:
     return float(value)
 
 
-def native_parts(batch: Batch, prediction: Prediction, spec: InputSpec) -> Iterator[tuple[Batch, Prediction]]:
+def native_parts(
+    batch: Batch, prediction: Prediction, spec: InputSpec, reader: ImageReader
+) -> Iterator[tuple[Batch, Prediction]]:
     """For ``data.evaluate_at=native``: each image separately, its map resized bilinearly to the image's size, its mask as is.
 
     One image at a time, because native maps are large. With a crop, map and mask cover only the region that the model saw; the
@@ -168,15 +178,15 @@ def native_parts(batch: Batch, prediction: Prediction, spec: InputSpec) -> Itera
     for index, sample in enumerate(batch.samples):
         one, predicted = batch[index : index + 1], prediction[index : index + 1]
         if predicted.maps is not None and one.masks is not None:
-            maps, masks = _native(sample, predicted.maps[0], spec)
+            maps, masks = _native(sample, predicted.maps[0], spec, reader)
             one, predicted = replace(one, masks=masks), replace(predicted, maps=maps)
         yield one, predicted
 
 
-def _native(sample: Sample, anomaly_map: Tensor, spec: InputSpec) -> tuple[Tensor, Tensor]:
+def _native(sample: Sample, anomaly_map: Tensor, spec: InputSpec, reader: ImageReader) -> tuple[Tensor, Tensor]:
     """(1, h, w) -> map float and mask bool, both (1, 1, H, W)."""
-    mask = None if sample.mask_path is None else read_mask(sample.mask_path)
-    height, width = image_size(sample.path) if mask is None else mask.size[::-1]
+    mask = None if sample.mask_path is None else reader.mask(sample.mask_path)
+    height, width = reader.size(sample.path) if mask is None else mask.size[::-1]
     resized = spec.native_map(anomaly_map, width, height)[None]
     if mask is None:
         return resized, torch.zeros_like(resized, dtype=torch.bool)
@@ -208,7 +218,7 @@ def test(
 ) -> RunResult:
     """Score the test images with a fitted modeler, and write the results, with the fit's figures, to the run's folder."""
     categories = list(dict.fromkeys(sample.category for sample in samples))
-    evaluator = Evaluator(config, calibration, categories, modeler.input_spec)
+    evaluator = Evaluator(config, calibration, categories, modeler.input_spec, data.reader)
     start = time.perf_counter()
     loader = data.images(samples, modeler.input_spec)
     batches = progress(loader, "scoring test images", len(loader))

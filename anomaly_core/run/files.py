@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import os
 import re
 import secrets
@@ -18,6 +19,7 @@ from anomaly_core.untrusted import inside
 ELSEWHERE = "Free some space or choose another folder with --output."
 PATIENCE = 8.0  # seconds; a killed run's helper processes release its folder within five
 LOCK = ".lock"
+_STAMP, _RUN_ID = "%Y%m%d-%H%M%S", re.compile(r"[0-8]\d{7}-\d{6}-[0-9a-f]{6}")
 _RETRIES, _PAUSE = 20, 0.05  # Windows refuses to replace a file that a virus scanner or a viewer has open for a moment
 # names that Windows reserves, with any extension
 _RESERVED = re.compile(r"(con|conin\$|conout\$|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]) *(\.|$)", re.IGNORECASE)
@@ -106,3 +108,13 @@ def folder_name(name: str) -> str:
     """A valid name on every system for one folder below another: no path separators, nothing that Windows rejects."""
     flat = re.sub(r'[<>:"/\\|?*\x00-\x1f]|[. ](?=[. ]*$)', "-", name)
     return f"_{flat}" if not flat or _RESERVED.match(flat) else flat
+
+
+def run_id(place: Path) -> str:
+    """The time and a random suffix; always later than existing runs, so that a clock set back does not change their order."""
+    stamp = time.strftime(_STAMP, time.gmtime())
+    with suppress(OSError, ValueError):  # no folder yet, or a name that is not a time
+        newest = max((path.name for path in place.iterdir() if _RUN_ID.fullmatch(path.name)), default="")[:15]
+        if newest >= stamp:
+            stamp = time.strftime(_STAMP, time.gmtime(calendar.timegm(time.strptime(newest, _STAMP)) + 1))
+    return f"{stamp}-{secrets.token_hex(3)}"

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import calendar
 import csv
 import hashlib
 import io
 import json
 import logging
-import re
-import secrets
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from anomaly_core.config.resolve import RunConfig, sections_of
 from anomaly_core.discovery import registry
 from anomaly_core.errors import ConfigError, RunError, described, is_stop
+from anomaly_core.imaging.reading import ImageReader
 from anomaly_core.run.calibration import Calibration
 from anomaly_core.run.csv_safe import SafeWriter, plain
-from anomaly_core.run.files import exclusive, folder_name, sweep, write_whole
+from anomaly_core.run.files import exclusive, folder_name, run_id, sweep, write_whole
 from anomaly_core.run.memory import explained
 from anomaly_core.run.records import FORMAT, checked_manifest, fault, parse_json
 from anomaly_core.run.result import RunResult, TestedImage
@@ -33,11 +31,11 @@ if TYPE_CHECKING:
     from anomaly_core.hooks import Hooks
 
 MANIFEST, CONFIG, LOG, CHECKPOINTS = "manifest.json", "config.yaml", "log.txt", "checkpoints"
-WEIGHTS, CALIBRATION, HISTORY = "model.safetensors", "calibration.json", "history.csv"
+WEIGHTS, IMAGES, CALIBRATION, HISTORY = "model.safetensors", "images.json", "calibration.json", "history.csv"
 METRICS, PREDICTIONS, CURVES = "metrics.json", "predictions.csv", "curves.json"
-RECORDED = (CONFIG, WEIGHTS, CALIBRATION, HISTORY, METRICS, PREDICTIONS, CURVES)  # the manifest holds their SHA-256
-_STAMP, _RUN_ID = "%Y%m%d-%H%M%S", re.compile(r"[0-8]\d{7}-\d{6}-[0-9a-f]{6}")
+RECORDED = (CONFIG, WEIGHTS, IMAGES, CALIBRATION, HISTORY, METRICS, PREDICTIONS, CURVES)  # the manifest holds their SHA-256
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class RunFolder:
@@ -56,7 +54,7 @@ class RunFolder:
         """A new folder ``<output>/<dataset>/<category>/<model>/<run-id>``."""
         place = _place(output, dataset, category, model)
         while True:
-            folder = place / _run_id(place)
+            folder = place / run_id(place)
             try:
                 folder.mkdir(parents=True)
             except OSError as error:
@@ -216,10 +214,7 @@ class RunFolder:
 
     def manifest(self) -> dict[str, Any]:
         """The manifest's contents."""
-        try:
-            return checked_manifest(self.read_json(MANIFEST))
-        except ValueError as error:
-            raise self._damaged(MANIFEST, error) from error
+        return self._checked(MANIFEST, checked_manifest)
 
     def _complete_manifest(self) -> dict[str, Any]:
         """The manifest of a complete run; empty if the run is not complete."""
@@ -235,10 +230,18 @@ class RunFolder:
 
     def calibration(self) -> Calibration:
         """The run's threshold, and the scores that it was computed from."""
+        return self._checked(CALIBRATION, Calibration.from_dict)
+
+    def reader(self) -> ImageReader:
+        """How the run's image files were decoded, and new ones are to be."""
+        return self._checked(IMAGES, ImageReader.from_dict)
+
+    def _checked(self, name: str, check: Callable[[dict[str, Any]], T]) -> T:
+        """What a check makes of a JSON file's object; its ValueError becomes a RunError that names the file."""
         try:
-            return Calibration.from_dict(self.read_json(CALIBRATION))
+            return check(self.read_json(name))
         except ValueError as error:
-            raise self._damaged(CALIBRATION, error) from error
+            raise self._damaged(name, error) from error
 
     def state(self) -> dict[str, Any]:
         """The model's tensors; RunError if they cannot be read, or one is not finite."""
@@ -318,13 +321,3 @@ class RunFolder:
 
 def _place(output: str, dataset: str, category: str, model: str) -> Path:
     return Path(output).expanduser().joinpath(*map(folder_name, (dataset, category, model)))
-
-
-def _run_id(place: Path) -> str:
-    """The time and a random suffix; always later than existing runs, so that a clock set back does not change their order."""
-    stamp = time.strftime(_STAMP, time.gmtime())
-    with suppress(OSError, ValueError):  # no folder yet, or a name that is not a time
-        newest = max((path.name for path in place.iterdir() if _RUN_ID.fullmatch(path.name)), default="")[:15]
-        if newest >= stamp:
-            stamp = time.strftime(_STAMP, time.gmtime(calendar.timegm(time.strptime(newest, _STAMP)) + 1))
-    return f"{stamp}-{secrets.token_hex(3)}"

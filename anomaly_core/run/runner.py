@@ -29,7 +29,7 @@ from anomaly_core.installed import distributions
 from anomaly_core.run.calibration import Calibration, calibrate
 from anomaly_core.run.devices import choose_device, process_state
 from anomaly_core.run.evaluation import build_data, test
-from anomaly_core.run.folder import CALIBRATION, CHECKPOINTS, HISTORY, MANIFEST, RunFolder
+from anomaly_core.run.folder import CALIBRATION, CHECKPOINTS, HISTORY, IMAGES, MANIFEST, RunFolder
 from anomaly_core.run.memory import undisturbed
 from anomaly_core.run.result import RunResult, RunResults
 from anomaly_core.run.scoring import score, tiled
@@ -137,6 +137,7 @@ class _Run:
         run.write_rows(HISTORY, history.rows)
         run.write_state(modeler.state_dict())
         calibration = self._calibrate(modeler, splits.held_out)
+        run.write_json(IMAGES, self.data.reader.to_dict())
         run.write_json(CALIBRATION, calibration.to_dict())
         if calibration.warning:
             warnings.warn(calibration.warning, stacklevel=2)

@@ -38,7 +38,7 @@ def split(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
         "held_out": list(chain(*(held_out for _, held_out in pairs))),
         "test": images_to_test(data, categories),
     }
-    screened = screen(list(chain(*parts.values())), data.config.on_bad_image)
+    screened = screen(list(chain(*parts.values())), data.config.on_bad_image, data.reader)
     bad = {item.path for item in screened.skipped}
     kept = {name: [sample for sample in samples if sample.path not in bad] for name, samples in parts.items()}
     for name in ("fit", "test"):

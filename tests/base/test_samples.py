@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from anomaly_core import InputSpec, Sample
-from anomaly_core.base import data as module
 from anomaly_core.base.data import SampleDataset
+from anomaly_core.imaging import reading as module
 from anomaly_core.imaging.tiles import Tiling
 from tiny.data import write_tree
 from woven import tree

@@ -11,7 +11,7 @@ from PIL import Image
 from sealing import seal
 from sklearn.metrics import roc_auc_score
 
-from anomaly_core import Batch, Calibration, InputSpec, Prediction, RunConfig, RunFolder, RunResult, Sample
+from anomaly_core import Batch, Calibration, ImageReader, InputSpec, Prediction, RunConfig, RunFolder, RunResult, Sample
 from anomaly_core.run.evaluation import Evaluator, native_parts
 
 
@@ -62,7 +62,7 @@ def evaluated(folder: Path, scored: tuple[Batch, Prediction, InputSpec], **optio
 
 def test_the_figures_are_those_of_native_pixels_and_say_so(tmp_path: Path, scored: tuple[Batch, Prediction, InputSpec]) -> None:
     result = evaluated(tmp_path, scored, **{"data.evaluate_at": "native"})
-    parts = [pair for pair in native_parts(*scored) if bool(pair[0].has_mask[0])]
+    parts = [pair for pair in native_parts(*scored, ImageReader()) if bool(pair[0].has_mask[0])]
     scores = np.concatenate([predicted.maps.numpy().ravel() for _, predicted in parts])
     labels = np.concatenate([part.masks.numpy().ravel() for part, _ in parts])
     assert result.metrics["pixel_auroc"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-9)

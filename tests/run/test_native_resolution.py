@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from anomaly_core import Batch, Calibration, InputSpec, Prediction, RunConfig, Sample, read_mask
+from anomaly_core import Batch, Calibration, ImageReader, InputSpec, Prediction, RunConfig, Sample, read_mask
 from anomaly_core.imaging.images import image_size
 from anomaly_core.run.evaluation import Evaluator, native_parts
 
@@ -45,7 +45,7 @@ def scored(tmp_path: Path) -> tuple[Batch, Prediction, InputSpec]:
 
 def test_native_parts_hold_the_masks_own_pixels(scored: tuple[Batch, Prediction, InputSpec]) -> None:
     batch, prediction, spec = scored
-    parts = list(native_parts(batch, prediction, spec))
+    parts = list(native_parts(batch, prediction, spec, ImageReader()))
     assert [part.samples for part, _ in parts] == [[sample] for sample in batch.samples]
     for (part, predicted), sample in zip(parts, batch.samples, strict=True):
         left, top, right, bottom = spec.native_region(*image_size(sample.path)[::-1])
@@ -76,7 +76,7 @@ def contrast(maps: list[np.ndarray], masks: list[np.ndarray]) -> float:
 
 def test_the_figures_are_those_of_native_pixels_and_say_so(scored: tuple[Batch, Prediction, InputSpec]) -> None:
     evaluation = evaluator(scored, **{"data.evaluate_at": "native"}).evaluation()
-    parts = [pair for pair in native_parts(*scored) if bool(pair[0].has_mask[0])]
+    parts = [pair for pair in native_parts(*scored, ImageReader()) if bool(pair[0].has_mask[0])]
     wanted = contrast([predicted.maps.numpy() for _, predicted in parts], [part.masks.numpy() for part, _ in parts])
     assert evaluation.measures["contrast"].value == pytest.approx(wanted, abs=1e-6)
     assert evaluation.measures["auroc"].value == 1.0

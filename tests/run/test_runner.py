@@ -26,7 +26,7 @@ from anomaly_core import (
     registry,
     run_experiment,
 )
-from anomaly_core.base import data as module
+from anomaly_core.imaging import reading as module
 from anomaly_core.run.evaluation import default_metrics
 from tiny.methods import Palette
 from tiny.runs import config, log_of, scores

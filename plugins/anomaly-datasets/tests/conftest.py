@@ -91,3 +91,75 @@ def btad_tree(tmp_path: Path) -> Path:
         draw_mask(tree / category / "ground_truth" / "ko" / "0000.png")
         draw_mask(tree / category / "ground_truth" / "ko" / "0001.png", values=())
     return root
+
+
+@pytest.fixture
+def tile_tree(tmp_path: Path) -> Path:
+    """Two exposures, grey, sizes that differ, smoothed masks, black masks of the good tiles and of a defective one."""
+    root = tmp_path / "tiles"
+    for index in range(12):
+        path = root / "MT_Free" / "Imgs" / f"exp{1 if index % 2 else 6}_num_{index}.jpg"
+        draw(path, (24, 16 + index), mode="L")
+        draw_mask(path.with_suffix(".png"), (24, 16 + index), ())
+    for kind, values in (("Blowhole", (255, 90)), ("Crack", (128, 1, 127)), ("Uneven", ())):
+        path = root / f"MT_{kind}" / "Imgs" / f"exp{1 if kind == 'Crack' else 6}_num_77.jpg"
+        draw(path, mode="L")
+        draw_mask(path.with_suffix(".png"), values=values)
+    return root
+
+
+@pytest.fixture
+def board_tree(tmp_path: Path) -> Path:
+    """Two of the eleven groups, one of them in RGB; the boxes of each tested board in a text file."""
+    tree = tmp_path / "deep-pcb" / "PCBData"
+    for group, count, mode in (("00041", 4, "L"), ("44000", 2, "RGB")):
+        for index in range(count):
+            name = f"{group}{index:03d}"
+            for part in ("temp", "test"):
+                draw(tree / f"group{group}" / group / f"{name}_{part}.jpg", mode=mode)
+            boxes = tree / f"group{group}" / f"{group}_not" / f"{name}.txt"
+            boxes.parent.mkdir(exist_ok=True)
+            boxes.write_text("4 2 10 6 1\n23 15 24 16 6\n")
+    return tree.parent
+
+
+@pytest.fixture
+def dagm_tree(tmp_path: Path) -> Path:
+    """Suffixes in capitals; defective images in Train too; a label that is only listed."""
+    root = tmp_path / "dagm"
+    for name in ("Class1", "Class10"):
+        for part, first in (("Train", 5), ("Test", 1)):
+            for index in range(first, first + 4):
+                draw(root / name / part / f"{index:04d}.PNG", mode="L")
+            draw_mask(root / name / part / "Label" / f"{first:04d}_label.PNG")
+        listed = "1\n1\t1\t0001.PNG\t0\t0001_label.PNG\n2\t1\t0002.PNG\t0\t0002_label.PNG\n3\t0\t0003.PNG\t0\t0\n"
+        (root / name / "Test" / "Label" / "Labels.txt").write_text(listed)
+    return root
+
+
+@pytest.fixture
+def ksdd2_tree(tmp_path: Path) -> Path:
+    """A mask beside each image, black for the normal ones; sizes that differ."""
+    root = tmp_path / "ksdd2"
+    for part, first in (("train", 10000), ("test", 20000)):
+        for index in range(4):
+            size = (24, 30 + index)
+            draw(root / part / f"{first + index}.png", size)
+            draw_mask(root / part / f"{first + index}_GT.png", size, (255,) if index == 3 else ())
+    return root
+
+
+@pytest.fixture
+def dtd_tree(tmp_path: Path) -> Path:
+    """Three of the textures, a name with a hyphen, two published splits, and a list that names a texture that is not there."""
+    root = tmp_path / "dtd-r1" / "dtd"
+    (root / "labels").mkdir(parents=True)
+    textures = ("banded", "polka-dotted", "woven")
+    for split, order in ((1, (0, 1, 2)), (2, (2, 0, 1))):
+        for part, index in zip(("train", "val", "test"), order, strict=True):
+            names = [f"{texture}/{texture}_{index:04d}.jpg" for texture in (*textures, "zigzagged")]
+            (root / "labels" / f"{part}{split}.txt").write_text("\n".join(names) + "\n")
+    for texture in textures:
+        for index in range(3):
+            draw(root / "images" / texture / f"{texture}_{index:04d}.jpg", (20 + index, 30))
+    return root.parent

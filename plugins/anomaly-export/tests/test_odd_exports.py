@@ -73,8 +73,8 @@ def test_weights_that_are_cut_short_are_named_even_without_verifying(copies: Pat
 @pytest.mark.parametrize("name", ["model.onnx", "model.xml", "model.pt"])
 def test_the_format_number_says_who_must_be_updated(copies: Path, name: str) -> None:
     for number, match in (
-        (FORMAT - 1, r"earlier anomaly-export, in format 1, which has no digest\. .* export the run again"),
-        (FORMAT + 1, r"later anomaly-export, in format 3, .* Update anomaly-export here"),
+        (FORMAT - 1, r"earlier anomaly-export, in format 2\. .* export the run again"),
+        (FORMAT + 1, r"later anomaly-export, in format 4, .* Update anomaly-export here"),
         (True, "its format is no number"),
         ("2", "its format is no number"),
     ):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from anomaly_datasets.facts import FACTS
+
 if TYPE_CHECKING:
     from anomaly_datasets.prepare import Comparison
 
@@ -19,7 +21,7 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("name", type=click.Choice(["mvtec", "visa", "btad", "elpv"]))
+@click.argument("name", type=click.Choice(list(FACTS)))
 @click.option("--root", type=click.Path(path_type=Path), help="The data set's folder; else $ANOMALY_DATA/NAME, else data/NAME.")
 def verify(name: str, root: Path | None) -> None:
     """Compare the images under a root with the published counts; exit code 1 where they differ."""
@@ -27,7 +29,7 @@ def verify(name: str, root: Path | None) -> None:
 
 
 @data.command()
-@click.argument("name", type=click.Choice(["mvtec", "visa", "btad"]))
+@click.argument("name", type=click.Choice([name for name in FACTS if name != "elpv"]))
 @click.option("--archive", type=click.Path(path_type=Path), help="A downloaded tar or zip file; without it, it is downloaded.")
 @click.option("--url", help="Download from this copy instead of the publisher's address.")
 @click.option(

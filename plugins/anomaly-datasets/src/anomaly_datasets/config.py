@@ -35,6 +35,56 @@ class ELPVConfig(DataConfig):
 
 
 @dataclass(kw_only=True)
+class MagneticTileConfig(DataConfig):
+    """No split is published: good images are divided once, by a number of its own. Exposures can be chosen."""
+
+    exposures: Annotated[
+        list[int] | None, Field(description="exposures, 1 to 6, whose good images train; they test too; none: all of them")
+    ] = None
+    test_exposures: Annotated[
+        list[int] | None, Field(description="exposures of the test images, if others than data.exposures: a shift in lighting")
+    ] = None
+    train_count: Annotated[
+        int | None, Field(ge=1, description="good images that train; none: 650 of all 952, that share of the chosen exposures")
+    ] = None
+    by_tile: Annotated[
+        bool, Field(description="draw whole tiles, so that no tile trains under one exposure and tests under another")
+    ] = False
+    split_seed: Annotated[int, Field(ge=0, description="draws the good images that train; apart from base.seed")] = 0
+
+
+@dataclass(kw_only=True)
+class DeepPCBConfig(DataConfig):
+    """DeepPCB: the published lists of pairs divide it where they are there, else a draw by a number of its own."""
+
+    split_seed: Annotated[
+        int, Field(ge=0, description="draws the pairs that train where trainval.txt and test.txt are missing")
+    ] = 0
+
+
+@dataclass(kw_only=True)
+class MPDDConfig(DataConfig):
+    """MPDD needs no option of its own."""
+
+
+@dataclass(kw_only=True)
+class DAGMConfig(DataConfig):
+    """DAGM 2007 needs no option of its own."""
+
+
+@dataclass(kw_only=True)
+class KSDD2Config(DataConfig):
+    """Kolektor SDD2 needs no option of its own."""
+
+
+@dataclass(kw_only=True)
+class DTDConfig(DataConfig):
+    """One of the ten published splits."""
+
+    split: Annotated[int, Field(ge=1, le=10, description="number of the published split")] = 1
+
+
+@dataclass(kw_only=True)
 class FolderConfig(DataConfig):
     """Either ``root`` in MVTec AD's layout, or ``normal`` and ``abnormal``."""
 

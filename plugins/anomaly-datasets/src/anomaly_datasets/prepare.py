@@ -58,7 +58,7 @@ def compare(name: str, root: Path | None) -> list[Comparison]:
             rows.append(Comparison(category, (0, 0, 0, 0), published, "not there"))
             continue
         try:
-            rows.append(Comparison(category, _count(data, category), published))
+            rows.append(Comparison(category, _count(data, category), published, getattr(data, "shortfall", str)()))
         except DataError as error:
             rows.append(Comparison(category, (0, 0, 0, 0), published, str(error)))
     return rows
@@ -67,7 +67,7 @@ def compare(name: str, root: Path | None) -> list[Comparison]:
 def _count(data: BaseDataModule, category: str) -> tuple[int, int, int, int]:
     test = data.test_samples(category)
     bad = [sample for sample in test if sample.label == ANOMALOUS]
-    masks = sum(isinstance(sample.mask_path, Path) and sample.mask_path.is_file() for sample in bad)
+    masks = sum(bool(sample.mask_files) and all(path.is_file() for path in sample.mask_files) for sample in bad)
     return _files(data.train_samples(category)), _files(sample for sample in test if sample.label == NORMAL), _files(bad), masks
 
 
@@ -155,8 +155,9 @@ def download(name: str, folder: Path, url: str | None = None) -> Path:
         if isinstance(error, HTTPError):
             error.close()  # it holds the connection
         raise DataError(f"the download of {name!r} from {address} failed: {error}. {by_hand}") from error
-    if url is None and _sha256(folder / file) != facts.sha256:
-        raise DataError(f"the file at {address} is not the archive that was published: its SHA-256 differs. {by_hand}")
+    kind, published = ("SHA-256", facts.sha256) if facts.sha256 else ("MD5", facts.md5)
+    if url is None and _digest(folder / file, kind) != published:
+        raise DataError(f"the file at {address} is not the archive that was published: its {kind} differs. {by_hand}")
     return folder / file
 
 
@@ -173,8 +174,8 @@ def download_and_install(name: str, root: Path, url: str | None = None) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
+def _digest(file: Path, kind: str) -> str:
+    digest = hashlib.new(kind.replace("-", "").lower(), usedforsecurity=False)
     with file.open("rb") as stream:
         while block := stream.read(1 << 20):
             digest.update(block)

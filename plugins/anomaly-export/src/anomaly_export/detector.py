@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_core import Calibration, DataError, Prediction, read_image
+from anomaly_core import Calibration, DataError, ImageReader, Prediction
 from anomaly_export.sessions import Session
 from anomaly_predict import Region, as_image, only_map, regions_of, several
 
@@ -60,6 +60,11 @@ class ExportedDetector:
         """The threshold and p-values."""
         return self.metadata.calibration
 
+    @property
+    def reader(self) -> ImageReader:
+        """How image files are decoded: as the run's were."""
+        return self.metadata.reader
+
     def __call__(self, images: Any) -> tuple[Array, Array | None]:
         """Score images.
 
@@ -87,7 +92,7 @@ class ExportedDetector:
 
     def decode(self, path: str | Path) -> NDArray[np.uint8]:
         """An image file in the form that the graph needs: uint8 (h, w, 3)."""
-        return self.metadata.input_spec.array(read_image(path, grey=True))
+        return self.metadata.input_spec.array(self.reader.read(path, grey=True))
 
     def score(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction[Array]]:
         """A prediction (B = 1) for each of several images from :meth:`decode`; RunError if the engine fails."""
@@ -124,7 +129,11 @@ class ExportedDetector:
 
     def place(self, image: Any) -> NDArray[np.uint8]:
         """A path, PIL image or array of any size in the form that the graph needs: uint8 (h, w, 3)."""
-        return self.decode(image) if isinstance(image, str | Path) else self.metadata.input_spec.array(as_image(image))
+        return (
+            self.decode(image)
+            if isinstance(image, str | Path)
+            else self.metadata.input_spec.array(as_image(image, self.reader))
+        )
 
     def _batches(self, images: Sequence[Any]) -> Iterator[list[NDArray[np.uint8]]]:
         for start in range(0, len(images), self.batch_size):

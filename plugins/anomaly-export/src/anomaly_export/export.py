@@ -147,6 +147,7 @@ def _describe(run: RunDetector, graph: DetectorGraph, finished: RunFolder, preci
         method=run.config.model.name,
         input_spec=run.modeler.input_spec,
         calibration=run.calibration,
+        reader=run.reader,
         outputs=tuple(graph.outputs()),
         categories=tuple(run.config.data.category or ()),
         config=finished.config().to_dict(),  # the run's own config, whatever engine runs the graph

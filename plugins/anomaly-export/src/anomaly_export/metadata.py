@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from anomaly_core import Calibration, ConfigError, Finite, InputSpec, RunError, fault, parse_json
+from anomaly_core import Calibration, ConfigError, Finite, ImageReader, InputSpec, RunError, fault, parse_json
 from anomaly_export.containers import Container, open_container
 
-FORMAT = 2  # of the metadata; 1 had no digests
+FORMAT = 3  # of the metadata; 2 did not say how image files are decoded
 
 Precision = Literal["f32", "bf16"]
 OUTPUTS = ("scores", "maps", "reconstruction")  # in this order; all but the first may be missing
@@ -48,6 +48,7 @@ class _Values(TypedDict):
     method: Annotated[str, Field(min_length=1)]
     input_spec: _Input
     calibration: dict[str, Any]  # validated by Calibration itself
+    reader: dict[str, Any]  # validated by ImageReader itself
     outputs: tuple[Literal["scores", "maps", "reconstruction"], ...]
     categories: tuple[str, ...]
     config: dict[str, Any]
@@ -77,6 +78,7 @@ class Metadata:
         method: name of the model.
         input_spec: size and geometry of the images; the graph normalises them itself.
         calibration: the threshold, and the scores for p-values.
+        reader: how image files are decoded.
         outputs: names of the graph's outputs, in order: ``scores``, then ``maps`` and ``reconstruction`` if they exist.
         categories: the categories that it was fitted on.
         config: the run's config, as plain values.
@@ -91,6 +93,7 @@ class Metadata:
     input_spec: InputSpec
     calibration: Calibration
     outputs: tuple[str, ...]
+    reader: ImageReader = field(default_factory=ImageReader)
     categories: tuple[str, ...] = ()
     config: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -107,7 +110,7 @@ class Metadata:
 
     def to_json(self) -> str:
         """The text stored in the file, with its digest; damaged metadata gets none that fits, and stays damaged."""
-        values = {**dataclasses.asdict(self), "calibration": self.calibration.to_dict()}
+        values = {**dataclasses.asdict(self), "calibration": self.calibration.to_dict(), "reader": self.reader.to_dict()}
         del values["intact"]
         return json.dumps({**values, SHA256: _digest(values) if self.intact else "damaged"}, allow_nan=False)
 
@@ -180,7 +183,7 @@ def _require_format(number: Any, path: Path) -> None:
         raise ValueError("its format is no number")
     if number < FORMAT:
         raise RunError(
-            f"{str(path)!r} was written by an earlier anomaly-export, in format {number}, which has no digest. This version "
+            f"{str(path)!r} was written by an earlier anomaly-export, in format {number}. This version "
             f"reads format {FORMAT}: export the run again."
         )
     if number > FORMAT:
@@ -203,7 +206,8 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
     outputs = checked["outputs"]
     if outputs[:1] != OUTPUTS[:1] or list(outputs) != [name for name in OUTPUTS if name in outputs]:
         raise ValueError(f"outputs: {', '.join(outputs) or 'none'}; expected some of {', '.join(OUTPUTS)}, scores first")
-    return {**checked, "input_spec": spec, "calibration": Calibration.from_dict(checked["calibration"])}
+    reader, calibration = ImageReader.from_dict(checked["reader"]), Calibration.from_dict(checked["calibration"])
+    return {**checked, "input_spec": spec, "reader": reader, "calibration": calibration}
 
 
 def _digest(values: dict[str, Any]) -> str:

@@ -19,15 +19,14 @@ from anomaly_core import (
     ConfigError,
     DataError,
     Detector,
+    ImageReader,
     Native,
     PluginError,
     Prediction,
     RunError,
     as_images,
-    read_image,
     registry,
     require_training,
-    to_rgb,
 )
 from anomaly_predict.regions import Region, only_map, regions_of
 
@@ -109,7 +108,7 @@ def load_run(folder: str | Path, device: str = "auto", engine: str | None = None
         if not hasattr(config.model, "engine"):
             raise ConfigError(f"{config.model.name!r} has no frozen network that the engine {engine!r} could compute.")
         config = config.replace(**{"model.engine": engine})
-    return RunDetector(run.modeler(config), config, run.calibration(), choose_device(device))
+    return RunDetector(run.modeler(config), config, run.calibration(), choose_device(device), run.reader())
 
 
 class RunDetector:
@@ -118,14 +117,23 @@ class RunDetector:
     Attributes:
         config: the config of the run that fitted it.
         calibration: its threshold and p-values.
+        reader: decodes image files as those of the run were.
     """
 
-    def __init__(self, modeler: BaseModeler, config: RunConfig, calibration: Calibration, device: torch.device) -> None:
+    def __init__(
+        self,
+        modeler: BaseModeler,
+        config: RunConfig,
+        calibration: Calibration,
+        device: torch.device,
+        reader: ImageReader | None = None,
+    ) -> None:
         from anomaly_core import Portions
 
         self.modeler = modeler.to(device).eval()
         self.config = config
         self.calibration = calibration
+        self.reader = reader or ImageReader()
         self.device = device
         self._portions = Portions("scoring")
         self._process = os.getpid()
@@ -156,7 +164,7 @@ class RunDetector:
         held: list[NDArray[np.uint8]] = []
         size = batch_size if self.config.data.tile is None else 1
         for image in images:
-            held.append(self._placed(as_image(image)))
+            held.append(self._placed(as_image(image, self.reader)))
             if len(held) == size:
                 yield self._predict(held, batch_size)
                 held = []
@@ -165,7 +173,7 @@ class RunDetector:
 
     def decode(self, path: str | Path) -> NDArray[np.uint8]:
         """An image file as uint8 (H, W, 3) RGB, in the geometry of the run; DataError if it cannot be read."""
-        return self._placed(read_image(path, grey=self.config.data.tile is None))
+        return self._placed(self.reader.read(path, grey=self.config.data.tile is None))
 
     def score(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction[NDArray[np.float32]]]:
         """A prediction for each of several images from :meth:`decode`."""
@@ -239,13 +247,13 @@ def _compute_alone(device: torch.device) -> None:
         faiss.omp_set_num_threads(1)
 
 
-def as_image(image: ImageLike) -> Image.Image:
-    """Any accepted form of an image as 8-bit RGB; DataError says why any other is rejected."""
+def as_image(image: ImageLike, reader: ImageReader) -> Image.Image:
+    """Any accepted form of an image as a reader gives it, 8-bit RGB; DataError says why any other is rejected."""
     if isinstance(image, str | os.PathLike):
-        return read_image(Path(image))
+        return reader.read(Path(image))
     if isinstance(image, Image.Image):
         try:
-            return to_rgb(image)
+            return reader.convert(image)
         except Exception as error:  # Pillow decodes an opened file only here, and may raise any exception
             name = getattr(image, "filename", "") or "given"
             raise DataError(f"cannot read the image {name!r}: {error or type(error).__name__}. Give another.") from error
@@ -258,7 +266,7 @@ def as_image(image: ImageLike) -> Image.Image:
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
             raise DataError(f"an array image must be (H, W, 3) of uint8, not {image.shape} of {image.dtype}.")
-        return Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image).convert("RGB")
+        return reader.convert(Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image))
     raise DataError(f"cannot take a {type(image).__name__} as an image: give a path, a PIL image, an array or a tensor.")
 
 

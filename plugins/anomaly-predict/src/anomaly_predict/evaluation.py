@@ -9,6 +9,7 @@ from typing import Any
 
 from anomaly_core import (
     CALIBRATION,
+    IMAGES,
     DataError,
     Hooks,
     Progress,
@@ -67,8 +68,9 @@ def evaluate(
     hooks = hooks or Hooks(registry)
     hooks.call("anomaly_configure", config=config)
     module = build_data(config)
+    module.reader = detector.reader
     categories = module.chosen_categories()
-    screened = screen(images_to_test(module, categories), config.data.on_bad_image)
+    screened = screen(images_to_test(module, categories), config.data.on_bad_image, module.reader)
     if not screened.kept:
         raise DataError(f"none of the test images can be used: {screened.skipped[0].reason}")
     label = categories[0] if len(categories) == 1 else "unified"
@@ -78,6 +80,7 @@ def evaluate(
     with run.locked(), run.recording(config, hooks, **facts):
         for text in warnings_of(screened, [], [], screened.kept):
             warnings.warn(text, stacklevel=2)
+        run.write_json(IMAGES, detector.reader.to_dict())
         run.write_json(CALIBRATION, detector.calibration.to_dict())
         watched: dict[str, Any] = {"device": detector.device, "hooks": hooks, "progress": progress}
         result = test(run, config, detector.modeler, detector.calibration, module, screened.kept, **watched)
