@@ -16,7 +16,18 @@ import pytest
 import torch
 from PIL import Image
 
-from anomaly_core import Batch, Calibration, DataConfig, InputSpec, Prediction, RunResults, Sample, TestedImage, run_experiment
+from anomaly_core import (
+    Batch,
+    Calibration,
+    DataConfig,
+    ImageReader,
+    InputSpec,
+    Prediction,
+    RunResults,
+    Sample,
+    TestedImage,
+    run_experiment,
+)
 from anomaly_predict import RunDetector, load_run, verdicts
 from anomaly_predict.listing import LISTED, Lister
 from tiny.runs import config
@@ -116,14 +127,14 @@ def test_python_has_them_with_the_verdict_and_for_a_prediction(finished: RunResu
 def listed(path: Path, anomaly_map: torch.Tensor, **options: Any) -> TestedImage:
     """The row of an image, as the observer leaves it."""
     row = TestedImage(str(path), "m6", "", 1, 2.0)
-    run = SimpleNamespace(folder=Path("run"), config=lambda: SimpleNamespace(data=DataConfig(**options)))
+    run = SimpleNamespace(folder=Path("run"), config=lambda: SimpleNamespace(data=DataConfig(**options)), reader=ImageReader)
     calibration = Calibration(1.0, 0.01, 3, "", 0.0, 1.0, None, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
     batch = Batch(torch.zeros(1, 3, 8, 8), torch.ones(1), None, torch.zeros(1), [Sample(path)])
     observer = Lister()
     prediction = Prediction(torch.ones(1), anomaly_map[None])
     observer.anomaly_scored(run, batch, prediction, [row], calibration, InputSpec(tuple(anomaly_map.shape[1:])))  # type: ignore[arg-type]
     observer.anomaly_tested(run)  # type: ignore[arg-type]
-    assert observer._options == {}
+    assert observer._known == {}
     return row
 
 

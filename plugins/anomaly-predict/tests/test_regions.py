@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from anomaly_core import Calibration, DataError, InputSpec, Prediction
+from anomaly_core import Calibration, DataError, ImageReader, InputSpec, Prediction
 from anomaly_predict import Region, only_map, regions_of
 
 CALIBRATION = Calibration(
@@ -97,7 +97,12 @@ def test_the_numbers_of_a_small_map() -> None:
     (large,) = regions_of(anomaly_map, CALIBRATION, (8, 8), least_area=2.0, mm_per_px=0.5) or ()
     assert large.area_mm2 == pytest.approx(large.area / 4) and large.box == first.box
     assert regions_of(anomaly_map, CALIBRATION, (8, 8), least_area=50.0) == ()
-    moved = regions_of(anomaly_map, CALIBRATION, (8, 8), origin=(100, 10)) or ()
+
+    class Part(ImageReader):
+        def seen(self, height: int, width: int) -> tuple[int, int, int, int]:
+            return 100, 10, width - 92, height - 22
+
+    moved = regions_of(anomaly_map, CALIBRATION, (40, 200), InputSpec((8, 8)), reader=Part()) or ()
     assert moved[0].box == (103, 12, 106, 14) and moved[0].peak_at == (105, 13) and min(moved[0].polygon)[0] >= 103
 
 

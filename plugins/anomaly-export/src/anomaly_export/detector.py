@@ -114,7 +114,7 @@ class ExportedDetector:
 
         Args:
             prediction: of one image, from :meth:`score`.
-            size: (height, width) of the image, before it was resized.
+            size: (height, width) of the upright image, before anything was cut off or resized.
             least_area, mm_per_px: in place of ``data.least_area`` and ``data.mm_per_px`` of the run that was exported.
         """
         own_area, own_scale = self.metadata.regions
@@ -123,6 +123,7 @@ class ExportedDetector:
             self.calibration,
             size,
             self.metadata.input_spec,
+            reader=self.reader,
             least_area=own_area if least_area is None else least_area,
             mm_per_px=own_scale if mm_per_px is None else mm_per_px,
         )

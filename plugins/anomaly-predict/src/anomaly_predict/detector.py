@@ -192,7 +192,7 @@ class RunDetector:
 
         Args:
             prediction: of one image, from :meth:`predict` or :meth:`score`.
-            size: (height, width) of the image, before it was resized.
+            size: (height, width) of the upright image, before anything was cut off or resized.
             least_area, mm_per_px: in place of the run's ``data.least_area`` and ``data.mm_per_px``.
         """
         data = self.config.data
@@ -201,6 +201,7 @@ class RunDetector:
             self.calibration,
             size,
             self.modeler.input_spec if data.tile is None else None,
+            reader=self.reader,
             least_area=data.least_area if least_area is None else least_area,
             mm_per_px=data.mm_per_px if mm_per_px is None else mm_per_px,
         )

@@ -10,7 +10,7 @@ from anomaly_core import DataError, RunFolder, hookimpl, image_size
 from anomaly_predict.regions import Region, regions_of
 
 if TYPE_CHECKING:
-    from anomaly_core import Batch, Calibration, DataConfig, InputSpec, Prediction, TestedImage
+    from anomaly_core import Batch, Calibration, DataConfig, ImageReader, InputSpec, Prediction, TestedImage
 
 LISTED = 100  # regions of an image: a cell of a table has at most 128 KiB for Python's reader
 
@@ -19,7 +19,7 @@ class Lister:
     """Gives each row of a test set its regions. Several runs may be open at once, as in a grid's threads."""
 
     def __init__(self) -> None:
-        self._options: dict[Path, DataConfig] = {}
+        self._known: dict[Path, tuple[DataConfig, ImageReader]] = {}
 
     @hookimpl(tryfirst=True)  # who draws pictures finds them in the rows
     def anomaly_scored(
@@ -33,11 +33,11 @@ class Lister:
     ) -> None:
         if prediction.maps is None or calibration.map_threshold is None:
             return
-        if run.folder not in self._options:
-            self._options[run.folder] = run.config().data
-        data = self._options[run.folder]
+        if run.folder not in self._known:
+            self._known[run.folder] = run.config().data, run.reader()
+        data, reader = self._known[run.folder]
         spec = input_spec if data.tile is None else None
-        options: dict[str, Any] = {"least_area": data.least_area, "mm_per_px": data.mm_per_px}
+        options: dict[str, Any] = {"reader": reader, "least_area": data.least_area, "mm_per_px": data.mm_per_px}
         for row, anomaly_map in zip(rows, prediction.maps, strict=True):
             if row.error:
                 continue
@@ -53,11 +53,11 @@ class Lister:
 
     @hookimpl
     def anomaly_tested(self, run: RunFolder) -> None:
-        self._options.pop(run.folder, None)
+        self._known.pop(run.folder, None)
 
     @hookimpl
     def anomaly_run_error(self, run: RunFolder) -> None:
-        self._options.pop(run.folder, None)
+        self._known.pop(run.folder, None)
 
 
 def _facts(region: Region) -> dict[str, Any]:

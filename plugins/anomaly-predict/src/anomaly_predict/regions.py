@@ -9,7 +9,7 @@ import contourpy
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from anomaly_core import Calibration, DataError, InputSpec, Prediction
+from anomaly_core import Calibration, DataError, ImageReader, InputSpec, Prediction
 
 Floats = NDArray[np.float64]
 Axes = tuple[tuple[float, float], ...]  # (scale, offset) from the map to the image, of x and of y
@@ -67,7 +67,7 @@ def regions_of(
     size: tuple[int, int],
     input_spec: InputSpec | None = None,
     *,
-    origin: tuple[int, int] = (0, 0),
+    reader: ImageReader | None = None,
     least_area: float = 0.0,
     mm_per_px: float | None = None,
 ) -> tuple[Region, ...] | None:
@@ -76,9 +76,9 @@ def regions_of(
     Args:
         anomaly_map: float (1, h, w) or (h, w). What is NaN, as at the edge of a batch of different sizes, is in no region.
         calibration: with the map threshold, and the maxima of normal maps for p-values.
-        size: (height, width) in pixels of the image that was scored.
-        input_spec: how that image became the model's input; None if the map has the image's own pixels (``data.tile``).
-        origin: (left, top) of that image in a larger one, in whose pixels the regions are then given.
+        size: (height, width) of the upright image.
+        input_spec: how the image became the model's input; None if the map has the image's own pixels (``data.tile``).
+        reader: which part of the image was looked at; None: all of it.
         least_area: in pixels; smaller regions are left out.
         mm_per_px: millimetres a pixel.
 
@@ -91,7 +91,8 @@ def regions_of(
     values = values[0] if values.ndim == 3 and len(values) == 1 else values
     if values.ndim != 2 or not values.size:
         raise DataError(f"regions are those of one map (1, h, w), not of {values.shape}. Give the maps one by one.")
-    height, width = size
+    left, top, right, bottom = (0, 0, *size[::-1]) if reader is None else reader.seen(*size)
+    width, height = right - left, bottom - top
     if input_spec is None:  # what follows pads the map to the largest of its batch
         values, axes = values[:height, :width], ((1.0, 0.0), (1.0, 0.0))
     else:
@@ -99,7 +100,7 @@ def regions_of(
     outlines = _Outlines.of(values, calibration.map_threshold, axes, (width, height))
     if outlines is None:
         return ()
-    areas, corner = outlines.areas.round(2), np.array(origin)
+    areas, corner = outlines.areas.round(2), np.array((left, top))
     chosen = np.lexsort((np.arange(len(areas)), -outlines.peaks))
     regions = []
     for number in chosen[areas[chosen] >= least_area][:MOST].tolist():
