@@ -40,6 +40,23 @@ class _Input(TypedDict):
     std: tuple[_Positive, _Positive, _Positive]
 
 
+class _Data(TypedDict, total=False):
+    """The options of the run's section ``data`` that a detector needs; others are not looked at."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    least_area: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    mm_per_px: _Positive | None
+
+
+class _Config(TypedDict, total=False):
+    """The run's config."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    data: _Data
+
+
 class _Values(TypedDict):
     """What :meth:`Metadata.to_json` writes, without the digest."""
 
@@ -51,23 +68,14 @@ class _Values(TypedDict):
     reader: dict[str, Any]  # validated by ImageReader itself
     outputs: tuple[Literal["scores", "maps", "reconstruction"], ...]
     categories: tuple[str, ...]
-    config: dict[str, Any]
+    config: _Config
     versions: dict[str, str]
     precision: Precision
     format: int
     graph_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-class _Data(TypedDict, total=False):
-    """The options of the run's section ``data`` that a detector needs; others are not looked at."""
-
-    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
-
-    least_area: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    mm_per_px: _Positive | None
-
-
-_VALUES, _DATA = TypeAdapter(_Values), TypeAdapter(_Data)
+_VALUES = TypeAdapter(_Values)
 
 
 @dataclass(frozen=True)
@@ -196,7 +204,6 @@ def _require_format(number: Any, path: Path) -> None:
 def _checked(values: dict[str, Any]) -> dict[str, Any]:
     """The arguments of Metadata; ValueError says what is wrong with them."""
     checked: dict[str, Any] = dict(_VALUES.validate_python(values))
-    _DATA.validate_python(checked["config"].get("data", {}))
     spec = InputSpec(**checked["input_spec"])
     height, width = spec.size
     if height * width > _MOST_PIXELS:

@@ -75,8 +75,10 @@ function formatScore(score) {
 }
 
 // Area as it is shown: in mm² where the run knows what a pixel spans.
-const areaOf = ([, , , , pixels, millimetres]) => (millimetres === null
-  ? `${Number(pixels.toPrecision(4)).toLocaleString("en")} px` : `${Number(millimetres.toPrecision(4))} mm²`);
+const areaOf = ([, , , , pixels, millimetres]) => {
+  const [area, unit] = millimetres === null ? [pixels ?? 0, "px"] : [millimetres, "mm²"];
+  return `${Number(area.toPrecision(4)).toLocaleString("en")} ${unit}`;
+};
 
 // The regions of an image in a line; empty where they were not listed.
 function regionsOf(index) {
