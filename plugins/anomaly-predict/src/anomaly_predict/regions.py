@@ -21,7 +21,8 @@ _TOLERANCE = 0.1  # cells of the map that a simplified outline may be off
 
 @dataclass(frozen=True)
 class Region:
-    """A connected part of an image in which the anomaly map, interpolated linearly, exceeds the map threshold.
+    """A connected part of an image in which the anomaly map exceeds the map threshold: interpolated linearly, as the maps of
+    whole images are coarser than these; for ``data.tile``, whose maps have the image's own pixels, pixel by pixel.
 
     Coordinates are pixels of the image as it stands upright, counted from its left upper corner: the first pixel's corners
     are at 0 and 1.
@@ -97,7 +98,7 @@ def regions_of(
         values, axes = values[:height, :width], ((1.0, 0.0), (1.0, 0.0))
     else:
         axes = input_spec.native_axes(width, height, values.shape)
-    outlines = _Outlines.of(values, calibration.map_threshold, axes, (width, height))
+    outlines = _Outlines.of(values, calibration.map_threshold, axes, (width, height), by_pixel=input_spec is None)
     if outlines is None:
         return ()
     areas, corner = outlines.areas.round(2), np.array((left, top))
@@ -140,15 +141,21 @@ class _Outlines(NamedTuple):
     starts: NDArray[np.int64]
 
     @classmethod
-    def of(cls, values: NDArray[Any], threshold: float, axes: Axes, size: tuple[int, int]) -> _Outlines | None:
-        """Of a map (h, w); ``axes`` and ``size`` are of x, then of y. None if there is none."""
+    def of(
+        cls, values: NDArray[Any], threshold: float, axes: Axes, size: tuple[int, int], *, by_pixel: bool
+    ) -> _Outlines | None:
+        """Of a map (h, w); ``axes`` and ``size`` are of x, then of y. None if there is none. ``by_pixel``: a cell is in or out,
+        and areas are their number."""
         columns, rows = map(_Cells.within, values.shape[::-1], axes, size)  # a map may reach beyond its image
         inside = values[np.ix_(rows.numbers, columns.numbers)]
         above = np.isfinite(inside) & (inside > threshold)
         if not above.any():
             return None
         columns, rows = columns.around(above.any(axis=0)), rows.around(above.any(axis=1))
-        grid = _apart(values[np.ix_(rows.numbers, columns.numbers)].astype(np.float64), threshold)
+        grid = values[np.ix_(rows.numbers, columns.numbers)].astype(np.float64)
+        if by_pixel:  # outlines run midway between pixels, and join those that share a corner
+            grid, threshold = np.where(np.isfinite(grid) & (grid > threshold), 1 + _NEAREST, -1.0), 0.0
+        grid = _apart(grid, threshold)
         # Up to the image's edge the outermost cells are repeated, as in InputSpec.native_map; there the map falls off at once.
         grid = np.pad(np.pad(grid, 1, mode="edge"), 1, constant_values=2 * threshold - grid.max())
         generator = contourpy.contour_generator(z=grid, name="serial", fill_type=contourpy.FillType.OuterOffset)
@@ -167,7 +174,7 @@ class _Outlines(NamedTuple):
         return cls(
             points=np.stack(placed, axis=1),
             rings=rings,
-            areas=_areas(*placed, begins, np.concatenate([ends[1:] for ends in rings]) - 1),
+            areas=np.diff(starts).astype(np.float64) if by_pixel else _areas(*placed, begins, rings),
             peaks=values[greatest[:, 1], greatest[:, 0]].astype(np.float64),
             peaks_at=(greatest + 0.5) * scales + offsets,
             cells=cells,
@@ -227,7 +234,7 @@ def _apart(values: Floats, threshold: float) -> Floats:
 
 
 def _owned(above: NDArray[np.bool_], points: Floats, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
-    """(row, column, number of the outline around it) of each cell above the threshold; none lies at the grid's edge.
+    """(row, column, number of the outline around it) of each cell above the threshold, without the two cells of the frame.
 
     Outlines enter each run of cells in a row between its first cell and the one before: there a point tells whose it is.
     """
@@ -236,8 +243,9 @@ def _owned(above: NDArray[np.bool_], points: Floats, numbers: NDArray[np.int64])
     entered[points[level, 1].round().astype(int), np.ceil(points[level, 0]).astype(int)] = numbers[level]
     starts = above & ~np.roll(above, 1, axis=1)
     row, column = np.nonzero(above)
-    run = np.cumsum(starts[row, column]) - 1
-    return row, column, entered[starts][run]
+    owner = entered[starts][np.cumsum(starts[row, column]) - 1]
+    kept = (row > 1) & (row < len(above) - 2) & (column > 1) & (column < above.shape[1] - 2)
+    return row[kept], column[kept], owner[kept]
 
 
 def _simplified(points: Floats, axes: Axes) -> Floats:
@@ -261,11 +269,11 @@ def _simplified(points: Floats, axes: Axes) -> Floats:
     return points[sorted(kept)] if len(kept) > 2 else points
 
 
-def _areas(x: Floats, y: Floats, begins: NDArray[np.int64], last: NDArray[np.int64]) -> Floats:
-    """The areas of outlines, by Gauss's formula: holes run the other way round. ``last``: of each ring, the first again."""
+def _areas(x: Floats, y: Floats, begins: NDArray[np.int64], rings: list[NDArray[np.int64]]) -> Floats:
+    """The areas of outlines, by Gauss's formula: holes run the other way round."""
     x, y = x - x[0], y - y[0]
     turns = x * np.roll(y, -1) - np.roll(x, -1) * y
-    turns[last] = 0
+    turns[np.concatenate([ends[1:] for ends in rings]) - 1] = 0  # from a ring's last point, which is its first, to the next
     return np.abs(np.add.reduceat(turns, begins)) / 2
 
 
