@@ -75,7 +75,7 @@ def checked_size(path: str | Path) -> tuple[int, int]:
         return height, width
 
 
-def read_mask(path: str | Path | tuple[Path, ...] | MaskSource) -> Image.Image:
+def read_mask(path: str | Path | MaskSource | tuple[Path | MaskSource, ...]) -> Image.Image:
     """Decode a mask, or the union of several, to 0/255 before any resizing: any non-zero value is defective.
 
     A noisy mask, however, is cut at half of its largest value, and its ``info["thresholded"]`` says so. Noisy are a JPEG with
@@ -92,9 +92,10 @@ def read_mask(path: str | Path | tuple[Path, ...] | MaskSource) -> Image.Image:
         return path.read()
     if isinstance(path, tuple):
         masks = [read_mask(part) for part in path]
-        for part, mask in zip(path, masks, strict=True):
+        names = [str(part.path if isinstance(part, MaskSource) else part) for part in path]
+        for name, mask in zip(names, masks, strict=True):
             if mask.size != masks[0].size:
-                raise DataError(f"the masks {str(path[0])!r} and {str(part)!r} of one image differ in size. Export them again.")
+                raise DataError(f"the masks {names[0]!r} and {name!r} of one image differ in size. Export them again.")
         united = Image.fromarray(np.maximum.reduce([np.asarray(mask) for mask in masks]))
         united.info["thresholded"] = any(mask.info.get("thresholded") for mask in masks)
         return united
@@ -146,7 +147,8 @@ def _indices(image: Image.Image) -> NDArray[Any]:
         values = palette[:, 0]
     elif palette[0].any() and black:  # black is the background wherever the palette has it
         values[[0, black[0]]] = black[0], 0
-    return values[indices]
+    classes: NDArray[Any] = values[indices]
+    return classes
 
 
 def _is_noisy(values: NDArray[Any], lossy: bool) -> bool:

@@ -222,6 +222,19 @@ def test_a_mask_pattern_names_masks_among_the_images(folders: Path) -> None:
     assert marked == ALL
 
 
+def test_a_list_may_name_annotations(folders: Path) -> None:
+    (folders / "a.json").write_text(labelme([{"points": CORNERS}, {"points": [BOX[:2], BOX[2:]], "shape_type": "rectangle"}]))
+    white(quadrangle()).filter(ImageFilter.GaussianBlur(1)).save(folders / "b.png")
+    rows = [f"good/{number}.png,good," for number in range(6)]
+    rows += ["bad/image1.png,bad,a.json", "bad/image2.png,bad,b.png", "bad/image2.png,bad,a.json"]
+    (folders / "list.csv").write_text("\n".join(["path,label,mask", *rows]) + "\n")
+    settings = {"data.list": str(folders / "list.csv"), "data.normal": None, "data.abnormal": None, "data.product": "bolt"}
+    marked, _ = run(folders, None, **settings)
+    assert marked == 2 / 3 * ALL
+    at_one, _ = run(folders, None, **settings, **{"data.mask_threshold": 1})
+    assert at_one is not None and 1.05 < at_one / (2 / 3 * ALL) < 1.3
+
+
 def test_images_without_a_mask_are_left_out_by_name(folders: Path) -> None:
     for number in (1, 2):
         white(DEFECT).save(folders / "masks" / f"image{number}.png")

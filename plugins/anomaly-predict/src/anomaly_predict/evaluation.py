@@ -114,6 +114,7 @@ def _config(config: RunConfig, data: str | None, overrides: Mapping[str, Any]) -
     sections = config.to_dict()
     if data is not None and data != config.data.name:
         kept = ("batch_size", "num_workers", "tile", "tile_overlap", "on_bad_image", "evaluate_at", "roi", "ignore")
+        kept += ("least_area", "mm_per_px")
         sections["data"] = {"name": data, **{key: sections["data"][key] for key in kept}}
     options = {key.removeprefix("data."): value for key, value in overrides.items() if key.startswith("data.")}
     sections["data"] |= registry.datasets[sections["data"]["name"]].config_class().of_new_images(options, sections["data"])

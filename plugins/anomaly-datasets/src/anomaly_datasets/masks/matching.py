@@ -55,7 +55,19 @@ def with_masks(samples: Sequence[Sample], place: Path | None, options: FolderCon
             f"{len(near)} files that lie among the images are masks by their names, such as {str(min(near))!r}, and no images.",
             stacklevel=2,
         )
+    if place is None and not near:
+        _tell_annotations(bad)
     return [replace(s, mask_path=masks.get(s.path, s.mask_path)) for s in samples if s.path not in near]
+
+
+def _tell_annotations(bad: Sequence[Path]) -> None:
+    noted = [image for image in bad if image.with_suffix(".json").is_file()]
+    if noted:
+        warnings.warn(
+            f"beside {len(noted)} anomalous images lie JSON files, such as {str(noted[0].with_suffix('.json'))!r}, which are "
+            f"not used. If they are LabelMe's, add --set data.masks={noted[0].parent}",
+            stacklevel=3,
+        )
 
 
 def with_source(sample: Sample, options: FolderConfig) -> Sample:
@@ -65,24 +77,24 @@ def with_source(sample: Sample, options: FolderConfig) -> Sample:
     kinds = {file: SUFFIXES.get(file.suffix.lower(), "image") for file in sample.mask_files}
     if options.mask_threshold is None and set(kinds.values()) == {"image"}:
         return sample
-    parts = tuple(_source(file, sample.path, kind, options) for file, kind in kinds.items())
-    return replace(sample, mask_path=parts[0] if len(parts) == 1 else UnitedMask(parts[0].path, parts))
+    return replace(sample, mask_path=_united([_source(file, sample.path, kind, options) for file, kind in kinds.items()]))
 
 
-def source(files: Sequence[Path], image: Path, kind: str, options: FolderConfig) -> Mask:
-    """One image's mask from its files."""
-    if kind == "image" and options.mask_threshold is None:
-        return files[0] if len(files) == 1 else tuple(files)
-    parts: list[MaskSource] = [_source(file, image, kind, options) for file in files]
-    return parts[0] if len(parts) == 1 else UnitedMask(parts[0].path, tuple(parts))
-
-
-def _source(file: Path, image: Path, kind: str, options: FolderConfig) -> MaskSource:
+def _source(file: Path, image: Path, kind: str, options: FolderConfig) -> Path | MaskSource:
     if kind == "labelme":
         return LabelMeMask(file, image)
     if kind == "yolo":
         return YoloMask(file, image)
-    return FileMask(file, 1 if options.mask_threshold is None else options.mask_threshold)
+    return file if options.mask_threshold is None else FileMask(file, options.mask_threshold)
+
+
+def _united(parts: Sequence[Path | MaskSource]) -> Mask:
+    """One mask from those of an image."""
+    files = tuple(part for part in parts if isinstance(part, Path))
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0] if isinstance(parts[0], Path) else parts[0].path
+    return files if len(files) == len(parts) else UnitedMask(first, tuple(parts))
 
 
 def _placed(bad: Sequence[Path], place: Path, images: set[Path], options: FolderConfig, named: bool) -> dict[Path, Mask]:
@@ -175,7 +187,7 @@ def _from_coco(bad: Sequence[Path], files: Sequence[Path]) -> dict[Path, Mask]:
             f"none of the images annotated in {str(files[0])!r} is among the {len(bad)} anomalous ones, such as "
             f"{bad[0].name!r}. Check data.masks and data.abnormal."
         )
-    return {image: some[0] if len(some) == 1 else UnitedMask(some[0].path, tuple(some)) for image, some in masks.items()}
+    return {image: _united(some) for image, some in masks.items()}
 
 
 def _told(found: Matches, place: Path, kind: str, options: FolderConfig) -> dict[Path, Mask]:
@@ -204,4 +216,4 @@ def _told(found: Matches, place: Path, kind: str, options: FolderConfig) -> dict
             "that and _mask; say with data.mask_pattern if it is otherwise.",
             stacklevel=2,
         )
-    return {image: source(files, image, kind, options) for image, files in found.masks.items()}
+    return {image: _united([_source(file, image, kind, options) for file in files]) for image, files in found.masks.items()}

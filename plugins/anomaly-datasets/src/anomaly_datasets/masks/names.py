@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
 from glob import escape
+from itertools import takewhile
 from pathlib import Path
 
 from anomaly_core import IMAGE_SUFFIXES
@@ -20,7 +20,8 @@ _WORD = r"(?:masks?|msk|gt|ground_?truth|labels?|seg|segmentation|annotations?)"
 _ENDING = re.compile(rf"(?P<base>.+?)(?P<mark>[ _.-]{_WORD})(?:[ _.-]?\d+)?", re.IGNORECASE)
 _BEGINNING = re.compile(rf"(?P<mark>{_WORD}[ _.-])(?P<base>.+)", re.IGNORECASE)
 _NUMBERED = re.compile(r"(?P<base>.+?)[ _.-]\d+")
-PLAIN = ("", "_mask")  # rules that are not told: the image's own name, and that with _mask
+PATTERN = "the pattern"
+PLAIN = ("", "_mask", PATTERN)  # rules that are not told: the image's own name, that with _mask, and what the user says
 ANOTHER_CASE = "letters of another case"
 
 
@@ -80,9 +81,11 @@ def matched(images: Sequence[Path], files: Sequence[Path], root: Path, pattern: 
     """
     if not images:
         return Matches(lonely=list(files))
-    base = Path(os.path.commonpath([image.parent.absolute() for image in images]))
     places = {file: file.parent.relative_to(root).parts for file in files}
-    below = {image: (base.name, *image.parent.absolute().relative_to(base).parts) for image in images}
+    homes = {image: image.parent.absolute().parts[1:] for image in images}
+    levels = zip(*homes.values(), strict=False)  # and not os.path.commonpath: Windows has several drives
+    common = len(list(takewhile(lambda level: len(set(level)) == 1, levels)))
+    below = {image: parts[max(common - 1, 0) :] for image, parts in homes.items()}
     if pattern:
         return _settled(images, files, _by_pattern(below, places, pattern))
     result = _settled(images, files, _likeliest(_by_name(below, places)))
@@ -108,7 +111,7 @@ def _by_pattern(below: dict[Path, Place], places: dict[Path, Place], pattern: st
                 else [file for name, some in names[place].items() if shape.match(name) for file in some]
             )
             if hits := [file for file in hits if file != image]:
-                claims[image] = 0, f"the pattern {pattern}", hits
+                claims[image] = 0, PATTERN, hits
                 break
     return claims
 

@@ -35,16 +35,10 @@ class FileMask(MaskSource):
 class UnitedMask(MaskSource):
     """The union of several masks of one image; ``path`` is the first one's file."""
 
-    parts: tuple[MaskSource, ...]
+    parts: tuple[Path | MaskSource, ...]
 
     def read(self) -> Image.Image:
-        masks = [read_mask(part) for part in self.parts]
-        for part, mask in zip(self.parts, masks, strict=True):
-            if mask.size != masks[0].size:
-                raise DataError(
-                    f"the masks {str(self.path)!r} and {str(part.path)!r} of one image differ in size. Export them again."
-                )
-        return Image.fromarray(np.maximum.reduce([np.asarray(mask) for mask in masks]))
+        return read_mask(self.parts)
 
 
 @dataclass(frozen=True)
