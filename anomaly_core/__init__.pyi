@@ -133,6 +133,7 @@ from .types import Detector as Detector
 from .types import MaskSource as MaskSource
 from .types import Prediction as Prediction
 from .types import Sample as Sample
+from .untrusted import expanded as expanded
 from .untrusted import inside as inside
 from .untrusted import open_untrusted as open_untrusted
 from .untrusted import read_untrusted as read_untrusted

@@ -32,6 +32,7 @@ from anomaly_core.imaging.variation import Variation
 from anomaly_core.specs import DatasetSpec
 from anomaly_core.threads import core_count, decoders
 from anomaly_core.types import NORMAL, Batch, Sample
+from anomaly_core.untrusted import expanded
 
 
 class BaseDataModule(ABC):
@@ -70,9 +71,8 @@ class BaseDataModule(ABC):
     def root(self) -> Path:
         """The data set's folder: ``data.root``, else ``$ANOMALY_DATA/<name>``, else ``data/<name>``."""
         if self.config.root:
-            return Path(self.config.root).expanduser()
-        base = os.environ.get("ANOMALY_DATA")
-        return Path(base or "data").expanduser() / self.config.name.rpartition(":")[2]
+            return expanded(self.config.root)
+        return expanded(os.environ.get("ANOMALY_DATA") or "data") / self.config.name.rpartition(":")[2]
 
     def chosen_categories(self) -> list[str]:
         """The categories named in the config, or all of them; ConfigError if one does not exist."""
@@ -92,11 +92,11 @@ class BaseDataModule(ABC):
         samples = self.train_samples(category)
         normal = [sample for sample in samples if sample.label in (NORMAL, None)]
         if len(normal) < fewest:
-            shortage = "no normal training image"
+            shortage, place = "no normal training image", self.root
             if normal:
-                shortage = f"{len(normal)} normal training images, and the method needs {fewest},"
-            where = f"category {category!r} of {self.config.name!r} has {shortage} under {str(self.root)!r}"
-            raise DataError(f"{where}. Add normal images, or check data.root.")
+                shortage, place = f"{len(normal)} normal training images, and the method needs {fewest},", normal[0].path.parent
+            where = f"category {category!r} of {self.config.name!r} has {shortage} under {str(place)!r}"
+            raise DataError(f"{where}, without those that test. Add normal images, or check data.root.")
         if len(normal) < len(samples):
             wrong = next(sample for sample in samples if sample.label not in (NORMAL, None))
             warnings.warn(

@@ -99,6 +99,17 @@ class DataConfig:
         ),
     ] = None
     augment_copies: Annotated[int, Field(ge=1, le=100, description="copies of each training image with data.augment")] = 1
+    least_area: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, description="pixels of an image that a region must have to be listed")
+    ] = 0.0
+    mm_per_px: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="millimetres that a pixel of the images spans, for areas in square millimetres",
+        ),
+    ] = None
     prompt: Annotated[
         str, Field(description="what the images show, in words, for methods that read text; empty: the category's name")
     ] = ""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import codecs
 import glob
-import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from itertools import takewhile
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import TextIO
 
@@ -18,6 +17,8 @@ from anomaly_core import IMAGE_SUFFIXES, DataError, is_clutter
 
 STANDARD_INPUT = "-"
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+# Three letters in a row, such as of a suffix, that take two bytes each
+_ZEROS = {rb"(?:..)*?(?:[ -~]\0){3}": "utf-16-le", rb"(?:..)*?(?:\0[ -~]){3}": "utf-16-be"}
 Report = Callable[[OSError], None]
 
 
@@ -132,18 +133,51 @@ def _matches(name: str) -> bool:
 
 
 def _listed(listing: TextIO) -> Iterator[str]:
-    """The lines of a list: in UTF-8 or UTF-16 if it starts with that byte order mark, as from Windows programs; else as the
-    system decodes.
+    """The names in a list, as :func:`_name` takes them from its lines; lines of blanks are left out."""
+    for line in _lines(listing):
+        if name := _name(line.rstrip("\r\n")):
+            yield name
+
+
+def _name(line: str) -> str:
+    """The line as it stands, if something has that name; else without a mark, blanks and quotes around it."""
+    if not line or _exists(line):
+        return line
+    name = line.removeprefix("\ufeff").strip()
+    return name[1:-1] if len(name) > 2 and name[0] == name[-1] and name[0] in "\"'" else name
+
+
+def _lines(listing: TextIO) -> Iterator[str]:
+    """The lines of a list: in UTF-8 or UTF-16 if it starts with that byte order mark, as from Windows programs; in UTF-16 too
+    if its first line looks so; else as the system decodes.
 
     File names are bytes: names that cannot be decoded are passed through.
     """
-    if isinstance(listing, io.TextIOWrapper) and isinstance(listing.buffer, io.BufferedReader):
-        start = listing.buffer.peek(3)
-        encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
-        errors = "backslashreplace" if encoding == "utf-16" else "surrogateescape"
-        with suppress(io.UnsupportedOperation):  # it was read before
-            listing.reconfigure(encoding=encoding, errors=errors, newline="\n")
-    yield from filter(None, (line.rstrip("\r\n") for line in listing))
+    source = getattr(listing, "buffer", None)
+    if source is None:  # text by nature
+        yield from listing
+        return
+    encoding, errors, width, held = listing.encoding or "utf-8", "surrogateescape", 1, ""
+    decode: Callable[[bytes], str] | None = None
+    while content := source.readline():  # by bytes: a pipe may deliver half a mark or half a character
+        if decode is None:
+            if detected := _encoding(content):
+                encoding = detected
+            if encoding.startswith("utf-16"):
+                errors, width = "backslashreplace", 2
+            decode = codecs.getincrementaldecoder(encoding)(errors).decode
+        if len(content) % width:
+            content += source.read(1)  # of a line feed, and of what only holds its byte
+        *whole, held = (held + decode(content)).split("\n")
+        yield from whole
+    yield held
+
+
+def _encoding(start: bytes) -> str | None:
+    """The encoding that the first line of a list shows by a mark, or by text whose every other byte is zero."""
+    marks = (name for mark, name in _MARKS.items() if start.startswith(mark))
+    zeros = (name for pattern, name in _ZEROS.items() if re.match(pattern, start, re.DOTALL))
+    return next(chain(marks, zeros), None)
 
 
 def walk(folder: Path, unreadable: Report, entered: set[str]) -> Iterator[Path]:
