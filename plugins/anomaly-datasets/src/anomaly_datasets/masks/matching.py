@@ -129,7 +129,11 @@ def _files(place: Path, bad: Sequence[Path], images: set[Path], wanted: str) -> 
         raise DataError(f"there are no masks at {str(place)!r}. Check data.masks.")
     known = {image.absolute() for image in images}
     by_kind: dict[str, list[Path]] = {"labelme": [], "yolo": [], "image": []}
-    for file in [place] if place.is_file() else [file for folder in folders_below(place) for file in _in(folder)]:
+    try:
+        below = [place] if place.is_file() else [file for folder in folders_below(place) for file in _in(folder)]
+    except OSError as error:
+        raise DataError(f"cannot look for masks in {str(place)!r}: {error}. Check the rights of its folders.") from error
+    for file in below:
         if kind := SUFFIXES.get(file.suffix.lower(), "image" if file.absolute() not in known else ""):
             by_kind[kind].append(file)
     if wanted != "auto":
