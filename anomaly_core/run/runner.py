@@ -128,7 +128,7 @@ class _Run:
         answer: list[Any] = [None, False]
         if self.main:
             where = (self.config.base.output, self.config.data.name, self.label, self.config.model.name)
-            run = self._existing(resume, *where) or RunFolder.create(*where)
+            run = self._existing(resume, where) or RunFolder.create(*where)
             if not run.is_complete():
                 held.enter_context(run.locked())
             answer = [run.folder, run.is_complete()]  # another process may have completed it while we waited for the lock
@@ -137,7 +137,7 @@ class _Run:
         # absolute, in case a plugin changes the working folder
         return RunFolder(Path(answer[0]).absolute()), bool(answer[1])
 
-    def _existing(self, resume: bool | str | Path, *where: str) -> RunFolder | None:
+    def _existing(self, resume: bool | str | Path, where: tuple[str, str, str, str]) -> RunFolder | None:
         """The run to resume, if there is one; RunError if it has other options."""
         if resume is True:
             run = RunFolder.latest(*where, self.config)

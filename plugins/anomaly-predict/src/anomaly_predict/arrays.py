@@ -31,8 +31,8 @@ def holds_several(images: Any) -> bool:
     if 0 in shape[several:]:
         _refuse(images, "It is empty.")
     if is_tensor(images) and images.is_floating_point():
-        if images.numel():
-            low, high = _range(images)
+        if extent := _range(images):
+            low, high = extent
             if not (low >= -HALF_A_LEVEL and high <= 1 + HALF_A_LEVEL):
                 _refuse(images, _rescaled(low, high, "(image / 255)", "image / 65535"))
     elif str(images.dtype).removeprefix("torch.") != "uint8":
