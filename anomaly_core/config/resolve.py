@@ -200,7 +200,9 @@ def _yaml(text: str, where: str) -> Any:
 
 
 def _plain(text: str, where: str) -> Any:
-    return _yaml(text, where) if text.strip()[:1] in ("[", "{") or text.strip() in ("null", "~") else text
+    bare = text.strip()
+    is_yaml = bare[:1] + bare[-1:] in ("[]", "{}") or bare in ("null", "~")  # {stem}_mask is text
+    return _yaml(text, where) if is_yaml else text
 
 
 def _checked(layer: Any, where: str) -> Layer:

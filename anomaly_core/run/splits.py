@@ -12,7 +12,7 @@ from typing import Any
 
 from anomaly_core.base.data import BaseDataModule
 from anomaly_core.errors import DataError
-from anomaly_core.imaging.screening import Screened, content_hash, screen, warnings_of
+from anomaly_core.imaging.screening import Screened, content_hash, screen, warnings_of, without_mask
 from anomaly_core.threads import decoders
 from anomaly_core.types import Sample
 
@@ -54,7 +54,8 @@ def split(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
         )
     for text in warnings_of(screened, kept["fit"], kept["held_out"], kept["test"]):
         warnings.warn(text, stacklevel=2)
-    return Splits(**kept, facts={"data": identity(kept), "skipped": skipped(screened)})
+    left_out = {"skipped": skipped(screened), "without_mask": without_mask(kept["test"])}
+    return Splits(**kept, facts={"data": identity(kept), **left_out})
 
 
 def unscreened(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:

@@ -107,6 +107,9 @@ def test_the_format_number_says_who_must_be_updated(copies: Path, name: str) -> 
         ({"graph_sha256": "0" * 64}, "graph or weights are not as they were written"),
         ({"calibration": None}, "calibration"),
         ({"input_spec": {"size": [64, 64]}}, r"input_spec\.resize"),
+        ({"config": {"data": {"least_area": "much"}}}, r"config\.data\.least_area"),
+        ({"config": {"data": {"mm_per_px": 0.0}}}, r"config\.data\.mm_per_px"),
+        ({"config": {"data": [1]}}, r"config\.data"),
     ],
 )
 def test_metadata_with_a_digest_that_fits_is_validated_all_the_same(copies: Path, changes: dict[str, Any], match: str) -> None:

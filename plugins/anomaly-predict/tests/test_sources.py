@@ -216,3 +216,21 @@ def test_a_line_is_given_as_soon_as_it_is_there() -> None:
             assert next(paths) == Path("a.png")
         os.close(written)
         assert list(paths) == []
+
+
+def test_what_other_programs_leave_is_left_out_unless_it_is_named(tmp_path: Path) -> None:
+    kept = [write(tmp_path / "a.png"), write(tmp_path / "b" / "1.png")]
+    for name in (
+        "._a.png",
+        ".thumbnails/a.png",
+        "b/@eaDir/1.png",
+        "b/__MACOSX/b/1.png",
+        "$RECYCLE.BIN/2.png",
+        ".Trash-1000/3.png",
+    ):
+        write(tmp_path / name)
+    for pattern in ("", "*", "**/*.png", "**", "*/*.png"):
+        found = list(image_paths([str(tmp_path / pattern) if pattern else str(tmp_path)]))
+        assert found == [path for path in kept if pattern != "*/*.png" or path.parent != tmp_path], pattern
+    for name, count in (("._a.png", 1), (".thumbnails", 1), ("b/@eaDir", 1), (".*", 3), ("b/@*/*.png", 1)):
+        assert len(list(image_paths([str(tmp_path / name)]))) == count, name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import nan
 from typing import Any, NoReturn
 
 import numpy as np
@@ -31,8 +32,8 @@ def holds_several(images: Any) -> bool:
     if 0 in shape[several:]:
         _refuse(images, "It is empty.")
     if is_tensor(images) and images.is_floating_point():
-        if extent := _range(images):
-            low, high = extent
+        if images.numel():
+            low, high = _range(images) or (nan, nan)
             if not (low >= -HALF_A_LEVEL and high <= 1 + HALF_A_LEVEL):
                 _refuse(images, _rescaled(low, high, "(image / 255)", "image / 65535"))
     elif str(images.dtype).removeprefix("torch.") != "uint8":

@@ -29,6 +29,7 @@ from anomaly_core import (
     require_training,
 )
 from anomaly_predict.arrays import holds_several, is_tensor, pixels
+from anomaly_predict.regions import Region, only_map, regions_of
 
 if TYPE_CHECKING:  # an exported detector needs no torch
     import torch
@@ -188,6 +189,32 @@ class RunDetector:
         """A prediction for each of several images from :meth:`decode`."""
         batches = [images] if self.config.data.tile is None else [[image] for image in images]
         return [one for batch in batches for one in self._predict(batch, self.config.data.batch_size)[1].apart()]
+
+    def regions(
+        self,
+        prediction: Prediction[Any],
+        size: tuple[int, int],
+        *,
+        least_area: float | None = None,
+        mm_per_px: float | None = None,
+    ) -> tuple[Region, ...] | None:
+        """What exceeds the map threshold in an image, the highest peak first; None without a map or a threshold of maps.
+
+        Args:
+            prediction: of one image, from :meth:`predict` or :meth:`score`.
+            size: (height, width) of the upright image, before anything was cut off or resized.
+            least_area, mm_per_px: in place of the run's ``data.least_area`` and ``data.mm_per_px``.
+        """
+        data = self.config.data
+        return regions_of(
+            only_map(prediction),
+            self.calibration,
+            size,
+            self.modeler.input_spec if data.tile is None else None,
+            reader=self.reader,
+            least_area=data.least_area if least_area is None else least_area,
+            mm_per_px=data.mm_per_px if mm_per_px is None else mm_per_px,
+        )
 
     def _placed(self, image: Image.Image) -> NDArray[np.uint8]:
         geometry = self.modeler.input_spec if self.config.data.tile is None else Native()

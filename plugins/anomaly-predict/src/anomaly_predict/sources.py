@@ -9,11 +9,11 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import TextIO
 
-from anomaly_core import IMAGE_SUFFIXES, DataError
+from anomaly_core import IMAGE_SUFFIXES, DataError, is_clutter
 
 STANDARD_INPUT = "-"
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -26,7 +26,8 @@ def image_paths(names: Iterable[str], listing: TextIO | None = None, *, unreadab
     """Yield paths one at a time, in constant memory: files as given; images below folders and matches of globs, each sorted;
     ``-`` reads one path per line from ``listing`` (standard input).
 
-    Links to folders are followed, and each folder is read once for a name, however many links lead to it.
+    Links to folders are followed, and each folder is read once for a name, however many links lead to it. What other programs
+    leave in folders (hidden files, thumbnails, recycle bins) is left out, unless it is named itself.
 
     Args:
         names: of files and folders, globs, or ``-``.
@@ -81,11 +82,19 @@ def _matching(pattern: str, unreadable: Report) -> Iterator[Path]:
     """The images that match, and those below the folders that match."""
     entered: set[str] = set()
     for match in sorted(set(map(Path, _globbed(pattern, unreadable)))):
+        if _is_left_out(match, Path(pattern)):
+            continue
         if not match.is_dir():
             if match.suffix.lower() in IMAGE_SUFFIXES:
                 yield match
         elif "**" not in pattern:  # with "**", its contents match as well
             yield from walk(match, unreadable, entered)
+
+
+def _is_left_out(match: Path, pattern: Path) -> bool:
+    """Whether a wildcard found what another program left, which ``.*.png`` and ``@eaDir/*`` ask for and ``*`` does not."""
+    pairs = takewhile(lambda pair: pair[1] != "**", zip(reversed(match.parts), reversed(pattern.parts), strict=False))
+    return any(is_clutter(name) and name[0] != asked[0] for name, asked in pairs)
 
 
 def _exists(name: str) -> bool:
@@ -189,25 +198,26 @@ def walk(folder: Path, unreadable: Report, entered: set[str]) -> Iterator[Path]:
 
 
 def _folders(folder: Path, unreadable: Report, entered: set[str]) -> Iterator[Path]:
-    """The folder and all below it, but for hidden ones, which ``**`` does not match."""
+    """The folder and all below it."""
     entries = _entries(folder, unreadable, entered)
     if entries is None:
         return
     yield folder
     for name, is_folder in entries:
-        if is_folder and not name.startswith("."):
+        if is_folder:
             yield from _folders(folder / name, unreadable, entered)
 
 
 def _entries(folder: Path, unreadable: Report, entered: set[str]) -> list[tuple[str, bool]] | None:
-    """(name, whether it is a folder) of what is in a folder, sorted; None if it was entered before or cannot be read."""
+    """(name, whether it is a folder) of what is in a folder, sorted, but for what other programs leave there; None if it was
+    entered before or cannot be read."""
     real = os.path.realpath(folder)  # not the inode: some network drives number nothing
     if real in entered:
         return None
     entered.add(real)
     try:
         with os.scandir(folder) as entries:
-            return sorted((entry.name, _is_folder(entry)) for entry in entries)
+            return sorted((entry.name, _is_folder(entry)) for entry in entries if not is_clutter(entry.name))
     except OSError as error:
         unreadable(error)
         return None

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,6 +28,18 @@ class Verdict(Protocol):
     @property
     def path(self) -> str:
         """The image file."""
+
+    @property
+    def regions(self) -> Sequence[Region] | None:
+        """What exceeds the map threshold; None where that is not known."""
+
+
+class Region(Protocol):
+    """What is read of a region."""
+
+    @property
+    def map_box(self) -> tuple[int, int, int, int]:
+        """Its box in cells of the map."""
 
 
 class Cell(Protocol):
@@ -88,7 +101,9 @@ class Reporter:
             return
         path, number = Path(verdict.path), picture.name.partition("-")[0]
         place = picture.with_name(f"{number}-{safe_name(path.stem)}.png")
-        draw_prediction(place, path.name, image, prediction, detector.calibration)
+        regions = verdict.regions
+        boxes = None if regions is None else [region.map_box for region in regions]
+        draw_prediction(place, path.name, image, prediction, detector.calibration, boxes)
 
     @hookimpl(optionalhook=True)  # of anomaly-benchmark, which need not be installed
     def anomaly_benchmark_end(self, folder: Path, cells: list[Cell]) -> None:
