@@ -7,7 +7,6 @@ import math
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from pydantic import ConfigDict, Field
 from anomaly_core.config.sections import DataConfig
 from anomaly_core.errors import ConfigError, DataError
 from anomaly_core.imaging.images import read_mask
+from anomaly_core.untrusted import expanded
 
 FILL = 114  # a grey near ImageNet's mean: once normalised it is about zero, what networks see in their own padding
 LARGEST = 1 << 28  # pixels of a region
@@ -198,10 +198,10 @@ def _shape(option: str, text: str) -> _Shape:
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
-        if not Path(text).expanduser().is_file():
+        if not expanded(text).is_file():
             raise wrong("is neither numbers nor a file") from None
         try:
-            pixels = np.asarray(read_mask(Path(text).expanduser())) > 0
+            pixels = np.asarray(read_mask(expanded(text))) > 0
         except DataError as error:
             raise ConfigError(f"{option}: {error}") from error
         if not pixels.any():

@@ -103,7 +103,7 @@ def test_assignments_are_text_lists_or_null():
         parse_assignment("share")
 
 
-@pytest.mark.parametrize("name", ["[1]", "{a}", "null", "~", "[", "{a: b"])
+@pytest.mark.parametrize("name", ["[1]", "{a}", "null", "~", "[a, b]", "{a: b}"])
 def test_the_name_of_something_that_exists_is_text_where_the_option_takes_text(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).mkdir()
