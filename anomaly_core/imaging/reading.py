@@ -55,6 +55,11 @@ class ImageReader:
         """(height, width) of what :meth:`read` gives, from the file's header alone."""
         return self._size(image_size(path), path)
 
+    def seen(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) of what :meth:`read` gives in an upright image of this size."""
+        (left, top), (rows, columns) = self.origin, self._size((height, width), "")
+        return left, top, left + columns, top + rows
+
     def checked_size(self, path: str | Path) -> tuple[int, int]:
         """(height, width) of what :meth:`read` gives, after decoding all of the file."""
         return self._size(checked_size(path), path)
@@ -80,10 +85,6 @@ class ImageReader:
         """
         keep = self.keep(*size)
         return values if keep is None else np.where(spec.stencil(keep) if spec else keep, values, values.dtype.type(np.nan))
-
-    def part(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of what :meth:`read` gives of an upright image of this size; DataError as in :meth:`read`."""
-        return self._size((height, width), "")
 
     def in_region(self, picture: Image.Image, name: Any, fill: int = FILL) -> Image.Image:
         """What :meth:`read` gives of a whole upright picture, one grey where it does not count. DataError if the picture, which
