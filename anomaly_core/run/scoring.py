@@ -12,6 +12,7 @@ from torch import Tensor
 from anomaly_core.base.modeler import BaseModeler
 from anomaly_core.config.sections import DataConfig
 from anomaly_core.discovery import registry
+from anomaly_core.imaging.roi import lowered
 from anomaly_core.imaging.tiles import Canvas, Tiling, cut
 from anomaly_core.run.memory import Portions
 from anomaly_core.types import Batch, Prediction
@@ -34,9 +35,7 @@ def within_region(batch: Batch, prediction: Prediction) -> Prediction:
     """The prediction with the least value of each map where pixels do not count (``Batch.valid``): no defect can be there."""
     if prediction.maps is None or batch.valid is None:
         return prediction
-    least = prediction.maps.masked_fill(~batch.valid, torch.inf).amin(dim=(1, 2, 3), keepdim=True)
-    counted = batch.valid | least.isposinf()  # a region so narrow that none of it is left at this size
-    return replace(prediction, maps=prediction.maps.where(counted, least))
+    return replace(prediction, maps=torch.from_numpy(lowered(prediction.maps.numpy(), batch.valid.numpy())))
 
 
 def score_images(modeler: BaseModeler, images: Tensor, device: torch.device, portions: Portions) -> Prediction:
