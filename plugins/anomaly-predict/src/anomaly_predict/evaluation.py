@@ -32,6 +32,12 @@ from anomaly_core import (
 )
 from anomaly_predict import load_run
 
+# options of the run that also hold for another data set
+KEPT = (
+    *("batch_size", "num_workers", "tile", "tile_overlap", "on_bad_image", "evaluate_at"),
+    *("roi", "ignore", "least_area", "mm_per_px"),
+)
+
 
 def evaluate(
     folder: str | Path,
@@ -113,9 +119,7 @@ def _config(config: RunConfig, data: str | None, overrides: Mapping[str, Any]) -
     """The run's config with another data section; options that the other data set does not have are dropped."""
     sections = config.to_dict()
     if data is not None and data != config.data.name:
-        kept = ("batch_size", "num_workers", "tile", "tile_overlap", "on_bad_image", "evaluate_at", "roi", "ignore")
-        kept += ("least_area", "mm_per_px")
-        sections["data"] = {"name": data, **{key: sections["data"][key] for key in kept}}
+        sections["data"] = {"name": data, **{key: sections["data"][key] for key in KEPT}}
     options = {key.removeprefix("data.") for key in overrides if key.startswith("data.")}
     sections["data"] |= registry.datasets[sections["data"]["name"]].config_class().of_new_images(options)
     if fixed := sorted({"data.roi", "data.ignore"} & overrides.keys()):

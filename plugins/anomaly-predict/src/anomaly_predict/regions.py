@@ -95,7 +95,8 @@ def regions_of(
     left, top, right, bottom = (0, 0, *size[::-1]) if reader is None else reader.seen(*size)
     width, height = right - left, bottom - top
     if input_spec is None:  # what follows pads the map to the largest of its batch
-        values, axes = values[:height, :width], ((1.0, 0.0), (1.0, 0.0))
+        values = values[:height, :width]
+        axes: Axes = ((1.0, 0.0), (1.0, 0.0))
     else:
         axes = input_spec.native_axes(width, height, values.shape)
     if reader is not None:
@@ -176,7 +177,7 @@ class _Outlines(NamedTuple):
         return cls(
             points=np.stack(placed, axis=1),
             rings=rings,
-            areas=np.diff(starts).astype(np.float64) if by_pixel else _areas(*placed, begins, rings),
+            areas=np.diff(starts).astype(np.float64) if by_pixel else _areas(placed, begins, rings),
             peaks=values[greatest[:, 1], greatest[:, 0]].astype(np.float64),
             peaks_at=(greatest + 0.5) * scales + offsets,
             cells=cells,
@@ -229,7 +230,7 @@ class _Cells(NamedTuple):
 def _apart(values: Floats, threshold: float) -> Floats:
     """The values, none at the threshold or so near that an outline would meet a cell's centre; what is not finite is below."""
     finite = np.isfinite(values)
-    reach = max(float(np.abs(values[finite] - threshold).max()), np.finfo(np.float32).tiny)
+    reach = max(float(np.abs(values[finite] - threshold).max()), float(np.finfo(np.float32).tiny))
     values = np.where(finite, values, threshold - reach)
     nearest = _NEAREST * reach
     return np.where(values > threshold, np.maximum(values, threshold + nearest), np.minimum(values, threshold - nearest))
@@ -271,9 +272,9 @@ def _simplified(points: Floats, axes: Axes) -> Floats:
     return points[sorted(kept)] if len(kept) > 2 else points
 
 
-def _areas(x: Floats, y: Floats, begins: NDArray[np.int64], rings: list[NDArray[np.int64]]) -> Floats:
+def _areas(placed: list[Floats], begins: NDArray[np.int64], rings: list[NDArray[np.int64]]) -> Floats:
     """The areas of outlines, by Gauss's formula: holes run the other way round."""
-    x, y = x - x[0], y - y[0]
+    x, y = (places - places[0] for places in placed)
     turns = x * np.roll(y, -1) - np.roll(x, -1) * y
     turns[np.concatenate([ends[1:] for ends in rings]) - 1] = 0  # from a ring's last point, which is its first, to the next
     return np.abs(np.add.reduceat(turns, begins)) / 2

@@ -47,8 +47,8 @@ class Verdict:
         height, width = self.size or (None, None)
         regions = None if self.regions is None else [region.to_dict() for region in self.regions]
         facts = {"path": self.path, "score": self.score, "is_anomalous": self.is_anomalous, "p_value": self.p_value}
-        facts |= {"width": width, "height": height, "regions": regions}
-        return {**facts, "error": self.error} if self.error else facts
+        error = {"error": self.error} if self.error else {}
+        return {**facts, "width": width, "height": height, "regions": regions, **error}
 
 
 class _Decoded(NamedTuple):

@@ -148,8 +148,8 @@ def _regions(image: Image) -> list[Any] | None:
     for region in image.regions[:SHOWN]:
         box = region.get("box")
         numbers = [region.get(name) for name in ("area", "area_mm2", "peak", "p_value")]
-        sound = isinstance(box, list) and len(box) == 4 and not any(isinstance(number, list) for number in numbers)
-        rows += [[*box, *numbers]] if sound else []
+        if isinstance(box, list) and len(box) == 4 and not any(isinstance(number, list) for number in numbers):
+            rows.append([*box, *numbers])
     return [len(image.regions), *rows]
 
 
