@@ -14,7 +14,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from anomaly_core.config.sections import DataConfig
 from anomaly_core.imaging.images import checked_size, image_size, read_image, read_mask, to_rgb
-from anomaly_core.imaging.roi import FILL, RegionOfInterest
+from anomaly_core.imaging.roi import FILL, RegionOfInterest, lowered
 from anomaly_core.types import MaskSource
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ class ImageReader:
 
     def seen(self, height: int, width: int) -> tuple[int, int, int, int]:
         """(left, top, right, bottom) of what :meth:`read` gives in an upright image of this size."""
-        return 0, 0, width, height
+        (left, top), (rows, columns) = self.origin, self._size((height, width), "")
+        return left, top, left + columns, top + rows
 
     def checked_size(self, path: str | Path) -> tuple[int, int]:
         """(height, width) of what :meth:`read` gives, after decoding all of the file."""
@@ -85,9 +86,14 @@ class ImageReader:
         keep = self.keep(*size)
         return values if keep is None else np.where(spec.stencil(keep) if spec else keep, values, values.dtype.type(np.nan))
 
-    def part(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of what :meth:`read` gives of an upright image of this size; DataError as in :meth:`read`."""
-        return self._size((height, width), "")
+    def lowered(self, maps: NDArray[np.float32], spec: InputSpec | None) -> NDArray[np.float32]:
+        """Maps (B, 1, h, w) with their least value where pixels do not count: no defect can be there.
+
+        ``spec`` as in :meth:`counted`. With one, and ``data.ignore`` alone, it depends on the image's size: the maps stay.
+        """
+        size = (maps.shape[2], maps.shape[3]) if spec is None else self.roi and self.roi.part
+        keep = self.keep(*size) if size else None
+        return maps if keep is None else lowered(maps, spec.stencil(keep) if spec else keep)
 
     def in_region(self, picture: Image.Image, name: Any, fill: int = FILL) -> Image.Image:
         """What :meth:`read` gives of a whole upright picture, one grey where it does not count. DataError if the picture, which

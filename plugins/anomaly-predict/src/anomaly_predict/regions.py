@@ -99,6 +99,8 @@ def regions_of(
         axes: Axes = ((1.0, 0.0), (1.0, 0.0))
     else:
         axes = input_spec.native_axes(width, height, values.shape)
+    if reader is not None:
+        values = reader.counted(values, (height, width), input_spec)
     outlines = _Outlines.of(values, calibration.map_threshold, axes, (width, height), by_pixel=input_spec is None)
     if outlines is None:
         return ()
