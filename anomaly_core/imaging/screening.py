@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from anomaly_core.errors import DataError
-from anomaly_core.imaging.reading import ImageReader
+from anomaly_core.imaging.findings import telling, unusual
+from anomaly_core.imaging.reading import Facts, ImageReader
 from anomaly_core.threads import decoders
 from anomaly_core.types import ANOMALOUS, Sample
 from anomaly_core.untrusted import LARGEST_IMAGE, read_untrusted
@@ -24,24 +25,27 @@ class Skipped(NamedTuple):
 
 
 class Screened(NamedTuple):
-    """Samples with a readable image and mask; the others; and kept anomalous samples whose mask marks no pixel."""
+    """Samples with a readable image and mask; the others; kept anomalous samples whose mask marks no pixel; and what the files
+    of the kept ones are like."""
 
     kept: list[Sample]
     skipped: list[Skipped]
     empty_masks: list[Sample]
+    facts: dict[Path, Facts]
 
 
 def screen(samples: Sequence[Sample], policy: Literal["error", "skip"], reader: ImageReader | None = None) -> Screened:
     """Decode every image and mask once, in threads, before they are used. ``policy`` is ``data.on_bad_image``: with
     ``error``, a DataError names the first unusable file and how many there are."""
-    screened = Screened([], [], [])
+    screened = Screened([], [], [], {})
     examine = partial(_examined, reader or ImageReader())
     with ThreadPoolExecutor(decoders()) as pool:
-        for sample, (fault, mask_is_empty) in zip(samples, pool.map(examine, samples), strict=True):
-            if fault:
-                screened.skipped.append(Skipped(sample.path, fault))
+        for sample, (facts, mask_is_empty) in zip(samples, pool.map(examine, samples), strict=True):
+            if isinstance(facts, str):
+                screened.skipped.append(Skipped(sample.path, facts))
             else:
                 screened.kept.append(sample)
+                screened.facts[sample.path] = facts
             if mask_is_empty:
                 screened.empty_masks.append(sample)
     if screened.skipped and policy == "error":
@@ -51,17 +55,17 @@ def screen(samples: Sequence[Sample], policy: Literal["error", "skip"], reader: 
     return screened
 
 
-def _examined(reader: ImageReader, sample: Sample) -> tuple[str, bool]:
-    """Why a sample cannot be used (empty if it can), and whether it is anomalous but its mask marks no pixel."""
+def _examined(reader: ImageReader, sample: Sample) -> tuple[Facts | str, bool]:
+    """What a sample's file is like, or why it cannot be used; and whether it is anomalous but its mask marks no pixel."""
     try:
-        size = reader.checked_size(sample.path)
+        facts = reader.examine(sample.path)
         if sample.mask_path is None:
-            return "", False
+            return facts, False
         mask = reader.mask(sample.mask_path)
-        require_one_size(sample, size, (mask.height, mask.width))
+        require_one_size(sample, facts.size, (mask.height, mask.width))
     except DataError as error:
         return str(error), False
-    return "", sample.label == ANOMALOUS and mask.getbbox() is None
+    return facts, sample.label == ANOMALOUS and mask.getbbox() is None
 
 
 def require_one_size(sample: Sample, image: tuple[int, int], mask: tuple[int, int]) -> None:
@@ -92,9 +96,12 @@ def content_hash(sample: Sample) -> bytes:
     return hashlib.blake2b(read_untrusted(sample.path, LARGEST_IMAGE)).digest()
 
 
-def warnings_of(screened: Screened, fit: Sequence[Sample], held_out: Sequence[Sample], test: Sequence[Sample]) -> list[str]:
-    """Warnings about skipped, suspicious and duplicate samples."""
-    texts = []
+def warnings_of(
+    screened: Screened, fit: Sequence[Sample], held_out: Sequence[Sample], test: Sequence[Sample], reader: ImageReader
+) -> list[str]:
+    """Warnings about skipped, suspicious and duplicate samples, and about files that the reader takes to be other than they
+    are."""
+    texts = [*unusual(reader, screened.facts), *telling([*fit, *held_out], test, screened.facts)]
     if screened.skipped:
         texts.append(
             f"{len(screened.skipped)} images cannot be used and were left out (data.on_bad_image=skip); manifest.json lists "

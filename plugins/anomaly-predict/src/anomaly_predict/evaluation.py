@@ -10,6 +10,7 @@ from typing import Any
 from anomaly_core import (
     CALIBRATION,
     IMAGES,
+    READING,
     DataError,
     Hooks,
     Progress,
@@ -68,7 +69,7 @@ def evaluate(
     hooks = hooks or Hooks(registry)
     hooks.call("anomaly_configure", config=config)
     module = build_data(config)
-    module.reader = detector.reader
+    module.reader = detector.reader.with_options(config.data, detector.config.data)
     categories = module.chosen_categories()
     screened = screen(images_to_test(module, categories), config.data.on_bad_image, module.reader)
     if not screened.kept:
@@ -78,9 +79,9 @@ def evaluate(
     run = RunFolder.create(_own(Path(folder), place) if output is None else str(output), *place)
     facts = {"category": label, "evaluates": str(Path(folder).absolute()), "skipped": skipped(screened)}
     with run.locked(), run.recording(config, hooks, **facts):
-        for text in warnings_of(screened, [], [], screened.kept):
+        for text in warnings_of(screened, [], [], screened.kept, module.reader):
             warnings.warn(text, stacklevel=2)
-        run.write_json(IMAGES, detector.reader.to_dict())
+        run.write_json(IMAGES, module.reader.to_dict())
         run.write_json(CALIBRATION, detector.calibration.to_dict())
         watched: dict[str, Any] = {"device": detector.device, "hooks": hooks, "progress": progress}
         result = test(run, config, detector.modeler, detector.calibration, module, screened.kept, **watched)
@@ -102,6 +103,6 @@ def _config(config: RunConfig, data: str | None, overrides: Mapping[str, Any]) -
     """The run's config with another data section; options that the other data set does not have are dropped."""
     sections = config.to_dict()
     if data is not None and data != config.data.name:
-        kept = ("batch_size", "num_workers", "tile", "tile_overlap", "on_bad_image", "evaluate_at")
+        kept = ("batch_size", "num_workers", "tile", "tile_overlap", "on_bad_image", "evaluate_at", *READING)
         sections["data"] = {"name": data, **{key: sections["data"][key] for key in kept}}
     return RunConfig.create(config=sections, overrides=overrides)
