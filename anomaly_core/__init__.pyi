@@ -56,6 +56,7 @@ from .hooks import HOOKS as HOOKS
 from .hooks import Hooks as Hooks
 from .hooks import hookimpl as hookimpl
 from .hooks import hookspec as hookspec
+from .imaging.facts import Facts as Facts
 from .imaging.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from .imaging.formats import NEEDS_CONVERTING as NEEDS_CONVERTING
 from .imaging.geometry import InputSpec as InputSpec
@@ -65,10 +66,11 @@ from .imaging.images import as_images as as_images
 from .imaging.images import read_mask as read_mask
 from .imaging.images import read_mask_classes as read_mask_classes
 from .imaging.reading import READING as READING
-from .imaging.reading import Facts as Facts
 from .imaging.reading import ImageReader as ImageReader
+from .imaging.reading import image_size as image_size
 from .imaging.reading import read_image as read_image
 from .imaging.reading import to_rgb as to_rgb
+from .imaging.roi import RegionOfInterest as RegionOfInterest
 from .imaging.screening import screen as screen
 from .imaging.screening import warnings_of as warnings_of
 from .installed import CORE as CORE
@@ -129,6 +131,7 @@ from .types import ANOMALOUS as ANOMALOUS
 from .types import NORMAL as NORMAL
 from .types import Batch as Batch
 from .types import Detector as Detector
+from .types import MaskSource as MaskSource
 from .types import Prediction as Prediction
 from .types import Sample as Sample
 from .untrusted import inside as inside

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
+    from PIL.Image import Image
     from torch import Tensor
 
     from anomaly_core.imaging.reading import ImageReader
@@ -23,13 +25,28 @@ Array = TypeVar("Array", default="Tensor")
 
 
 @dataclass(frozen=True)
+class MaskSource(ABC):
+    """A mask that is no image file, such as a polygon or a box; a subclass is a frozen dataclass, hashable and picklable.
+
+    Args:
+        path: the file that it comes from, for messages.
+    """
+
+    path: Path
+
+    @abstractmethod
+    def read(self) -> Image:
+        """The mask: mode ``L``, 0 and 255, of the upright image's size. DataError if it cannot be read."""
+
+
+@dataclass(frozen=True)
 class Sample:
     """One image of a data set.
 
     Args:
         path: the image file.
         label: 0 normal, 1 anomalous, None unknown.
-        mask_path: a file in which non-zero pixels are defective, or several such files; None if there is none.
+        mask_path: a file in which non-zero pixels are defective, several such files, or a source; None if there is none.
         category: the object or texture, such as ``candle``.
         defect: the kind of defect (the folder's name); ``good`` for normal images.
         extra: facts specific to the data set, such as a saturation threshold for each defect; metrics read them.
@@ -37,10 +54,17 @@ class Sample:
 
     path: Path
     label: int | None = None
-    mask_path: Path | tuple[Path, ...] | None = None
+    mask_path: Path | tuple[Path, ...] | MaskSource | None = None
     category: str = ""
     defect: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def mask_files(self) -> tuple[Path, ...]:
+        """The files that the mask comes from."""
+        if self.mask_path is None or isinstance(self.mask_path, tuple):
+            return self.mask_path or ()
+        return (self.mask_path.path if isinstance(self.mask_path, MaskSource) else self.mask_path,)
 
 
 @dataclass
@@ -54,6 +78,7 @@ class Batch:
         masks: bool (B, 1, H, W) in the images' geometry, or None if the data set has no masks.
         has_mask: bool (B,): False for an anomalous image without a mask, as its pixels have no known labels.
         samples: the B samples.
+        valid: bool (B, 1, H, W), the pixels that count with ``data.roi`` and ``data.ignore``; None: all of them.
     """
 
     images: Tensor
@@ -61,20 +86,21 @@ class Batch:
     masks: Tensor | None
     has_mask: Tensor
     samples: list[Sample]
+    valid: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch with its tensors on a device."""
-        masks = None if self.masks is None else self.masks.to(device)
-        return Batch(self.images.to(device), self.labels.to(device), masks, self.has_mask.to(device), self.samples)
+        masks, valid = (None if part is None else part.to(device) for part in (self.masks, self.valid))
+        return Batch(self.images.to(device), self.labels.to(device), masks, self.has_mask.to(device), self.samples, valid)
 
     def __getitem__(self, chosen: slice | list[int]) -> Batch:
         """Some images of the batch."""
-        masks = None if self.masks is None else self.masks[chosen]
+        masks, valid = (None if part is None else part[chosen] for part in (self.masks, self.valid))
         samples = [self.samples[i] for i in (range(len(self))[chosen] if isinstance(chosen, slice) else chosen)]
-        return Batch(self.images[chosen], self.labels[chosen], masks, self.has_mask[chosen], samples)
+        return Batch(self.images[chosen], self.labels[chosen], masks, self.has_mask[chosen], samples, valid)
 
 
 @dataclass

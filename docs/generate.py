@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from data_sets import PLACE, data_set_page, data_set_table
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 from prose import cell, markdown, method_docstring, sentence
 from pydantic import ByteSize
 
@@ -61,16 +63,24 @@ FIRST = ("run_experiment", "RunResults", "RunResult", "Measure", "TestedImage", 
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """One page a method, below `Methods`."""
+    """One page a method, below `Methods`, and one a data set, below `Data sets`."""
     for entry in config.nav or []:
         if pages := entry.get("Methods"):
             pages.extend({name: f"methods/{name}.md"} for name in sorted(registry.models))
+        if pages := entry.get("Data sets"):
+            pages.extend({name: f"data-sets/{name}.md"} for name in sorted(registry.datasets))
     return config
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """The table of the data sets, on their page."""
+    return markdown.replace(PLACE, data_set_table(registry.datasets))
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages, and nothing on disk."""
     pages = {f"methods/{name}.md": method_page(registry.models[name]) for name in registry.models}
+    pages |= {f"data-sets/{name}.md": data_set_page(each, option_table) for name, each in registry.datasets.items()}
     pages |= {"plugins.md": plugins_page(), "reference/cli.md": cli_page(), "reference/options.md": options_page()}
     pages |= {"reference/specs.md": specs_page(), "reference/anomaly_core.md": core_page()}
     pages |= {f"reference/{name}.md": package_page(name, intro) for name, intro in PACKAGES.items()}
@@ -124,7 +134,8 @@ def plugins_page() -> str:
     for name in sorted(owners, key=lambda name: (name != CORE, name)):
         lines += [f"## {name}", "", "| kind | name | what it is |", "|---|---|---|"]
         for component in owners[name]:
-            shown = f"[`{component.name}`](methods/{component.name}.md)" if component.kind == "model" else f"`{component.name}`"
+            folder = {"model": "methods", "dataset": "data-sets"}.get(component.kind)
+            shown = f"[`{component.name}`]({folder}/{component.name}.md)" if folder else f"`{component.name}`"
             terms = getattr(component.spec, "license", "")
             lines.append(f"| {component.kind} | {shown} | {cell(component.spec.summary)}{f' ({terms})' if terms else ''} |")
         lines.append("")

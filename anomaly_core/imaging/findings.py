@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from anomaly_core.errors import DataError
-from anomaly_core.imaging.reading import MOST_SIZES, Facts, ImageReader
+from anomaly_core.imaging.facts import Facts, oddities
+from anomaly_core.imaging.reading import MOST_SIZES, ImageReader
 from anomaly_core.imaging.values import WHOLE, Range
 from anomaly_core.types import ANOMALOUS, Sample
 
@@ -76,7 +77,7 @@ def unusual(reader: ImageReader, found: Found) -> list[str]:
     """Warnings about images that are not as the reader takes them to be, each kind once."""
     kinds: dict[tuple[str, str], list[tuple[Path, str]]] = {}
     for path, facts in found.items():
-        for what, detail, advice in reader.unusual(facts):
+        for what, detail, advice in oddities(facts, reader):
             kinds.setdefault((what, advice), []).append((path, detail))
     return [
         f"{len(cases)} image{'s have' if len(cases) > 1 else ' has'} {what}, such as {str(cases[0][0])!r} ({cases[0][1]}). "

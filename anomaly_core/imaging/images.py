@@ -11,13 +11,16 @@ from PIL import Image, ImageOps
 
 from anomaly_core.errors import DataError
 from anomaly_core.imaging.formats import opened
+from anomaly_core.types import MaskSource
 
 if TYPE_CHECKING:  # an exported detector decodes and resizes images without torch
     from torch import Tensor
 
 
-def read_mask(path: str | Path | tuple[Path, ...]) -> Image.Image:
+def read_mask(path: str | Path | tuple[Path, ...] | MaskSource) -> Image.Image:
     """Decode a mask, or the union of several, to 0/255 before any resizing: any non-zero value is defective."""
+    if isinstance(path, MaskSource):
+        return path.read()
     if isinstance(path, tuple):
         masks = [read_mask(part) for part in path]
         for part, mask in zip(path, masks, strict=True):

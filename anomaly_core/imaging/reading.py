@@ -6,38 +6,29 @@ import dataclasses
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from anomaly_core.config.sections import DataConfig, Number
 from anomaly_core.errors import ConfigError
+from anomaly_core.imaging.facts import UPRIGHT, Facts, completed, header, oddities, orientation
 from anomaly_core.imaging.formats import MOST_PIXELS, Refused, allowed_pixels, opened
 from anomaly_core.imaging.images import read_mask
-from anomaly_core.imaging.values import Range, Stored, eight_bits, is_deep, stored
+from anomaly_core.imaging.roi import FILL, RegionOfInterest
+from anomaly_core.imaging.values import Stored, eight_bits, is_deep, stored
+from anomaly_core.types import MaskSource
 
-ORIENTATION = 0x0112  # the EXIF tag
-_Way = Image.Transpose
-_UPRIGHT = dict(
-    enumerate(
-        (
-            _Way.FLIP_LEFT_RIGHT,
-            _Way.ROTATE_180,
-            _Way.FLIP_TOP_BOTTOM,
-            _Way.TRANSPOSE,
-            _Way.ROTATE_270,
-            _Way.TRANSVERSE,
-            _Way.ROTATE_90,
-        ),
-        start=2,
-    )
-)
+if TYPE_CHECKING:
+    from anomaly_core.imaging.geometry import InputSpec
+
 _COUNTING = threading.Lock()  # not the reader's own: a reader goes to other processes
 READING = ("bit_depth", "range", "page", "largest_image")  # the options of ``data`` that are a reader's
 MOST_SIZES = 8  # of the images of a run; where there are more, no size is unusual
@@ -46,37 +37,12 @@ MOST_SIZES = 8  # of the images of a run; where there are more, no size is unusu
 _Side = Annotated[int, Field(strict=True, ge=1)]
 
 
-class Facts(NamedTuple):
-    """What an image file is like.
-
-    Attributes:
-        size: (height, width) of the upright image.
-        mode: depth and colour, such as ``8-bit grey``.
-        format: Pillow's name of the file's format.
-        pages: how many images the file holds.
-        span: the lowest and highest stored value of an image of more than 8 bits a sample; None for others.
-        declared: the span that such a file itself gives.
-        exact: False where only the high bytes of such an image are known.
-        transparent: whether a pixel is not opaque.
-        fault: what is wrong with its metadata; empty if nothing is.
-    """
-
-    size: tuple[int, int]
-    mode: str
-    format: str
-    pages: int = 1
-    span: Range | None = None
-    declared: Range | None = None
-    exact: bool = True
-    transparent: bool = False
-    fault: str = ""
-
-
 @dataclass(frozen=True)
 class ImageReader:
     """Decodes image files and their masks. A run keeps its reader in ``images.json``, and an exported file in its metadata.
 
     Attributes:
+        roi: the part of the images that counts: it alone is read. None: all of them.
         range: the stored values that become black and white in images of more than 8 bits a sample; None if not known.
         page: the page of a file of several that is read, from 1.
         largest_image: the most pixels that an image may have.
@@ -85,6 +51,7 @@ class ImageReader:
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
+    roi: RegionOfInterest | None = None
     range: tuple[Number, Number] | None = None
     page: Annotated[int, Field(strict=True, ge=1)] = 1
     largest_image: Annotated[int, Field(strict=True, ge=1)] = MOST_PIXELS
@@ -98,19 +65,17 @@ class ImageReader:
 
     @classmethod
     def from_config(cls, config: DataConfig) -> ImageReader:
-        """The reader that a run's options request; ConfigError for options that exclude each other."""
-        if config.range is not None and config.bit_depth is not None:
-            raise ConfigError(f"data.range and data.bit_depth={config.bit_depth} say the same thing. Set one of them.")
-        if config.range is not None and not config.range[0] < config.range[1]:
-            raise ConfigError(f"data.range={config.range[0]:g},{config.range[1]:g}: the first value must be below the second.")
-        given = config.range or ((0.0, 2.0**config.bit_depth - 1) if config.bit_depth else None)
-        return cls(given, config.page, config.largest_image)
+        """The reader that a run's options request; ConfigError for options that cannot be."""
+        return cls(RegionOfInterest.from_config(config), **_options(config))
 
-    def with_options(self, config: DataConfig, before: DataConfig) -> ImageReader:
-        """This reader of a run that was fitted with other options, with those of the new ones that differ."""
-        ours, theirs = self.from_config(config), self.from_config(before)
-        names = [name for name in ("range", "page", "largest_image") if getattr(ours, name) != getattr(theirs, name)]
-        return dataclasses.replace(self, **{name: getattr(ours, name) for name in names})
+    def afresh(self, config: DataConfig) -> ImageReader:
+        """This reader as it was before it was fitted on the images of a run."""
+        return dataclasses.replace(self, **_options(config), sizes=(), modes=())
+
+    def changed(self, before: DataConfig, now: DataConfig) -> ImageReader:
+        """This reader of a run with those options that another config changes; the region stays the run's."""
+        old = _options(before)
+        return dataclasses.replace(self, **{name: value for name, value in _options(now).items() if value != old[name]})
 
     def read(self, path: str | Path, *, grey: bool = False, known: bool = False) -> Image.Image:
         """An image file as upright 8-bit RGB; with ``grey``, a single-channel image keeps mode ``L``, which is resized in a
@@ -120,75 +85,86 @@ class ImageReader:
             picture, facts = self._decoded(image, known)
         if facts:
             self._note(path, facts)
-        return picture if grey and picture.mode == "L" else picture.convert("RGB")
+        return self.in_region(picture if grey and picture.mode == "L" else picture.convert("RGB"), path)
 
     def convert(self, image: Image.Image) -> Image.Image:
         """An image in memory as :meth:`read` gives it from a file; DataError if that cannot be."""
         picture, facts = self._decoded(image, False)
         if facts:  # arrays of grey images are often of three channels, and the other way round: nothing is said of that
             self._note(getattr(image, "filename", "") or "an image in memory", facts._replace(mode=""))
-        return picture.convert("RGB")
+        return self.in_region(picture.convert("RGB"), "")
 
-    def mask(self, path: Any) -> Image.Image:
+    def mask(self, path: Path | tuple[Path, ...] | MaskSource) -> Image.Image:
         """What ``Sample.mask_path`` names, as one 0/255 picture (mode ``L``) of the size that :meth:`read` gives."""
         with self._limit():
-            return read_mask(path)
+            return self.in_region(read_mask(path), path, 0)
 
     def size(self, path: str | Path) -> tuple[int, int]:
         """(height, width) of what :meth:`read` gives, from the file's header alone."""
         with self._opened(path) as image:
-            turned = image.format != "TIFF" and _orientation(image)[0] >= 5  # Pillow turns TIFF's itself
-            return (image.width, image.height) if turned else (image.height, image.width)
+            turned = image.format != "TIFF" and orientation(image)[0] >= 5  # Pillow turns TIFF's itself
+            size = (image.width, image.height) if turned else (image.height, image.width)
+        return self._size(size, path)
+
+    def checked_size(self, path: str | Path) -> tuple[int, int]:
+        """(height, width) of what :meth:`read` gives, after decoding all of the file."""
+        return self._size(self.examine(path).size, path)
 
     def examine(self, path: str | Path) -> Facts:
         """What a file is like, after decoding all of it. DataError as in :meth:`read`."""
         with self._opened(path) as image:
-            facts = _header(image)
+            facts = header(image)
             if is_deep(image):
                 kept = self._stored(image)
-                return _completed(facts, image, kept, *_orientation(image), kept.values.shape[:2])
-            if image.mode in ("L", "RGB") and _orientation(image) == (1, ""):
+                return completed(facts, image, kept, *orientation(image), kept.values.shape[:2])
+            if image.mode in ("L", "RGB") and orientation(image) == (1, ""):
                 image.draft(image.mode, (1, 1))  # reads all bytes of a JPEG but decodes few pixels
                 image.load()
                 return facts
             image.convert("RGB")
-            return _completed(facts, image, None, *_orientation(image), (image.height, image.width))
+            return completed(facts, image, None, *orientation(image), (image.height, image.width))
 
-    def unusual(self, facts: Facts) -> Iterator[tuple[str, str, str]]:
-        """(what, detail, advice) of everything about an image that its reader should be told."""
-        if facts.span and self.range and not self.range[0] <= facts.span[0] <= facts.span[1] <= self.range[1]:
-            yield (
-                f"values outside the range of {self.range[0]:g} to {self.range[1]:g} that is read as black to white",
-                f"{facts.span[0]:g} to {facts.span[1]:g}",
-                "They are clipped, so what differs beyond that range is not seen. Take such images with the exposure of the "
-                "training images, or fit with a wider data.range.",
-            )
-        if self.sizes and facts.size not in self.sizes:
-            yield (
-                f"another size than the {_listed(f'{width}x{height}' for height, width in self.sizes)} of the training images",
-                f"{facts.size[1]}x{facts.size[0]}",
-                "They are resized alike, but another camera, distance or crop looks like a defect. Fit on such images.",
-            )
-        if facts.mode and self.modes and facts.mode not in self.modes:
-            yield (
-                f"other pixels than those of the training images, {_listed(self.modes)}",
-                facts.mode,
-                "A difference in colour or depth may look like a defect. Save all images alike.",
-            )
-        if facts.pages > 1:
-            yield "several pages", f"{facts.pages} pages", f"Only page {self.page} is read; data.page chooses another."
-        if facts.transparent:
-            yield "transparent pixels", facts.format, "Transparency is dropped: the colours stored beneath it are what counts."
-        if facts.fault:
-            yield "unreadable metadata", facts.fault, "Their pixels are used as they are stored, and not turned."
-
-    def counted(self) -> list[str]:
+    def repeated(self) -> list[str]:
         """How many images :meth:`read` met, since this was last asked, of each kind of which it warned for the first only."""
         with _COUNTING:
             counts: Counter[str] = self._unusual  # type: ignore[attr-defined]
             texts = [f"{count} images have {what}." for what, count in counts.items() if count > 1]
             counts.clear()
         return texts
+
+    @property
+    def whole(self) -> ImageReader:
+        """The same reader for all of the image."""
+        return dataclasses.replace(self, roi=None)
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """(left, top) in the upright image of what :meth:`read` gives."""
+        return self.roi.origin if self.roi else (0, 0)
+
+    def keep(self, height: int, width: int) -> NDArray[np.bool_] | None:
+        """Which pixels count of what :meth:`read` gives, bool (height, width); None where all do."""
+        return self.roi.keep(height, width) if self.roi else None
+
+    def counted(self, values: NDArray[Any], size: tuple[int, int], spec: InputSpec | None) -> NDArray[Any]:
+        """A map (h, w) of what :meth:`read` gave with this (height, width), NaN at pixels that do not count.
+
+        ``spec`` is how it became the model's input; None if the map has its very pixels.
+        """
+        keep = self.keep(*size)
+        return values if keep is None else np.where(spec.stencil(keep) if spec else keep, values, values.dtype.type(np.nan))
+
+    def part(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of what :meth:`read` gives of an upright image of this size; DataError as in :meth:`read`."""
+        return self._size((height, width), "")
+
+    def in_region(self, picture: Image.Image, name: Any, fill: int = FILL) -> Image.Image:
+        """What :meth:`read` gives of a whole upright picture, one grey where it does not count. DataError if the picture, which
+        ``name`` names, does not have the region."""
+        return self.roi.crop(picture, _named(name), fill) if self.roi else picture
+
+    def _size(self, size: tuple[int, int], name: Any) -> tuple[int, int]:
+        return self.roi.cropped_size(*size, _named(name)) if self.roi else size
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, which :meth:`from_dict` reads without loss."""
@@ -214,15 +190,15 @@ class ImageReader:
 
     def _decoded(self, image: Image.Image, known: bool) -> tuple[Image.Image, Facts | None]:
         """The upright 8-bit image, in any mode of Pillow's, and unless it is known what it is like."""
-        facts = None if known else _header(image)
+        facts = None if known else header(image)
         kept = self._stored(image) if is_deep(image) else None
         if kept is None:
             image.load()
         picture = image if kept is None else eight_bits(kept, self.range)
-        turn, fault = _orientation(image)
+        turn, fault = orientation(image)
         if facts:
-            facts = _completed(facts, image, kept, turn, fault, (picture.height, picture.width))
-        return picture.transpose(_UPRIGHT[turn]) if turn > 1 else picture, facts
+            facts = completed(facts, image, kept, turn, fault, (picture.height, picture.width))
+        return picture.transpose(UPRIGHT[turn]) if turn > 1 else picture, facts
 
     def _stored(self, image: Image.Image) -> Stored:
         if self.range is None and self.modes:
@@ -233,13 +209,25 @@ class ImageReader:
         return stored(image)
 
     def _note(self, path: str | Path, facts: Facts) -> None:
-        for what, detail, advice in self.unusual(facts):
+        for what, detail, advice in oddities(facts, self):
             with _COUNTING:
                 counts: Counter[str] = self._unusual  # type: ignore[attr-defined]
                 counts[what] += 1
                 first = counts[what] == 1
             if first:
                 warnings.warn(f"{str(path)!r} has {what} ({detail}). {advice}", stacklevel=3)
+
+
+def _options(config: DataConfig) -> dict[str, Any]:
+    """The options that are the same in a reader, but for the region."""
+    given = config.range
+    if given is not None and config.bit_depth is not None:
+        raise ConfigError(f"data.range and data.bit_depth={config.bit_depth} say the same thing. Set one of them.")
+    if given is not None and not given[0] < given[1]:
+        raise ConfigError(f"data.range={given[0]:g},{given[1]:g}: the first value must be below the second.")
+    if config.bit_depth:
+        given = (0.0, 2.0**config.bit_depth - 1)
+    return {"range": given, "page": config.page, "largest_image": config.largest_image}
 
 
 def read_image(path: str | Path, *, grey: bool = False) -> Image.Image:
@@ -253,35 +241,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return ImageReader()._decoded(image, True)[0].convert("RGB")
 
 
-def _header(image: Image.Image) -> Facts:
-    """What the header says, before the image is decoded; the size is not upright yet."""
-    grey = image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16")
-    depth = "float" if image.mode == "F" else "16-bit" if is_deep(image) else "8-bit"
-    pages = int(getattr(image, "n_frames", 1))
-    return Facts((image.height, image.width), f"{depth} {'grey' if grey else 'colour'}", image.format or "", pages)
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(height, width) of the upright image, from the file's header alone; DataError as in :func:`read_image`."""
+    return ImageReader().size(path)
 
 
-def _completed(facts: Facts, image: Image.Image, kept: Stored | None, turn: int, fault: str, size: tuple[int, ...]) -> Facts:
-    """The facts with what is known once the image of a (height, width) is decoded."""
-    height, width = size
-    facts = facts._replace(size=(width, height) if turn >= 5 else (height, width), fault=fault)
-    if kept is not None:
-        span = float(kept.values.min()), float(kept.values.max())
-        return facts._replace(span=span, declared=kept.declared, exact=kept.exact)
-    if image.mode in ("RGBA", "LA", "PA") or (image.mode == "P" and "transparency" in image.info):
-        alpha = image.convert("RGBA").getchannel("A") if image.mode == "P" else image.getchannel("A")
-        return facts._replace(transparent=bool(np.asarray(alpha).min() < 255))
-    return facts
-
-
-def _orientation(image: Image.Image) -> tuple[int, str]:
-    """How an image is turned, 1 (upright) to 8, and why that cannot be told, or nothing."""
-    try:
-        turn = image.getexif().get(ORIENTATION, 1)
-    except Exception as error:  # Pillow raises many kinds on damaged metadata, and the pixels may be sound
-        return 1, f"{type(error).__name__}: {error}"
-    return (turn if turn in _UPRIGHT else 1), ""
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)
+def _named(name: Any) -> str:
+    return repr(str(name)) if str(name) else "the image given"

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from anomaly_core.errors import DataError
+from anomaly_core.imaging.facts import Facts
 from anomaly_core.imaging.findings import telling, unusual
-from anomaly_core.imaging.reading import Facts, ImageReader
+from anomaly_core.imaging.reading import ImageReader
 from anomaly_core.threads import decoders
 from anomaly_core.types import ANOMALOUS, Sample
 from anomaly_core.untrusted import LARGEST_IMAGE, read_untrusted
@@ -59,20 +60,21 @@ def _examined(reader: ImageReader, sample: Sample) -> tuple[Facts | str, bool]:
     """What a sample's file is like, or why it cannot be used; and whether it is anomalous but its mask marks no pixel."""
     try:
         facts = reader.examine(sample.path)
+        if reader.roi:
+            reader.roi.cropped_size(*facts.size, repr(str(sample.path)))
         if sample.mask_path is None:
             return facts, False
-        mask = reader.mask(sample.mask_path)
+        mask = reader.whole.mask(sample.mask_path)
         require_one_size(sample, facts.size, (mask.height, mask.width))
     except DataError as error:
         return str(error), False
-    return facts, sample.label == ANOMALOUS and mask.getbbox() is None
+    return facts, sample.label == ANOMALOUS and reader.in_region(mask, sample.mask_path, 0).getbbox() is None
 
 
 def require_one_size(sample: Sample, image: tuple[int, int], mask: tuple[int, int]) -> None:
     """Raise DataError if the (height, width) of an image and its mask differ."""
     if mask != image:
-        paths = sample.mask_path if isinstance(sample.mask_path, tuple) else (sample.mask_path,)
-        names = " and ".join(repr(str(path)) for path in paths)
+        names = " and ".join(repr(str(path)) for path in sample.mask_files)
         raise DataError(
             f"mask {names} is {mask[1]}x{mask[0]}, its image {str(sample.path)!r} {image[1]}x{image[0]}. "
             "A mask must have its image's size; export it again."
@@ -109,8 +111,9 @@ def warnings_of(
         )
     if screened.empty_masks:
         texts.append(
-            f"{len(screened.empty_masks)} images are labelled anomalous and their masks mark no pixel, such as "
-            f"{str(screened.empty_masks[0].path)!r}: to pixel metrics all their pixels are normal. Correct or remove the masks."
+            f"{len(screened.empty_masks)} images are labelled anomalous and their masks mark no pixel that counts, such as "
+            f"{str(screened.empty_masks[0].path)!r}: to pixel metrics all their pixels are normal. Correct or remove the "
+            "masks, or enlarge data.roi."
         )
     for pairs, parts, harm in (
         (duplicates([*fit, *held_out], test), "training and test", "metrics say less than they seem to"),

@@ -23,8 +23,9 @@ from anomaly_core.base.modeler import BaseModeler, ModelContext
 from anomaly_core.base.trainer import BaseTrainer, History, Progress, RunContext, quiet
 from anomaly_core.config.resolve import RunConfig
 from anomaly_core.discovery import registry
-from anomaly_core.errors import RunError, described
+from anomaly_core.errors import ConfigError, RunError, described
 from anomaly_core.hooks import Hooks
+from anomaly_core.imaging.variation import Variation
 from anomaly_core.installed import distributions
 from anomaly_core.run.calibration import Calibration, calibrate
 from anomaly_core.run.devices import choose_device, process_state
@@ -97,6 +98,12 @@ class _Run:
         self.hooks = hooks
         self.progress = progress if self.main else quiet
         self.device = choose_device(config.base.device)
+        self.variation = Variation.from_config(config.data, config.base.seed)
+        if self.variation and registry.trainers[config.train.name].load().shuffles:
+            raise ConfigError(
+                f"data.augment adds copies to a memory, and {config.model.name!r} has none: the trainer {config.train.name!r} "
+                "repeats the images epoch by epoch. Leave data.augment out, or choose a method such as PatchCore or PaDiM."
+            )
 
     def result(self, resume: bool | str | Path) -> RunResult | None:
         """The run's results, read from its folder if it is already complete; None outside the main process."""
@@ -159,7 +166,7 @@ class _Run:
         start = time.perf_counter()
         repeated = trainer.shuffles
         held_out = self.data.loader(splits.held_out, modeler.input_spec, keep=repeated) if splits.held_out else None
-        train = self.data.loader(splits.fit, modeler.input_spec, shuffle=repeated, keep=repeated)
+        train = self.data.loader(splits.fit, modeler.input_spec, shuffle=repeated, keep=repeated, variation=self.variation)
         of_run = RunContext(config.base.seed, run.folder, run.write, resume)
         if self.main:
             of_run.log = lambda row, step: self.hooks.call("anomaly_log", run=run, metrics=row, step=step)
@@ -196,12 +203,13 @@ class _Run:
         if held_out:
             loader = self.data.images(held_out, modeler.input_spec)
             batches = self.progress(loader, "calibrating", len(loader))
-            for _, prediction in score(tiled(modeler, self.config.data), batches, self.device):
+            for batch, prediction in score(tiled(modeler, self.config.data), batches, self.device):
                 parts["scores"].append(prediction.scores)
                 if prediction.maps is not None:
                     flat = prediction.maps.flatten(1)
                     parts["map_maxima"].append(flat.amax(dim=1))
-                    parts["map_medians"].append(flat.median(dim=1).values)
+                    ignored = torch.zeros(()).bool() if batch.valid is None else ~batch.valid.flatten(1)
+                    parts["map_medians"].append(flat.masked_fill(ignored, torch.nan).nanmedian(dim=1).values)
         joined = {name: torch.cat(tensors) for name, tensors in parts.items() if tensors}
         return calibrate(**joined, false_alarm_rate=self.config.base.false_alarm_rate)
 

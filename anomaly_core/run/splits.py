@@ -12,7 +12,6 @@ from typing import Any
 from anomaly_core.base.data import BaseDataModule
 from anomaly_core.errors import DataError
 from anomaly_core.imaging.findings import fitted_reader
-from anomaly_core.imaging.reading import ImageReader
 from anomaly_core.imaging.screening import Screened, content_hash, screen, warnings_of
 from anomaly_core.threads import decoders
 from anomaly_core.types import Sample
@@ -40,7 +39,8 @@ def split(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
         "held_out": list(chain(*(held_out for _, held_out in pairs))),
         "test": images_to_test(data, categories),
     }
-    screened = screen(list(chain(*parts.values())), data.config.on_bad_image, ImageReader.from_config(data.config))
+    data.reader = data.reader.afresh(data.config)  # it may know the images of another category
+    screened = screen(list(chain(*parts.values())), data.config.on_bad_image, data.reader)
     bad = {item.path for item in screened.skipped}
     kept = {name: [sample for sample in samples if sample.path not in bad] for name, samples in parts.items()}
     for name in ("fit", "test"):
@@ -59,7 +59,7 @@ def split(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
             stacklevel=2,
         )
     training = {sample.path: screened.facts[sample.path] for sample in (*kept["fit"], *kept["held_out"])}
-    data.reader, texts = fitted_reader(ImageReader.from_config(data.config), training, screened.facts)
+    data.reader, texts = fitted_reader(data.reader, training, screened.facts)
     for text in [*texts, *warnings_of(screened, **kept, reader=data.reader)]:
         warnings.warn(text, stacklevel=2)
     # A digest of names and contents shows whether two runs saw the same images; times would differ in a copy of the files.

@@ -115,10 +115,8 @@ class Covered(BaseMetric):
 
 def defects(sample: Sample) -> list[np.ndarray]:
     """The pixels of each defect of an image: a file each, or a value each of one file."""
-    if isinstance(sample.mask_path, tuple):
-        return [read_mask_classes(path) != 0 for path in sample.mask_path]
-    if sample.mask_path is None:
-        return []
+    if not isinstance(sample.mask_path, Path):
+        return [read_mask_classes(path) != 0 for path in sample.mask_files]
     classes = read_mask_classes(sample.mask_path)
     return [classes == value for value in np.unique(classes) if value]
 

@@ -139,7 +139,7 @@ def test_a_run_is_written_by_one_process_at_a_time(tmp_path: Path, monkeypatch: 
 
 
 def test_runs_started_at_once_get_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record) -> None:
-    monkeypatch.setattr("anomaly_core.run.folder.secrets.token_hex", lambda count: "aaaaaa")  # the worst of luck
+    monkeypatch.setattr("anomaly_core.run.files.secrets.token_hex", lambda count: "aaaaaa")  # the worst of luck
     folders: list[Path] = []
     failed: list[BaseException] = []
 
@@ -169,8 +169,8 @@ def test_a_clock_that_is_set_back_changes_no_order_and_no_duration(
     before = RunFolder.create(*place)
     hours = iter(range(10**6))
     real = time.time()
-    monkeypatch.setattr("anomaly_core.run.folder.time.gmtime", lambda *s: time.localtime(*s) if s else time.localtime(0))
-    monkeypatch.setattr("anomaly_core.run.folder.time.time", lambda: real - 3600 * next(hours))
+    monkeypatch.setattr("anomaly_core.run.files.time.gmtime", lambda *s: time.localtime(*s) if s else time.localtime(0))
+    monkeypatch.setattr("anomaly_core.run.files.time.time", lambda: real - 3600 * next(hours))
     result = run_experiment(settings)
     assert result.folder.name > before.folder.name
     manifest = RunFolder.open(result.folder).manifest()

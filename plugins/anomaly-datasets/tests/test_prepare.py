@@ -28,6 +28,8 @@ def invoke(*arguments):
 @pytest.mark.parametrize("name", FACTS)
 def test_the_facts_of_each_category_add_up(name):
     known = FACTS[name]
+    if not known.per_category:  # only the totals are published
+        return
     assert tuple(known.per_category) == known.categories
     assert tuple(map(sum, zip(*known.per_category.values(), strict=True))) == known.totals
 
@@ -232,8 +234,9 @@ def test_a_download_that_fails_says_how_to_go_on(tmp_path, server):
 
 def test_a_download_of_another_file_is_refused(tmp_path, mvtec_tree, server, monkeypatch):
     packed(mvtec_tree, tmp_path / "www" / "mvtec.tar.xz")
-    changed = facts.Facts(("bottle",), (0, 0, 0), "", archive=f"{server}/mvtec.tar.xz", sha256="0" * 64)
-    monkeypatch.setitem(FACTS, "mvtec", changed)
-    with pytest.raises(DataError, match="SHA-256 differs"):
-        prepare.download_and_install("mvtec", tmp_path / "new")
+    for kind, published in (("SHA-256", {"sha256": "0" * 64}), ("MD5", {"md5": "0" * 32})):
+        changed = facts.Facts(("bottle",), (0, 0, 0), "", archive=f"{server}/mvtec.tar.xz", **published)
+        monkeypatch.setitem(FACTS, "mvtec", changed)
+        with pytest.raises(DataError, match=f"{kind} differs"):
+            prepare.download_and_install("mvtec", tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from anomaly_core import ImageReader, RunConfig, RunResults, read_image, run_experiment
+from anomaly_core import RunConfig, RunResults, image_size, read_image, run_experiment
 from anomaly_core.imaging.tiles import Tiling
 from anomaly_predict import evaluate, load_run
 from tiny.runs import config, scores
@@ -42,14 +42,14 @@ def test_evaluate_and_predict_do_as_the_run_did(finished: RunResults) -> None:
     np.testing.assert_allclose(prediction.scores.numpy(), scores(finished), rtol=1e-6)
     assert prediction.maps is not None
     assert prediction.maps.shape == (4, 1, 180, 190)
-    height, width = ImageReader().size(paths[0])
+    height, width = image_size(paths[0])
     torch.testing.assert_close(prediction.maps[:1, :, :height, :width], detector.predict(paths[0]).maps)
     assert bool(prediction.maps[0, :, height:].isnan().all())
     array = np.asarray(read_image(paths[1]))
     assert float(detector.predict(array).scores[0]) == float(prediction.scores[1])
     streamed = detector.score([detector.decode(path) for path in paths])
     assert [one.score for one in streamed] == prediction.scores.tolist()
-    assert [one.maps.shape[-2:] for one in streamed if one.maps is not None] == [ImageReader().size(path) for path in paths]
+    assert [one.maps.shape[-2:] for one in streamed if one.maps is not None] == [image_size(path) for path in paths]
 
 
 def test_the_score_of_an_image_is_that_of_its_worst_tile(finished: RunResults) -> None:

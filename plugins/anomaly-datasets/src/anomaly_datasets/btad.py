@@ -1,4 +1,8 @@
-"""BTAD (Mishra et al., ISIE 2021): bmp and png mixed, masks of another suffix, some of them empty."""
+"""BTAD (Mishra et al., ISIE 2021): three industrial products, bmp and png mixed, masks of another suffix, some of them empty.
+
+The label comes from the folder, ``ok`` or ``ko``, and masks are matched by stem. Images whose mask is empty stay anomalous; to
+pixel metrics all their pixels are normal, and a run says how many there are.
+"""
 
 from __future__ import annotations
 

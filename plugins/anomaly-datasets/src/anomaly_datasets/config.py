@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -26,12 +26,116 @@ class BTADConfig(DataConfig):
 
 
 @dataclass(kw_only=True)
+class ValidationConfig(DataConfig):
+    """For data sets that come with normal images for validation."""
+
+    validation: Annotated[
+        bool,
+        Field(
+            description="hold out the images of validation/good, whatever data.holdout is, as the publisher does; "
+            "false: a share data.holdout of the training images"
+        ),
+    ] = True
+
+
+@dataclass(kw_only=True)
+class MVTecLOCOConfig(ValidationConfig):
+    """Logical anomalies can be judged apart from structural ones."""
+
+    kinds: Annotated[
+        tuple[Literal["logical", "structural"], ...],
+        Field(min_length=1, description="kinds of anomaly that are tested, beside the normal images"),
+    ] = ("logical", "structural")
+
+
+@dataclass(kw_only=True)
+class MVTecAD2Config(ValidationConfig):
+    """Which of the three test sets, and under which light."""
+
+    part: Annotated[
+        Literal["test_public", "test_private", "test_private_mixed"],
+        Field(description="the test images; the private ones have no labels (`anomaly submit` is for them)"),
+    ] = "test_public"
+    lighting: Annotated[
+        tuple[str, ...] | None,
+        Field(min_length=1, description="light of the test images, as their names say it, such as regular,shift_1; none: all"),
+    ] = None
+
+
+@dataclass(kw_only=True)
+class RealIADConfig(DataConfig):
+    """Which views, which of the published splits, and which size of the images."""
+
+    views: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=5)], ...] | None,
+        Field(min_length=1, description="cameras that train and test: 1 from above, 2 to 5 from the sides; none: all"),
+    ] = None
+    protocol: Annotated[
+        Literal["multi_view", "single_view", "fuiad_0.0", "fuiad_0.1", "fuiad_0.2", "fuiad_0.4"],
+        Field(description="published split: all views, the view from above, or that share of anomalous training images"),
+    ] = "multi_view"
+    resolution: Annotated[
+        int | None, Field(ge=1, description="side of the images in pixels, 256, 512 or 1024; none: the largest that is there")
+    ] = None
+
+
+@dataclass(kw_only=True)
 class ELPVConfig(DataConfig):
     """ELPV publishes no split: normal cells are divided once, by a number of its own, so that seeds share one test set."""
 
     train_share: Annotated[float, Field(gt=0, lt=1, description="share of the normal cells that train; the rest test")] = 0.7
     split_seed: Annotated[int, Field(ge=0, description="divides the normal cells; apart from base.seed")] = 0
     ambiguous: Annotated[bool, Field(description="test on cells of probability 1/3 and 2/3 too, as anomalous")] = False
+
+
+@dataclass(kw_only=True)
+class MagneticTileConfig(DataConfig):
+    """No split is published: good images are divided once, by a number of its own. Exposures can be chosen."""
+
+    exposures: Annotated[
+        list[int] | None, Field(description="exposures, 1 to 6, whose good images train; they test too; none: all of them")
+    ] = None
+    test_exposures: Annotated[
+        list[int] | None, Field(description="exposures of the test images, if others than data.exposures: a shift in lighting")
+    ] = None
+    train_count: Annotated[
+        int | None, Field(ge=1, description="good images that train; none: 650 of all 952, that share of the chosen exposures")
+    ] = None
+    by_tile: Annotated[
+        bool, Field(description="draw whole tiles, so that no tile trains under one exposure and tests under another")
+    ] = False
+    split_seed: Annotated[int, Field(ge=0, description="draws the good images that train; apart from base.seed")] = 0
+
+
+@dataclass(kw_only=True)
+class DeepPCBConfig(DataConfig):
+    """DeepPCB: the published lists of pairs divide it where they are there, else a draw by a number of its own."""
+
+    split_seed: Annotated[
+        int, Field(ge=0, description="draws the pairs that train where trainval.txt and test.txt are missing")
+    ] = 0
+
+
+@dataclass(kw_only=True)
+class MPDDConfig(DataConfig):
+    """MPDD needs no option of its own."""
+
+
+@dataclass(kw_only=True)
+class DAGMConfig(DataConfig):
+    """DAGM 2007 needs no option of its own."""
+
+
+@dataclass(kw_only=True)
+class KSDD2Config(DataConfig):
+    """Kolektor SDD2 needs no option of its own."""
+
+
+@dataclass(kw_only=True)
+class DTDConfig(DataConfig):
+    """One of the ten published splits."""
+
+    split: Annotated[int, Field(ge=1, le=10, description="number of the published split")] = 1
 
 
 @dataclass(kw_only=True)

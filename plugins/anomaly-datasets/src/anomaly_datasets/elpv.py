@@ -1,4 +1,9 @@
-"""ELPV (Deitsch et al., Solar Energy 2019): 2,624 solar cells with a defect probability, out of the wheel ``elpv-dataset``."""
+"""ELPV (Deitsch et al., Solar Energy 2019): 2,624 solar cells with a defect probability, out of the wheel ``elpv-dataset``.
+
+It publishes no split. Here cells with defect probability 0 are normal (70 % train, the rest test, divided by
+``data.split_seed`` whatever the run's seed), probability 1 is anomalous, and the cells between are left out
+(``data.ambiguous=true`` tests on them, as anomalous). There are no masks.
+"""
 
 from __future__ import annotations
 

@@ -6,8 +6,11 @@ import random
 import re
 import warnings
 from pathlib import Path
+from typing import TypeVar
 
 from anomaly_core import ANOMALOUS, IMAGE_SUFFIXES, NORMAL, BaseDataModule, DataError, Sample
+
+Item = TypeVar("Item")
 
 
 def natural_key(path: Path) -> list[tuple[int, int | str]]:
@@ -55,7 +58,7 @@ def samples_in(folder: Path, label: int, category: str, defect: str, masks: dict
     return samples
 
 
-def drawn(samples: list[Sample], count: int, seed: int) -> tuple[list[Sample], list[Sample]]:
+def drawn(samples: list[Item], count: int, seed: int) -> tuple[list[Item], list[Item]]:
     """(``count`` samples drawn by a seed, the rest), each in the order that they had."""
     chosen = set(random.Random(seed).sample(range(len(samples)), count))
     return [s for i, s in enumerate(samples) if i in chosen], [s for i, s in enumerate(samples) if i not in chosen]

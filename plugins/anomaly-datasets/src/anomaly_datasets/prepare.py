@@ -16,7 +16,9 @@ from urllib.parse import urlparse
 
 from anomaly_core import ANOMALOUS, NORMAL, BaseDataModule, DataError, Sample, exclusive, registry
 from anomaly_datasets.archives import unpack
-from anomaly_datasets.facts import FACTS
+from anomaly_datasets.facts import FACTS, Facts
+
+TOGETHER = "in all"  # the row of all categories, where only the totals are published
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,35 @@ def compare(name: str, root: Path | None) -> list[Comparison]:
             rows.append(Comparison(category, (0, 0, 0, 0), published, "not there"))
             continue
         try:
-            rows.append(Comparison(category, _count(data, category), published))
+            count = _count(data, category)
+            if not facts.per_category and category in facts.categories:
+                published = count  # judged in all
+            rows.append(
+                Comparison(category, count, published, _validation(data, category, facts) or getattr(data, "shortfall", str)())
+            )
         except DataError as error:
             rows.append(Comparison(category, (0, 0, 0, 0), published, str(error)))
+    if not facts.per_category:
+        train, good, bad, masks = (sum(row.on_disk[part] for row in rows) for part in range(4))
+        totals = (*facts.totals, facts.totals[2] if facts.masked else 0)
+        rows.append(Comparison(TOGETHER, (train, good, bad, masks), totals))
     return rows
 
 
 def _count(data: BaseDataModule, category: str) -> tuple[int, int, int, int]:
     test = data.test_samples(category)
     bad = [sample for sample in test if sample.label == ANOMALOUS]
-    masks = sum(isinstance(sample.mask_path, Path) and sample.mask_path.is_file() for sample in bad)
+    masks = sum(bool(sample.mask_files) and all(path.is_file() for path in sample.mask_files) for sample in bad)
     return _files(data.train_samples(category)), _files(sample for sample in test if sample.label == NORMAL), _files(bad), masks
+
+
+def _validation(data: BaseDataModule, category: str, facts: Facts) -> str:
+    """What is wrong with the images that the publisher set aside for validation; empty if nothing is."""
+    published = facts.validation.get(category)
+    if published is None:
+        return ""
+    found = len(data.split(category, 0)[1])
+    return "" if found == published else f"{found} of {published} images for validation"
 
 
 def _files(samples: Iterable[Sample]) -> int:
@@ -155,8 +175,9 @@ def download(name: str, folder: Path, url: str | None = None) -> Path:
         if isinstance(error, HTTPError):
             error.close()  # it holds the connection
         raise DataError(f"the download of {name!r} from {address} failed: {error}. {by_hand}") from error
-    if url is None and _sha256(folder / file) != facts.sha256:
-        raise DataError(f"the file at {address} is not the archive that was published: its SHA-256 differs. {by_hand}")
+    kind, published = ("SHA-256", facts.sha256) if facts.sha256 else ("MD5", facts.md5)
+    if url is None and _digest(folder / file, kind) != published:
+        raise DataError(f"the file at {address} is not the archive that was published: its {kind} differs. {by_hand}")
     return folder / file
 
 
@@ -173,8 +194,8 @@ def download_and_install(name: str, root: Path, url: str | None = None) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
+def _digest(file: Path, kind: str) -> str:
+    digest = hashlib.new(kind.replace("-", "").lower(), usedforsecurity=False)
     with file.open("rb") as stream:
         while block := stream.read(1 << 20):
             digest.update(block)

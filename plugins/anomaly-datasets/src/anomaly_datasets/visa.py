@@ -1,4 +1,8 @@
-"""VisA (Zou et al., ECCV 2022): images of many sizes, masks of class indices; the split is a CSV file."""
+"""VisA (Zou et al., ECCV 2022): 12 objects in images of many sizes, with masks of class indices; the split is a CSV file.
+
+The original tree is divided by ``split_csv/1cls.csv``. The same converted to MVTec AD's layout, in a folder ``1cls`` or not, is
+read as well. Every value of a mask above 0 is defective.
+"""
 
 from __future__ import annotations
 

@@ -228,6 +228,8 @@ def as_image(image: ImageLike, reader: ImageReader) -> Image.Image:
     if isinstance(image, Image.Image):
         try:
             return reader.convert(image)
+        except DataError:
+            raise
         except Exception as error:  # Pillow decodes an opened file only here, and may raise any exception
             name = getattr(image, "filename", "") or "given"
             raise DataError(f"cannot read the image {name!r}: {error or type(error).__name__}. Give another.") from error

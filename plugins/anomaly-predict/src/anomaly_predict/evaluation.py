@@ -11,6 +11,7 @@ from anomaly_core import (
     CALIBRATION,
     IMAGES,
     READING,
+    ConfigError,
     DataError,
     Hooks,
     Progress,
@@ -69,7 +70,7 @@ def evaluate(
     hooks = hooks or Hooks(registry)
     hooks.call("anomaly_configure", config=config)
     module = build_data(config)
-    module.reader = detector.reader.with_options(config.data, detector.config.data)
+    module.reader = detector.reader.changed(detector.config.data, config.data)
     categories = module.chosen_categories()
     screened = screen(images_to_test(module, categories), config.data.on_bad_image, module.reader)
     if not screened.kept:
@@ -103,6 +104,9 @@ def _config(config: RunConfig, data: str | None, overrides: Mapping[str, Any]) -
     """The run's config with another data section; options that the other data set does not have are dropped."""
     sections = config.to_dict()
     if data is not None and data != config.data.name:
-        kept = ("batch_size", "num_workers", "tile", "tile_overlap", "on_bad_image", "evaluate_at", *READING)
+        of_the_loader = ("batch_size", "num_workers", "tile", "tile_overlap", "on_bad_image", "evaluate_at")
+        kept = (*of_the_loader, *READING, "roi", "ignore")
         sections["data"] = {"name": data, **{key: sections["data"][key] for key in kept}}
+    if fixed := sorted({"data.roi", "data.ignore"} & overrides.keys()):
+        raise ConfigError(f"{fixed[0]} is the run's own: it was fitted on that part of its images. Leave it out, or fit again.")
     return RunConfig.create(config=sections, overrides=overrides)

@@ -84,7 +84,7 @@ def verdicts(
                 )
             number += 1
             yield verdict
-    for text in detector.reader.counted():
+    for text in detector.reader.repeated():
         warnings.warn(text, stacklevel=2)
 
 

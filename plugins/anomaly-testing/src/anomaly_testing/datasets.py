@@ -100,7 +100,7 @@ def has_sound_samples(subject: DatasetSubject) -> None:
             require(isinstance(sample.path, Path) and sample.path.is_file(), f"{where} is not there.")
             require(sample.category == name, f"{where} says that it is of the category {sample.category!r}.")
             require(sample.label in (NORMAL, ANOMALOUS, None), f"{where} has the label {sample.label!r}; 0, 1 or None.")
-            for mask in _masks(sample):
+            for mask in sample.mask_files:
                 require(mask.is_file(), f"the mask {mask} is not there.")
                 require(sample.label == ANOMALOUS, f"{where} is labelled {sample.label}, and has a mask.")
         require(all(sample.label in (NORMAL, None) for sample in train), f"category {name!r} trains on anomalous images.")
@@ -156,13 +156,6 @@ DATASET = (
         works_in_a_worker,
     )
 )
-
-
-def _masks(sample: Sample) -> tuple[Path, ...]:
-    """The files of its mask: one, several, or none."""
-    if sample.mask_path is None:
-        return ()
-    return sample.mask_path if isinstance(sample.mask_path, tuple) else (sample.mask_path,)
 
 
 def _paths(data: BaseDataModule) -> dict[str, list[str]]:
