@@ -97,6 +97,8 @@ def completed(facts: Facts, image: Image.Image, kept: Stored | None, turn: int, 
 def orientation(image: Image.Image) -> tuple[int, str]:
     """How an image is turned, 1 (upright) to 8, and why that cannot be told, or nothing."""
     try:
+        if written := image.info.get("exif"):
+            Image.Exif().load(written)  # of a JPEG, Pillow itself hides that it cannot be read
         turn = image.getexif().get(ORIENTATION, 1)
     except Exception as error:  # Pillow raises many kinds on damaged metadata, and the pixels may be sound
         return 1, f"{type(error).__name__}: {error}"

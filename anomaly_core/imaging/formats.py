@@ -58,10 +58,12 @@ def opened(path: str | Path, what: str, page: int = 1) -> Iterator[ImageFile.Ima
     try:
         with open_untrusted(path, LARGEST_IMAGE) as file, open_image(file) as image:
             if page > 1:
-                try:
-                    image.seek(page - 1)
-                except EOFError:
-                    raise DataError(f"it has {getattr(image, 'n_frames', 1)} page(s), and data.page is {page}") from None
+                pages = getattr(image, "n_frames", 1)
+                if page > pages:
+                    raise Refused(
+                        f"it has {pages} page{'s' * (pages > 1)}, and data.page is {page}. Choose one that all files have"
+                    )
+                image.seek(page - 1)
             require_size(image)
             yield image
     except Exception as error:  # on damaged files, Pillow's decoders raise many kinds of exceptions

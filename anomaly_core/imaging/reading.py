@@ -102,8 +102,8 @@ class ImageReader:
     def size(self, path: str | Path) -> tuple[int, int]:
         """(height, width) of what :meth:`read` gives, from the file's header alone."""
         with self._opened(path) as image:
-            turned = image.format != "TIFF" and orientation(image)[0] >= 5  # Pillow turns TIFF's itself
-            size = (image.width, image.height) if turned else (image.height, image.width)
+            tags: Any = getattr(image, "tag_v2", {256: image.width, 257: image.height})  # as stored, in any version of Pillow
+            size = (tags[256], tags[257]) if orientation(image)[0] >= 5 else (tags[257], tags[256])
         return self._size(size, path)
 
     def checked_size(self, path: str | Path) -> tuple[int, int]:
@@ -114,15 +114,14 @@ class ImageReader:
         """What a file is like, after decoding all of it. DataError as in :meth:`read`."""
         with self._opened(path) as image:
             facts = header(image)
-            if is_deep(image):
-                kept = self._stored(image)
-                return completed(facts, image, kept, *orientation(image), kept.values.shape[:2])
-            if image.mode in ("L", "RGB") and orientation(image) == (1, ""):
+            kept = self._stored(image) if is_deep(image) else None
+            turn, fault = orientation(image)  # of a PNG only after decoding all of it
+            if image.mode in ("L", "RGB") and kept is None and turn == 1 and not fault:
                 image.draft(image.mode, (1, 1))  # reads all bytes of a JPEG but decodes few pixels
                 image.load()
                 return facts
-            image.convert("RGB")
-            return completed(facts, image, None, *orientation(image), (image.height, image.width))
+            size = kept.values.shape[:2] if kept else image.convert("RGB").size[::-1]
+            return completed(facts, image, kept, turn if image.format != "TIFF" else 1, fault, size)
 
     def repeated(self) -> list[str]:
         """How many images :meth:`read` met, since this was last asked, of each kind of which it warned for the first only."""
@@ -196,6 +195,7 @@ class ImageReader:
             image.load()
         picture = image if kept is None else eight_bits(kept, self.range)
         turn, fault = orientation(image)
+        turn = turn if image.format != "TIFF" else 1  # Pillow turns such a file itself
         if facts:
             facts = completed(facts, image, kept, turn, fault, (picture.height, picture.width))
         return picture.transpose(UPRIGHT[turn]) if turn > 1 else picture, facts

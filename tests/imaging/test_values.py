@@ -110,6 +110,16 @@ def test_floats_are_refused_where_nothing_says_their_range(tmp_path: Path) -> No
         read_image(tmp_path / "float.tif")
 
 
+def test_a_turned_file_of_sixteen_bits_is_upright(tmp_path: Path) -> None:
+    reader = ImageReader(range=(0, 1023))
+    for name, values in (("grey.tif", GREY), ("colour.tif", COLOUR), ("packed.tif", COLOUR)):
+        path = tmp_path / name
+        path.write_bytes(tiff(values, packed=name == "packed.tif", tags=[(274, "H", [6])]))
+        expected = np.round(np.rot90(values, -1) * (255 / 1023))
+        assert np.array_equal(np.asarray(reader.read(path, grey=True)), expected)
+        assert reader.size(path) == reader.examine(path).size == (31, 24)
+
+
 def test_a_picture_in_memory_is_read_as_from_a_file() -> None:
     reader = ImageReader(range=(0, 1023))
     opened = Image.open(io.BytesIO(EXACT["colour.png"]))
