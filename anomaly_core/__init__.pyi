@@ -58,11 +58,11 @@ from .hooks import hookimpl as hookimpl
 from .hooks import hookspec as hookspec
 from .imaging.facts import Facts as Facts
 from .imaging.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
-from .imaging.formats import NEEDS_CONVERTING as NEEDS_CONVERTING
 from .imaging.geometry import InputSpec as InputSpec
 from .imaging.geometry import Native as Native
 from .imaging.geometry import pair as pair
 from .imaging.images import as_images as as_images
+from .imaging.images import is_clutter as is_clutter
 from .imaging.images import read_mask as read_mask
 from .imaging.images import read_mask_classes as read_mask_classes
 from .imaging.reading import READING as READING
@@ -73,6 +73,7 @@ from .imaging.reading import to_rgb as to_rgb
 from .imaging.roi import RegionOfInterest as RegionOfInterest
 from .imaging.screening import screen as screen
 from .imaging.screening import warnings_of as warnings_of
+from .imaging.screening import without_mask as without_mask
 from .installed import CORE as CORE
 from .installed import VERSION as VERSION
 from .installed import distributions as distributions
@@ -134,6 +135,7 @@ from .types import Detector as Detector
 from .types import MaskSource as MaskSource
 from .types import Prediction as Prediction
 from .types import Sample as Sample
+from .untrusted import expanded as expanded
 from .untrusted import inside as inside
 from .untrusted import open_untrusted as open_untrusted
 from .untrusted import read_untrusted as read_untrusted

@@ -36,8 +36,9 @@ class RunHooks:
         """Figures of a step or epoch."""
 
     @hookspec
-    def anomaly_scored(self, run: Any, batch: Any, prediction: Any, rows: Any, calibration: Any) -> None:
-        """A batch of the test set was scored. All tensors are on the CPU; ``rows`` are its ``TestedImage`` objects."""
+    def anomaly_scored(self, run: Any, batch: Any, prediction: Any, rows: Any, calibration: Any, input_spec: Any) -> None:
+        """A batch of the test set was scored. All tensors are on the CPU; ``rows`` are its ``TestedImage`` objects;
+        ``input_spec`` is the modeler's."""
 
     @hookspec
     def anomaly_tested(self, run: Any, rows: Any, calibration: Any) -> None:

@@ -49,7 +49,8 @@ class Sample:
         mask_path: a file in which non-zero pixels are defective, several such files, or a source; None if there is none.
         category: the object or texture, such as ``candle``.
         defect: the kind of defect (the folder's name); ``good`` for normal images.
-        extra: facts specific to the data set, such as a saturation threshold for each defect; metrics read them.
+        extra: facts specific to the data set, such as a saturation threshold for each defect; metrics read them. Images of
+            one ``group``, such as those of one part, are never divided between fitting and holding out.
     """
 
     path: Path
@@ -76,7 +77,7 @@ class Batch:
             with ``data.tile``: one image in its own geometry.
         labels: int64 (B,): 0 normal, 1 anomalous, -1 unknown.
         masks: bool (B, 1, H, W) in the images' geometry, or None if the data set has no masks.
-        has_mask: bool (B,): False for an anomalous image without a mask, as its pixels have no known labels.
+        has_mask: bool (B,): False for an image without a mask that is not known to be normal: its pixels have no known labels.
         samples: the B samples.
         valid: bool (B, 1, H, W), the pixels that count with ``data.roi`` and ``data.ignore``; None: all of them.
     """

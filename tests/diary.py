@@ -35,7 +35,7 @@ DIARY = """
 
     for name, arguments in {
         "anomaly_configure": ["config"], "anomaly_run_start": ["run"], "anomaly_log": ["run", "metrics", "step"],
-        "anomaly_scored": ["run", "batch", "prediction", "rows", "calibration"],
+        "anomaly_scored": ["run", "batch", "prediction", "rows", "calibration", "input_spec"],
         "anomaly_tested": ["run", "rows", "calibration"], "anomaly_run_end": ["run", "results"],
         "anomaly_run_error": ["run", "error"],
         "anomaly_predicted": ["verdict", "image", "prediction", "detector", "picture"], "anomaly_doctor": ["report"],

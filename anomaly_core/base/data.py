@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +31,8 @@ from anomaly_core.imaging.tiles import Box, Tiling
 from anomaly_core.imaging.variation import Variation
 from anomaly_core.specs import DatasetSpec
 from anomaly_core.threads import core_count, decoders
-from anomaly_core.types import ANOMALOUS, NORMAL, Batch, Sample
+from anomaly_core.types import NORMAL, Batch, Sample
+from anomaly_core.untrusted import expanded
 
 
 class BaseDataModule(ABC):
@@ -70,9 +71,8 @@ class BaseDataModule(ABC):
     def root(self) -> Path:
         """The data set's folder: ``data.root``, else ``$ANOMALY_DATA/<name>``, else ``data/<name>``."""
         if self.config.root:
-            return Path(self.config.root).expanduser()
-        base = os.environ.get("ANOMALY_DATA")
-        return Path(base or "data").expanduser() / self.config.name.rpartition(":")[2]
+            return expanded(self.config.root)
+        return expanded(os.environ.get("ANOMALY_DATA") or "data") / self.config.name.rpartition(":")[2]
 
     def chosen_categories(self) -> list[str]:
         """The categories named in the config, or all of them; ConfigError if one does not exist."""
@@ -87,15 +87,16 @@ class BaseDataModule(ABC):
 
     def split(self, category: str, fewest: int = 1) -> tuple[list[Sample], list[Sample]]:
         """(fit, held out): the seed selects a share ``data.holdout`` of the normal training images to hold out.
-        DataError if there are fewer than ``fewest`` images; with 0, both lists may be empty."""
+        Images with the same ``extra["group"]`` stay together. DataError if there are fewer than ``fewest`` images; with 0, both
+        lists may be empty."""
         samples = self.train_samples(category)
         normal = [sample for sample in samples if sample.label in (NORMAL, None)]
         if len(normal) < fewest:
-            shortage = "no normal training image"
+            shortage, place = "no normal training image", self.root
             if normal:
-                shortage = f"{len(normal)} normal training images, and the method needs {fewest},"
-            where = f"category {category!r} of {self.config.name!r} has {shortage} under {str(self.root)!r}"
-            raise DataError(f"{where}. Add normal images, or check data.root.")
+                shortage, place = f"{len(normal)} normal training images, and the method needs {fewest},", normal[0].path.parent
+            where = f"category {category!r} of {self.config.name!r} has {shortage} under {str(place)!r}"
+            raise DataError(f"{where}, without those that test. Add normal images, or check data.root.")
         if len(normal) < len(samples):
             wrong = next(sample for sample in samples if sample.label not in (NORMAL, None))
             warnings.warn(
@@ -105,8 +106,13 @@ class BaseDataModule(ABC):
             )
         room = max(len(normal) - max(fewest, 1), 0)  # leaves at least one image, and as many as the method needs
         count = min(max(round(len(normal) * self.config.holdout), 1), room) if self.config.holdout else 0
-        order = torch.randperm(len(normal), generator=torch.Generator().manual_seed(self.seed)).tolist()
-        held = set(order[:count])
+        groups: dict[Any, list[int]] = {}  # an image of no group is one of its own
+        for i, sample in enumerate(normal):
+            groups.setdefault((category, sample.extra["group"]) if "group" in sample.extra else i, []).append(i)
+        together, held = list(groups.values()), set[int]()
+        for number in torch.randperm(len(together), generator=torch.Generator().manual_seed(self.seed)).tolist():
+            if len(held) < count and len(held) + len(together[number]) <= room:
+                held.update(together[number])
         return [s for i, s in enumerate(normal) if i not in held], [s for i, s in enumerate(normal) if i in held]
 
     def loader(
@@ -264,7 +270,7 @@ class SampleDataset(Dataset[Batch]):
             masks = torch.stack([nothing if mask is None else mask for _, mask, _ in reads])
         valid = [valid for _, _, valid in reads if valid is not None]
         # A normal image needs no mask file: it has no defective pixels.
-        known = [sample.mask_path is not None or sample.label != ANOMALOUS for sample in samples]
+        known = [sample.mask_path is not None or sample.label == NORMAL for sample in samples]
         return Batch(
             images=as_images(np.stack([array for array, _, _ in reads])),
             labels=torch.tensor([-1 if sample.label is None else sample.label for sample in samples]),

@@ -7,6 +7,7 @@ values are coerced and validated by annotation, and ``anomaly show`` prints the 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
@@ -99,6 +100,17 @@ class DataConfig:
         ),
     ] = None
     augment_copies: Annotated[int, Field(ge=1, le=100, description="copies of each training image with data.augment")] = 1
+    least_area: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, description="pixels of an image that a region must have to be listed")
+    ] = 0.0
+    mm_per_px: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="millimetres that a pixel of the images spans, for areas in square millimetres",
+        ),
+    ] = None
     prompt: Annotated[
         str, Field(description="what the images show, in words, for methods that read text; empty: the category's name")
     ] = ""
@@ -120,6 +132,12 @@ class DataConfig:
         Literal["error", "skip"],
         Field(description="an image that cannot be read: stop before training, or leave it out and list it in manifest.json"),
     ] = "error"
+
+    @classmethod
+    def of_new_images(cls, options: Collection[str]) -> dict[str, Any]:
+        """What an evaluation changes in a finished run's section before it sets ``options``; a data set whose options name
+        images forgets those of the run here, and judges all that are named."""
+        return {}
 
 
 @dataclass(kw_only=True)

@@ -37,19 +37,6 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "WEBP": (".webp",),
 }
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
-_RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".pef", ".srw")
-_MEDICAL = (".dcm", ".dicom", ".nii", ".fits", ".fit", ".czi", ".lif", ".nd2", ".svs", ".ndpi", ".vsi")
-NEEDS_CONVERTING: dict[str, str] = {
-    **dict.fromkeys((".heic", ".heif", ".hif"), "HEIF, which phones write: save it as JPEG or PNG"),
-    ".jxl": "JPEG XL: save it as PNG",
-    ".exr": "OpenEXR: save it as TIFF",
-    ".hdr": "Radiance HDR: save it as TIFF",
-    ".psd": "Photoshop's: export it as PNG or TIFF",
-    ".npy": "a NumPy array: save it as TIFF or PNG",
-    **dict.fromkeys(_RAW, "a camera's raw file: develop it to TIFF or PNG"),
-    **dict.fromkeys(_MEDICAL, "a microscope's or scanner's own format: export it as TIFF or PNG"),
-}
-"""Suffixes of images that are not read, and what to do with such a file."""
 
 
 @contextmanager
@@ -104,4 +91,4 @@ def open_image(file: IO[bytes]) -> ImageFile.ImageFile:
                     return factory(file, "")
             except (SyntaxError, IndexError, TypeError, struct.error):
                 continue
-    raise DataError("it is no image, or of a format that is not read")
+    raise DataError(f"it is no image of a format that is read ({', '.join(FORMATS)})")

@@ -132,6 +132,12 @@ class InputSpec:
         places = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None]  # (1, H, W, 2), -1 and 1 are the borders
         return F.grid_sample(anomaly_map[None], places, mode="bilinear", padding_mode="border", align_corners=False)[0]
 
+    def native_axes(self, width: int, height: int, map_size: tuple[int, int]) -> tuple[tuple[float, float], ...]:
+        """(scale, offset) of x, then of y: a place in an (h, w) map lies at scale * place + offset in the image, both counted
+        from the left or upper edge of the first pixel. With ``pad``, the map reaches beyond the image."""
+        axes = zip((width, height), map_size[::-1], self._axes(width, height), strict=True)
+        return tuple((seen * side / (cells * scaled), start * side / scaled) for side, cells, (scaled, start, seen) in axes)
+
     def _axes(self, width: int, height: int) -> list[tuple[int, int, int]]:
         """For x, then y: length of the whole resized image, start of the network's input within it, length of that input."""
         axes = []

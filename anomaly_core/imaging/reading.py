@@ -106,6 +106,10 @@ class ImageReader:
             size = (tags[256], tags[257]) if orientation(image)[0] >= 5 else (tags[257], tags[256])
         return self._size(size, path)
 
+    def seen(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) of what :meth:`read` gives in an upright image of this size."""
+        return 0, 0, width, height
+
     def checked_size(self, path: str | Path) -> tuple[int, int]:
         """(height, width) of what :meth:`read` gives, after decoding all of the file."""
         return self._size(self.examine(path).size, path)

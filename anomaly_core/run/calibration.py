@@ -28,7 +28,7 @@ class Calibration:
         count, source: the number of held-out normal images, and the origin of the threshold, in words.
         map_low, map_threshold: the map value of typical normal pixels, and the bound that normal images' maxima stay below.
         warning: what the threshold cannot guarantee, or None.
-        scores: the held-out scores, sorted.
+        scores, map_maxima: the held-out scores, and the maxima of their maps, sorted.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
@@ -41,6 +41,7 @@ class Calibration:
     map_threshold: Finite | None = None
     warning: str | None = None
     scores: tuple[Finite, ...] = ()
+    map_maxima: tuple[Finite, ...] = ()
 
     def is_anomalous(self, score: float) -> bool | None:
         """The verdict on a raw score; None without a threshold, and for NaN and infinity."""
@@ -48,7 +49,11 @@ class Calibration:
 
     def p_value(self, score: float) -> float:
         """Split-conformal p-value: the share of normal images with at least this score; 1 without held-out images."""
-        return (1 + len(self.scores) - bisect_left(self.scores, score)) / (len(self.scores) + 1)
+        return _p_value(self.scores, score)
+
+    def map_p_value(self, peak: float) -> float | None:
+        """The share of normal images with at least this map value somewhere, as :meth:`p_value`; None without their maps."""
+        return _p_value(self.map_maxima, peak) if self.map_maxima else None
 
     def false_alarm_interval(self, level: float = 0.95) -> tuple[float, float] | None:
         """The interval of the threshold's true false-alarm rate; None without a threshold.
@@ -74,15 +79,16 @@ class Calibration:
 
     def to_dict(self) -> dict[str, Any]:
         """A dict for JSON, which :meth:`from_dict` reads without loss."""
-        return {**dataclasses.asdict(self), "scores": list(self.scores)}
+        return {**dataclasses.asdict(self), "scores": list(self.scores), "map_maxima": list(self.map_maxima)}
 
     @classmethod
     def from_dict(cls, values: Any) -> Calibration:
         """The calibration from a dict of :meth:`to_dict`; ValueError if a value is missing, unknown or not possible."""
         calibration = TypeAdapter(cls).validate_python(values)
-        scores = calibration.scores
-        if len(scores) != calibration.count or any(low > high for low, high in pairwise(scores)):
-            raise ValueError(f"scores: expected {calibration.count} of them, sorted")
+        scores, maxima = calibration.scores, calibration.map_maxima
+        for name, values, count in (("scores", scores, calibration.count), ("map_maxima", maxima, len(maxima) and len(scores))):
+            if len(values) != count or any(low > high for low, high in pairwise(values)):
+                raise ValueError(f"{name}: expected {count} of them, sorted")
         if scores and calibration.threshold is None:
             raise ValueError("threshold: there is none, although there are held-out scores")
         return calibration
@@ -134,7 +140,12 @@ def calibrate(
         map_threshold=None if map_maxima is None else float(map_maxima.sort().values[rank - 1]),
         warning=warning,
         scores=tuple(scores.sort().values.tolist()),
+        map_maxima=() if map_maxima is None else tuple(map_maxima.sort().values.tolist()),
     )
+
+
+def _p_value(held_out: tuple[float, ...], value: float) -> float:
+    return (1 + len(held_out) - bisect_left(held_out, value)) / (len(held_out) + 1)
 
 
 def _rank(count: int, rate: float) -> int:

@@ -227,7 +227,8 @@ def test(
     batches = progress(loader, "scoring test images", len(loader))
     for batch, prediction in score(tiled(modeler, config.data), batches, device):
         rows = evaluator.update(batch, prediction)
-        hooks.call("anomaly_scored", run=run, batch=batch, prediction=prediction, rows=rows, calibration=calibration)
+        scored = {"run": run, "batch": batch, "prediction": prediction, "rows": rows, "calibration": calibration}
+        hooks.call("anomaly_scored", **scored, input_spec=modeler.input_spec)
     run.facts["test_images_per_second"] = len(samples) / (time.perf_counter() - start)
     evaluation = evaluator.evaluation()
     if unscored := [row.path for row in evaluation.rows if row.error]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from anomaly_core.types import Prediction
 Values = dict[str, Finite | None]
 _LEVELS, _PROMINENCE = ("image", "pixel", "reconstruction"), ("headline", "table", "detail")
 Side = Annotated[int, Field(strict=True, ge=1)]
+Regions = list[dict[str, Count | Finite | list[Count] | None]]
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class TestedImage:
         is_anomalous: the verdict at the run's threshold; None without one.
         p_value: share of normal images with at least this score; None without a threshold.
         picture: path of its picture, relative to the run's folder; empty if there is none.
+        regions: facts of each region above the map threshold, as anomaly-predict lists them; None where it did not.
     """
 
     __test__ = False  # pytest would collect a class whose name starts with Test
@@ -84,10 +87,13 @@ class TestedImage:
     p_value: Annotated[float, Field(ge=0, le=1)] | None = None
     picture: str = ""
     error: str = ""
+    regions: Regions | None = None
 
     def to_row(self) -> dict[str, Any]:
-        """Cells of a CSV file; unknown values are empty, and ``error`` is there only if there is one."""
+        """Cells of a CSV file; unknown values are empty; ``error`` and ``regions`` (JSON) are there only if there are any."""
         cells = {name: repr(value) if isinstance(value, float) else value for name, value in vars(self).items()}
+        if cells.pop("regions") is not None:
+            cells["regions"] = json.dumps(self.regions, allow_nan=False, separators=(",", ":"))
         if self.error:
             cells["score"] = None
         else:
@@ -100,13 +106,15 @@ class TestedImage:
         cells = {name: cell or (None if name in _OPTIONAL else "") for name, cell in row.items()}
         if cells.get("error") and not cells.get("score"):
             cells["score"] = "nan"
+        listed = cells.pop("regions", "")
         image = _TESTED.validate_python(cells)
+        image.regions = _REGIONS.validate_json(listed) if listed else None
         if math.isfinite(image.score) == bool(image.error) or (image.error and image.is_anomalous is not None):
             raise ValueError(f"score: {row.get('score')!r} of {image.path!r} is no finite number")
         return image
 
 
-_OPTIONAL, _TESTED = ("label", "is_anomalous", "p_value"), TypeAdapter(TestedImage)
+_OPTIONAL, _TESTED, _REGIONS = ("label", "is_anomalous", "p_value"), TypeAdapter(TestedImage), TypeAdapter(Regions)
 
 
 @dataclass

@@ -8,7 +8,8 @@ import platform
 import shutil
 import time
 import warnings
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from itertools import islice
 from numbers import Real
 from pathlib import Path
@@ -23,7 +24,7 @@ from anomaly_core.base.modeler import BaseModeler, ModelContext
 from anomaly_core.base.trainer import BaseTrainer, History, Progress, RunContext, quiet
 from anomaly_core.config.resolve import RunConfig
 from anomaly_core.discovery import registry
-from anomaly_core.errors import ConfigError, RunError, described
+from anomaly_core.errors import AnomalyError, ConfigError, RunError, described
 from anomaly_core.hooks import Hooks
 from anomaly_core.imaging.variation import Variation
 from anomaly_core.installed import distributions
@@ -34,7 +35,7 @@ from anomaly_core.run.folder import CALIBRATION, CHECKPOINTS, HISTORY, IMAGES, M
 from anomaly_core.run.memory import undisturbed
 from anomaly_core.run.result import RunResult, RunResults
 from anomaly_core.run.scoring import score, tiled
-from anomaly_core.run.splits import Splits, split
+from anomaly_core.run.splits import Splits, split, unscreened
 from anomaly_core.types import Sample
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class _Run:
         with ExitStack() as held:
             run, complete = self._claim(resume, held)
             if complete:
-                return run.result() if self.main else None
+                return self._read(run) if self.main else None
             if not self.main:
                 self._fit(run, bool(resume))
                 return None
@@ -127,10 +128,7 @@ class _Run:
         answer: list[Any] = [None, False]
         if self.main:
             where = (self.config.base.output, self.config.data.name, self.label, self.config.model.name)
-            existing = RunFolder.latest(*where, self.config) if resume is True else None
-            if resume and resume is not True:
-                existing = RunFolder.unfinished(resume)
-            run = existing or RunFolder.create(*where)
+            run = self._existing(resume, where) or RunFolder.create(*where)
             if not run.is_complete():
                 held.enter_context(run.locked())
             answer = [run.folder, run.is_complete()]  # another process may have completed it while we waited for the lock
@@ -138,6 +136,31 @@ class _Run:
             broadcast_object_list(answer)
         # absolute, in case a plugin changes the working folder
         return RunFolder(Path(answer[0]).absolute()), bool(answer[1])
+
+    def _existing(self, resume: bool | str | Path, where: tuple[str, str, str, str]) -> RunFolder | None:
+        """The run to resume, if there is one; RunError if it has other options."""
+        if resume is True:
+            run = RunFolder.latest(*where, self.config)
+            if run is None and (newest := RunFolder.latest(*where)):
+                with suppress(AnomalyError):  # a config that cannot be read
+                    other = newest.config().differing(self.config)
+                    log.warning("no run has these options: a new one starts. The newest, %s, has %s.", newest.folder, other)
+            return run
+        run = RunFolder.unfinished(resume) if resume else None
+        if run and (other := run.config().differing(self.config)):
+            step = "leave out what differs, or start a new run without --resume"
+            raise RunError(f"the run in {str(resume)!r} is resumed with its own options, and it has {other}: {step}.")
+        return run
+
+    def _read(self, run: RunFolder) -> RunResult:
+        """The results of a complete run; RunError if its images are others by now."""
+        manifest, method = run.manifest(), registry.models[self.config.model.name].load()
+        draw = split if manifest.get("skipped") else unscreened
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the run's log has them
+            splits = self._images(draw, getattr(method, "fewest_images", 1))
+        _require_same(manifest.get("data"), splits, f"the complete run in {str(run.folder)!r}")
+        return run.result()
 
     def _fit_and_test(self, run: RunFolder, resume: bool) -> RunResult:
         modeler, splits, history = self._fit(run, resume)
@@ -177,26 +200,23 @@ class _Run:
 
     def _split(self, run: RunFolder, fewest: int) -> Splits:
         """The run's images; RunError if a run that is resumed began with others."""
+        with self.processes.local_main_process_first():
+            splits = self._images(split, fewest)
+        _require_same(run.facts.get("data"), splits, "the run")
+        run.facts |= splits.facts
+        if self.main:
+            run.write_json(MANIFEST, run.facts)  # before the training starts, so that another go compares its images
+        return splits
+
+    def _images(self, draw: Callable[..., Splits], fewest: int) -> Splits:
+        """What ``draw`` makes of the data set."""
         try:
-            with self.processes.local_main_process_first():
-                splits = split(self.data, self.categories, fewest)
+            return draw(self.data, self.categories, fewest)
         except (AttributeError, TypeError, ValueError) as error:  # no list, or no samples in it
             if registry.culprit(error):
                 raise
             cause = f"the samples of {type(self.data).__name__} are wrong: {described(error)}"
             raise registry.failed(self.data, cause) from error
-        now = splits.facts["data"]
-        before = run.facts.get("data", now)
-        if before != now:
-            began, has = (
-                ", ".join(f"{facts.get(part)} {part}" for part in ("fit", "held_out", "test")) for facts in (before, now)
-            )
-            changed = f"other images ({began}; now {has}): some were added, removed or changed"
-            raise RunError(f"the run began with {changed}. Put them back, or start a new run without --resume.")
-        run.facts |= splits.facts
-        if self.main:
-            run.write_json(MANIFEST, run.facts)  # before the training starts, so that another go compares its images
-        return splits
 
     def _calibrate(self, modeler: BaseModeler, held_out: list[Sample]) -> Calibration:
         parts: dict[str, list[Tensor]] = {"scores": [torch.empty(0)], "map_maxima": [], "map_medians": []}
@@ -212,6 +232,17 @@ class _Run:
                     parts["map_medians"].append(flat.masked_fill(ignored, torch.nan).nanmedian(dim=1).values)
         joined = {name: torch.cat(tensors) for name, tensors in parts.items() if tensors}
         return calibrate(**joined, false_alarm_rate=self.config.base.false_alarm_rate)
+
+
+def _require_same(before: dict[str, Any] | None, splits: Splits, run: str) -> None:
+    """Raise RunError if a run has seen other images than these."""
+    now = splits.facts["data"]
+    if before not in (None, now):
+        began, has = (
+            ", ".join(f"{facts.get(part)} {part}" for part in ("fit", "held_out", "test")) for facts in (before or {}, now)
+        )
+        changed = f"other images ({began}; now {has}): some were added, removed or changed"
+        raise RunError(f"{run} began with {changed}. Put them back, or start a new run without --resume.")
 
 
 def _checked(history: Any, trainer: BaseTrainer, modeler: BaseModeler) -> History:

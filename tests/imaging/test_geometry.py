@@ -49,6 +49,24 @@ def test_what_the_network_sees_comes_back_to_its_place(spec: InputSpec, size: tu
         assert np.abs(back - ramp[top:bottom, left:right])[inside].max() < 250 / size[axis] * 1.2
 
 
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+@pytest.mark.parametrize(("width", "height"), [(121, 90), (90, 121), (64, 64), (17, 40)])
+@pytest.mark.parametrize("coarser", [1, 4])
+def test_places_of_a_map_in_the_image_are_those_of_the_native_map(
+    spec: InputSpec, width: int, height: int, coarser: int
+) -> None:
+    h, w = (side // coarser for side in spec.output_size)
+    y, x = torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing="ij")
+    left, top, right, bottom = spec.native_region(width, height)
+    for axis, (places, low, high) in enumerate(((x, left, right), (y, top, bottom))):
+        scale, offset = spec.native_axes(width, height, (h, w))[axis]
+        back = spec.native_map(places[None], width, height)[0].double()
+        back = (back[back.shape[0] // 2] if axis == 0 else back[:, back.shape[1] // 2]) * scale + offset
+        wanted = torch.arange(low, high) + 0.5
+        inner = (wanted > 0.5 * scale + offset) & (wanted < (places.max() * scale + offset))
+        assert inner.sum() > 3 and torch.allclose(back[inner], wanted[inner].double(), atol=1e-3)
+
+
 @pytest.mark.parametrize("resize", ["stretch", "keep", "pad"])
 @pytest.mark.parametrize("size", [(61, 90), (90, 61), (33, 33)])
 def test_a_grey_image_is_placed_the_same_before_it_becomes_rgb(tmp_path: Path, resize: Any, size: tuple[int, int]) -> None:

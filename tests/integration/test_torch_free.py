@@ -143,7 +143,7 @@ def test_images_are_scored_as_where_torch_is(
     assert all(row["is_anomalous"] for row in rows)
     as_table = anomaly(programs, *command, folder=tmp_path)
     header, *lines = as_table.stdout.splitlines()
-    assert header == "path,score,is_anomalous,p_value"
+    assert header == "path,score,is_anomalous,p_value,regions"
     assert [float(line.split(",")[1]) for line in lines] == [row["score"] for row in rows]
 
 

@@ -108,6 +108,15 @@ def test_survives_json_without_loss():
     assert Calibration.from_dict(json.loads(json.dumps(empty.to_dict()))) == empty
 
 
+def test_map_p_value_counts_normal_images_with_as_high_a_peak():
+    scores = torch.tensor([1.0, 2.0, 3.0])
+    calibration = calibrate(scores, torch.tensor([5.0, 9.0, 7.0]), scores, false_alarm_rate=0.1)
+    assert calibration.map_maxima == (5.0, 7.0, 9.0)
+    assert [calibration.map_p_value(peak) for peak in (4.0, 5.0, 8.0, 9.5)] == [1.0, 1.0, 0.5, 0.25]
+    assert calibrate(scores, false_alarm_rate=0.1).map_p_value(9.0) is None
+    assert Calibration.from_dict(json.loads(json.dumps(calibration.to_dict()))) == calibration
+
+
 def test_damaged_files_and_frozen_values():
     values = calibrate(shuffled(9), false_alarm_rate=0.1).to_dict()
     for key, wrong in [
@@ -127,11 +136,14 @@ def test_damaged_files_and_frozen_values():
         ("scores", values["scores"][1:]),
         ("scores", [*values["scores"][:-1], float("nan")]),
         ("scores", "012345678"),
+        ("map_maxima", [1.0]),
+        ("map_maxima", values["scores"][::-1]),
+        ("map_maxima", [*values["scores"][:-1], float("inf")]),
     ]:
         with pytest.raises(ValueError, match=rf"(?s){key}|scores"):
             Calibration.from_dict({**values, key: wrong})
     for key in values:
-        if key not in ("warning", "map_low", "map_threshold"):
+        if key not in ("warning", "map_low", "map_threshold", "map_maxima"):
             with pytest.raises(ValueError, match=rf"(?s){key}|scores"):
                 Calibration.from_dict({other: value for other, value in values.items() if other != key})
     for other in (None, [], "text", 3):

@@ -59,6 +59,8 @@ rows = st.builds(
     is_anomalous=st.sampled_from([None, False, True]),
     p_value=st.none() | st.floats(0, 1),
     picture=text,
+    regions=st.none()
+    | st.lists(st.fixed_dictionaries({"box": st.lists(st.integers(0, 9), max_size=4), "peak": floats}), max_size=2),
 )
 
 
@@ -82,6 +84,9 @@ def test_a_row_without_a_cell_or_with_a_wrong_one_is_an_error(column: str) -> No
     if column != "path":
         with pytest.raises(ValueError, match=column):
             TestedImage.from_row({**cells, column: "much"})
+    for wrong in ("much", "3", '[{"peak":NaN}]', '[{"peak":"3"}]', '[{"box":[-1]}]', "[[1]]", "[" * 9999):
+        with pytest.raises(ValueError, match=r"valid|Invalid"):
+            TestedImage.from_row({**cells, "regions": wrong})
 
 
 def test_a_score_that_is_no_number_comes_back_as_that() -> None:

@@ -54,14 +54,14 @@ def test_predict_gives_the_same_rows_as_alone(
         out, err = capfd.readouterr()
         assert stop.value.code == 0, err
         header, *rows = out.splitlines()
-        assert header == "path,score,is_anomalous,p_value"
+        assert header == "path,score,is_anomalous,p_value,regions"
         return [row.split(",") for row in rows]
 
     (cell,) = run_grid(grid(["vanilla_ae"], ["mvtec"], categories=["bottle"], overrides=options()))
     images = tree / "bottle" / "test"
     alone, shared = predict(), predict("--jobs", "2", "--backend", executor)
     assert len(alone) == 6
-    assert [(path, verdict) for path, _, verdict, _ in shared] == [(path, verdict) for path, _, verdict, _ in alone]
+    assert [(path, verdict) for path, _, verdict, *_ in shared] == [(path, verdict) for path, _, verdict, *_ in alone]
     scores, others = ([float(row[1]) for row in rows] for rows in (alone, shared))
     np.testing.assert_allclose(scores, others, rtol=1e-5)
 

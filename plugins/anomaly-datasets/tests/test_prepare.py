@@ -210,6 +210,7 @@ def server(tmp_path):
 
     (tmp_path / "www").mkdir()
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "www"))) as http:
+        http.daemon_threads = False  # closing the server then waits for its answers, whose sockets would outlive the test
         thread = threading.Thread(target=http.serve_forever, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{http.server_port}"

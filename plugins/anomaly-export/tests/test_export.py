@@ -19,7 +19,7 @@ from anomaly_export import export as exporting
 from anomaly_export.containers import field
 from anomaly_export.metadata import Metadata, read_metadata
 from anomaly_export.sessions import openvino_has_bfloat16
-from anomaly_predict import load_run
+from anomaly_predict import load_run, verdicts
 
 FORMATS = {"onnx": "model.onnx", "openvino": "model.xml", "torchscript": "model.pt"}
 
@@ -41,6 +41,22 @@ def test_scores_and_maps_are_the_runs_for_paths_arrays_and_any_batch(
     np.testing.assert_array_equal(detector(np.stack(arrays))[0], from_files)
     np.testing.assert_array_equal(detector(arrays[1])[0], from_files[1:2])
     np.testing.assert_array_equal(detector([arrays[0], arrays[1][:60]])[0][:1], from_files[:1])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_regions_are_the_runs(exported: dict[str, Path], run: Path, images: Path, name: str) -> None:
+    paths = sorted((images / "bad").iterdir())
+    options = {"least_area": 20.0, "mm_per_px": 0.25}
+    wanted = list(verdicts(load_run(run), paths, **options))
+    found = list(verdicts(ExportedDetector(exported[name], threads=1), paths, **options))
+    assert wanted[0].regions and [verdict.size for verdict in found] == [(80, 96), (120, 64), (104, 72)]
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert ours.regions is not None and theirs.regions is not None
+        assert [region.map_box for region in ours.regions] == [region.map_box for region in theirs.regions]
+        for one, other in zip(ours.regions, theirs.regions, strict=True):
+            np.testing.assert_allclose(one.box, other.box, atol=1)
+            assert one.area == pytest.approx(other.area, rel=1e-3) and one.peak == pytest.approx(other.peak, rel=1e-3)
+            assert one.area_mm2 == pytest.approx(one.area / 16, rel=1e-3) and one.p_value == other.p_value
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -62,6 +63,16 @@ def test_what_is_no_regular_file_is_an_error_at_once(copies: Path, name: str, ki
     assert name != "model.bin" or "model.bin" in str(caught.value)
 
 
+@pytest.mark.parametrize("verify", [True, False])
+def test_an_xml_without_its_bin_names_it_and_the_copy_of_both_works(copies: Path, tmp_path: Path, verify: bool) -> None:
+    (alone := tmp_path / "alone").mkdir()
+    shutil.copy(copies / "model.xml", alone)
+    with pytest.raises(RunError, match=r"its weights, model\.bin, are not beside it\. Copy both files to one folder\.$"):
+        ExportedDetector(alone / "model.xml", verify=verify)
+    shutil.copy(copies / "model.bin", alone)
+    ExportedDetector(alone / "model.xml", verify=verify)
+
+
 def test_weights_that_are_cut_short_are_named_even_without_verifying(copies: Path) -> None:
     weights = copies / "model.bin"
     weights.write_bytes(weights.read_bytes()[:-100])
@@ -96,6 +107,9 @@ def test_the_format_number_says_who_must_be_updated(copies: Path, name: str) -> 
         ({"graph_sha256": "0" * 64}, "graph or weights are not as they were written"),
         ({"calibration": None}, "calibration"),
         ({"input_spec": {"size": [64, 64]}}, r"input_spec\.resize"),
+        ({"config": {"data": {"least_area": "much"}}}, r"config\.data\.least_area"),
+        ({"config": {"data": {"mm_per_px": 0.0}}}, r"config\.data\.mm_per_px"),
+        ({"config": {"data": [1]}}, r"config\.data"),
     ],
 )
 def test_metadata_with_a_digest_that_fits_is_validated_all_the_same(copies: Path, changes: dict[str, Any], match: str) -> None:

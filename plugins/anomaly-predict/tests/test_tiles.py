@@ -11,7 +11,7 @@ import torch
 
 from anomaly_core import RunConfig, RunResults, image_size, read_image, run_experiment
 from anomaly_core.imaging.tiles import Tiling
-from anomaly_predict import evaluate, load_run
+from anomaly_predict import evaluate, load_run, verdicts
 from tiny.runs import config, scores
 from woven import tree
 
@@ -59,3 +59,16 @@ def test_the_score_of_an_image_is_that_of_its_worst_tile(finished: RunResults) -
     assert len(boxes) > 1
     alone = [float(detector.predict(image[b.top : b.bottom, b.left : b.right]).scores[0]) for b in boxes]
     assert float(detector.predict(image).scores[0]) == pytest.approx(max(alone), rel=1e-6)
+
+
+def test_regions_of_tiled_images_are_in_their_own_pixels(finished: RunResults) -> None:
+    detector = load_run(finished.folder)
+    paths = [Path(row.path) for row in finished.predictions]
+    several = detector.predict(paths)  # of different sizes, and so padded
+    for number, verdict in enumerate(verdicts(detector, paths)):
+        assert verdict.size == image_size(verdict.path) and verdict.regions is not None
+        assert detector.regions(several[number : number + 1], verdict.size) == verdict.regions
+        assert several.maps is not None and detector.calibration.map_threshold is not None
+        above = int((several.maps[number] > detector.calibration.map_threshold).sum())
+        assert sum(region.area for region in verdict.regions) == above
+        assert all(region.box == region.map_box for region in verdict.regions)

@@ -48,6 +48,38 @@ def test_a_hostile_name_stays_text_in_the_page(open_page, make_run, row, tmp_pat
     driver.wait("return document.getElementById('viewer-picture').naturalWidth === 140")
 
 
+@pytest.mark.usefixtures("without_figures")
+def test_the_regions_of_an_image_are_listed(open_page, make_run, row, tmp_path):
+    rows = [row(f"dent/{number}.png", 1, 9.0 - number, picture=f"maps/{number}.png") for number in range(4)]
+    region = {"box": [4, 6, 14, 26], "area": 1234.56, "peak": 7.5, "p_value": 0.25}
+    rows[0].regions = [{**region, "area_mm2": 2.5}, region]
+    rows[1].regions = [region] * 30
+    rows[2].regions = []
+    driver = open_page(write_report(make_run(tmp_path, rows=rows)))
+    cards = driver.execute_script("return [...document.querySelectorAll('#cards .card')].map((e) => e.textContent)")
+    assert "2 regions, the largest of 2.5 mm²" in cards[0] and "30 regions, the largest of 1,235 px" in cards[1]
+    assert "no region" in cards[2] and "region" not in cards[3]
+    driver.execute_script("document.querySelector('#cards button').click()")
+    table = "return [...document.querySelectorAll('#viewer-regions tr')].map((e) => [...e.children].map((c) => c.textContent))"
+    assert driver.execute_script(table)[1:] == [
+        ["1", "4, 6", "10 × 20", "2.5 mm²", "7.5", "0.25"],
+        ["2", "4, 6", "10 × 20", "1,235 px", "7.5", "0.25"],
+    ]
+    driver.press("viewer-next")
+    assert driver.text("viewer-regions-head") == "The first 20 of 30 regions" and len(driver.execute_script(table)) == 21
+    driver.press("viewer-next")
+    assert driver.execute_script("return document.getElementById('viewer-regions').hidden")
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_facts_of_a_strangers_regions_are_left_out(open_page, make_run, row, tmp_path):
+    rows = [row("dent/0.png", 1, 9.0, picture="maps/0.png")]
+    rows[0].regions = [{"box": [1]}, {}, {"box": [1, 2, 3, 4], "area": [5], "peak": None}, {"box": [1, 2, 3, 4]}]
+    driver = open_page(write_report(make_run(tmp_path, rows=rows)))
+    driver.execute_script("document.querySelector('#cards button').click()")
+    assert driver.execute_script("return document.querySelectorAll('#viewer-regions-rows tr').length") == 1
+
+
 def test_the_viewer_goes_on_by_keys_and_gives_the_focus_back(open_page, reported):
     from selenium.webdriver.common.keys import Keys
 
@@ -111,17 +143,26 @@ def test_dark_follows_the_system_and_the_reader(open_page, reported):
         "return [getComputedStyle(document.body).backgroundColor, shown.every((e) => e.src.includes('/dark/')), shown.length]"
     )
     page = reported.folder / "report.html"
-    light = open_page(page).execute_script(script)
+    driver = open_page(page)
+    figures = driver.execute_script(script)[2]
+    assert figures > 0
+    light, dark = ["rgb(244, 246, 248)", False, figures], ["rgb(18, 22, 27)", True, figures]
+
+    def turns(expected):
+        """A busy machine applies a theme a moment later."""
+        driver.wait(
+            f"return JSON.stringify((() => {{{script}}})()) === {json.dumps(json.dumps(expected, separators=(',', ':')))}"
+        )
+
+    turns(light)
     driver = open_page(page, dark=True)
-    dark = driver.execute_script(script)
-    assert (light[0], dark[0]) == ("rgb(244, 246, 248)", "rgb(18, 22, 27)")
-    assert (light[1], dark[1]) == (False, True) and light[2] == dark[2] > 0
+    turns(dark)
     driver.put("theme", "light")
-    assert driver.execute_script(script) == light
+    turns(light)
     driver.refresh()  # the choice is kept
-    assert driver.execute_script(script) == light
+    turns(light)
     driver.put("theme", "auto")
-    assert driver.execute_script(script) == dark
+    turns(dark)
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280])

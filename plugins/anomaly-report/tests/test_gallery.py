@@ -9,6 +9,8 @@ import sys
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -203,14 +205,15 @@ class Verdict:
     """As ``anomaly predict`` gives it, as far as the observer looks at it."""
 
     path: str
+    regions: tuple[SimpleNamespace, ...] | None = None
 
 
-def predicted(hooks: Hooks, path: str, picture: Path | None, **parts: np.ndarray | None) -> None:
+def predicted(hooks: Hooks, path: str, picture: Path | None, regions: Any = None, **parts: np.ndarray | None) -> None:
     shape = {"scores": (1,), "maps": (1, 1, 100, 100)}
     random = np.random.default_rng(0)
     image = random.integers(0, 255, (100, 100, 3), dtype=np.uint8)
     arrays = {**{name: random.random(size, dtype=np.float32) for name, size in shape.items()}, **parts}
-    verdict = Verdict(path)
+    verdict = Verdict(path, regions)
     prediction = Prediction(**arrays)
     calls = {"verdict": verdict, "image": image, "prediction": prediction, "detector": Opened(), "picture": picture}
     hooks.call("anomaly_predicted", **calls)
@@ -238,6 +241,19 @@ def test_a_new_image_is_drawn_where_it_is_asked_for(tmp_path: Path, hooks: tuple
     np.testing.assert_array_equal(drawn[16:116, 104:204], heat_map(random.random((1, 100, 100), dtype=np.float32), SCALE))
 
 
+def test_the_regions_of_a_new_image_are_drawn(
+    tmp_path: Path, hooks: tuple[Hooks, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, failures = hooks
+    drawn: list[dict[str, Any]] = []
+    monkeypatch.setattr(module, "save_panel", lambda *_, **options: drawn.append(options))
+    region = SimpleNamespace(map_box=(1, 2, 3, 4))
+    for regions in ((region, region), (region,), (), None):
+        predicted(calls, "/line/a.png", tmp_path / "00000-a.png", regions=regions)
+    assert failures == [] and [one["boxes"] for one in drawn] == [[(1, 2, 3, 4)] * 2, [(1, 2, 3, 4)], (), ()]
+    assert [one["title"].partition("  ")[2][12:].strip() for one in drawn] == ["2 regions", "1 region", "no region", ""]
+
+
 def test_an_image_that_could_not_be_read_has_no_picture(tmp_path: Path, hooks: tuple[Hooks, list[str]]) -> None:
     calls, failures = hooks
     none = {"image": None, "prediction": None, "detector": Opened(), "picture": tmp_path / "00000-a.png"}
@@ -250,6 +266,9 @@ import sys
 sys.modules["torch"] = None
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
+from types import SimpleNamespace
+from typing import Any
 import numpy as np
 from anomaly_report.hooks import OBSERVERS
 from anomaly_core import Calibration, Prediction
@@ -257,7 +276,7 @@ class Opened:
     calibration = Calibration(0.5, 0.01, 3, "", 0.1, 0.6)
 prediction = Prediction(np.ones(1, np.float32), np.ones((1, 1, 8, 8), np.float32))
 image = np.zeros((8, 8, 3), np.uint8)
-OBSERVERS.anomaly_predicted(SimpleNamespace(path="a.png"), image, prediction, Opened(), Path(sys.argv[1]))
+OBSERVERS.anomaly_predicted(SimpleNamespace(path="a.png", regions=None), image, prediction, Opened(), Path(sys.argv[1]))
 print([name for name in ("matplotlib", "jinja2", "scipy", "anomaly_metrics") if name in sys.modules])
 """
 

@@ -140,3 +140,32 @@ def test_a_large_panel_is_no_wider_than_its_parts_may_be(tmp_path):
 )
 def test_a_name_is_safe_as_that_of_a_file(name, safe):
     assert safe_name(name) == safe
+
+
+def test_regions_are_boxed_and_numbered_on_the_overlay(tmp_path):
+    image, anomaly_map = torch.full((3, 100, 120), 0.2), torch.full((1, 100, 120), 2.0)
+    boxes = [(40, 30, 80, 60), (0, 0, 10, 10), (110, 90, 120, 100)]
+    save_panel(tmp_path / "plain.png", image, anomaly_map, None, SCALE, with_mask=False)
+    save_panel(tmp_path / "boxed.png", image, anomaly_map, None, SCALE, with_mask=False, boxes=boxes)
+    plain, boxed = read(tmp_path / "plain.png"), read(tmp_path / "boxed.png")
+    left, top = 2 * 124, 16
+    assert (plain[:, :left] == boxed[:, :left]).all() and plain.shape == boxed.shape
+    shown = boxed[top:, left:]
+    white = (shown == 255).all(axis=-1)
+    assert white[30, 40:80].all() and white[59, 40:80].all() and white[30:60, 40].all() and white[30:60, 79].all()
+    assert not white[31:59, 41:79].any(), "what is in the box stays visible"
+    assert white[99, 110:].all() and (shown[15:29, 40:52] < 100).any(), "a number in black, above its box"
+    many = [(i, i, i + 4, i + 4) for i in range(60)]
+    save_panel(tmp_path / "many.png", image, anomaly_map, None, SCALE, with_mask=False, boxes=many)
+    save_panel(tmp_path / "first.png", image, anomaly_map, None, SCALE, with_mask=False, boxes=many[:20])
+    assert (read(tmp_path / "many.png") == read(tmp_path / "first.png")).all()
+
+
+def test_boxes_fit_a_map_that_is_shown_reduced(tmp_path):
+    image, anomaly_map = torch.full((3, 500, 2048), 0.2), torch.full((1, 500, 2048), 2.0)
+    save_panel(tmp_path / "wide.png", image, anomaly_map, None, SCALE, with_mask=False, boxes=[(1024, 100, 2048, 500)])
+    shown = read(tmp_path / "wide.png")[16:, 2 * 1028 :]
+    white = (shown == 255).all(axis=-1)
+    assert (
+        shown.shape[:2] == (250, 1024) and white[50, 512:].all() and white[50:, 512].all() and not white[51:249, 513:1023].any()
+    )

@@ -29,7 +29,7 @@ def verify(name: str, root: Path | None) -> None:
 
 
 @data.command()
-@click.argument("name", type=click.Choice([name for name in FACTS if name != "elpv"]))
+@click.argument("name", type=click.Choice([name for name in FACTS if name not in ("elpv", "real_iad")]))
 @click.option("--archive", type=click.Path(path_type=Path), help="A downloaded tar or zip file; without it, it is downloaded.")
 @click.option("--url", help="Download from this copy instead of the publisher's address.")
 @click.option(

@@ -2,8 +2,8 @@
 
 A logical anomaly is a missing, surplus or misplaced part. Where any of several places would be right, the mask marks all of
 them, and a method that finds a part of it has found all: ``defects_config.json`` says from how much on, for each value that a
-mask may hold. Counts and layout are those of the paper and of public descriptions; no copy was at hand to check them, nor an
-archive with a published checksum.
+mask may hold. The layout is that of public descriptions, and the counts are those that users of the published copy report: six
+training images and one for validation more than the paper has, all of splicing_connectors. No copy was at hand to check them.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ DTD = DatasetSpec(
 FOLDER = DatasetSpec(
     target="anomaly_datasets.folder:FolderData",
     config="anomaly_datasets.config:FolderConfig",
-    summary="your own images: MVTec AD's layout, or a folder of normal and one of abnormal images",
+    summary="your own images: folders of normal and abnormal ones, trees with train and test, a list, a zip",
 )
 SAMPLE = DatasetSpec(
     target="anomaly_datasets.sample:SampleData",

@@ -63,9 +63,8 @@ def compare(name: str, root: Path | None) -> list[Comparison]:
             count = _count(data, category)
             if not facts.per_category and category in facts.categories:
                 published = count  # judged in all
-            rows.append(
-                Comparison(category, count, published, _validation(data, category, facts) or getattr(data, "shortfall", str)())
-            )
+            problem = getattr(data, "shortfall", str)() or _validation(data, category, facts)
+            rows.append(Comparison(category, count, published, problem))
         except DataError as error:
             rows.append(Comparison(category, (0, 0, 0, 0), published, str(error)))
     if not facts.per_category:

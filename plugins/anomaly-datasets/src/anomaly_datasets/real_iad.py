@@ -3,8 +3,8 @@
 Camera 1 looks from above, 2 to 5 from the sides; a defect may show in some of the views, and ``object_auroc`` judges objects
 by their worst view. ``realiad_jsons`` holds the published split, ``realiad_jsons_sv`` that of the view from above, and
 ``realiad_jsons_fuiad_0.0`` to ``0.4`` training images of which that share is anomalous: they train without a label. The totals
-are those of the paper, and the layout and the keys of the JSON files those of public descriptions; no copy was at hand to check
-them, nor are the numbers of each category published.
+are those that papers on it state, and the layout and the keys of the JSON files those of public descriptions; no copy was at
+hand to check them, nor did we find the numbers of each category.
 """
 
 from __future__ import annotations

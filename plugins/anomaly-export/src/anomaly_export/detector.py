@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from anomaly_core import Calibration, DataError, ImageReader, Prediction
 from anomaly_export.sessions import Session
-from anomaly_predict import as_image, several
+from anomaly_predict import Region, as_image, only_map, regions_of, several
 
 Array = NDArray[np.float32]
 
@@ -70,13 +70,14 @@ class ExportedDetector:
 
         Args:
             images: uint8 (B, H, W, 3) RGB, or a sequence of paths, PIL images and uint8 (H, W, 3) or (H, W) arrays of any
-                size; a single one is a batch of one. They are resized and cropped as in the run.
+                size; a single one is a batch of one. They are resized and cropped as in the run. A fourth channel is alpha
+                and is dropped, as it is from a file.
 
         Returns:
             float32 (B,) raw scores and float32 (B, 1, h, w) maps at the detector's input size, or None without maps.
 
         Raises:
-            DataError: an image cannot be read or is not uint8 RGB.
+            DataError: an image cannot be read, or an array has another shape or dtype.
         """
         predictions = [one for batch in self._batches(several(images)) for one in self.score(batch)]
         if not predictions:
@@ -101,6 +102,32 @@ class ExportedDetector:
             whole = self._session(np.stack(images[start : start + self.batch_size]))
             predictions += [whole[i : i + 1] for i in range(len(whole.scores))]
         return predictions
+
+    def regions(
+        self,
+        prediction: Prediction[Array],
+        size: tuple[int, int],
+        *,
+        least_area: float | None = None,
+        mm_per_px: float | None = None,
+    ) -> tuple[Region, ...] | None:
+        """What exceeds the map threshold in an image, the highest peak first; None without a map or a threshold of maps.
+
+        Args:
+            prediction: of one image, from :meth:`score`.
+            size: (height, width) of the upright image, before anything was cut off or resized.
+            least_area, mm_per_px: in place of ``data.least_area`` and ``data.mm_per_px`` of the run that was exported.
+        """
+        own_area, own_scale = self.metadata.regions
+        return regions_of(
+            only_map(prediction),
+            self.calibration,
+            size,
+            self.metadata.input_spec,
+            reader=self.reader,
+            least_area=own_area if least_area is None else least_area,
+            mm_per_px=own_scale if mm_per_px is None else mm_per_px,
+        )
 
     def place(self, image: Any) -> NDArray[np.uint8]:
         """A path, PIL image or array of any size in the form that the graph needs: uint8 (h, w, 3)."""

@@ -40,6 +40,23 @@ class _Input(TypedDict):
     std: tuple[_Positive, _Positive, _Positive]
 
 
+class _Data(TypedDict, total=False):
+    """The options of the run's section ``data`` that a detector needs; others are not looked at."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    least_area: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    mm_per_px: _Positive | None
+
+
+class _Config(TypedDict, total=False):
+    """The run's config."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    data: _Data
+
+
 class _Values(TypedDict):
     """What :meth:`Metadata.to_json` writes, without the digest."""
 
@@ -51,7 +68,7 @@ class _Values(TypedDict):
     reader: dict[str, Any]  # validated by ImageReader itself
     outputs: tuple[Literal["scores", "maps", "reconstruction"], ...]
     categories: tuple[str, ...]
-    config: dict[str, Any]
+    config: _Config
     versions: dict[str, str]
     precision: Precision
     format: int
@@ -92,6 +109,12 @@ class Metadata:
     format: int = FORMAT
     graph_sha256: str = ""
     intact: bool = True
+
+    @property
+    def regions(self) -> tuple[float, float | None]:
+        """``data.least_area`` and ``data.mm_per_px`` of the run."""
+        data = self.config.get("data", {})
+        return data.get("least_area", 0.0), data.get("mm_per_px")
 
     def to_json(self) -> str:
         """The text stored in the file, with its digest; damaged metadata gets none that fits, and stays damaged."""

@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_core import NORMAL, BaseMetric, Batch, Calibration, Prediction, Sample, UndefinedMetric, read_mask_classes
+from anomaly_core import (
+    NORMAL,
+    BaseMetric,
+    Batch,
+    Calibration,
+    MaskSource,
+    Prediction,
+    Sample,
+    UndefinedMetric,
+    read_mask_classes,
+)
 from anomaly_metrics.arrays import as_array, require_finite
 from anomaly_metrics.curves import curve
 from anomaly_metrics.histogram import ScoreHistogram
@@ -113,10 +123,10 @@ def defects_of(sample: Sample, shape: tuple[int, ...]) -> list[Defect]:
     if sample.mask_path is None:
         return []
     saturation = sample.extra.get("saturation")
-    if not saturation:
+    if not saturation or isinstance(sample.mask_path, MaskSource):
         raise UndefinedMetric("the data set does not say how much of a defect is enough (MVTec LOCO AD does)")
     defects: list[Defect] = []
-    for path in sample.mask_path if isinstance(sample.mask_path, tuple) else (sample.mask_path,):
+    for path in sample.mask_files:
         classes = read_mask_classes(path)
         if classes.shape != shape:
             raise UndefinedMetric("it counts pixels of whole images: set data.evaluate_at=native, and no crop")

@@ -4,6 +4,9 @@ from .detector import load_run as load_run
 from .detector import open_detector as open_detector
 from .detector import several as several
 from .evaluation import evaluate as evaluate
+from .regions import Region as Region
+from .regions import only_map as only_map
+from .regions import regions_of as regions_of
 from .sources import image_paths as image_paths
 from .stream import Verdict as Verdict
 from .stream import verdicts as verdicts

@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_core import DataError, Detector, Hooks, Prediction
+from anomaly_core import DataError, Detector, Hooks, Prediction, image_size
 from anomaly_core import decoders as decoder_count
 from anomaly_predict.pool import Pool, ahead, batched
+from anomaly_predict.regions import Region
 
 Pixels = NDArray[np.uint8]
 Answer = Prediction[NDArray[np.float32]] | DataError
@@ -29,6 +31,8 @@ class Verdict:
         is_anomalous: score above the threshold; None without a threshold.
         p_value: share of normal images with at least this score; None without a threshold.
         error: why there is no score, or empty.
+        size: (height, width) of the upright image; None if it could not be read.
+        regions: what exceeds the map threshold, the highest peak first; None without a map, or without a threshold of maps.
     """
 
     path: str
@@ -36,6 +40,22 @@ class Verdict:
     is_anomalous: bool | None = None
     p_value: float | None = None
     error: str = ""
+    size: tuple[int, int] | None = None
+    regions: tuple[Region, ...] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; ``error`` is there only if there is one."""
+        height, width = self.size or (None, None)
+        regions = None if self.regions is None else [region.to_dict() for region in self.regions]
+        facts = {"path": self.path, "score": self.score, "is_anomalous": self.is_anomalous, "p_value": self.p_value}
+        error = {"error": self.error} if self.error else {}
+        return {**facts, "width": width, "height": height, "regions": regions, **error}
+
+
+class _Decoded(NamedTuple):
+    path: Path
+    image: Pixels | DataError
+    size: tuple[int, int] | None
 
 
 def verdicts(
@@ -48,6 +68,8 @@ def verdicts(
     pictures: Path | None = None,
     first: int = 0,
     postponed: Callable[[Path], bool] | None = None,
+    least_area: float | None = None,
+    mm_per_px: float | None = None,
 ) -> Iterator[Verdict]:
     """Score image files in order; a file that cannot be read gets a verdict with its error, and the others are still scored.
 
@@ -64,15 +86,17 @@ def verdicts(
         pictures: a folder for pictures of image | map | overlay, drawn by an observer; or None.
         first: number of the first picture.
         postponed: asked about each file that cannot be read; True leaves it out, because it will be given again.
+        least_area, mm_per_px: of regions, in place of the detector's own ``data.least_area`` and ``data.mm_per_px``.
     """
+    options = {"least_area": least_area, "mm_per_px": mm_per_px}
     number = first
     with Pool(decoders or decoder_count(), "decode") as decoding, ThreadPoolExecutor(1, "score") as scoring:
-        decoded = ahead(decoding, lambda path: (path, _decoded(detector, path)), paths, 2 * batch_size)
+        decoded = ahead(decoding, lambda path: _decoded(detector, path), paths, 2 * batch_size)
         scored = ahead(scoring, lambda batch: _scored(detector, batch), batched(decoded, batch_size), 1)
-        for path, image, answer in (one for batch in scored for one in batch):
+        for (path, image, size), answer in (one for batch in scored for one in batch):
             if isinstance(answer, DataError) and postponed is not None and postponed(path):
                 continue
-            verdict = _verdict(detector, path, answer)
+            verdict = _verdict(detector, path, answer, size, options)
             if hooks is not None:
                 hooks.call(
                     "anomaly_predicted",
@@ -88,18 +112,19 @@ def verdicts(
         warnings.warn(text, stacklevel=2)
 
 
-def _decoded(detector: Detector, path: Path) -> Pixels | DataError:
+def _decoded(detector: Detector, path: Path) -> _Decoded:
     try:
-        return detector.decode(path)
+        size = image_size(path)
+        return _Decoded(path, detector.decode(path), size)
     except DataError as error:
-        return error
+        return _Decoded(path, error, None)
 
 
-def _scored(detector: Detector, batch: list[tuple[Path, Pixels | DataError]]) -> list[tuple[Path, Pixels | None, Answer]]:
-    readable = [(path, image) for path, image in batch if not isinstance(image, DataError)]
+def _scored(detector: Detector, batch: list[_Decoded]) -> list[tuple[_Decoded, Answer]]:
+    readable = [(one.path, one.image) for one in batch if not isinstance(one.image, DataError)]
     answers = detector.score([image for _, image in readable]) if readable else []
     checked = (_finite(path, answer) for (path, _), answer in zip(readable, answers, strict=True))
-    return [(path, None, image) if isinstance(image, DataError) else (path, image, next(checked)) for path, image in batch]
+    return [(one, one.image if isinstance(one.image, DataError) else next(checked)) for one in batch]
 
 
 def _finite(path: Path, answer: Prediction[NDArray[np.float32]]) -> Answer:
@@ -112,9 +137,14 @@ def _finite(path: Path, answer: Prediction[NDArray[np.float32]]) -> Answer:
     )
 
 
-def _verdict(detector: Detector, path: Path, answer: Answer) -> Verdict:
-    if isinstance(answer, DataError):  # and so has no image, no score and no verdict
-        return Verdict(str(path), error=str(answer))
+def _verdict(
+    detector: Detector, path: Path, answer: Answer, size: tuple[int, int] | None, options: dict[str, float | None]
+) -> Verdict:
+    if isinstance(answer, DataError):  # and so has no score, no verdict and no regions
+        return Verdict(str(path), error=str(answer), size=size)
     calibration = detector.calibration
     verdict = calibration.is_anomalous(answer.score)
-    return Verdict(str(path), answer.score, verdict, None if verdict is None else calibration.p_value(answer.score))
+    p_value = None if verdict is None else calibration.p_value(answer.score)
+    find = getattr(detector, "regions", None)  # a detector of somebody else may have none
+    regions = None if find is None or size is None else find(answer, size, **options)
+    return Verdict(str(path), answer.score, verdict, p_value, size=size, regions=regions)

@@ -17,6 +17,7 @@ from anomaly_report.panels import panel_size
 from anomaly_report.runs import brief
 
 CURVES, HISTORY = "curves.json", "history.csv"
+SHOWN = 20  # regions of an image on the page; as many as its picture numbers
 Points = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
@@ -29,6 +30,7 @@ class Image:
         label: 0 normal, 1 anomalous, None unknown.
         score: None where it is NaN or infinite.
         picture: the panel's path below the run's folder; empty where none was drawn.
+        regions: box, area, peak and p-value of each region, the highest peak first; None where they were not listed.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Image:
     label: int | None
     score: float | None
     picture: str
+    regions: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ def _images(rows: list[TestedImage]) -> tuple[list[Image], str]:
             label=row.label,
             score=row.score if math.isfinite(row.score) else None,
             picture=row.picture,
+            regions=row.regions,
         )
         for row in rows
     ]

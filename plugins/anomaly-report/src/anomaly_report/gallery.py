@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from anomaly_core import inside
-from anomaly_report.pictures import reduced, safe_name, save_panel
+from anomaly_report.pictures import Box, reduced, safe_name, save_panel
 
 if TYPE_CHECKING:
     from anomaly_core import Batch, Calibration, Prediction, TestedImage
@@ -101,8 +102,9 @@ class Gallery:
                 candidate.anomaly_map,
                 candidate.mask,
                 self._calibration,
-                title=f"{name}  score {row.score:.4g}",
+                title=_title(name, row.score, None if row.regions is None else len(row.regions)),
                 reconstruction=None if candidate.reconstruction is None else _floats(candidate.reconstruction),
+                boxes=[region["map_box"] for region in row.regions or () if "map_box" in region],  # type: ignore[misc]
             )
         except Exception:
             self._wanted = 0  # what stopped this one, a full disk say, would stop the next: one warning is enough
@@ -110,7 +112,14 @@ class Gallery:
         row.picture = path.as_posix()
 
 
-def draw_prediction(path: Path, name: str, image: NDArray[np.uint8], prediction: Prediction[Any], scale: Calibration) -> None:
+def draw_prediction(
+    path: Path,
+    name: str,
+    image: NDArray[np.uint8],
+    prediction: Prediction[Any],
+    scale: Calibration,
+    boxes: Sequence[Box] | None = None,
+) -> None:
     """Write image | reconstruction | map | overlay of a new image.
 
     Args:
@@ -119,6 +128,7 @@ def draw_prediction(path: Path, name: str, image: NDArray[np.uint8], prediction:
         image: (H, W, 3), as it was scored.
         prediction: of this image alone, numpy arrays.
         scale: fixes the colours.
+        boxes: of the regions, in pixels of the map; None where that is not known.
 
     Raises:
         RunError: the file cannot be written.
@@ -130,10 +140,16 @@ def draw_prediction(path: Path, name: str, image: NDArray[np.uint8], prediction:
         None if maps is None else maps[0],
         None,
         scale,
-        title=f"{name}  score {prediction.score:.4g}",
+        title=_title(name, prediction.score, None if boxes is None else len(boxes)),
         with_mask=False,
         reconstruction=None if reconstruction is None else reconstruction[0],
+        boxes=boxes or (),
     )
+
+
+def _title(name: str, score: float, regions: int | None) -> str:
+    count = "" if regions is None else f"  {regions or 'no'} region{'s' * (regions > 1)}"
+    return f"{name}  score {score:.4g}{count}"
 
 
 def _candidate(index: int, row: TestedImage, batch: Batch, prediction: Prediction) -> _Candidate:

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from anomaly_core import RunFolder, hookimpl
+from anomaly_core import RunFolder, expanded, hookimpl
 from anomaly_report.gallery import Gallery, draw_prediction
 from anomaly_report.pictures import safe_name
 
@@ -27,6 +28,18 @@ class Verdict(Protocol):
     @property
     def path(self) -> str:
         """The image file."""
+
+    @property
+    def regions(self) -> Sequence[Region] | None:
+        """What exceeds the map threshold; None where that is not known."""
+
+
+class Region(Protocol):
+    """What is read of a region."""
+
+    @property
+    def map_box(self) -> tuple[int, int, int, int]:
+        """Its box in cells of the map."""
 
 
 class Cell(Protocol):
@@ -88,7 +101,9 @@ class Reporter:
             return
         path, number = Path(verdict.path), picture.name.partition("-")[0]
         place = picture.with_name(f"{number}-{safe_name(path.stem)}.png")
-        draw_prediction(place, path.name, image, prediction, detector.calibration)
+        regions = verdict.regions
+        boxes = None if regions is None else [region.map_box for region in regions]
+        draw_prediction(place, path.name, image, prediction, detector.calibration, boxes)
 
     @hookimpl(optionalhook=True)  # of anomaly-benchmark, which need not be installed
     def anomaly_benchmark_end(self, folder: Path, cells: list[Cell]) -> None:
@@ -110,7 +125,7 @@ def _failed(cell: Cell) -> RunRow:
     if row is not None and row.status != "complete":
         return replace(row, reason=cell.error, seed=cell.seed)
     return RunRow(
-        Path(output).expanduser() / "(no folder)",
+        expanded(output) / "(no folder)",
         "failed",
         cell.error,
         dataset=cell.data,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ _ANCHORS = np.array(
     dtype=np.float64,
 )
 _CONTOUR = (0, 230, 230)
+Box = Sequence[float]  # left, top, right, bottom
+_NUMBERED = 20  # regions whose boxes are drawn
 _GAP, _HEADER, _NARROWEST, _WIDEST = 4, 16, 96, 1024
 
 
@@ -95,6 +98,7 @@ def save_panel(
     *,
     with_mask: bool = True,
     reconstruction: ArrayLike | None = None,
+    boxes: Sequence[Box] = (),
 ) -> None:
     """Write image | reconstruction | map | mask | overlay as one PNG, whole or not at all; what there is not is left out.
 
@@ -106,12 +110,14 @@ def save_panel(
         title: a line below, such as the image's name and score.
         with_mask: False leaves the mask's panel out, for new images, of which nobody expects one.
         reconstruction: float (3, H, W) in [0, 1] of a method that reconstructs.
+        boxes: of regions, in pixels of the map; the first 20 are drawn on the overlay and numbered from 1.
 
     Images of more than 1024 pixels a side are shown :func:`reduced`.
 
     Raises:
         RunError: the file cannot be written.
     """
+    cells = None if anomaly_map is None else np.shape(anomaly_map)[-2:]
     image = reduced(image)
     mask = None if mask is None else reduced(mask)
     anomaly_map, reconstruction = (None if part is None else reduced(part) for part in (anomaly_map, reconstruction))
@@ -133,10 +139,26 @@ def save_panel(
         left = column * (width + _GAP)
         draw.text((left + 3, 2), label, fill="black")
         canvas.paste(Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST), (left, _HEADER))
+    if cells is not None and boxes:
+        corner, scale = (canvas.width - width, _HEADER), (width / cells[1], height / cells[0])
+        _number(canvas, boxes[:_NUMBERED], corner, scale)
     if title:
         # Pillow's own font has no more than Latin letters.
         draw.text((3, _HEADER + height + 2), title.encode("ascii", "replace").decode(), fill="black")
     _write_whole(canvas, path)
+
+
+def _number(canvas: Image.Image, boxes: Sequence[Box], corner: tuple[int, int], scale: tuple[float, float]) -> None:
+    """Draw boxes and their numbers: scaled, with the corner as origin. A number stands above its box where there is room."""
+    draw = ImageDraw.Draw(canvas)
+    for number, box in reversed(list(enumerate(boxes, 1))):  # the first lies on top
+        left, top, right, bottom = (round(edge * scale[i % 2]) + corner[i % 2] for i, edge in enumerate(box))
+        draw.rectangle((left, top, right - 1, bottom - 1), outline="white")
+        _, _, wide, high = draw.textbbox((0, 0), str(number))
+        x = min(left, canvas.width - int(wide) - 4)
+        y = top - int(high) - 3 if top - high - 3 >= corner[1] else top
+        draw.rectangle((x, y, x + wide + 3, y + high + 2), fill="white")
+        draw.text((x + 2, y + 1), str(number), fill="black")
 
 
 def _write_whole(picture: Image.Image, path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from anomaly_core import Measure, write_whole
 from anomaly_report.figures.all import WRITE_ELSEWHERE, write_figures
 from anomaly_report.figures.examples import examples
-from anomaly_report.finished import FinishedRun, without
+from anomaly_report.finished import SHOWN, FinishedRun, Image, without
 from anomaly_report.page import relative_url, render
 from anomaly_report.panels import panel_png
 from anomaly_report.runs import read_sections
@@ -131,12 +131,26 @@ def page_data(run: FinishedRun, link: Callable[[str], str] = relative_url) -> di
         "labels": [-1 if image.label is None else int(image.label > 0) for image in run.images],
         "scores": [image.score for image in run.images],
         "pictures": [link(image.picture) for image in run.images],
+        "regions": [_regions(image) for image in run.images],
         "panel": run.panel,
         "threshold": run.threshold,
         "oracle": None if oracle is None else {"threshold": oracle.threshold, "f1": oracle.f1},
         "heldOut": [score for score in run.result.calibration.scores if math.isfinite(score)],
         "scale": {"low": scale.low, "high": scale.high, "log": scale.log},
     }
+
+
+def _regions(image: Image) -> list[Any] | None:
+    """How many, and the numbers of those that the page shows: left, top, right, bottom, area, mm², peak, p-value."""
+    if image.regions is None:
+        return None
+    rows = []
+    for region in image.regions[:SHOWN]:
+        box = region.get("box")
+        numbers = [region.get(name) for name in ("area", "area_mm2", "peak", "p_value")]
+        if isinstance(box, list) and len(box) == 4 and not any(isinstance(number, list) for number in numbers):
+            rows.append([*box, *numbers])
+    return [len(image.regions), *rows]
 
 
 def _verdicts(labels: set[int | None]) -> list[str]:

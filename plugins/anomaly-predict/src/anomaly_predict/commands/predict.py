@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import click
 from anomaly_core import PluginError, RunError, SafeWriter, complete_names, is_stop, printable, registry
 
 if TYPE_CHECKING:
+    from anomaly_predict.coco import CocoFile
     from anomaly_predict.stream import Verdict
 
 PAINTER = "report"  # the hook that draws pictures
@@ -28,6 +28,16 @@ BATCH_OF_A_RUN, BATCH_OF_A_FILE = 32, 8  # fastest as measured: small batches st
 @click.argument("images", nargs=-1, required=True)
 @click.option("--maps", "maps_folder", metavar="DIR", help="Write a picture of each image, its map and the overlay.")
 @click.option("--jsonl", is_flag=True, help="One JSON object a line instead of CSV.")
+@click.option("--coco", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write the regions as COCO JSON.")
+@click.option(
+    "--least-area", type=click.FloatRange(min=0), metavar="PX", help="Pixels that a region must have; none: data.least_area."
+)
+@click.option(
+    "--mm-per-px",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MM",
+    help="Millimetres that a pixel of the images spans; none means data.mm_per_px.",
+)
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images a batch; 32 by default, and 8 with a FILE.")
 @click.option("--device", default="auto", show_default=True, help="Of a run: auto, cpu, cuda, cuda:N or mps.")
 @click.option("--engine", metavar="NAME", help="What computes: torch, onnx, openvino. None means the run's own (model.engine).")
@@ -50,6 +60,9 @@ def predict(
     images: tuple[str, ...],
     maps_folder: str | None,
     jsonl: bool,
+    coco: Path | None,
+    least_area: float | None,
+    mm_per_px: float | None,
     batch_size: int | None,
     device: str,
     engine: str | None,
@@ -63,8 +76,9 @@ def predict(
     """Score IMAGES with the finished run in the folder RUN, or with a FILE that `anomaly export` wrote.
 
     IMAGES are files, folders, quoted globs ('shots/**/*.png'), or - for a list on standard input, a path a line.
-    Prints path, score, verdict and p-value (the share of normal images that look at least this odd), in the order given; at the
-    end, images a second on standard error. An image that cannot be read is reported there, its score is empty, the others go
+    Prints path, score, verdict, p-value (the share of normal images that look at least this odd) and the number of regions
+    above the map threshold, in the order given; with --jsonl box, area, peak, p-value and outline of each region; at the end,
+    images a second on standard error. An image that cannot be read is reported there, its score is empty, the others go
     on, and the exit status is 1; with --watch too, when Ctrl-C ends it. SIGTERM and SIGHUP end it with 143 and 129.
     """
     if watch and (len(images) != 1 or jobs > 1):
@@ -73,40 +87,42 @@ def predict(
         raise click.UsageError("--address needs --jobs.")
 
     from anomaly_core import Hooks
+    from anomaly_predict.coco import CocoFile
     from anomaly_predict.detector import open_detector
     from anomaly_predict.sharding import Opening, sharded
     from anomaly_predict.sources import image_paths
     from anomaly_predict.stream import verdicts
     from anomaly_predict.watching import Watch
 
-    printer = _Printer(jsonl)
+    printer = _Printer(jsonl, None if coco is None else CocoFile(coco))
     batch_size = batch_size or (BATCH_OF_A_FILE if Path(source).is_file() else BATCH_OF_A_RUN)
     pictures = None if maps_folder is None else Path(maps_folder)
     if pictures is not None:
         _require_painter()
         pictures.mkdir(parents=True, exist_ok=True)
-    options: dict[str, Any] = {"batch_size": batch_size, "pictures": pictures}
-    if jobs > 1:
-        paths = image_paths(images, unreadable=printer.unreadable)
-        options |= {"jobs": jobs, "executor": executor, "address": address}
-        printer.print(sharded(Opening(source, device, engine, verify=not no_verify), paths, **options))
-    elif watch:
-        watched = Watch(images[0], interval)
-        detector = open_detector(source, device=device, engine=engine, verify=not no_verify)
-        options |= {"hooks": Hooks(registry), "postponed": watched.postponed}
-        printer.restart()
-        try:
-            for batch in filter(None, watched):
-                printer.print(verdicts(detector, batch, first=printer.count, **options), flush=True)
-        except KeyboardInterrupt as error:
-            if not is_stop(error):  # a plugin's
-                raise
-            printer.folders = len(watched.unreadable)
-    else:
-        paths = image_paths(images, unreadable=printer.unreadable)
-        detector = open_detector(source, device=device, engine=engine, verify=not no_verify)
-        printer.restart()
-        printer.print(verdicts(detector, paths, hooks=Hooks(registry), **options))
+    options: dict[str, Any] = {"batch_size": batch_size, "pictures": pictures, "least_area": least_area, "mm_per_px": mm_per_px}
+    with printer:
+        if jobs > 1:
+            paths = image_paths(images, unreadable=printer.unreadable)
+            options |= {"jobs": jobs, "executor": executor, "address": address}
+            printer.print(sharded(Opening(source, device, engine, verify=not no_verify), paths, **options))
+        elif watch:
+            watched = Watch(images[0], interval)
+            detector = open_detector(source, device=device, engine=engine, verify=not no_verify)
+            options |= {"hooks": Hooks(registry), "postponed": watched.postponed}
+            printer.restart()
+            try:
+                for batch in filter(None, watched):
+                    printer.print(verdicts(detector, batch, first=printer.count, **options), flush=True)
+            except KeyboardInterrupt as error:
+                if not is_stop(error):  # a plugin's
+                    raise
+                printer.folders = len(watched.unreadable)
+        else:
+            paths = image_paths(images, unreadable=printer.unreadable)
+            detector = open_detector(source, device=device, engine=engine, verify=not no_verify)
+            printer.restart()
+            printer.print(verdicts(detector, paths, hooks=Hooks(registry), **options))
     printer.total()
     if printer.failed or printer.folders:
         raise SystemExit(1)
@@ -122,7 +138,7 @@ def _require_painter() -> None:
 class _Printer:
     """Rows on standard output, faults and speed on standard error."""
 
-    def __init__(self, jsonl: bool) -> None:
+    def __init__(self, jsonl: bool, coco: CocoFile | None = None) -> None:
         if sys.__stdout__ is None:
             raise RunError("standard output is closed, so that every row would be lost. Send it to a file: `> scores.csv`.")
         self.jsonl = jsonl
@@ -130,6 +146,15 @@ class _Printer:
         self._start = time.perf_counter()
         self._writer = SafeWriter(sys.stdout)
         self._header = not jsonl
+        self._coco = coco
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Write the regions, those of a watch that a signal ends too; without a single image only if nothing went wrong."""
+        if self._coco is not None and (kind is None or self.count):
+            self._coco.write()
 
     def restart(self) -> None:
         """Start measuring the speed here: opening the detector does not count."""
@@ -149,18 +174,17 @@ class _Printer:
     def _print(self, verdicts: Iterable[Verdict], flush: bool) -> None:
         for verdict in verdicts:
             if self._header:
-                self._writer.writerow(["path", "score", "is_anomalous", "p_value"])
+                self._writer.writerow(["path", "score", "is_anomalous", "p_value", "regions"])
                 self._header = False
             self.count += 1
             if verdict.error:
                 self.failed += 1
                 _warn(verdict.error)
+            if self._coco is not None:
+                self._coco.add(verdict)
             if self.jsonl:
-                row = asdict(verdict)
-                if not verdict.error:
-                    del row["error"]
                 # a surrogate stands for a byte of a name that is no text: as \udcff it is valid JSON
-                click.echo(json.dumps(row, allow_nan=False).replace("\x7f", "\\u007f"))
+                click.echo(json.dumps(verdict.to_dict(), allow_nan=False).replace("\x7f", "\\u007f"))
             else:
                 self._writer.writerow(_cells(verdict))
             if flush:
@@ -180,4 +204,5 @@ def _warn(text: str) -> None:
 def _cells(verdict: Verdict) -> list[str]:
     score = "" if verdict.score is None else repr(verdict.score)
     flag = "" if verdict.is_anomalous is None else str(int(verdict.is_anomalous))
-    return [verdict.path, score, flag, "" if verdict.p_value is None else f"{verdict.p_value:.4g}"]
+    p_value = "" if verdict.p_value is None else f"{verdict.p_value:.4g}"
+    return [verdict.path, score, flag, p_value, "" if verdict.regions is None else str(len(verdict.regions))]

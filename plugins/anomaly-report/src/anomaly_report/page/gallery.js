@@ -83,6 +83,7 @@ function makeCard(index) {
   }
   card.append(element("div", { class: "row" }, element("span", { class: "badge" }), element("b", {}, formatScore(data.scores[index]))));
   card.append(element("p", { class: "name" }, data.names[index]), element("p", { class: "tags" }, describe(index)));
+  if (regionsOf(index)) card.append(element("p", { class: "tags" }, regionsOf(index)));
   const odd = oddity(data.scores[index]);
   if (odd) card.append(element("p", { class: "tags" }, odd));
   return card;
@@ -141,10 +142,24 @@ function view(index) {
   byId("viewer-text").textContent = [`score ${formatScore(data.scores[index])}`, describe(index), oddity(data.scores[index])]
     .filter(Boolean).join(" · ");
   markBadge(byId("viewer-badge"), index);
+  listRegions(index);
   byId("viewer-previous").disabled = neighbour(-1) === undefined;
   byId("viewer-next").disabled = neighbour(1) === undefined;
   byId("viewer-place").textContent = place < 0 ? "" : `${(place + 1).toLocaleString("en")} of ${gallery.shown.length.toLocaleString("en")}`;
   if (!byId("viewer").open) byId("viewer").showModal();
+}
+
+// The table of the regions, numbered as on the overlay.
+function listRegions(index) {
+  const [count, ...shown] = data.regions[index] ?? [0];
+  byId("viewer-regions").hidden = !shown.length;
+  byId("viewer-regions-head").textContent = count > shown.length ? `The first ${shown.length} of ${count} regions` : "Regions";
+  const show = (number) => (number === null ? "–" : formatScore(number));
+  byId("viewer-regions-rows").replaceChildren(...shown.map((region, place) => {
+    const [left, top, right, bottom, , , peak, share] = region;
+    const cells = [`${left}, ${top}`, `${right - left} × ${bottom - top}`, areaOf(region), show(peak), show(share)];
+    return element("tr", {}, element("th", { scope: "row" }, String(place + 1)), ...cells.map((cell) => element("td", { class: "number" }, cell)));
+  }));
 }
 
 // The next image, in the gallery's order, that has a picture.

@@ -74,6 +74,22 @@ function formatScore(score) {
   return size !== 0 && (size < 1e-3 || size >= 1e6) ? score.toExponential(3) : String(Number(score.toPrecision(5)));
 }
 
+// Area as it is shown: in mm² where the run knows what a pixel spans.
+const areaOf = ([, , , , pixels, millimetres]) => {
+  const [area, unit] = millimetres === null ? [pixels ?? 0, "px"] : [millimetres, "mm²"];
+  return `${Number(area.toPrecision(4)).toLocaleString("en")} ${unit}`;
+};
+
+// The regions of an image in a line; empty where they were not listed.
+function regionsOf(index) {
+  if (data.regions[index] === null) return "";
+  const [count, ...shown] = data.regions[index];
+  if (!count) return "no region";
+  if (!shown.length) return `${count} regions`;
+  const largest = shown.reduce((one, other) => (other[4] > one[4] ? other : one));
+  return `${count === 1 ? "1 region" : `${count} regions, the largest`} of ${areaOf(largest)}`;
+}
+
 // The calibrated p-value in words: how many held-out normal images score at least as high, as Calibration.oddity says it.
 function oddity(score) {
   const count = data.heldOut.length;
