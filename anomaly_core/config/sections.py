@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, ByteSize, Field
 
 Side = Annotated[int, Field(ge=8, le=65536)]
 Size = Side | tuple[Side, Side]
+Number = Annotated[float, Field(allow_inf_nan=False)]
 DEVICES = r"(auto|cpu|mps|cuda(:\d+)?)"
 ONE_GIB = ByteSize(1024**3)
 
@@ -113,6 +114,20 @@ class DataConfig:
     prompt: Annotated[
         str, Field(description="what the images show, in words, for methods that read text; empty: the category's name")
     ] = ""
+    bit_depth: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=16,
+            description="bits in use, such as 12, in images of more than 8; none: found in the training images",
+        ),
+    ] = None
+    range: Annotated[
+        tuple[Number, Number] | None,
+        Field(description="low,high: values that are black and white in images of more than 8 bits; none: found likewise"),
+    ] = None
+    page: Annotated[int, Field(ge=1, description="page of a file of several that is read")] = 1
+    largest_image: Annotated[int, Field(ge=1, description="pixels that one image may have; more are refused")] = 200_000_000
     on_bad_image: Annotated[
         Literal["error", "skip"],
         Field(description="an image that cannot be read: stop before training, or leave it out and list it in manifest.json"),

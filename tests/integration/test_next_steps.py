@@ -18,8 +18,7 @@ from filelock import FileLock
 from test_bad_data import tree
 from torch.utils.data import get_worker_info
 
-from anomaly_core import Interrupted, read_image
-from anomaly_core.base import data as module
+from anomaly_core import ImageReader, Interrupted
 
 pytestmark = [pytest.mark.reliability("fault"), pytest.mark.usefixtures("unobserved")]
 Shell = Callable[..., str]
@@ -206,12 +205,14 @@ def test_a_run_that_another_process_writes(shell: Shell) -> None:
 def test_a_reading_process_that_dies(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     tree(Path("parts"))
 
-    def deadly(path: Path, **options: bool) -> Any:
+    read = ImageReader.read
+
+    def deadly(reader: ImageReader, path: Path, **options: bool) -> Any:
         if get_worker_info() is not None:
             os.kill(os.getpid(), signal.SIGKILL)
-        return read_image(path, **options)
+        return read(reader, path, **options)
 
-    monkeypatch.setattr(module, "read_image", deadly)
+    monkeypatch.setattr(ImageReader, "read", deadly)
     text = shell(*run("data.num_workers=1"), works=False)
     assert "Lower data.num_workers in the run's config.yaml" in text
     config = folder_of() / "config.yaml"

@@ -10,6 +10,7 @@ from typing import Any
 from anomaly_core import (
     CALIBRATION,
     IMAGES,
+    READING,
     ConfigError,
     DataError,
     Hooks,
@@ -34,7 +35,7 @@ from anomaly_predict import load_run
 
 # options of the run that also hold for another data set
 KEPT = (
-    *("batch_size", "num_workers", "tile", "tile_overlap", "on_bad_image", "evaluate_at"),
+    *("batch_size", "num_workers", "tile", "tile_overlap", "on_bad_image", "evaluate_at", *READING),
     *("roi", "ignore", "least_area", "mm_per_px"),
 )
 
@@ -81,7 +82,7 @@ def evaluate(
         if len(names) == 1 and config.data.category != names:  # the run's product under another name
             config = config.replace(**{"data.category": names})
             module = build_data(config)
-    module.reader = detector.reader
+    module.reader = detector.reader.changed(detector.config.data, config.data)
     categories = module.chosen_categories()
     with warnings.catch_warnings(record=True) as caught:  # for the log, which does not exist yet
         warnings.simplefilter("always")
@@ -95,9 +96,10 @@ def evaluate(
     left_out = {"skipped": skipped(screened), "without_mask": without_mask(screened.kept)}
     facts = {"category": label, "evaluates": str(Path(folder).absolute()), **left_out}
     with run.locked(), run.recording(config, hooks, **facts):
-        for text in [*(str(item.message) for item in caught), *warnings_of(screened, [], [], screened.kept)]:
+        told = warnings_of(screened, [], [], screened.kept, module.reader)
+        for text in [*(str(item.message) for item in caught), *told]:
             warnings.warn(text, stacklevel=2)
-        run.write_json(IMAGES, detector.reader.to_dict())
+        run.write_json(IMAGES, module.reader.to_dict())
         run.write_json(CALIBRATION, detector.calibration.to_dict())
         watched: dict[str, Any] = {"device": detector.device, "hooks": hooks, "progress": progress}
         result = test(run, config, detector.modeler, detector.calibration, module, screened.kept, **watched)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -107,6 +108,8 @@ def verdicts(
                 )
             number += 1
             yield verdict
+    for text in detector.reader.repeated():
+        warnings.warn(text, stacklevel=2)
 
 
 def _decoded(detector: Detector, path: Path) -> _Decoded:
