@@ -62,13 +62,16 @@ from .imaging.geometry import pair as pair
 from .imaging.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from .imaging.images import as_images as as_images
 from .imaging.images import image_size as image_size
+from .imaging.images import is_clutter as is_clutter
 from .imaging.images import read_image as read_image
 from .imaging.images import read_mask as read_mask
 from .imaging.images import read_mask_classes as read_mask_classes
 from .imaging.images import to_rgb as to_rgb
 from .imaging.reading import ImageReader as ImageReader
+from .imaging.roi import RegionOfInterest as RegionOfInterest
 from .imaging.screening import screen as screen
 from .imaging.screening import warnings_of as warnings_of
+from .imaging.screening import without_mask as without_mask
 from .installed import CORE as CORE
 from .installed import VERSION as VERSION
 from .installed import distributions as distributions
@@ -130,6 +133,7 @@ from .types import Detector as Detector
 from .types import MaskSource as MaskSource
 from .types import Prediction as Prediction
 from .types import Sample as Sample
+from .untrusted import expanded as expanded
 from .untrusted import inside as inside
 from .untrusted import open_untrusted as open_untrusted
 from .untrusted import read_untrusted as read_untrusted

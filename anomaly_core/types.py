@@ -49,7 +49,8 @@ class Sample:
         mask_path: a file in which non-zero pixels are defective, several such files, or a source; None if there is none.
         category: the object or texture, such as ``candle``.
         defect: the kind of defect (the folder's name); ``good`` for normal images.
-        extra: facts specific to the data set, such as a saturation threshold for each defect; metrics read them.
+        extra: facts specific to the data set, such as a saturation threshold for each defect; metrics read them. Images of
+            one ``group``, such as those of one part, are never divided between fitting and holding out.
     """
 
     path: Path
@@ -76,8 +77,9 @@ class Batch:
             with ``data.tile``: one image in its own geometry.
         labels: int64 (B,): 0 normal, 1 anomalous, -1 unknown.
         masks: bool (B, 1, H, W) in the images' geometry, or None if the data set has no masks.
-        has_mask: bool (B,): False for an anomalous image without a mask, as its pixels have no known labels.
+        has_mask: bool (B,): False for an image without a mask that is not known to be normal: its pixels have no known labels.
         samples: the B samples.
+        valid: bool (B, 1, H, W), the pixels that count with ``data.roi`` and ``data.ignore``; None: all of them.
     """
 
     images: Tensor
@@ -85,20 +87,21 @@ class Batch:
     masks: Tensor | None
     has_mask: Tensor
     samples: list[Sample]
+    valid: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch with its tensors on a device."""
-        masks = None if self.masks is None else self.masks.to(device)
-        return Batch(self.images.to(device), self.labels.to(device), masks, self.has_mask.to(device), self.samples)
+        masks, valid = (None if part is None else part.to(device) for part in (self.masks, self.valid))
+        return Batch(self.images.to(device), self.labels.to(device), masks, self.has_mask.to(device), self.samples, valid)
 
     def __getitem__(self, chosen: slice | list[int]) -> Batch:
         """Some images of the batch."""
-        masks = None if self.masks is None else self.masks[chosen]
+        masks, valid = (None if part is None else part[chosen] for part in (self.masks, self.valid))
         samples = [self.samples[i] for i in (range(len(self))[chosen] if isinstance(chosen, slice) else chosen)]
-        return Batch(self.images[chosen], self.labels[chosen], masks, self.has_mask[chosen], samples)
+        return Batch(self.images[chosen], self.labels[chosen], masks, self.has_mask[chosen], samples, valid)
 
 
 @dataclass

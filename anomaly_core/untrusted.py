@@ -1,4 +1,4 @@
-"""Opening files that somebody else wrote: regular files only, of a bounded size, and never waiting for a writer."""
+"""Paths of users, and opening files that somebody else wrote: regular ones, of a bounded size, never waiting for a writer."""
 
 from __future__ import annotations
 
@@ -7,8 +7,20 @@ import stat
 from pathlib import Path, PureWindowsPath
 from typing import BinaryIO
 
+from anomaly_core.errors import ConfigError
+
 LARGEST_TEXT, LARGEST_IMAGE = 1 << 28, 1 << 31  # bytes: 256 MiB and 2 GiB
 _KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISBLK, "a device"))
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with ``~`` as the user's home, unless something has that very name; ConfigError if there is no such home."""
+    try:
+        return Path(path) if os.path.lexists(path) else Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigError(
+            f"{str(path)!r} begins with ~, and this user has no home folder. Give the whole path, or set the variable HOME."
+        ) from None
 
 
 def open_untrusted(path: str | Path, limit: int | None = None) -> BinaryIO:

@@ -64,16 +64,24 @@ def example(name: str, facts: Facts | None) -> list[str]:
         return ['pip install "anomaly-datasets[elpv]"', f"anomaly data verify {name}", run]
     fetch = f"anomaly data prepare {name}"
     lines = [f"{fetch} --root DIR     # downloads it" if facts.archive else f"{fetch} --archive FILE --root DIR"]
+    if name == "real_iad":  # an archive for each category
+        lines = []
     return [*lines, f"anomaly data verify {name} --root DIR", f"{run} --set data.root=DIR"]
 
 
 def count_table(facts: Facts) -> list[str]:
-    """Images by category and part; one row where all categories have as many."""
-    lines = [f"| category | {' | '.join(PARTS)} |", "|---|---|---|---|"]
-    counts = set(facts.per_category.values())
-    if len(facts.categories) > 1 and len(counts) == 1:
-        lines.append(f"| each of {len(facts.categories)} | {' | '.join(map(str, counts.pop()))} |")
+    """Images by category and part; one row where all categories have as many, or only the totals are published."""
+    parts = [*PARTS, "validation"] if facts.validation else PARTS
+    rows = {
+        category: (*counts, *([facts.validation[category]] if facts.validation else []))
+        for category, counts in facts.per_category.items()
+    }
+    totals = (*facts.totals, *([sum(facts.validation.values())] if facts.validation else []))
+    lines = [f"| category | {' | '.join(parts)} |", "|---" * (len(parts) + 1) + "|"]
+    counts = set(rows.values())
+    if len(facts.categories) > 1 and len(counts) <= 1:
+        lines += [f"| each of {len(facts.categories)} | {' | '.join(map(str, each))} |" for each in counts]
         names = ", ".join(f"`{category}`" for category in facts.categories)
-        return [*lines, f"| all | {' | '.join(map(str, facts.totals))} |", "", f"Categories: {names}."]
-    lines += [f"| `{category}` | {' | '.join(map(str, counts))} |" for category, counts in facts.per_category.items()]
-    return [*lines, f"| all | {' | '.join(map(str, facts.totals))} |"] if len(facts.categories) > 1 else lines
+        return [*lines, f"| all | {' | '.join(map(str, totals))} |", "", f"Categories: {names}."]
+    lines += [f"| `{category}` | {' | '.join(map(str, each))} |" for category, each in rows.items()]
+    return [*lines, f"| all | {' | '.join(map(str, totals))} |"] if len(facts.categories) > 1 else lines

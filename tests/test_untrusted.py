@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from anomaly_core import DataError, RunError, RunFolder, inside, open_untrusted, read_image, read_mask, read_untrusted
+from anomaly_core import (
+    ConfigError,
+    DataError,
+    RunError,
+    RunFolder,
+    expanded,
+    inside,
+    open_untrusted,
+    read_image,
+    read_mask,
+    read_untrusted,
+)
 from anomaly_core.run.folder import RECORDED
 
 pytestmark = [
@@ -108,3 +119,22 @@ def test_a_run_reads_and_writes_through_no_link_out_of_its_folder(tmp_path: Path
     run.write("calibration.json", "mine")
     assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("calibration.json", "{}")]
     assert not (run.folder / "calibration.json").is_symlink()
+
+
+@pytest.mark.parametrize("path", ["~/x", "~", "~nobody-of-this-name/x"])
+def test_a_path_of_a_user_without_a_home_folder(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pwd
+
+    def unknown(number: object) -> None:
+        raise KeyError(number)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert expanded("~/x") == tmp_path / "x"
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(ConfigError, match=r"begins with ~, and this user has no home folder\. Give the whole path"):
+        expanded(path)
+    assert expanded("a/~") == Path("a/~")
+    (tmp_path / path).mkdir(parents=True)
+    assert expanded(path) == Path(path)

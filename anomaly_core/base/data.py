@@ -9,8 +9,9 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,11 +25,14 @@ from anomaly_core.errors import ConfigError, DataError
 from anomaly_core.imaging.geometry import InputSpec, Native
 from anomaly_core.imaging.images import as_images
 from anomaly_core.imaging.reading import ImageReader
+from anomaly_core.imaging.roi import FILL
 from anomaly_core.imaging.screening import require_one_size
 from anomaly_core.imaging.tiles import Box, Tiling
+from anomaly_core.imaging.variation import Variation
 from anomaly_core.specs import DatasetSpec
 from anomaly_core.threads import core_count, decoders
-from anomaly_core.types import ANOMALOUS, NORMAL, Batch, Sample
+from anomaly_core.types import NORMAL, Batch, Sample
+from anomaly_core.untrusted import expanded
 
 
 class BaseDataModule(ABC):
@@ -38,7 +42,6 @@ class BaseDataModule(ABC):
         seed: governs the split of held-out images and the order of training.
         spec: the data set's spec, for messages; None for one that is not registered.
         tiling: how large images are cut into tiles; None where images are used whole.
-        reader: decodes the files; a run replaces it by one that knows what its images are like.
     """
 
     def __init__(self, config: DataConfig, seed: int = 0, spec: DatasetSpec | None = None) -> None:
@@ -46,7 +49,11 @@ class BaseDataModule(ABC):
         self.seed = seed
         self.spec = spec
         self.tiling = Tiling.from_config(config)
-        self.reader = ImageReader.from_config(config)
+
+    @cached_property
+    def reader(self) -> ImageReader:
+        """Decodes the files; a run replaces it by one that knows what its images are like."""
+        return ImageReader.from_config(self.config)
 
     @abstractmethod
     def categories(self) -> list[str]:
@@ -64,9 +71,8 @@ class BaseDataModule(ABC):
     def root(self) -> Path:
         """The data set's folder: ``data.root``, else ``$ANOMALY_DATA/<name>``, else ``data/<name>``."""
         if self.config.root:
-            return Path(self.config.root).expanduser()
-        base = os.environ.get("ANOMALY_DATA")
-        return Path(base or "data").expanduser() / self.config.name.rpartition(":")[2]
+            return expanded(self.config.root)
+        return expanded(os.environ.get("ANOMALY_DATA") or "data") / self.config.name.rpartition(":")[2]
 
     def chosen_categories(self) -> list[str]:
         """The categories named in the config, or all of them; ConfigError if one does not exist."""
@@ -81,15 +87,16 @@ class BaseDataModule(ABC):
 
     def split(self, category: str, fewest: int = 1) -> tuple[list[Sample], list[Sample]]:
         """(fit, held out): the seed selects a share ``data.holdout`` of the normal training images to hold out.
-        DataError if there are fewer than ``fewest`` images; with 0, both lists may be empty."""
+        Images with the same ``extra["group"]`` stay together. DataError if there are fewer than ``fewest`` images; with 0, both
+        lists may be empty."""
         samples = self.train_samples(category)
         normal = [sample for sample in samples if sample.label in (NORMAL, None)]
         if len(normal) < fewest:
-            shortage = "no normal training image"
+            shortage, place = "no normal training image", self.root
             if normal:
-                shortage = f"{len(normal)} normal training images, and the method needs {fewest},"
-            where = f"category {category!r} of {self.config.name!r} has {shortage} under {str(self.root)!r}"
-            raise DataError(f"{where}. Add normal images, or check data.root.")
+                shortage, place = f"{len(normal)} normal training images, and the method needs {fewest},", normal[0].path.parent
+            where = f"category {category!r} of {self.config.name!r} has {shortage} under {str(place)!r}"
+            raise DataError(f"{where}, without those that test. Add normal images, or check data.root.")
         if len(normal) < len(samples):
             wrong = next(sample for sample in samples if sample.label not in (NORMAL, None))
             warnings.warn(
@@ -99,17 +106,29 @@ class BaseDataModule(ABC):
             )
         room = max(len(normal) - max(fewest, 1), 0)  # leaves at least one image, and as many as the method needs
         count = min(max(round(len(normal) * self.config.holdout), 1), room) if self.config.holdout else 0
-        order = torch.randperm(len(normal), generator=torch.Generator().manual_seed(self.seed)).tolist()
-        held = set(order[:count])
+        groups: dict[Any, list[int]] = {}  # an image of no group is one of its own
+        for i, sample in enumerate(normal):
+            groups.setdefault((category, sample.extra["group"]) if "group" in sample.extra else i, []).append(i)
+        together, held = list(groups.values()), set[int]()
+        for number in torch.randperm(len(together), generator=torch.Generator().manual_seed(self.seed)).tolist():
+            if len(held) < count and len(held) + len(together[number]) <= room:
+                held.update(together[number])
         return [s for i, s in enumerate(normal) if i not in held], [s for i, s in enumerate(normal) if i in held]
 
     def loader(
-        self, samples: Sequence[Sample], input_spec: InputSpec, *, shuffle: bool = False, keep: bool = False
+        self,
+        samples: Sequence[Sample],
+        input_spec: InputSpec,
+        *,
+        shuffle: bool = False,
+        keep: bool = False,
+        variation: Variation | None = None,
     ) -> DataLoader[Batch]:
         """Batches of samples, or of their tiles with ``data.tile``. With ``shuffle``, the seed sets the order, whatever the
-        number of workers. With ``keep``, decoded images stay in memory for the next epoch, up to ``data.image_cache``."""
+        number of workers. With ``keep``, decoded images stay in memory for the next epoch, up to ``data.image_cache``. With a
+        ``variation``, each image or tile is followed by its copies."""
         spec = input_spec.whole if self.tiling else input_spec
-        dataset = SampleDataset(samples, spec, self.tiling, reader=self.reader)
+        dataset = SampleDataset(samples, spec, self.tiling, reader=self.reader, variation=variation)
         workers = self.config.num_workers
         if workers is None:
             workers = 0 if len(dataset) < 512 or core_count() <= 2 else min(8, core_count() // 2)
@@ -151,8 +170,9 @@ class BaseDataModule(ABC):
         return DataLoader(SampleDataset(samples, Native(), reader=self.reader), batch_size=1, collate_fn=collate)
 
 
-View = tuple[int, Box | None]  # a sample's index and a tile of its image; None is the whole image
-Read = tuple[NDArray[np.uint8], Tensor | None]  # a view, uint8 (H, W, 3), and its mask, bool (1, H, W)
+View = tuple[int, Box | None, int]  # a sample's index, a tile of its image (None: all of it), and 0 or a copy's number
+# A view, uint8 (H, W, 3), the mask of a whole image, and the pixels that count, both bool (1, H, W).
+Read = tuple[NDArray[np.uint8], Tensor | None, Tensor | None]
 
 
 class SampleDataset(Dataset[Batch]):
@@ -164,6 +184,7 @@ class SampleDataset(Dataset[Batch]):
         tiling: makes each tile a separate view, for fitting, without masks. None: each image is one view.
         keep: how many views stay in memory for the next epoch; views with masks never do.
         reader: decodes images and masks.
+        variation: adds copies of each view.
     """
 
     def __init__(
@@ -173,8 +194,10 @@ class SampleDataset(Dataset[Batch]):
         tiling: Tiling | None = None,
         keep: int = 0,
         reader: ImageReader | None = None,
+        variation: Variation | None = None,
     ) -> None:
         self.samples = samples
+        self.variation = variation
         self.reader = reader or ImageReader()
         self.input_spec = input_spec
         self.with_masks = tiling is None and any(sample.mask_path is not None for sample in samples)
@@ -183,8 +206,9 @@ class SampleDataset(Dataset[Batch]):
         self._views_of: list[range] = []  # indexed by sample
         for number, sample in enumerate(samples):
             boxes: Sequence[Box | None] = [None] if tiling is None else tiling.boxes(*self.reader.size(sample.path))
-            self._views_of.append(range(len(self._views), len(self._views) + len(boxes)))
-            self._views += [(number, box) for box in boxes]
+            views = [(number, box, copy) for box in boxes for copy in range(1 + (variation.copies if variation else 0))]
+            self._views_of.append(range(len(self._views), len(self._views) + len(views)))
+            self._views += views
         self._kept: dict[int, Read] = {}
         self._held: dict[int, Image.Image] = {}
 
@@ -220,16 +244,22 @@ class SampleDataset(Dataset[Batch]):
         image = self._held.get(number) or self.reader.read(sample.path, grey=True)
         if self._views_of[number][-1] not in views:
             self._held = {number: image}  # without shuffling, its other tiles come next
-        mask = None
+        mask, keep = None, self.reader.keep(image.height, image.width)
         if self.with_masks and sample.mask_path is not None:
             picture = self.reader.mask(sample.mask_path)
             require_one_size(sample, (image.height, image.width), (picture.height, picture.width))
             mask = self.input_spec.mask(picture)
         reads = {}
         for index in views:
-            box = self._views[index][1]
-            view = image if box is None else image.crop((box.left, box.top, box.right, box.bottom))
-            reads[index] = self.input_spec.array(view), mask
+            _, box, copy = self._views[index]
+            edges = (0, 0, *image.size) if box is None else (box.left, box.top, box.right, box.bottom)
+            array = self.input_spec.array(image if box is None else image.crop(edges))
+            valid = None if keep is None else self.input_spec.mask(Image.fromarray(keep).crop(edges))
+            if copy and self.variation:
+                array = self.variation.copy(array, index)
+                if valid is not None:
+                    array = np.where(valid[0].numpy()[..., None], array, np.uint8(FILL))
+            reads[index] = array, mask, valid
         return reads
 
     def _joined(self, indices: Sequence[int], reads: Sequence[Read]) -> Batch:
@@ -237,15 +267,17 @@ class SampleDataset(Dataset[Batch]):
         masks = None
         if self.with_masks:
             nothing = torch.zeros(1, *reads[0][0].shape[:2], dtype=torch.bool)
-            masks = torch.stack([nothing if mask is None else mask for _, mask in reads])
+            masks = torch.stack([nothing if mask is None else mask for _, mask, _ in reads])
+        valid = [valid for _, _, valid in reads if valid is not None]
         # A normal image needs no mask file: it has no defective pixels.
-        known = [sample.mask_path is not None or sample.label != ANOMALOUS for sample in samples]
+        known = [sample.mask_path is not None or sample.label == NORMAL for sample in samples]
         return Batch(
-            images=as_images(np.stack([array for array, _ in reads])),
+            images=as_images(np.stack([array for array, _, _ in reads])),
             labels=torch.tensor([-1 if sample.label is None else sample.label for sample in samples]),
             masks=masks,
             has_mask=torch.tensor([self.with_masks and item for item in known]),
             samples=samples,
+            valid=torch.stack(valid) if valid else None,
         )
 
 
@@ -254,13 +286,16 @@ def collate(batches: Iterable[Batch]) -> Batch:
     items = list(batches)
     joined = items[0]
     if len(items) > 1:
-        masks = [item.masks for item in items if item.masks is not None]
+        masks, valid = (
+            [part for part in parts if part is not None] for parts in zip(*((i.masks, i.valid) for i in items), strict=True)
+        )
         joined = Batch(
             images=torch.cat([item.images for item in items]),
             labels=torch.cat([item.labels for item in items]),
             masks=torch.cat(masks) if masks else None,
             has_mask=torch.cat([item.has_mask for item in items]),
             samples=[sample for item in items for sample in item.samples],
+            valid=torch.cat(valid) if valid else None,
         )
     if get_worker_info() is not None:
         # Here and not in the queue's own thread, where a failure would lose the batch, and the run would wait for it for ever.

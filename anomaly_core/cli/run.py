@@ -76,7 +76,10 @@ def run(
     going_on: bool | str = resume is not None
     if resume is not None and resume != "newest":
         if model or data or preset or config_file or assignments or flags:
-            raise click.UsageError("--resume RUN goes on with the run's own options; give no others, or --resume alone.")
+            raise click.UsageError(
+                "--resume RUN goes on with the run's own options: leave the others out, or give --resume alone. A new run with "
+                f"others: `anomaly run --config {Path(resume) / 'config.yaml'} --set ...`."
+            )
         going_on, config_file = resume, str(Path(resume) / "config.yaml")
     overrides = dict(map(parse_assignment, assignments))
     config = RunConfig.create(model=model, data=data, preset=preset, config=config_file, overrides=overrides, flags=flags)

@@ -46,6 +46,11 @@ def takes_scalar(hint: Any) -> bool:
     return any(typing.get_origin(member) not in (list, tuple) and member is not type(None) for member in _members(hint))
 
 
+def takes_text(hint: Any) -> bool:
+    """Whether an option may hold any text."""
+    return str in _members(hint)
+
+
 def _members(hint: Any) -> list[Any]:
     """The member types of a union."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)

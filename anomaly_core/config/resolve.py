@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib.resources
+import os
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from anomaly_core.component import Component
-from anomaly_core.config.describe import describe_type, takes_list, takes_scalar
+from anomaly_core.config.describe import describe_type, takes_list, takes_scalar, takes_text
 from anomaly_core.config.sections import BaseConfig, DataConfig, ModelConfig, TrainConfig
 from anomaly_core.discovery import registry
 from anomaly_core.errors import ConfigError
@@ -111,18 +112,25 @@ class RunConfig:
             sections[section] = dataclasses.replace(sections[section], **{option: value})
         return RunConfig(**sections)
 
+    def differing(self, other: RunConfig) -> str:
+        """The options whose values differ, with both: ``train.epochs=2, now 20``; empty if there is none."""
+        before, now = self.to_dict(), other.to_dict()
+        values = ((s, key, before[s].get(key), value) for s in SECTIONS for key, value in now[s].items())
+        return "; ".join(f"{section}.{key}={old}, now {new}" for section, key, old, new in values if old != new)
+
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """Parse ``section.key=value`` of ``--set``: ``[..]`` and ``{..}`` are YAML, ``null`` is None, all else is text."""
+    """Parse ``section.key=value`` of ``--set``: ``[..]`` and ``{..}`` are YAML, ``null`` and ``~`` are None, all else is text,
+    and so is the name of a file or folder that exists."""
     key, equals, value = text.partition("=")
     section, dot, option = key.strip().partition(".")
     if not equals or not dot or not option or section not in SECTIONS:
         raise ConfigError(
             f"--set {text!r}: expected section.key=value with a section of {', '.join(SECTIONS)}, such as data.batch_size=8."
         )
-    if value.strip()[:1] in ("[", "{") or value.strip() in ("null", "~"):
-        return key.strip(), _yaml(value, f"--set {key}")
-    return key.strip(), value
+    if os.path.lexists(value):  # its option may still be one that takes no text: validate knows
+        return key.strip(), value
+    return key.strip(), _plain(value, f"--set {key}")
 
 
 def validate(cls: type[T], values: Mapping[str, Any], section: str) -> T:
@@ -191,6 +199,12 @@ def _yaml(text: str, where: str) -> Any:
         raise ConfigError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
 
 
+def _plain(text: str, where: str) -> Any:
+    bare = text.strip()
+    is_yaml = bare[:1] + bare[-1:] in ("[]", "{}") or bare in ("null", "~")  # {stem}_mask is text
+    return _yaml(text, where) if is_yaml else text
+
+
 def _checked(layer: Any, where: str) -> Layer:
     if not isinstance(layer, Mapping):
         raise ConfigError(f"{where} must hold the sections {', '.join(SECTIONS)}, not {type(layer).__name__}.")
@@ -228,6 +242,8 @@ def _merge(*layers: Layer) -> Layer:
 
 def _listed(value: Any, hint: Any) -> Any:
     """Split text at commas if the option takes several values: ``--set model.layers=1,2``."""
+    if isinstance(value, str) and not takes_text(hint):
+        value = _plain(value, "an option")
     if not isinstance(value, str) or not takes_list(hint):
         return value
     parts = [part.strip() for part in value.split(",")]

@@ -6,15 +6,29 @@ values are coerced and validated by annotation, and ``anomaly show`` prints the 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
 
-from pydantic import ByteSize, Field
+from pydantic import BeforeValidator, ByteSize, Field
 
 Side = Annotated[int, Field(ge=8, le=65536)]
 Size = Side | tuple[Side, Side]
 DEVICES = r"(auto|cpu|mps|cuda(:\d+)?)"
 ONE_GIB = ByteSize(1024**3)
+
+
+def _as_text(value: Any) -> Any:
+    """Lists, as Python and YAML write them, as on the command line: ``[[1, 2, 3, 4], "a.png"]`` is ``1,2,3,4;a.png``."""
+    if isinstance(value, list | tuple):
+        parts = [str(_as_text(item)) for item in value]
+        return ("," if all(re.fullmatch(r"-?[\d.]+", part) for part in parts) else ";").join(parts)
+    return str(value) if isinstance(value, PurePath) else value
+
+
+Areas = Annotated[str, BeforeValidator(_as_text)]
 
 
 @dataclass(kw_only=True)
@@ -66,6 +80,25 @@ class DataConfig:
     tile_overlap: Annotated[
         int | None, Field(ge=0, description="pixels that neighbouring tiles share, at most half a tile; none: an eighth of it")
     ] = None
+    roi: Annotated[
+        Areas | None,
+        Field(
+            description="the region of interest, all that is learnt and scored: left,top,right,bottom in pixels, a polygon "
+            "x1,y1,x2,y2,x3,y3,... or a mask image; none: the whole image"
+        ),
+    ] = None
+    ignore: Annotated[
+        Areas | None,
+        Field(description="regions that are neither learnt nor scored, in the same forms, separated by semicolons"),
+    ] = None
+    augment: Annotated[
+        list[Annotated[str, Field(pattern=r"^(brightness|rotate|shift)(:\d*\.?\d+)?$")]] | None,
+        Field(
+            description="how copies of training images that enter a memory too differ: brightness:0.2,rotate:5,shift:0.02, "
+            "or some of these (up to 1.2 times brighter or darker, degrees, share of a side)"
+        ),
+    ] = None
+    augment_copies: Annotated[int, Field(ge=1, le=100, description="copies of each training image with data.augment")] = 1
     least_area: Annotated[
         float, Field(ge=0, allow_inf_nan=False, description="pixels of an image that a region must have to be listed")
     ] = 0.0
@@ -84,6 +117,12 @@ class DataConfig:
         Literal["error", "skip"],
         Field(description="an image that cannot be read: stop before training, or leave it out and list it in manifest.json"),
     ] = "error"
+
+    @classmethod
+    def of_new_images(cls, options: Collection[str]) -> dict[str, Any]:
+        """What an evaluation changes in a finished run's section before it sets ``options``; a data set whose options name
+        images forgets those of the run here, and judges all that are named."""
+        return {}
 
 
 @dataclass(kw_only=True)

@@ -94,6 +94,10 @@ class InputSpec:
         """0/255 mask of the image's size -> bool (1, H, W); nearest, in the image's own geometry."""
         return _mask_tensor(self._place(mask, Image.Resampling.NEAREST))
 
+    def stencil(self, keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """bool (H, W) of the image's size -> bool (h, w), as :meth:`mask`; needs no torch."""
+        return np.array(self._place(Image.fromarray(keep), Image.Resampling.NEAREST), dtype=bool)
+
     def unplaced(self, maps: Tensor, height: int, width: int) -> Tensor:
         """float (B, C, H, W) in this geometry -> (B, C, height, width) in an image's own; only for a :attr:`whole` spec."""
         from torch.nn import functional as F

@@ -24,26 +24,30 @@ class Skipped(NamedTuple):
 
 
 class Screened(NamedTuple):
-    """Samples with a readable image and mask; the others; and kept anomalous samples whose mask marks no pixel."""
+    """Samples with a readable image and mask; the others; of those kept, anomalous ones whose mask marks no pixel, and ones
+    whose mask is noisy."""
 
     kept: list[Sample]
     skipped: list[Skipped]
     empty_masks: list[Sample]
+    noisy_masks: list[Sample]
 
 
 def screen(samples: Sequence[Sample], policy: Literal["error", "skip"], reader: ImageReader | None = None) -> Screened:
     """Decode every image and mask once, in threads, before they are used. ``policy`` is ``data.on_bad_image``: with
     ``error``, a DataError names the first unusable file and how many there are."""
-    screened = Screened([], [], [])
+    screened = Screened([], [], [], [])
     examine = partial(_examined, reader or ImageReader())
     with ThreadPoolExecutor(decoders()) as pool:
-        for sample, (fault, mask_is_empty) in zip(samples, pool.map(examine, samples), strict=True):
+        for sample, (fault, empty, noisy) in zip(samples, pool.map(examine, samples), strict=True):
             if fault:
                 screened.skipped.append(Skipped(sample.path, fault))
             else:
                 screened.kept.append(sample)
-            if mask_is_empty:
+            if empty:
                 screened.empty_masks.append(sample)
+            if noisy:
+                screened.noisy_masks.append(sample)
     if screened.skipped and policy == "error":
         count = len(screened.skipped)
         more = f" It is the first of {count} of {len(samples)} images that cannot be used." if count > 1 else ""
@@ -51,17 +55,28 @@ def screen(samples: Sequence[Sample], policy: Literal["error", "skip"], reader: 
     return screened
 
 
-def _examined(reader: ImageReader, sample: Sample) -> tuple[str, bool]:
-    """Why a sample cannot be used (empty if it can), and whether it is anomalous but its mask marks no pixel."""
+def without_mask(samples: Sequence[Sample]) -> list[str]:
+    """The paths of anomalous images that have no mask, where others have one: pixel metrics leave them out."""
+    some = any(sample.mask_path is not None for sample in samples)
+    return [str(sample.path) for sample in samples if some and sample.label == ANOMALOUS and sample.mask_path is None]
+
+
+def _examined(reader: ImageReader, sample: Sample) -> tuple[str, bool, bool]:
+    """Why a sample cannot be used (empty if it can), whether it is anomalous but its mask marks no pixel, and whether its
+    mask is noisy."""
     try:
-        size = reader.checked_size(sample.path)
+        whole = reader.whole
+        size = whole.checked_size(sample.path)
+        if reader.roi:
+            reader.roi.cropped_size(*size, repr(str(sample.path)))
         if sample.mask_path is None:
-            return "", False
-        mask = reader.mask(sample.mask_path)
+            return "", False, False
+        mask = whole.mask(sample.mask_path)
         require_one_size(sample, size, (mask.height, mask.width))
     except DataError as error:
-        return str(error), False
-    return "", sample.label == ANOMALOUS and mask.getbbox() is None
+        return str(error), False, False
+    empty = sample.label == ANOMALOUS and reader.in_region(mask, sample.mask_path, 0).getbbox() is None
+    return "", empty, bool(mask.info.get("thresholded"))
 
 
 def require_one_size(sample: Sample, image: tuple[int, int], mask: tuple[int, int]) -> None:
@@ -101,8 +116,22 @@ def warnings_of(screened: Screened, fit: Sequence[Sample], held_out: Sequence[Sa
         )
     if screened.empty_masks:
         texts.append(
-            f"{len(screened.empty_masks)} images are labelled anomalous and their masks mark no pixel, such as "
-            f"{str(screened.empty_masks[0].path)!r}: to pixel metrics all their pixels are normal. Correct or remove the masks."
+            f"{len(screened.empty_masks)} images are labelled anomalous and their masks mark no pixel that counts, such as "
+            f"{str(screened.empty_masks[0].path)!r}: to pixel metrics all their pixels are normal. Correct or remove the "
+            "masks, or enlarge data.roi."
+        )
+    if screened.noisy_masks:
+        texts.append(
+            f"{len(screened.noisy_masks)} masks, such as {str(screened.noisy_masks[0].mask_files[0])!r}, are noisy: JPEG, "
+            "anti-aliased or blurred. In each, pixels of at least half of its largest value count as defective. "
+            "Save masks as PNG, in black and white, to have every pixel as you drew it."
+        )
+    if unmarked := without_mask(test):
+        named = ", ".join(map(repr, unmarked[:10]))
+        count = sum(sample.label == ANOMALOUS for sample in test)
+        texts.append(
+            f"{len(unmarked)} of the {count} anomalous test images have no mask, and "
+            f"pixel metrics leave them out: {named}{', ...' if len(unmarked) > 10 else ''}. manifest.json lists them."
         )
     for pairs, parts, harm in (
         (duplicates([*fit, *held_out], test), "training and test", "metrics say less than they seem to"),

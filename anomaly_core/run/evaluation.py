@@ -178,22 +178,25 @@ def native_parts(
     for index, sample in enumerate(batch.samples):
         one, predicted = batch[index : index + 1], prediction[index : index + 1]
         if predicted.maps is not None and one.masks is not None:
-            maps, masks = _native(sample, predicted.maps[0], spec, reader)
-            one, predicted = replace(one, masks=masks), replace(predicted, maps=maps)
+            maps, masks, valid = _native(sample, predicted.maps[0], spec, reader)
+            one, predicted = replace(one, masks=masks, valid=valid), replace(predicted, maps=maps)
         yield one, predicted
 
 
-def _native(sample: Sample, anomaly_map: Tensor, spec: InputSpec, reader: ImageReader) -> tuple[Tensor, Tensor]:
-    """(1, h, w) -> map float and mask bool, both (1, 1, H, W)."""
+def _native(sample: Sample, anomaly_map: Tensor, spec: InputSpec, reader: ImageReader) -> tuple[Tensor, Tensor, Tensor | None]:
+    """(1, h, w) -> map float, mask bool and the pixels that count, bool or None; all (1, 1, H, W)."""
     mask = None if sample.mask_path is None else reader.mask(sample.mask_path)
     height, width = reader.size(sample.path) if mask is None else mask.size[::-1]
     resized = spec.native_map(anomaly_map, width, height)[None]
+    region = left, top, right, bottom = spec.native_region(width, height)
+    keep = reader.keep(height, width)
+    valid = None if keep is None else torch.from_numpy(keep[top:bottom, left:right].copy())[None, None]
     if mask is None:
-        return resized, torch.zeros_like(resized, dtype=torch.bool)
-    cropped = mask.crop(spec.native_region(width, height))
+        return resized, torch.zeros_like(resized, dtype=torch.bool), valid
+    cropped = mask.crop(region)
     # Copy PIL's bytes: without the copy, frombuffer would give a read-only tensor.
     pixels = torch.frombuffer(bytearray(cropped.tobytes()), dtype=torch.uint8)
-    return resized, (pixels != 0).view(1, 1, cropped.height, cropped.width)
+    return resized, (pixels != 0).view(1, 1, cropped.height, cropped.width), valid
 
 
 def build_data(config: RunConfig) -> BaseDataModule:

@@ -24,7 +24,7 @@ from anomaly_core.run.files import exclusive, folder_name, run_id, sweep, write_
 from anomaly_core.run.memory import explained
 from anomaly_core.run.records import FORMAT, checked_manifest, fault, parse_json
 from anomaly_core.run.result import RunResult, TestedImage
-from anomaly_core.untrusted import inside, open_untrusted, read_untrusted
+from anomaly_core.untrusted import expanded, inside, open_untrusted, read_untrusted
 
 if TYPE_CHECKING:
     from anomaly_core.base.modeler import BaseModeler
@@ -65,12 +65,12 @@ class RunFolder:
             return cls(folder)
 
     @classmethod
-    def latest(cls, output: str, dataset: str, category: str, model: str, config: RunConfig) -> RunFolder | None:
-        """The newest run with exactly this config, complete or not; None if there is none."""
-        text = config.to_yaml().encode()
+    def latest(cls, output: str, dataset: str, category: str, model: str, config: RunConfig | None = None) -> RunFolder | None:
+        """The newest run, with exactly this config if one is given, complete or not; None if there is none."""
+        text = config.to_yaml().encode() if config else None
         for path in sorted(_place(output, dataset, category, model).glob(f"*/{CONFIG}"), reverse=True):
             try:
-                if read_untrusted(path) == text:
+                if text is None or read_untrusted(path) == text:
                     return cls(path.parent)
             except OSError as error:
                 warnings.warn(f"{str(path)!r} cannot be read and is passed over: {error}.", stacklevel=2)
@@ -320,4 +320,4 @@ class RunFolder:
 
 
 def _place(output: str, dataset: str, category: str, model: str) -> Path:
-    return Path(output).expanduser().joinpath(*map(folder_name, (dataset, category, model)))
+    return expanded(output).joinpath(*map(folder_name, (dataset, category, model)))

@@ -8,7 +8,8 @@ import platform
 import shutil
 import time
 import warnings
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from itertools import islice
 from numbers import Real
 from pathlib import Path
@@ -23,8 +24,9 @@ from anomaly_core.base.modeler import BaseModeler, ModelContext
 from anomaly_core.base.trainer import BaseTrainer, History, Progress, RunContext, quiet
 from anomaly_core.config.resolve import RunConfig
 from anomaly_core.discovery import registry
-from anomaly_core.errors import RunError, described
+from anomaly_core.errors import AnomalyError, ConfigError, RunError, described
 from anomaly_core.hooks import Hooks
+from anomaly_core.imaging.variation import Variation
 from anomaly_core.installed import distributions
 from anomaly_core.run.calibration import Calibration, calibrate
 from anomaly_core.run.devices import choose_device, process_state
@@ -33,7 +35,7 @@ from anomaly_core.run.folder import CALIBRATION, CHECKPOINTS, HISTORY, IMAGES, M
 from anomaly_core.run.memory import undisturbed
 from anomaly_core.run.result import RunResult, RunResults
 from anomaly_core.run.scoring import score, tiled
-from anomaly_core.run.splits import Splits, split
+from anomaly_core.run.splits import Splits, split, unscreened
 from anomaly_core.types import Sample
 
 if TYPE_CHECKING:
@@ -97,13 +99,19 @@ class _Run:
         self.hooks = hooks
         self.progress = progress if self.main else quiet
         self.device = choose_device(config.base.device)
+        self.variation = Variation.from_config(config.data, config.base.seed)
+        if self.variation and registry.trainers[config.train.name].load().shuffles:
+            raise ConfigError(
+                f"data.augment adds copies to a memory, and {config.model.name!r} has none: the trainer {config.train.name!r} "
+                "repeats the images epoch by epoch. Leave data.augment out, or choose a method such as PatchCore or PaDiM."
+            )
 
     def result(self, resume: bool | str | Path) -> RunResult | None:
         """The run's results, read from its folder if it is already complete; None outside the main process."""
         with ExitStack() as held:
             run, complete = self._claim(resume, held)
             if complete:
-                return run.result() if self.main else None
+                return self._read(run) if self.main else None
             if not self.main:
                 self._fit(run, bool(resume))
                 return None
@@ -120,10 +128,7 @@ class _Run:
         answer: list[Any] = [None, False]
         if self.main:
             where = (self.config.base.output, self.config.data.name, self.label, self.config.model.name)
-            existing = RunFolder.latest(*where, self.config) if resume is True else None
-            if resume and resume is not True:
-                existing = RunFolder.unfinished(resume)
-            run = existing or RunFolder.create(*where)
+            run = self._existing(resume, where) or RunFolder.create(*where)
             if not run.is_complete():
                 held.enter_context(run.locked())
             answer = [run.folder, run.is_complete()]  # another process may have completed it while we waited for the lock
@@ -131,6 +136,31 @@ class _Run:
             broadcast_object_list(answer)
         # absolute, in case a plugin changes the working folder
         return RunFolder(Path(answer[0]).absolute()), bool(answer[1])
+
+    def _existing(self, resume: bool | str | Path, where: tuple[str, str, str, str]) -> RunFolder | None:
+        """The run to resume, if there is one; RunError if it has other options."""
+        if resume is True:
+            run = RunFolder.latest(*where, self.config)
+            if run is None and (newest := RunFolder.latest(*where)):
+                with suppress(AnomalyError):  # a config that cannot be read
+                    other = newest.config().differing(self.config)
+                    log.warning("no run has these options: a new one starts. The newest, %s, has %s.", newest.folder, other)
+            return run
+        run = RunFolder.unfinished(resume) if resume else None
+        if run and (other := run.config().differing(self.config)):
+            step = "leave out what differs, or start a new run without --resume"
+            raise RunError(f"the run in {str(resume)!r} is resumed with its own options, and it has {other}: {step}.")
+        return run
+
+    def _read(self, run: RunFolder) -> RunResult:
+        """The results of a complete run; RunError if its images are others by now."""
+        manifest, method = run.manifest(), registry.models[self.config.model.name].load()
+        draw = split if manifest.get("skipped") else unscreened
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the run's log has them
+            splits = self._images(draw, getattr(method, "fewest_images", 1))
+        _require_same(manifest.get("data"), splits, f"the complete run in {str(run.folder)!r}")
+        return run.result()
 
     def _fit_and_test(self, run: RunFolder, resume: bool) -> RunResult:
         modeler, splits, history = self._fit(run, resume)
@@ -159,7 +189,7 @@ class _Run:
         start = time.perf_counter()
         repeated = trainer.shuffles
         held_out = self.data.loader(splits.held_out, modeler.input_spec, keep=repeated) if splits.held_out else None
-        train = self.data.loader(splits.fit, modeler.input_spec, shuffle=repeated, keep=repeated)
+        train = self.data.loader(splits.fit, modeler.input_spec, shuffle=repeated, keep=repeated, variation=self.variation)
         of_run = RunContext(config.base.seed, run.folder, run.write, resume)
         if self.main:
             of_run.log = lambda row, step: self.hooks.call("anomaly_log", run=run, metrics=row, step=step)
@@ -170,40 +200,49 @@ class _Run:
 
     def _split(self, run: RunFolder, fewest: int) -> Splits:
         """The run's images; RunError if a run that is resumed began with others."""
+        with self.processes.local_main_process_first():
+            splits = self._images(split, fewest)
+        _require_same(run.facts.get("data"), splits, "the run")
+        run.facts |= splits.facts
+        if self.main:
+            run.write_json(MANIFEST, run.facts)  # before the training starts, so that another go compares its images
+        return splits
+
+    def _images(self, draw: Callable[..., Splits], fewest: int) -> Splits:
+        """What ``draw`` makes of the data set."""
         try:
-            with self.processes.local_main_process_first():
-                splits = split(self.data, self.categories, fewest)
+            return draw(self.data, self.categories, fewest)
         except (AttributeError, TypeError, ValueError) as error:  # no list, or no samples in it
             if registry.culprit(error):
                 raise
             cause = f"the samples of {type(self.data).__name__} are wrong: {described(error)}"
             raise registry.failed(self.data, cause) from error
-        now = splits.facts["data"]
-        before = run.facts.get("data", now)
-        if before != now:
-            began, has = (
-                ", ".join(f"{facts.get(part)} {part}" for part in ("fit", "held_out", "test")) for facts in (before, now)
-            )
-            changed = f"other images ({began}; now {has}): some were added, removed or changed"
-            raise RunError(f"the run began with {changed}. Put them back, or start a new run without --resume.")
-        run.facts |= splits.facts
-        if self.main:
-            run.write_json(MANIFEST, run.facts)  # before the training starts, so that another go compares its images
-        return splits
 
     def _calibrate(self, modeler: BaseModeler, held_out: list[Sample]) -> Calibration:
         parts: dict[str, list[Tensor]] = {"scores": [torch.empty(0)], "map_maxima": [], "map_medians": []}
         if held_out:
             loader = self.data.images(held_out, modeler.input_spec)
             batches = self.progress(loader, "calibrating", len(loader))
-            for _, prediction in score(tiled(modeler, self.config.data), batches, self.device):
+            for batch, prediction in score(tiled(modeler, self.config.data), batches, self.device):
                 parts["scores"].append(prediction.scores)
                 if prediction.maps is not None:
                     flat = prediction.maps.flatten(1)
                     parts["map_maxima"].append(flat.amax(dim=1))
-                    parts["map_medians"].append(flat.median(dim=1).values)
+                    ignored = torch.zeros(()).bool() if batch.valid is None else ~batch.valid.flatten(1)
+                    parts["map_medians"].append(flat.masked_fill(ignored, torch.nan).nanmedian(dim=1).values)
         joined = {name: torch.cat(tensors) for name, tensors in parts.items() if tensors}
         return calibrate(**joined, false_alarm_rate=self.config.base.false_alarm_rate)
+
+
+def _require_same(before: dict[str, Any] | None, splits: Splits, run: str) -> None:
+    """Raise RunError if a run has seen other images than these."""
+    now = splits.facts["data"]
+    if before not in (None, now):
+        began, has = (
+            ", ".join(f"{facts.get(part)} {part}" for part in ("fit", "held_out", "test")) for facts in (before or {}, now)
+        )
+        changed = f"other images ({began}; now {has}): some were added, removed or changed"
+        raise RunError(f"{run} began with {changed}. Put them back, or start a new run without --resume.")
 
 
 def _checked(history: Any, trainer: BaseTrainer, modeler: BaseModeler) -> History:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,12 +22,18 @@ PARTS: dict[str, tuple[int, ...]] = {"scores": (), "maps": (1,), "reconstruction
 def score(modeler: BaseModeler, batches: Iterable[Batch], device: torch.device) -> Iterator[tuple[Batch, Prediction]]:
     """Each batch with its prediction, float32 on the CPU; in eval mode and without gradients.
 
-    A batch that does not fit into memory is scored in parts, with a warning.
+    A batch that does not fit into memory is scored in parts, with a warning. What does not count (``Batch.valid``) gets the
+    least value of its map, so that no defect can be there.
     """
     modeler.to(device).eval()
     portions = Portions("scoring")
     for batch in batches:
-        yield batch, score_images(modeler, batch.images, device, portions)
+        prediction = score_images(modeler, batch.images, device, portions)
+        if prediction.maps is not None and batch.valid is not None:
+            least = prediction.maps.masked_fill(~batch.valid, torch.inf).amin(dim=(1, 2, 3), keepdim=True)
+            counted = batch.valid | least.isposinf()  # a region so narrow that none of it is left at this size
+            prediction = replace(prediction, maps=prediction.maps.where(counted, least))
+        yield batch, prediction
 
 
 def score_images(modeler: BaseModeler, images: Tensor, device: torch.device, portions: Portions) -> Prediction:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -11,7 +12,7 @@ from typing import Any
 
 from anomaly_core.base.data import BaseDataModule
 from anomaly_core.errors import DataError
-from anomaly_core.imaging.screening import Screened, content_hash, screen, warnings_of
+from anomaly_core.imaging.screening import Screened, content_hash, screen, warnings_of, without_mask
 from anomaly_core.threads import decoders
 from anomaly_core.types import Sample
 
@@ -32,12 +33,7 @@ def split(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
     Raises:
         DataError: there is no image to test on, too few to fit on, or one that cannot be used (``data.on_bad_image=error``).
     """
-    pairs = [data.split(category, fewest) for category in categories]
-    parts = {
-        "fit": list(chain(*(fit for fit, _ in pairs))),
-        "held_out": list(chain(*(held_out for _, held_out in pairs))),
-        "test": images_to_test(data, categories),
-    }
+    pairs, parts = _drawn(data, categories, fewest)
     screened = screen(list(chain(*parts.values())), data.config.on_bad_image, data.reader)
     bad = {item.path for item in screened.skipped}
     kept = {name: [sample for sample in samples if sample.path not in bad] for name, samples in parts.items()}
@@ -53,19 +49,36 @@ def split(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
     if data.config.holdout and not kept["held_out"]:
         warnings.warn(
             "there are too few normal images to hold any out: the run has no threshold, and its images get scores but no "
-            "verdict. Add normal images.",
+            f"verdict. Add normal images: with {max(fewest, 1) + 1} to train on, one of them is held out.",
             stacklevel=2,
         )
     for text in warnings_of(screened, kept["fit"], kept["held_out"], kept["test"]):
         warnings.warn(text, stacklevel=2)
+    left_out = {"skipped": skipped(screened), "without_mask": without_mask(kept["test"])}
+    return Splits(**kept, facts={"data": identity(kept), **left_out})
+
+
+def unscreened(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
+    """As :func:`split` where no image has to be skipped, in the time of reading the files: nothing is decoded."""
+    _, parts = _drawn(data, categories, fewest)
+    return Splits(**parts, facts={"data": identity(parts)})
+
+
+def _drawn(data: BaseDataModule, categories: list[str], fewest: int) -> tuple[list[Any], dict[str, list[Sample]]]:
+    pairs = [data.split(category, fewest) for category in categories]
+    fit, held_out = (list(chain(*(pair[part] for pair in pairs))) for part in (0, 1))
+    return pairs, {"fit": fit, "held_out": held_out, "test": images_to_test(data, categories)}
+
+
+def identity(parts: Mapping[str, Sequence[Sample]]) -> dict[str, int | str]:
+    """How many images each part has, and a digest of all."""
     # A digest of names and contents shows whether two runs saw the same images; times would differ in a copy of the files.
     digest = hashlib.sha256()
-    used = list(chain(*kept.values()))
+    used = list(chain(*parts.values()))
     with ThreadPoolExecutor(decoders()) as pool:
         for image, content in zip(used, pool.map(content_hash, used), strict=True):
             digest.update(f"{image.category}/{image.path.name}\n".encode("utf-8", "surrogateescape") + content)
-    counts = {name: len(samples) for name, samples in kept.items()}
-    return Splits(**kept, facts={"data": {**counts, "digest": digest.hexdigest()}, "skipped": skipped(screened)})
+    return {**{name: len(samples) for name, samples in parts.items()}, "digest": digest.hexdigest()}
 
 
 def images_to_test(data: BaseDataModule, categories: list[str]) -> list[Sample]:

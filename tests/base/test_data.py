@@ -96,3 +96,29 @@ def test_the_order_of_training_is_the_seeds_for_any_number_of_workers(tree: Tree
         orders.append([[sample.path.name for batch in loader for sample in batch.samples] for _ in range(2)])
     assert orders[0] == orders[1]
     assert orders[0][0] != orders[0][1] and sorted(orders[0][0]) == sorted(orders[0][1])
+
+
+class Grouped(Listed):
+    """Three views of each of eight parts, and two images of no part."""
+
+    def train_samples(self, category: str) -> list[Sample]:
+        views = [Sample(Path(f"{part}-{view}.png"), 0, extra={"group": part}) for part in range(8) for view in range(3)]
+        return [*views, Sample(Path("a.png"), 0), Sample(Path("b.png"), 0)]
+
+
+def test_images_of_one_group_are_held_out_together() -> None:
+    halves = set()
+    for seed in range(5):
+        fit, held = Grouped(DataConfig(holdout=0.25), seed).split("x")
+        assert len(fit) + len(held) == 26 and 6 <= len(held) <= 9
+        assert not {s.extra.get("group", s.path) for s in fit} & {s.extra.get("group", s.path) for s in held}
+        halves.add(frozenset(held))
+    assert len(halves) > 1
+    fit, held = Grouped(DataConfig(holdout=0.9)).split("x", 25)  # at most one is left over: no group fits
+    assert [sample.extra for sample in held] == [{}] and len(fit) == 25
+
+
+def test_nothing_is_known_of_the_pixels_of_an_unlabelled_image(tree: Tree) -> None:
+    samples = tree.test_samples("cloth")
+    (batch,) = tree.loader([samples[0], Sample(samples[1].path)], InputSpec((16, 24)))
+    assert batch.labels.tolist() == [1, -1] and batch.has_mask.tolist() == [True, False]

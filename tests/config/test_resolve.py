@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from anomaly_core import ConfigError, PluginError, RunConfig, parse_assignment, registry
+from anomaly_core import ConfigError, PluginError, RunConfig, expanded, parse_assignment, registry
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -100,6 +100,24 @@ def test_assignments_are_text_lists_or_null():
     assert parse_assignment("model.center_crop=null") == ("model.center_crop", None)
     with pytest.raises(ConfigError, match=r"section\.key=value"):
         parse_assignment("share")
+
+
+@pytest.mark.parametrize("name", ["[1]", "{a}", "null", "~", "[", "{a: b"])
+def test_the_name_of_something_that_exists_is_text_where_the_option_takes_text(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    root = make(overrides=dict([parse_assignment(f"data.root={name}")])).data.root
+    assert root == name and expanded(root).samefile(tmp_path / name)
+    if name == "[1]":
+        assert make(overrides=dict([parse_assignment("base.metrics=[1]")])).base.metrics == ["1"]
+    if name in ("null", "~"):
+        assert make(overrides=dict([parse_assignment(f"data.tile={name}")])).data.tile is None
+    (tmp_path / name).rmdir()
+    if name in ("null", "~"):
+        assert make(overrides=dict([parse_assignment(f"data.root={name}")])).data.root is None
+    else:
+        with pytest.raises(ConfigError):
+            make(overrides=dict([parse_assignment(f"data.root={name}")]))
 
 
 @pytest.mark.parametrize("folder", ["plain", "größe/東京", "a\x85b", "a\u2028b\u2029", "\x85"])

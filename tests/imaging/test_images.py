@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from anomaly_core import DataError, InputSpec, read_image, read_mask, read_mask_classes
+from anomaly_core import DataError, InputSpec, is_clutter, read_image, read_mask, read_mask_classes
 from anomaly_core.imaging.images import checked_size, image_size
 from odd_images import BAD, GOOD
 from tiny.data import draw, write_image
@@ -70,3 +70,19 @@ def test_a_mask_is_any_value_but_zero_and_several_are_one(tmp_path: Path) -> Non
     small = write_image(tmp_path / "small.png", values[:5])
     with pytest.raises(DataError, match=r"first\.png' and '.*small\.png' of one image differ in size"):
         read_mask((first, small))
+
+
+def test_what_other_programs_leave_is_known_by_name() -> None:
+    left = [
+        ".ipynb_checkpoints",
+        ".Trash-1000",
+        "._1.png",
+        "@eaDir",
+        "__MACOSX",
+        "$RECYCLE.BIN",
+        "Thumbs.db",
+        "lost+found",
+        "~$a",
+    ]
+    assert all(map(is_clutter, left))
+    assert not any(map(is_clutter, ["good", "1.png", "thumbs", "@home", "_1.png", "a.thumbnails"]))

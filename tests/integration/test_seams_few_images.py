@@ -167,7 +167,8 @@ def test_a_zero_shot_method_takes_what_there_is(tmp_path: Path) -> None:
 
 
 def test_too_few_images_are_an_error_that_says_how_many_are_needed(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"'cloth' of 'few' has 2 normal training images, and the method needs 3, under"):
+    words = r"'cloth' of 'few' has 2 normal training images, and the method needs 3, under '.*train', without those that test\."
+    with pytest.raises(DataError, match=words):
         of(tmp_path, "needs_three", 2)
     with pytest.raises(DataError, match="has no normal training image under"):
         of(tmp_path / "none", "needs_one", 0)
@@ -193,6 +194,7 @@ def test_what_the_method_needs_is_not_held_out(tmp_path: Path, model: str, count
     result = of(tmp_path, model, count, **{"data.holdout": 0.9})
     assert images(result) == {"fit": fit, "held_out": held_out, "test": 6}
     assert (NO_THRESHOLD in log_of(result)) == (not held_out)
+    assert ("Add normal images: with 4 to train on, one of them is held out." in log_of(result)) == (not held_out)
 
 
 @pytest.mark.parametrize(("count", "fit", "held_out"), [(1, 1, 0), (2, 1, 1), (3, 2, 1)])

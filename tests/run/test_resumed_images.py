@@ -108,8 +108,56 @@ def test_the_advice_works(
     assert end.value.code == 0
 
 
-def test_a_complete_run_is_read_as_it_is(root: Path, settings: RunConfig) -> None:
+@pytest.mark.parametrize("change", [add, remove, rename])
+@pytest.mark.parametrize("newest", [False, True])
+def test_the_result_of_a_complete_run_is_not_shown_as_that_of_other_images(
+    change: Callable[[Path], None], newest: bool, root: Path, settings: RunConfig, tmp_path: Path
+) -> None:
     result = run_experiment(settings)
-    add(root)
-    again = run_experiment(settings, resume=True)
+    again = run_experiment(settings, resume=True if newest else result.folder)
     assert again.folder == result.folder and np.array_equal(scores(again), scores(result))
+    shutil.copytree(root, kept := tmp_path / "kept")
+    change(root)
+    with pytest.raises(RunError, match=r"the complete run in .* began with other images \(.* fit, .*; now .*start a new run"):
+        run_experiment(settings, resume=True if newest else result.folder)
+    assert run_experiment(settings).folder != result.folder
+    shutil.rmtree(root)
+    shutil.copytree(kept, root)
+    assert run_experiment(settings, resume=result.folder).folder == result.folder
+
+
+def test_a_complete_run_that_left_images_out_is_read_again(root: Path, settings: RunConfig) -> None:
+    bad = root / "train" / "good" / "1.png"
+    shutil.copy(bad, root / "sound.png")
+    bad.write_bytes(b"damaged")
+    skipping = settings.replace(**{"data.on_bad_image": "skip"})
+    result = run_experiment(skipping)
+    assert run_experiment(skipping, resume=True).folder == result.folder
+    shutil.move(root / "sound.png", bad)
+    with pytest.raises(RunError, match="other images"):
+        run_experiment(skipping, resume=True)
+
+
+@pytest.mark.parametrize("complete", [False, True])
+def test_a_run_is_not_resumed_with_other_options(
+    complete: bool, settings: RunConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = run_experiment(settings).folder if complete else killed(settings, monkeypatch)
+    other = settings.replace(**{"model.share": 0.5, "base.seed": 3})
+    for _ in range(2):
+        with pytest.raises(RunError, match=r"it has base\.seed=0, now 3; model\.share=1\.0, now 0\.5: leave out what differs"):
+            run_experiment(other, resume=folder)
+    assert not caplog.messages or "no run has these options" not in caplog.text
+    new = run_experiment(other, resume=True).folder
+    assert new != folder
+    expected = f"a new one starts. The newest, {folder.absolute()}, has base.seed=0, now 3; model.share=1.0, now 0.5."
+    assert expected in caplog.text
+    assert run_experiment(settings, resume=folder).folder == folder
+
+
+def test_a_complete_run_whose_config_was_edited(settings: RunConfig) -> None:
+    folder = run_experiment(settings).folder
+    config_file = folder / "config.yaml"
+    config_file.write_text(config_file.read_text().replace("share: 1.0", "share: 0.5"))
+    with pytest.raises(RunError, match=r"config\.yaml' is not what the run wrote"):
+        run_experiment(RunConfig.create(config=config_file), resume=folder)

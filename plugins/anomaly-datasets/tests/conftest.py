@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -163,3 +164,75 @@ def dtd_tree(tmp_path: Path) -> Path:
         for index in range(3):
             draw(root / "images" / texture / f"{texture}_{index:04d}.jpg", (20 + index, 30))
     return root.parent
+
+
+@pytest.fixture
+def loco_tree(tmp_path: Path) -> Path:
+    """Two categories; one to three masks an image whose values name the defect; one image without any; validation images."""
+    root = tmp_path / "mvtec_loco"
+    kinds = {"logical_anomalies": (241, 242), "structural_anomalies": (1,)}
+    for category in ("pushpins", "screw_bag"):
+        folder = root / category
+        for part, count in (("train/good", 4), ("validation/good", 2), ("test/good", 2)):
+            for index in range(count):
+                draw(folder / part / f"{index:03d}.png", value=100 + 10 * index + len(part))
+        for kind, values in kinds.items():
+            for index in range(2):
+                draw(folder / "test" / kind / f"{index:03d}.png", value=200 + index)
+            for number, value in enumerate(values):
+                draw_mask(folder / "ground_truth" / kind / "000" / f"{number:03d}.png", values=(0,) * number + (value,))
+        defects = [
+            {"defect_name": "missing", "pixel_value": 241, "saturation_threshold": 8, "relative_saturation": False},
+            {"defect_name": "surplus", "pixel_value": 242, "saturation_threshold": 0.5, "relative_saturation": True},
+            {"defect_name": "broken", "pixel_value": 1, "saturation_threshold": 1.0, "relative_saturation": True},
+        ]
+        (folder / "defects_config.json").write_text(json.dumps(defects))
+    return root
+
+
+@pytest.fixture
+def ad2_tree(tmp_path: Path) -> Path:
+    """One grey category under three lights; stems that good and bad share; private images, which have no labels."""
+    root = tmp_path / "mvtec_ad2"
+    folder = root / "vial"
+    for part, count in (("train", 4), ("validation", 3)):
+        for index in range(count):
+            draw(folder / part / "good" / f"{index:03d}_regular.png", value=118 + index, mode="L")
+    for light, value in (("regular", 120), ("overexposed", 180), ("shift_1", 130)):
+        for index in range(2):
+            draw(folder / "test_public" / "good" / f"{index:03d}_{light}.png", value=value - index, mode="L")
+            draw(folder / "test_public" / "bad" / f"{index:03d}_{light}.png", value=value + 40 + index, mode="L")
+            draw_mask(folder / "test_public" / "ground_truth" / "bad" / f"{index:03d}_{light}_mask.png")
+    for index in range(2):
+        draw(folder / "test_private" / f"{index:03d}_regular.png", value=119 + 60 * index, mode="L")
+        draw(folder / "test_private_mixed" / f"{index:03d}_mixed.png", value=90 + 60 * index, mode="L")
+    return root
+
+
+def real_iad_split(root: Path, folder: str, rows: list[tuple[str, str, int, str]], meta: dict | None = None) -> None:
+    """Images, masks and the JSON of the category toy; rows of (part, kind, object, camera), camera by camera."""
+    split: dict = {"meta": {"normal_class": "OK", "prefix": "toy/"} if meta is None else meta, "train": [], "test": []}
+    for part, kind, number, camera in rows:
+        place = "OK" if kind == "OK" else f"NG/{kind}"
+        stem = f"{place}/S{number:04d}/toy_{'' if kind == 'OK' else '_'}{number:04d}_{place.replace('/', '_')}_C{camera}_2023"
+        draw(root / "realiad_256" / "toy" / f"{stem}.jpg", value=100 + number + (0 if kind == "OK" else 60))
+        mask = None if kind == "OK" else f"{stem}.png"
+        if mask:
+            draw_mask(root / "realiad_256" / "toy" / mask)
+        split[part].append({"category": "toy", "anomaly_class": kind, "image_path": f"{stem}.jpg", "mask_path": mask})
+    file = root / folder / "toy.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(split))
+
+
+@pytest.fixture
+def real_iad_tree(tmp_path: Path) -> Path:
+    """One category at 256 pixels: two underscores in the names of defects, JSON in nested folders, a noisy split."""
+    root = tmp_path / "real_iad"
+    train = [("train", "OK", number, camera) for camera in "12345" for number in range(1, 5)]
+    good = [("test", "OK", number, camera) for camera in "12345" for number in (5, 6)]
+    bad = [("test", "HS", number, camera) for camera in "12345" for number in (1, 2)]
+    real_iad_split(root, "realiad_jsons/realiad_jsons", [*train, *good, *bad])
+    noise = [("train", "HS", 3, camera) for camera in "12345"]
+    real_iad_split(root, "realiad_jsons/realiad_jsons_fuiad_0.2", [*train, *noise, *good, *bad])
+    return root

@@ -10,6 +10,7 @@ from anomaly_testing import check_component
 
 TREES = {"mvtec": "mvtec_tree", "visa": "visa_tree", "btad": "btad_tree", "folder": "mvtec_tree", "mpdd": "mvtec_tree"}
 TREES |= {"magnetic_tile": "tile_tree", "deep_pcb": "board_tree", "dagm": "dagm_tree", "ksdd2": "ksdd2_tree", "dtd": "dtd_tree"}
+TREES |= {"mvtec_loco": "loco_tree", "mvtec_ad2": "ad2_tree", "real_iad": "real_iad_tree"}
 
 
 @pytest.mark.parametrize("name", TREES)

@@ -28,6 +28,8 @@ def invoke(*arguments):
 @pytest.mark.parametrize("name", FACTS)
 def test_the_facts_of_each_category_add_up(name):
     known = FACTS[name]
+    if not known.per_category:  # only the totals are published
+        return
     assert tuple(known.per_category) == known.categories
     assert tuple(map(sum, zip(*known.per_category.values(), strict=True))) == known.totals
 
@@ -208,6 +210,7 @@ def server(tmp_path):
 
     (tmp_path / "www").mkdir()
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "www"))) as http:
+        http.daemon_threads = False  # closing the server then waits for its answers, whose sockets would outlive the test
         thread = threading.Thread(target=http.serve_forever, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{http.server_port}"

@@ -12,10 +12,20 @@ from click.testing import CliRunner
 from anomaly_core import BaseDataModule, DataError, screen
 from anomaly_datasets import plugin
 from anomaly_datasets.commands import data
-from anomaly_datasets.config import ELPVConfig, FolderConfig, MVTecConfig, SampleConfig, VisAConfig
+from anomaly_datasets.config import (
+    ELPVConfig,
+    FolderConfig,
+    MVTecConfig,
+    MVTecLOCOConfig,
+    RealIADConfig,
+    SampleConfig,
+    VisAConfig,
+)
 from anomaly_datasets.elpv import ELPVData
 from anomaly_datasets.folder import FolderData
 from anomaly_datasets.mvtec import MVTecData
+from anomaly_datasets.mvtec_loco import MVTecLOCOData
+from anomaly_datasets.real_iad import RealIADData
 from anomaly_datasets.sample import MARKER, SampleData
 from anomaly_datasets.visa import VisAData
 from special_files import SPECIAL, in_time
@@ -29,20 +39,34 @@ pytestmark = [
 def module(name: str, root: Path) -> BaseDataModule:
     if name == "visa":
         return VisAData(VisAConfig(name=name, root=str(root)), 0, plugin.VISA)
+    if name == "mvtec_loco":
+        return MVTecLOCOData(MVTecLOCOConfig(name=name, root=str(root)), 0, plugin.MVTEC_LOCO)
+    if name == "real_iad":
+        return RealIADData(RealIADConfig(name=name, root=str(root)), 0, plugin.REAL_IAD)
     if name == "folder":
         return FolderData(FolderConfig(name=name, root=str(root)), 0, plugin.FOLDER)
     return MVTecData(MVTecConfig(name=name, root=str(root)), 0, plugin.MVTEC)
 
 
 @pytest.mark.parametrize("kind", SPECIAL)
-@pytest.mark.parametrize("name", ["mvtec", "folder", "visa"])
-def test_what_is_no_file_is_an_error_or_left_out(name, kind, mvtec_tree, visa_tree) -> None:
-    root = visa_tree if name == "visa" else mvtec_tree
+@pytest.mark.parametrize(
+    ("name", "tree"),
+    [
+        ("mvtec", "mvtec_tree"),
+        ("folder", "mvtec_tree"),
+        ("visa", "visa_tree"),
+        ("mvtec_loco", "loco_tree"),
+        ("real_iad", "real_iad_tree"),
+    ],
+)
+def test_what_is_no_file_is_an_error_or_left_out(name, tree, kind, request) -> None:
+    root = request.getfixturevalue(tree)
     samples = module(name, root)
     category = samples.categories()[0]
     before = [*samples.train_samples(category), *samples.test_samples(category)]
     masked = next(sample for sample in before if sample.mask_path is not None)
-    victims = [before[0].path, before[-1].path, Path(masked.mask_path)]
+    mask = masked.mask_path[-1] if isinstance(masked.mask_path, tuple) else masked.mask_path
+    victims = [before[0].path, before[-1].path, Path(mask)]
     for victim in victims:
         victim.unlink()
         SPECIAL[kind](victim)

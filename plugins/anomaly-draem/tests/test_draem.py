@@ -226,6 +226,8 @@ def test_without_textures_a_training_modeler_says_so_once() -> None:
 def test_textures(tmp_path: Path, images: Tensor) -> None:
     with pytest.raises(ConfigError, match="is no folder"):
         DRAEMModeler(replace(SMALL, textures=str(tmp_path / "dtd")), FITTING)
+    (tmp_path / "@eaDir").mkdir()
+    Image.new("RGB", (30, 20)).save(tmp_path / "@eaDir" / "thumbnail.jpg")  # what a file server leaves is no texture
     with pytest.raises(DataError, match="no image"):
         DRAEMModeler(replace(SMALL, textures=str(tmp_path)), FITTING)
     DRAEMModeler(replace(SMALL, textures=str(tmp_path / "dtd")))  # a finished run needs none

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -60,6 +61,16 @@ def test_what_is_no_regular_file_is_an_error_at_once(copies: Path, name: str, ki
         ExportedDetector(opened)
     assert str(opened) in str(caught.value)
     assert name != "model.bin" or "model.bin" in str(caught.value)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_an_xml_without_its_bin_names_it_and_the_copy_of_both_works(copies: Path, tmp_path: Path, verify: bool) -> None:
+    (alone := tmp_path / "alone").mkdir()
+    shutil.copy(copies / "model.xml", alone)
+    with pytest.raises(RunError, match=r"its weights, model\.bin, are not beside it\. Copy both files to one folder\.$"):
+        ExportedDetector(alone / "model.xml", verify=verify)
+    shutil.copy(copies / "model.bin", alone)
+    ExportedDetector(alone / "model.xml", verify=verify)
 
 
 def test_weights_that_are_cut_short_are_named_even_without_verifying(copies: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_loaded_run_takes_every_form_of_image_and_agrees(finished: RunResults)
         (np.zeros((4, 4, 3), dtype=np.float32), "an array image must be"),
         ([np.zeros((4, 4, 2), dtype=np.uint8)], "an array image must be"),
         (torch.zeros(2, 4, 4), "a tensor image must be"),
-        ([7], "cannot take a int as an image"),
+        ([7], "this is of type int"),
         ([], "no image was given"),
     ],
 )
@@ -86,6 +86,11 @@ def test_what_cannot_be_opened_is_said(finished: RunResults, tmp_path: Path) -> 
     (tmp_path / "model.xyz").touch()
     with pytest.raises(RunError, match="neither a run's folder nor a file that can be opened"):
         open_detector(tmp_path / "model.xyz")
+    (tmp_path / "model.bin").touch()
+    with pytest.raises(RunError, match=r"A \.bin file has only weights: give model\.xml, which must lie beside it\.$"):
+        open_detector(tmp_path / "model.bin")
+    with pytest.raises(RunError, match=r"Give the run's folder, '.*'\.$"):
+        open_detector(finished.folder / "model.safetensors")
     with pytest.raises(PluginError, match="pip install anomaly-export"):
         open_detector(tmp_path / "model.xyz", engine="onnx")
     with pytest.raises(ConfigError, match="has no frozen network that the engine 'onnx' could compute"):
@@ -115,3 +120,13 @@ def test_malicious_weights_execute_nothing(finished: RunResults, canary: Path, t
     with pytest.raises(AnomalyError, match=r"model\.safetensors"):
         load_run(folder)
     record("security", f"a malicious {kind} file as a run's weights")
+
+
+def test_an_array_is_streamed_as_the_images_that_it_holds(finished: RunResults) -> None:
+    detector = load_run(finished.folder)
+    array = draw(60)[0]
+    expected = detector.predict(array).scores
+    for images in (array, array[None], iter([array])):  # the rows of an image are no images
+        assert [float(prediction.scores) for _, prediction in detector.stream(images)] == expected.tolist()
+    with pytest.raises(DataError, match="this is of type NoneType"):
+        next(detector.stream(None))  # type: ignore[arg-type]  # as a caller does whose frame is missing

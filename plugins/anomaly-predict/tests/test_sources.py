@@ -151,3 +151,86 @@ def test_a_closed_standard_input_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(DataError, match="standard input is closed"):
         image_paths(["-"])
+
+
+NAMES = ["größe.png", "検査.png", "with blank.png"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("around", ["{}", '"{}"', "'{}'", " {}\t", ' "{}" ', "\ufeff{}"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.reliability("input")
+def test_a_list_as_other_programs_write_it(
+    encoding: str, around: str, end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `>` and pipes of PowerShell, "copy as path" of Explorer, editors, and two lists in one."""
+    monkeypatch.chdir(tmp_path)
+    text = "".join(around.format(name) + end for name in [*NAMES, "gone.png"])
+    for last in ("", f"  {end}{end}", around.format("no end.png")):
+        names = [*NAMES, "gone.png", *(["no end.png"] if "no end" in last else [])]
+        assert list(image_paths(["-"], listing((text + last).encode(encoding)))) == list(map(Path, names))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no name there ends in a blank, or has quotes")
+def test_a_name_that_exists_as_it_stands_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    odd = ['"a.png"', "a.png ", " a.png", "'a.png'", "\ufeffa.png"]
+    for name in [*odd, "a.png"]:
+        (tmp_path / name).touch()
+    content = "".join(f"{name}\n" for name in [*odd, "# a.png"]).encode()
+    assert list(image_paths(["-"], listing(b"a.png\n" + content))) == list(map(Path, ["a.png", *odd, "# a.png"]))
+
+
+class Drip(io.RawIOBase):
+    """A pipe that delivers one byte at a time."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = iter(content)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        byte = next(self.content, None)
+        if byte is None:
+            return 0
+        buffer[0] = byte
+        return 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_a_list_from_a_pipe_that_drips_or_from_memory(encoding: str) -> None:
+    names = [*NAMES, "ऊ\u0a0a\U0001280a.png"]  # line feeds within characters
+    content = "".join(f"{name}\r\n" for name in names).encode(encoding)
+    for source in (io.BufferedReader(Drip(content)), io.BytesIO(content)):
+        assert list(image_paths(["-"], io.TextIOWrapper(source, encoding="cp1252"))) == list(map(Path, names))
+    assert list(image_paths(["-"], io.StringIO("\ufeff" + content.decode(encoding)))) == list(map(Path, names))
+
+
+def test_a_line_is_given_as_soon_as_it_is_there() -> None:
+    read, written = os.pipe()
+    with os.fdopen(read) as source:
+        paths = image_paths(["-"], source)
+        for encoding, mark in (("utf-16-le", codecs.BOM_UTF16_LE), ("utf-16-le", b"")):
+            os.write(written, mark + "a.png\n".encode(encoding))
+            assert next(paths) == Path("a.png")
+        os.close(written)
+        assert list(paths) == []
+
+
+def test_what_other_programs_leave_is_left_out_unless_it_is_named(tmp_path: Path) -> None:
+    kept = [write(tmp_path / "a.png"), write(tmp_path / "b" / "1.png")]
+    for name in (
+        "._a.png",
+        ".thumbnails/a.png",
+        "b/@eaDir/1.png",
+        "b/__MACOSX/b/1.png",
+        "$RECYCLE.BIN/2.png",
+        ".Trash-1000/3.png",
+    ):
+        write(tmp_path / name)
+    for pattern in ("", "*", "**/*.png", "**", "*/*.png"):
+        found = list(image_paths([str(tmp_path / pattern) if pattern else str(tmp_path)]))
+        assert found == [path for path in kept if pattern != "*/*.png" or path.parent != tmp_path], pattern
+    for name, count in (("._a.png", 1), (".thumbnails", 1), ("b/@eaDir", 1), (".*", 3), ("b/@*/*.png", 1)):
+        assert len(list(image_paths([str(tmp_path / name)]))) == count, name

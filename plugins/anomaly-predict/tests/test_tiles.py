@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from anomaly_core import RunConfig, RunResults, read_image, run_experiment
-from anomaly_core.imaging.images import image_size
+from anomaly_core import RunConfig, RunResults, image_size, read_image, run_experiment
 from anomaly_core.imaging.tiles import Tiling
 from anomaly_predict import evaluate, load_run, verdicts
 from tiny.runs import config, scores

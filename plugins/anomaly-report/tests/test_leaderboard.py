@@ -16,7 +16,8 @@ from anomaly_core import Hooks, Measure, Registry, RunConfig, hookspec
 from anomaly_report.commands import report
 from anomaly_report.hooks import OBSERVERS
 from anomaly_report.leaderboard import best_of, leaderboard_data, means_over_categories, metrics_of, write_leaderboard
-from anomaly_report.runs import RunRow, read_runs
+from anomaly_report.products import told_apart
+from anomaly_report.runs import RunRow, read_runs, source_of
 
 
 def page_data(page: Path) -> dict[str, Any]:
@@ -218,3 +219,46 @@ def test_what_is_no_number_is_damage(make_run, tmp_path):
     (row,) = read_runs(tmp_path)
     assert (row.status, row.metrics) == ("damaged", {}) and "metrics.json" in row.reason
     write_leaderboard(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "source"),
+    [
+        ({"name": "folder", "normal": "line1/good/"}, "line1/good"),
+        ({"name": "folder", "normal": ["a/ok", "b/ok"], "root": None}, "a/ok, b/ok"),
+        ({"name": "folder", "root": "/parts", "normal": None}, "/parts"),
+        ({"name": "folder", "normal": "good", "product": "cap"}, ""),
+        ({"name": "mvtec", "root": "/data/mvtec"}, ""),  # the same wherever it lies
+        ({"name": "folder", "normal": {"a": 1}, "list": [[["x"]]]}, ""),
+        ({"name": ["x"], "root": "y"}, "y"),
+        ({}, ""),
+    ],
+)
+def test_where_a_runs_images_lie(data, source):
+    assert source_of(data).replace("\\", "/") == source
+
+
+def test_two_products_whose_folders_share_a_name_are_no_one_product(make_run, tmp_path):
+    for name, root in (("a", "/data/line1/caps/set"), ("b", "/data/line2/caps/set"), ("c", "/data/line2/caps/set")):
+        folder = make_run(tmp_path / "folder" / "m6" / "patchcore" / name, dataset="folder")
+        config = folder / "config.yaml"
+        config.write_text(config.read_text().replace("  name: folder", f"  name: folder\n  root: {root}"))
+        seal(folder)
+    data = page_data(write_leaderboard(tmp_path))
+    assert [run["category"] for run in data["runs"]] == ["m6 (line1/caps/set)", *["m6 (line2/caps/set)"] * 2]
+    assert [run["best"] for run in data["runs"]] == [[], [0, 1], [0, 1]]  # none is better than one of another product
+    (mean,) = data["means"]
+    assert (mean["count"], mean["of"], mean["runs"]) == (2, 2, 3)
+
+
+def test_a_unified_run_has_the_place_at_each_of_its_products():
+    rows = [
+        replace(complete(str(n), "x", "m", image_auroc=0.5), source=source)
+        for n, source in enumerate(["", "p/1", "p/1", "q/1"])
+    ]
+    shared = {"image_auroc": Measure.of("image_auroc", 0.5, "", {"x": 0.4, "y": 0.6})}
+    rows.append(replace(rows[3], category="unified", measures=shared, unified=True))
+    told = told_apart(rows)
+    assert [row.place for row in told] == ["", " (p/1)", " (p/1)", " (q/1)", " (q/1)"]
+    assert list(told[-1].by_category) == ["x (q/1)", "y (q/1)"]
+    assert told_apart(rows[:3]) == rows[:3]

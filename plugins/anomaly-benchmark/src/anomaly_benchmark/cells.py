@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from anomaly_core import BaseDataModule, ConfigError, Measure, RunConfig, Values, registry
+from anomaly_core import BaseDataModule, ConfigError, Measure, RunConfig, Values, expanded, registry
 
 COSTS = ("fit_seconds", "images_per_second", "peak_memory_mb")
 
@@ -99,7 +99,7 @@ def grid(
 
 def output_folder(cells: Sequence[Cell]) -> Path:
     """Where the grid's tables go: ``<base.output>/benchmark``."""
-    return Path(cells[0].config["base"]["output"]).expanduser() / "benchmark"
+    return expanded(cells[0].config["base"]["output"]) / "benchmark"
 
 
 def _categories(model: str, dataset: str, preset: str | None, overrides: Mapping[str, Any]) -> list[str]:

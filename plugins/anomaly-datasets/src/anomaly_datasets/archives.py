@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import lzma
 import shutil
 import stat
 import tarfile
+import tempfile
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from anomaly_core import DataError, progress_bar
+from anomaly_core import DataError, is_clutter, open_untrusted, progress_bar
+from anomaly_datasets.words import stem
+
+log = logging.getLogger("anomaly_core.datasets")  # a command shows what the core's logger and those below it are given
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -70,3 +76,41 @@ def _check(archive: Path, name: str, is_plain: bool) -> None:
         f"the archive {str(archive)!r} is refused: its member {name!r} {reason}. Nothing was written. "
         "Take the archive from the data set's publisher."
     )
+
+
+def unpacked(archive: Path) -> Path:
+    """The folder into which an archive is unpacked, beside it and once for its contents; the only folder in it, if there is
+    no more.
+
+    Raises:
+        DataError: as :func:`unpack`; or nothing can be written beside the archive.
+    """
+    try:
+        with open_untrusted(archive) as file:
+            digest = hashlib.sha256()
+            while block := file.read(1 << 20):
+                digest.update(block)
+        home = archive.absolute().parent / f"{stem(archive)}.unpacked-{digest.hexdigest()[:12]}"
+        folder = home / (stem(archive) or "images")
+        if not folder.is_dir():
+            _unpack_beside(archive, home, folder.name)
+            log.warning("unpacked %r into %r, where the next run finds it.", str(archive), str(home))
+    except OSError as error:
+        raise DataError(
+            f"cannot unpack {str(archive)!r} beside it: {error}. Unpack it elsewhere, and name that folder instead."
+        ) from error
+    while len(inside := [item for item in folder.iterdir() if not is_clutter(item.name)]) == 1 and inside[0].is_dir():
+        folder = inside[0]
+    return folder
+
+
+def _unpack_beside(archive: Path, home: Path, name: str) -> None:
+    with tempfile.TemporaryDirectory(prefix=".unpack-", dir=home.parent, ignore_cleanup_errors=True) as temporary:
+        whole = Path(temporary) / "whole"
+        (whole / name).mkdir(parents=True)
+        unpack(archive, whole / name)
+        try:
+            whole.rename(home)  # last, so that a folder of that name is complete
+        except OSError:
+            if not (home / name).is_dir():  # another process was first
+                raise

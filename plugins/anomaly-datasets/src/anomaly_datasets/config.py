@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from anomaly_core import DataConfig
+
+Folders = str | list[str] | None  # an alias, as FolderConfig has an option called list
 
 
 @dataclass(kw_only=True)
@@ -23,6 +26,60 @@ class VisAConfig(DataConfig):
 @dataclass(kw_only=True)
 class BTADConfig(DataConfig):
     """BTAD needs no option of its own."""
+
+
+@dataclass(kw_only=True)
+class ValidationConfig(DataConfig):
+    """For data sets that come with normal images for validation."""
+
+    validation: Annotated[
+        bool,
+        Field(
+            description="hold out the images of validation/good, whatever data.holdout is, as the publisher does; "
+            "false: a share data.holdout of the training images"
+        ),
+    ] = True
+
+
+@dataclass(kw_only=True)
+class MVTecLOCOConfig(ValidationConfig):
+    """Logical anomalies can be judged apart from structural ones."""
+
+    kinds: Annotated[
+        tuple[Literal["logical", "structural"], ...],
+        Field(min_length=1, description="kinds of anomaly that are tested, beside the normal images"),
+    ] = ("logical", "structural")
+
+
+@dataclass(kw_only=True)
+class MVTecAD2Config(ValidationConfig):
+    """Which of the three test sets, and under which light."""
+
+    part: Annotated[
+        Literal["test_public", "test_private", "test_private_mixed"],
+        Field(description="the test images; the private ones have no labels (`anomaly submit` is for them)"),
+    ] = "test_public"
+    lighting: Annotated[
+        tuple[str, ...] | None,
+        Field(min_length=1, description="light of the test images, as their names say it, such as regular,shift_1; none: all"),
+    ] = None
+
+
+@dataclass(kw_only=True)
+class RealIADConfig(DataConfig):
+    """Which views, which of the published splits, and which size of the images."""
+
+    views: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=5)], ...] | None,
+        Field(min_length=1, description="cameras that train and test: 1 from above, 2 to 5 from the sides; none: all"),
+    ] = None
+    protocol: Annotated[
+        Literal["multi_view", "single_view", "fuiad_0.0", "fuiad_0.1", "fuiad_0.2", "fuiad_0.4"],
+        Field(description="published split: all views, the view from above, or that share of anomalous training images"),
+    ] = "multi_view"
+    resolution: Annotated[
+        int | None, Field(ge=1, description="side of the images in pixels, 256, 512 or 1024; none: the largest that is there")
+    ] = None
 
 
 @dataclass(kw_only=True)
@@ -86,16 +143,65 @@ class DTDConfig(DataConfig):
 
 @dataclass(kw_only=True)
 class FolderConfig(DataConfig):
-    """Either ``root`` in MVTec AD's layout, or ``normal`` and ``abnormal``."""
+    """``root`` with train and test, or ``normal`` and its siblings, or ``images``, or ``list``."""
 
-    normal: Annotated[str | None, Field(description="folder of normal images; a share of them tests")] = None
-    normal_test: Annotated[str | None, Field(description="folder of normal images that test; else a share of data.normal")] = (
-        None
-    )
-    abnormal: Annotated[str | None, Field(description="folder of abnormal images")] = None
-    masks: Annotated[str | None, Field(description="folder of the abnormal images' masks, matched by stem")] = None
-    normal_test_share: Annotated[float, Field(gt=0, lt=1, description="share of data.normal that tests")] = 0.2
-    split_seed: Annotated[int, Field(ge=0, description="divides data.normal; apart from base.seed")] = 0
+    normal: Annotated[Folders, Field(description="folder or folders of normal images, or a zip; a share of them tests")] = None
+    normal_test: Annotated[
+        Folders, Field(description="folder or folders of normal images that test; else a share of data.normal")
+    ] = None
+    abnormal: Annotated[
+        Folders, Field(description="folder or folders of abnormal images; a folder in it is a kind of defect")
+    ] = None
+    masks: Annotated[
+        str | None,
+        Field(
+            description="the abnormal images' masks: a folder of images, LabelMe JSON or YOLO text files, or a COCO JSON file"
+        ),
+    ] = None
+    mask_format: Annotated[
+        Literal["auto", "image", "labelme", "coco", "yolo"], Field(description="what data.masks holds; auto looks")
+    ] = "auto"
+    mask_pattern: Annotated[
+        str | None,
+        Field(
+            pattern=r"\{stem\}",
+            description="a mask's name where {stem} is its image's and * anything, such as {stem}_defects or {stem}/*; "
+            "none: {stem}, {stem}_mask and other usual ones",
+        ),
+    ] = None
+    mask_threshold: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=65535,
+            description="least value of a defective pixel in a mask; below 1: share of the mask's largest; "
+            "none: any but 0, and half of the largest in JPEG, blurred and anti-aliased masks",
+        ),
+    ] = None
+    images: Annotated[
+        Folders, Field(description="folder or folders of images of which nothing is known; they train, a share of them tests")
+    ] = None
+    list: Annotated[
+        str | None,
+        Field(description="CSV or JSON file that lists images: path, and as known label, mask, split, category, group"),
+    ] = None
+    product: Annotated[str | None, Field(description="the name of what the images show; else their folder's name")] = None
+    group: Annotated[
+        str | None,
+        Field(description="regular expression that finds an image's part, say, in its path; a part's images stay together"),
+    ] = None
+    normal_test_share: Annotated[
+        float,
+        Field(gt=0, le=1, description="share of the normal images that tests, where no folder or list says which; 1: all"),
+    ] = 0.2
+    split_seed: Annotated[int, Field(ge=0, description="draws that share; apart from base.seed")] = 0
+
+    @classmethod
+    def of_new_images(cls, options: Collection[str]) -> dict[str, Any]:
+        places = ("root", "normal", "normal_test", "abnormal", "images", "list")
+        if not any(name in options for name in places):
+            return {}
+        return {**dict.fromkeys((*places, "masks")), "normal_test_share": 1.0}
 
 
 @dataclass(kw_only=True)

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import cast
 
-from anomaly_core import ANOMALOUS, NORMAL, BaseDataModule, DataError, Sample, read_untrusted
+from anomaly_core import ANOMALOUS, NORMAL, BaseDataModule, DataError, Sample, expanded, read_untrusted
 from anomaly_datasets.config import ELPVConfig
 from anomaly_datasets.facts import ELPV
 from anomaly_datasets.files import drawn, missing_root
@@ -25,7 +25,7 @@ class ELPVData(BaseDataModule):
     def root(self) -> Path:
         """``data.root``, else the folder inside the installed package."""
         if self.config.root:
-            return Path(self.config.root).expanduser()
+            return expanded(self.config.root)
         package = importlib.util.find_spec("elpv_dataset")
         if package is None or package.origin is None:
             raise DataError(

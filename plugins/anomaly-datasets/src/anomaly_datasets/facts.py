@@ -12,9 +12,10 @@ class Facts:
     Attributes:
         categories: in the publisher's order.
         totals: images by part: train, good (normal test), bad (anomalous test).
-        per_category: (train, good, bad) of each category, where published.
+        per_category: (train, good, bad) of each category, where published; empty where only the totals are.
         layout: what stands under the root, in words.
         masked: every anomalous image has a mask.
+        validation: normal images that the publisher set aside for validation, by category.
         archive: a direct address of the whole data set, where the publisher offers one.
         sha256, md5: of that archive, whichever is published.
     """
@@ -24,6 +25,7 @@ class Facts:
     layout: str
     per_category: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     masked: bool = True
+    validation: dict[str, int] = field(default_factory=dict)
     archive: str = ""
     sha256: str = ""
     md5: str = ""
@@ -84,6 +86,58 @@ BTAD = Facts(
     per_category={"01": (400, 21, 49), "02": (399, 30, 200), "03": (1000, 400, 41)},
     archive="https://avires.dimi.uniud.it/papers/btad/btad.zip",
     sha256="461c9387e515bfed41ecaae07c50cf6b10def647b36c9e31d239ab2736b10d2a",
+)
+MVTEC_LOCO = Facts(
+    categories=("breakfast_box", "juice_bottle", "pushpins", "screw_bag", "splicing_connectors"),
+    totals=(1778, 575, 993),
+    layout="<category>/{train/good, validation/good, test/{good,logical_anomalies,structural_anomalies}, "
+    "ground_truth/<kind>/NNN/NNN.png, defects_config.json}",
+    # Of the anomalous ones, 83, 142, 91, 137 and 108 are logical. The paper counts 354 and 59 normal splicing_connectors, 1,772
+    # and 304 in all; users of the published copy count 360 and 60.
+    per_category={
+        "breakfast_box": (351, 102, 173),
+        "juice_bottle": (335, 94, 236),
+        "pushpins": (372, 138, 172),
+        "screw_bag": (360, 122, 219),
+        "splicing_connectors": (360, 119, 193),
+    },
+    validation={"breakfast_box": 62, "juice_bottle": 54, "pushpins": 69, "screw_bag": 60, "splicing_connectors": 60},
+)
+# The test images are those of test_public; the others have no published labels.
+MVTEC_AD2 = Facts(
+    categories=("can", "fabric", "fruit_jelly", "rice", "sheet_metal", "vial", "wallplugs", "walnuts"),
+    totals=(2528, 379, 705),
+    layout="<category>/{train/good, validation/good, test_public/{good, bad, ground_truth/bad/NNN_<lighting>_mask.png}, "
+    "test_private, test_private_mixed}",
+    per_category={
+        "can": (412, 72, 90),
+        "fabric": (387, 66, 90),
+        "fruit_jelly": (263, 20, 60),
+        "rice": (313, 42, 90),
+        "sheet_metal": (137, 24, 90),
+        "vial": (291, 35, 105),
+        "wallplugs": (293, 60, 90),
+        "walnuts": (432, 60, 90),
+    },
+    validation={
+        "can": 46,
+        "fabric": 43,
+        "fruit_jelly": 37,
+        "rice": 35,
+        "sheet_metal": 19,
+        "vial": 41,
+        "wallplugs": 33,
+        "walnuts": 48,
+    },
+)
+REAL_IAD = Facts(  # the split of all views; a defect's view without a visible defect counts as normal
+    categories=tuple(
+        "audiojack bottle_cap button_battery end_cap eraser fire_hood mint mounts pcb phone_battery plastic_nut plastic_plug "
+        "porcelain_doll regulator rolled_strip_base sim_card_set switch tape terminalblock toothbrush toy toy_brick "
+        "transistor1 u_block usb usb_adaptor vcpill wooden_beads woodstick zipper".split()
+    ),
+    totals=(36465, 63256, 51329),
+    layout="realiad_{1024,512,256}/<category>/{OK,NG/<defect>}/SNNNN/*.jpg and realiad_jsons/<category>.json",
 )
 # ELPV publishes no split: 588 and 920 normal cells, divided 70/30 as the config's defaults say; 401 ambiguous ones left out.
 ELPV = Facts(
@@ -165,6 +219,9 @@ FACTS = {
     "mvtec": MVTEC,
     "visa": VISA,
     "btad": BTAD,
+    "mvtec_loco": MVTEC_LOCO,
+    "mvtec_ad2": MVTEC_AD2,
+    "real_iad": REAL_IAD,
     "elpv": ELPV,
     "magnetic_tile": MAGNETIC_TILE,
     "deep_pcb": DEEP_PCB,

@@ -5,12 +5,20 @@ from __future__ import annotations
 import random
 import re
 import warnings
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from anomaly_core import ANOMALOUS, IMAGE_SUFFIXES, NORMAL, BaseDataModule, DataError, Sample
+from anomaly_core import ANOMALOUS, IMAGE_SUFFIXES, NORMAL, BaseDataModule, DataError, Sample, is_clutter
 
 Item = TypeVar("Item")
+# Pictures that other programs read: where one lies among images, leaving it out is told.
+PICTURES = frozenset(
+    ".apng .arw .avif .avifs .bpg .cr2 .cr3 .czi .dcm .dds .dib .dng .emf .eps .exr .fit .fits .gif .hdr .heic .heif .ico .j2c "
+    ".j2k .jfif .jng .jp2 .jpe .jpf .jpm .jpx .jxl .jxr .lif .mpo .mrxs .ndpi .nd2 .nef .npy .npz .orf .pbm .pcx .pfm .pgm "
+    ".pic .pnm .ppm .psd .qoi .raf .raw .rgb .rw2 .sgi .svg .svs .tga .vsi .wdp .wmf .xbm .xcf .xpm".split()
+)
 
 
 def natural_key(path: Path) -> list[tuple[int, int | str]]:
@@ -19,8 +27,8 @@ def natural_key(path: Path) -> list[tuple[int, int | str]]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files of a folder (not below it; no hidden ones), in natural order."""
-    images = (item for item in folder.iterdir() if item.suffix.lower() in IMAGE_SUFFIXES and not item.name.startswith("."))
+    """The image files of a folder (not below it; none that other programs leave), in natural order."""
+    images = (item for item in folder.iterdir() if item.suffix.lower() in IMAGE_SUFFIXES and not is_clutter(item.name))
     return sorted(images, key=natural_key)
 
 
@@ -31,8 +39,28 @@ def images_in(folder: Path) -> list[Path]:
     images = image_files(folder)
     if not images:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise DataError(f"the folder {str(folder)!r} holds no image ({kinds}). Put some there, or check the path.")
+        others = left_out(folder)
+        also = f" What it holds is not read: {others}; convert it." if others else ""
+        raise DataError(f"the folder {str(folder)!r} holds no image ({kinds}).{also} Put some there, or check the path.")
+    tell_left_out(folder)
     return images
+
+
+def left_out(folder: Path) -> str:
+    """How many pictures of a folder are of a kind that is not read, such as ``3 .heic and 1 .jxl``; empty if there are none."""
+    items = (item for item in folder.iterdir() if not is_clutter(item.name))
+    counts = Counter(item.suffix.lower() for item in items if item.suffix.lower() in PICTURES - IMAGE_SUFFIXES)
+    return " and ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
+
+
+def tell_left_out(folder: Path) -> None:
+    """Warn of the pictures of a folder that are left out."""
+    if others := left_out(folder):
+        warnings.warn(
+            f"pictures in {str(folder)!r} are left out, as files of their kinds are not read: {others}. "
+            f"Convert them to one of {', '.join(sorted(IMAGE_SUFFIXES))}.",
+            stacklevel=2,
+        )
 
 
 def masks_in(folder: Path) -> dict[str, Path]:
@@ -40,12 +68,20 @@ def masks_in(folder: Path) -> dict[str, Path]:
     return {item.stem: item for item in image_files(folder)} if folder.is_dir() else {}
 
 
-def samples_in(folder: Path, label: int, category: str, defect: str, masks: dict[str, Path] | None = None) -> list[Sample]:
-    """The images of a folder as samples of one label; ``000.png`` has the mask ``000.*`` or ``000_mask.*``, or none."""
+def samples_in(
+    folder: Path,
+    label: int | None,
+    category: str,
+    defect: str,
+    masks: dict[str, Path] | None = None,
+    images: Sequence[Path] | None = None,
+) -> list[Sample]:
+    """The images of a folder, or some ``images`` of it, as samples of one label; ``000.png`` has the mask ``000.*`` or
+    ``000_mask.*``, or none."""
     masks = masks or {}
     samples = [
         Sample(path, label, masks.get(path.stem) or masks.get(f"{path.stem}_mask"), category, defect)
-        for path in images_in(folder)
+        for path in (images_in(folder) if images is None else images)
     ]
     used = {sample.mask_path for sample in samples}
     lonely = [path for path in masks.values() if path not in used]
@@ -58,15 +94,16 @@ def samples_in(folder: Path, label: int, category: str, defect: str, masks: dict
     return samples
 
 
-def drawn(samples: list[Item], count: int, seed: int) -> tuple[list[Item], list[Item]]:
-    """(``count`` samples drawn by a seed, the rest), each in the order that they had."""
+def drawn(samples: Sequence[Item], count: int, seed: int) -> tuple[list[Item], list[Item]]:
+    """(``count`` samples, or groups of them, drawn by a seed, the rest), each in the order that they had."""
     chosen = set(random.Random(seed).sample(range(len(samples)), count))
     return [s for i, s in enumerate(samples) if i in chosen], [s for i, s in enumerate(samples) if i not in chosen]
 
 
 def tree_categories(root: Path) -> list[str]:
     """The folders under a root that hold a ``train`` folder, in natural order."""
-    return [item.name for item in sorted(root.iterdir(), key=natural_key) if (item / "train").is_dir()] if root.is_dir() else []
+    items = sorted(root.iterdir(), key=natural_key) if root.is_dir() else []
+    return [item.name for item in items if not is_clutter(item.name) and (item / "train").is_dir()]
 
 
 def missing_root(module: BaseDataModule, layout: str) -> DataError:
@@ -106,7 +143,8 @@ class MVTecTree(BaseDataModule):
 
     def test_samples(self, category: str) -> list[Sample]:
         test = self.folder(category) / "test"
-        kinds = sorted((item for item in test.iterdir() if item.is_dir()), key=natural_key) if test.is_dir() else []
+        items = sorted(test.iterdir(), key=natural_key) if test.is_dir() else []
+        kinds = [item for item in items if item.is_dir() and not is_clutter(item.name)]
         if not kinds:
             raise DataError(f"there is no test image under {str(test)!r}. Expected {self.layout}.")
         samples: list[Sample] = []

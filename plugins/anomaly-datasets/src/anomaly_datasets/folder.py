@@ -1,80 +1,96 @@
-"""The user's own images: MVTec AD's layout, or a folder of normal and one of abnormal images."""
+"""The user's own images, as they lie: plain folders of normal and abnormal ones, trees with train and test, a list, or images
+of which nothing is known; each folder may be a zip archive. Where nothing says which images test, a share of each folder of
+normal images does, drawn by ``data.split_seed``; the images of one ``data.group`` stay together."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import cast
+from dataclasses import replace
+from functools import cached_property
+from typing import Protocol, cast
 
-from anomaly_core import ANOMALOUS, NORMAL, ConfigError, DataError, Sample
+from anomaly_core import BaseDataModule, ConfigError, Sample
 from anomaly_datasets.config import FolderConfig
-from anomaly_datasets.files import MVTecTree, drawn, images_in, masks_in, missing_root, samples_in, tree_categories
+from anomaly_datasets.division import Groups, apart, divided
+from anomaly_datasets.files import missing_root
+from anomaly_datasets.layouts import Found, Plain, Unlabelled
+from anomaly_datasets.listing import Listed
+from anomaly_datasets.masks.matching import with_masks, with_source
+from anomaly_datasets.trees import TREE, Tree
+
+SOURCES = ("normal", "images", "list")
 
 
-class FolderData(MVTecTree):
-    """``data.root`` may hold the categories, or be one category itself; ``data.normal`` and its siblings name plain folders."""
+class Layout(Protocol):
+    """How images lie: the names of the categories, and each one's images."""
+
+    def categories(self) -> list[str]: ...
+    def found(self, category: str) -> Found: ...
+
+
+class FolderData(BaseDataModule):
+    """``data.root`` may hold the categories, or be one category itself; ``data.normal``, ``data.images`` and ``data.list`` name
+    images that lie otherwise."""
 
     @property
     def options(self) -> FolderConfig:
         return cast(FolderConfig, self.config)
 
-    @property
-    def is_one(self) -> bool:
-        """Whether the root is one category itself, with ``train`` and ``test`` in it."""
-        return (self.root / "train").is_dir()
-
-    def folder(self, category: str) -> Path:
-        return self.root if self.is_one else super().folder(category)
-
     def categories(self) -> list[str]:
-        if self.options.normal:
-            return [_name(Path(self.options.normal))]
-        if any((self.options.abnormal, self.options.masks, self.options.normal_test)):
+        names = self._layout.categories()
+        if not names:
+            raise missing_root(self, f"{TREE}; or name plain folders with --set data.normal=DIR --set data.abnormal=DIR")
+        return names
+
+    def train_samples(self, category: str) -> list[Sample]:
+        return self._divided(category)[0]
+
+    def test_samples(self, category: str) -> list[Sample]:
+        return self._divided(category)[1]
+
+    @cached_property
+    def _layout(self) -> Layout:
+        options, groups = self.options, Groups(self.options.group)
+        named = [name for name in SOURCES if getattr(options, name)]
+        if len(named) > 1:
+            raise ConfigError(f"data.{' and data.'.join(named)} exclude each other: choose one of them.")
+        if options.list:
+            return Listed(options, groups)
+        if options.images:
+            return Unlabelled(options, groups)
+        judges_all = options.abnormal and options.normal_test_share == 1  # an evaluation of a finished run
+        if any((options.abnormal, options.masks, options.normal_test)) and not (options.normal or judges_all):
             raise ConfigError(
                 "data.abnormal, data.masks and data.normal_test go with data.normal: "
                 "name the folder of normal images too, with --set data.normal=DIR."
             )
-        if self.is_one:
-            return [_name(self.root)]
-        names = tree_categories(self.root)
-        if not names:
-            layout = f"{self.layout}, or a single category's train and test"
-            raise missing_root(self, f"{layout}; or name plain folders with --set data.normal=DIR --set data.abnormal=DIR")
-        return names
+        return Plain(options, groups) if options.normal or judges_all else Tree(options, groups, self.root)
 
-    def train_samples(self, category: str) -> list[Sample]:
-        return self._normal(category)[0] if self.options.normal else super().train_samples(category)
+    @cached_property
+    def _known(self) -> dict[str, tuple[list[Sample], list[Sample]]]:
+        return {}
 
-    def test_samples(self, category: str) -> list[Sample]:
-        if not self.options.normal:
-            return super().test_samples(category)
-        bad: list[Sample] = []
-        if self.options.abnormal:
-            folder = Path(self.options.abnormal).expanduser()
-            bad = samples_in(folder, ANOMALOUS, category, _name(folder), self._masks())
-        return [*self._normal(category)[1], *bad]
+    def _masked(self, found: Found) -> Found:
+        """With their masks, and without files that are masks."""
+        if self.options.list:  # which names each mask
+            return replace(found, test=[with_source(sample, self.options) for sample in found.test])
+        parts = [*found.train, *found.test, *found.undivided]
+        kept = {sample.path: sample for sample in with_masks(parts, found.masks, self.options, named=bool(self.options.masks))}
+        train, test, undivided = (
+            [kept[sample.path] for sample in part if sample.path in kept] for part in (found.train, found.test, found.undivided)
+        )
+        return Found(train, test, undivided)
 
-    def _masks(self) -> dict[str, Path]:
-        if not self.options.masks:
-            return {}
-        folder = Path(self.options.masks).expanduser()
-        images_in(folder)  # named by the user: a missing or an empty folder is an error here
-        return masks_in(folder)
-
-    def _normal(self, category: str) -> tuple[list[Sample], list[Sample]]:
-        """(train, test): a folder of its own for the test, or a share of the normal images, the same for every run's seed."""
-        normal = samples_in(Path(self.options.normal or "").expanduser(), NORMAL, category, "good")
-        if self.options.normal_test:
-            return normal, samples_in(Path(self.options.normal_test).expanduser(), NORMAL, category, "good")
-        if len(normal) < 2:
-            raise DataError(
-                f"data.normal={self.options.normal!r} holds one image, and a share of it must test. "
-                "Add images, or name others with --set data.normal_test=DIR."
-            )
-        count = min(max(round(len(normal) * self.options.normal_test_share), 1), len(normal) - 1)
-        test, train = drawn(normal, count, self.options.split_seed)
-        return train, test
-
-
-def _name(folder: Path) -> str:
-    """A folder's own name, a symlink's included; ``.`` and ``..`` are resolved first."""
-    return folder.name if folder.name not in ("", "..") else folder.resolve().name
+    def _divided(self, category: str) -> tuple[list[Sample], list[Sample]]:
+        """(train, test): as the layout says; else a share of the images tests, the same for every run's seed."""
+        if category not in self._known:
+            found = self._masked(self._layout.found(category))
+            Groups(self.options.group).check([*found.train, *found.test, *found.undivided])
+            train, test = apart(found.train, found.test), found.test
+            share = self.options.normal_test_share
+            if found.undivided and share == 1:
+                test = [*found.undivided, *test]
+            elif found.undivided:
+                rest, drawn = divided(found.undivided, test, share, self.options.split_seed)
+                train, test = [*train, *rest], [*drawn, *test]
+            self._known[category] = train, test
+        return self._known[category]

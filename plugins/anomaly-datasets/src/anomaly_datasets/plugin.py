@@ -27,6 +27,30 @@ BTAD = DatasetSpec(
     license="CC BY-NC-SA 4.0",
     noncommercial=True,
 )
+MVTEC_LOCO = DatasetSpec(
+    target="anomaly_datasets.mvtec_loco:MVTecLOCOData",
+    config="anomaly_datasets.config:MVTecLOCOConfig",
+    summary="MVTec LOCO AD: 5 categories with logical and structural anomalies, several pixel masks an image",
+    homepage="https://www.mvtec.com/company/research/datasets/mvtec-loco",
+    license="CC BY-NC-SA 4.0",
+    noncommercial=True,
+)
+MVTEC_AD2 = DatasetSpec(
+    target="anomaly_datasets.mvtec_ad2:MVTecAD2Data",
+    config="anomaly_datasets.config:MVTecAD2Config",
+    summary="MVTec AD 2: 8 categories under changing light, pixel masks, and two secret test sets for a server",
+    homepage="https://www.mvtec.com/company/research/datasets/mvtec-ad-2",
+    license="CC BY-NC-SA 4.0",
+    noncommercial=True,
+)
+REAL_IAD = DatasetSpec(
+    target="anomaly_datasets.real_iad:RealIADData",
+    config="anomaly_datasets.config:RealIADConfig",
+    summary="Real-IAD: 30 kinds of small parts, five views an object, pixel masks",
+    homepage="https://realiad4ad.github.io/Real-IAD/",
+    license="CC BY-NC-SA 4.0",
+    noncommercial=True,
+)
 ELPV = DatasetSpec(
     target="anomaly_datasets.elpv:ELPVData",
     config="anomaly_datasets.config:ELPVConfig",
@@ -82,7 +106,7 @@ DTD = DatasetSpec(
 FOLDER = DatasetSpec(
     target="anomaly_datasets.folder:FolderData",
     config="anomaly_datasets.config:FolderConfig",
-    summary="your own images: MVTec AD's layout, or a folder of normal and one of abnormal images",
+    summary="your own images: folders of normal and abnormal ones, trees with train and test, a list, a zip",
 )
 SAMPLE = DatasetSpec(
     target="anomaly_datasets.sample:SampleData",
@@ -91,3 +115,6 @@ SAMPLE = DatasetSpec(
     license="none: generated",
 )
 DATA = CommandSpec(target="anomaly_datasets.commands:data", summary="Verify and prepare data sets on disk.")
+SUBMIT = CommandSpec(
+    target="anomaly_datasets.submit:submit", summary="Write what MVTec AD 2's evaluation server judges, from finished runs."
+)

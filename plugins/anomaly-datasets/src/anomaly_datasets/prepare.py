@@ -16,7 +16,9 @@ from urllib.parse import urlparse
 
 from anomaly_core import ANOMALOUS, NORMAL, BaseDataModule, DataError, Sample, exclusive, registry
 from anomaly_datasets.archives import unpack
-from anomaly_datasets.facts import FACTS
+from anomaly_datasets.facts import FACTS, Facts
+
+TOGETHER = "in all"  # the row of all categories, where only the totals are published
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,17 @@ def compare(name: str, root: Path | None) -> list[Comparison]:
             rows.append(Comparison(category, (0, 0, 0, 0), published, "not there"))
             continue
         try:
-            rows.append(Comparison(category, _count(data, category), published, getattr(data, "shortfall", str)()))
+            count = _count(data, category)
+            if not facts.per_category and category in facts.categories:
+                published = count  # judged in all
+            problem = getattr(data, "shortfall", str)() or _validation(data, category, facts)
+            rows.append(Comparison(category, count, published, problem))
         except DataError as error:
             rows.append(Comparison(category, (0, 0, 0, 0), published, str(error)))
+    if not facts.per_category:
+        train, good, bad, masks = (sum(row.on_disk[part] for row in rows) for part in range(4))
+        totals = (*facts.totals, facts.totals[2] if facts.masked else 0)
+        rows.append(Comparison(TOGETHER, (train, good, bad, masks), totals))
     return rows
 
 
@@ -69,6 +79,15 @@ def _count(data: BaseDataModule, category: str) -> tuple[int, int, int, int]:
     bad = [sample for sample in test if sample.label == ANOMALOUS]
     masks = sum(bool(sample.mask_files) and all(path.is_file() for path in sample.mask_files) for sample in bad)
     return _files(data.train_samples(category)), _files(sample for sample in test if sample.label == NORMAL), _files(bad), masks
+
+
+def _validation(data: BaseDataModule, category: str, facts: Facts) -> str:
+    """What is wrong with the images that the publisher set aside for validation; empty if nothing is."""
+    published = facts.validation.get(category)
+    if published is None:
+        return ""
+    found = len(data.split(category, 0)[1])
+    return "" if found == published else f"{found} of {published} images for validation"
 
 
 def _files(samples: Iterable[Sample]) -> int:

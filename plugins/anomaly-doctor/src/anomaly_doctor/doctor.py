@@ -20,7 +20,7 @@ import click
 import psutil
 from packaging.requirements import Requirement
 
-from anomaly_core import CORE, VERSION, Hooks, PluginError, core_count, distributions, registry
+from anomaly_core import CORE, VERSION, Hooks, PluginError, core_count, distributions, expanded, registry
 from anomaly_doctor.list_plugins import examined
 from anomaly_doctor.runs import examine_run
 
@@ -140,7 +140,7 @@ def _devices(report: Report) -> dict[str, str]:
 def _folders(output: Path, report: Report) -> dict[str, str]:
     folders = {}
     for label, folder in (("output", output), ("temporary", Path(tempfile.gettempdir()))):
-        path = folder.expanduser().absolute()
+        path = expanded(folder).absolute()
         nearest = next(parent for parent in (path, *path.parents) if parent.exists())
         free = shutil.disk_usage(nearest).free
         state = "writable"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from anomaly_core import IMAGE_SUFFIXES, ConfigError, DataError, read_image
+from anomaly_core import IMAGE_SUFFIXES, ConfigError, DataError, expanded, is_clutter, read_image
 
 CACHE_BYTES = 2 * 1024**3  # DTD's 5640 images at 256x256 take 1.1 GB
 
@@ -27,13 +25,19 @@ class TextureFolder:
     """
 
     def __init__(self, folder: str, size: tuple[int, int]) -> None:
-        root = Path(folder).expanduser()
+        root = expanded(folder)
         if not root.is_dir():
             raise ConfigError(
                 f"model.textures={folder!r} is no folder. Name the folder of the texture images, or leave the option out: "
                 "anomalies are then made of procedural textures and of the training images."
             )
-        self.paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+        self.paths = sorted(
+            path
+            for path in root.rglob("*")
+            if path.suffix.lower() in IMAGE_SUFFIXES
+            and not any(map(is_clutter, path.relative_to(root).parts))
+            and path.is_file()
+        )
         if not self.paths:
             raise DataError(
                 f"model.textures={folder!r} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}). Check the folder."

@@ -17,7 +17,7 @@ from typing import BinaryIO, NoReturn, Protocol
 from xml.parsers import expat
 from xml.sax.saxutils import escape
 
-from anomaly_core import open_untrusted, read_untrusted
+from anomaly_core import RunError, open_untrusted, read_untrusted
 
 KEY = "anomaly"  # the metadata's key in every format
 ENTRY = f"extra/{KEY}.json"  # in a TorchScript archive
@@ -45,7 +45,8 @@ class Container(Protocol):
 
 
 def open_container(path: Path) -> Container:
-    """The container in a file, by its suffix; OSError if it is missing or no regular file, ValueError if it is damaged."""
+    """The container in a file, by its suffix; OSError if it is missing or no regular file, ValueError if it is damaged,
+    RunError if OpenVINO's weights are not beside it."""
     classes: dict[str, Callable[[Path], Container]] = {".onnx": OnnxFile, ".xml": OpenvinoFile}
     return classes.get(path.suffix.lower(), TorchscriptFile)(path)
 
@@ -115,7 +116,8 @@ class OpenvinoFile:
             with open_untrusted(self._weights) as file:
                 size = file.seek(0, 2)
         except FileNotFoundError:
-            raise ValueError(f"{self._weights.name} is not beside it, and the two belong together") from None
+            step = "are not beside it. Copy both files to one folder."
+            raise RunError(f"cannot use {str(path)!r}: its weights, {self._weights.name}, {step}") from None
         except OSError as error:
             raise OSError(f"of {self._weights.name}: {error}") from error
         if size < self._needed:

@@ -70,13 +70,14 @@ class ExportedDetector:
 
         Args:
             images: uint8 (B, H, W, 3) RGB, or a sequence of paths, PIL images and uint8 (H, W, 3) or (H, W) arrays of any
-                size; a single one is a batch of one. They are resized and cropped as in the run.
+                size; a single one is a batch of one. They are resized and cropped as in the run. A fourth channel is alpha
+                and is dropped, as it is from a file.
 
         Returns:
             float32 (B,) raw scores and float32 (B, 1, h, w) maps at the detector's input size, or None without maps.
 
         Raises:
-            DataError: an image cannot be read or is not uint8 RGB.
+            DataError: an image cannot be read, or an array has another shape or dtype.
         """
         predictions = [one for batch in self._batches(several(images)) for one in self.score(batch)]
         if not predictions:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from anomaly_core import ConfigError, PluginError, open_untrusted, registry
+from anomaly_core import ConfigError, PluginError, expanded, open_untrusted, registry
 from anomaly_features.errors import BackboneError
 
 # The well-known file names of these weights, as published.
@@ -60,7 +60,7 @@ class Backbones:
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
-        self.folder = Path(folder or os.environ.get("ANOMALY_BACKBONES") or "backbones").expanduser()
+        self.folder = expanded(folder or os.environ.get("ANOMALY_BACKBONES") or "backbones")
 
     def load(self, name: str) -> dict[str, Tensor]:
         """The state dict of a timm model, on the CPU, under timm's names.

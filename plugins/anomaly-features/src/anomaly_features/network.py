@@ -6,12 +6,11 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from anomaly_core import BaseModeler
+from anomaly_core import BaseModeler, expanded
 from anomaly_features.cache import Compute, FeatureCache
 from anomaly_features.engines import compiled
 from anomaly_features.options import ExtractorOptions
@@ -74,7 +73,7 @@ class FrozenNetwork(nn.Module, ABC):
         """
         options = self._options
         if options.feature_cache == "disk":
-            self.cache = FeatureCache(options.cache_budget, Path(options.cache_folder).expanduser() / self.identity())
+            self.cache = FeatureCache(options.cache_budget, expanded(options.cache_folder) / self.identity())
             yield
             return
         if options.feature_cache != "off" and repeated:

@@ -9,3 +9,5 @@ from .image_overlap import aupimo as aupimo
 from .pixel import PixelMetric as PixelMetric
 from .regions import aupro as aupro
 from .regions import pro_curve as pro_curve
+from .saturated import au_spro as au_spro
+from .segmentation import seg_f1 as seg_f1

@@ -48,3 +48,33 @@ class ImageF1Max(ImageMetric):
 
     def compute(self) -> float:
         return f1_max(*self.gathered())[0]
+
+
+class ObjectAUROC(ImageMetric):
+    """Area under the ROC curve of objects that are photographed from several sides, as Real-IAD judges them.
+
+    An object scores as its worst view, and is anomalous if any of its views is. ``Sample.extra["object"]`` says which object an
+    image shows.
+
+    Source: Wang et al., Real-IAD, CVPR 2024 (S-AUROC).
+    """
+
+    def __init__(self, calibration: Calibration | None = None) -> None:
+        super().__init__(calibration)
+        self._objects: list[object] = []
+
+    def update(self, batch: Batch, prediction: Prediction) -> None:
+        super().update(batch, prediction)
+        known = (batch.labels >= 0).tolist()
+        self._objects += [s.extra.get("object") for s, has_label in zip(batch.samples, known, strict=True) if has_label]
+
+    def compute(self) -> float:
+        scores, labels = self.gathered()
+        silent = self._objects.count(None)
+        if silent:
+            raise UndefinedMetric(f"{silent} of {len(self._objects)} images do not say which object they show")
+        worst: dict[object, tuple[float, int]] = {}
+        for shown, score, label in zip(self._objects, scores.tolist(), labels.tolist(), strict=True):
+            before = worst.get(shown, (score, label))
+            worst[shown] = max(before[0], score), max(before[1], label)
+        return auroc(*zip(*worst.values(), strict=True))

@@ -13,6 +13,7 @@ from anomaly_metrics.arrays import require_finite
 from anomaly_metrics.curves import Curve
 from anomaly_metrics.image_overlap import FPR_BOUNDS, aupimo_of_image, highest, top_count
 from anomaly_metrics.pixels import EXACT_PIXELS, PixelStore, judged
+from anomaly_metrics.segmentation import f1_of, segmented
 
 Points = dict[str, tuple[Sequence[float], Sequence[float]]]
 DRAWN = 400  # points of a drawn curve
@@ -87,6 +88,38 @@ class AUPRO005(AUPRO):
     fpr_limit = 0.05
 
 
+class SegF1(BaseMetric):
+    """:func:`~anomaly_metrics.seg_f1` at the run's map threshold, in constant memory."""
+
+    def __init__(self, calibration: Calibration | None = None) -> None:
+        super().__init__(calibration)
+        self._undefined: UndefinedMetric | None = None
+        self._judged = False
+        self._counts = (0, 0, 0)
+
+    def update(self, batch: Batch, prediction: Prediction) -> None:
+        try:
+            part = judged(batch, prediction)
+        except UndefinedMetric as reason:
+            self._undefined = reason
+            return
+        if part is not None and self.calibration is not None and self.calibration.map_threshold is not None:
+            maps = part[0].detach().float().numpy()
+            require_finite(maps)
+            new = segmented(maps, part[1].numpy() != 0, self.calibration.map_threshold)
+            true, false, missed = (before + more for before, more in zip(self._counts, new, strict=True))
+            self._counts, self._judged = (true, false, missed), True
+
+    def compute(self) -> float:
+        if self._undefined is not None:
+            raise self._undefined
+        if self.calibration is None or self.calibration.map_threshold is None:
+            raise UndefinedMetric("there is no map threshold: no normal image was held out (add some; data.holdout above 0)")
+        if not self._judged:
+            raise UndefinedMetric("the data set has no masks")
+        return f1_of(self._counts)
+
+
 class AUPIMO(BaseMetric):
     """Mean over the anomalous images of :func:`~anomaly_metrics.aupimo`, in constant memory an image.
 
@@ -116,7 +149,9 @@ class AUPIMO(BaseMetric):
             return
         if part is None:
             return
-        maps, masks, labels = part[0].detach().float().numpy(), part[1].numpy() != 0, part[2].numpy()
+        maps, masks, labels = part.maps.detach().float().numpy(), part.masks.numpy() != 0, part.labels.numpy()
+        valid = None if part.valid is None else part.valid.numpy()
+        masks = masks if valid is None else masks & valid
         require_finite(maps)
         if self._size and maps.shape[-2:] != self._size:
             self._undefined = UndefinedMetric(
@@ -126,7 +161,8 @@ class AUPIMO(BaseMetric):
             return
         self._size = maps.shape[-2:]
         defective = masks.any(axis=(1, 2, 3))
-        self._take_normal(maps[(labels == NORMAL) & ~defective].ravel())
+        normal = (labels == NORMAL) & ~defective
+        self._take_normal(maps[normal].ravel() if valid is None else maps[normal][valid[normal]])
         for image, mask in zip(maps[defective], masks[defective], strict=True):
             self._defects.append(evenly_spaced(np.sort(image[mask]), self.kept_defective))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,11 +20,24 @@ EXACT_PIXELS = 1 << 25
 # Pixels that are counted at once beyond it.
 CHUNK = 1 << 22
 
-Part = tuple[Tensor, Tensor]  # maps float32, masks bool, both (B, 1, H, W)
+
+class Part(NamedTuple):
+    """Maps float32 and masks bool (B, 1, H, W), labels (B,), and the pixels that count, bool (B, 1, H, W) or None: all do."""
+
+    maps: Tensor
+    masks: Tensor
+    labels: Tensor
+    valid: Tensor | None
+
+    def split(self, images: int) -> list[Part]:
+        """Parts of at most so many images."""
+        parts = [self.maps.split(images), self.masks.split(images), self.labels.split(images)]
+        valid = [None] * len(parts[0]) if self.valid is None else self.valid.split(images)
+        return [Part(*part) for part in zip(*parts, valid, strict=True)]
 
 
-def judged(batch: Batch, prediction: Prediction) -> tuple[Tensor, Tensor, Tensor] | None:
-    """The input of a pixel metric: (maps (B', 1, H, W), masks (B', 1, H, W), labels (B',)); None without masks.
+def judged(batch: Batch, prediction: Prediction) -> Part | None:
+    """The input of a pixel metric; None without masks.
 
     Anomalous images without a mask are left out, because the labels of their pixels are unknown.
 
@@ -41,9 +55,8 @@ def judged(batch: Batch, prediction: Prediction) -> tuple[Tensor, Tensor, Tensor
             "predict_step must return maps (B, 1, H, W) at the size of its input."
         )
     has = batch.has_mask
-    if has.all():
-        return prediction.maps, batch.masks, batch.labels
-    return prediction.maps[has], batch.masks[has], batch.labels[has]
+    parts = prediction.maps, batch.masks, batch.labels, batch.valid
+    return Part(*parts) if has.all() else Part(*(part if part is None else part[has] for part in parts))  # type: ignore[arg-type]
 
 
 class PixelStore:
@@ -84,9 +97,8 @@ class PixelStore:
             self._undefined = reason
             return
         if part is not None:
-            images = max(1, CHUNK // max(1, part[0][:1].numel()))
-            self._parts += zip(part[0].split(images), part[1].split(images), strict=True)
-            self._pixels += part[0].numel()
+            self._parts += part.split(max(1, CHUNK // max(1, part.maps[:1].numel())))
+            self._pixels += part.maps.numel()
             if self._pixels > (self.exact_pixels if self._histogram is None else CHUNK):
                 self._histogram = self._histogram or ScoreHistogram()
                 self._count(self._histogram)
@@ -128,7 +140,7 @@ def _groups(parts: list[Part]) -> Iterator[list[Part]]:
     group: list[Part] = []
     for part in parts:
         group.append(part)
-        if sum(maps.numel() for maps, _ in group) >= CHUNK:
+        if sum(one.maps.numel() for one in group) >= CHUNK:
             yield group
             group = []
     if group:
@@ -136,11 +148,20 @@ def _groups(parts: list[Part]) -> Iterator[list[Part]]:
 
 
 def _joined(parts: list[Part]) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float64], int]:
-    """(scores (N,), anomalous (N,), each anomalous pixel's share of its region, number of regions)."""
-    scores = torch.cat([maps.detach().flatten() for maps, _ in parts]).float().numpy()
-    anomalous = torch.cat([masks.flatten() for _, masks in parts]).numpy() != 0
-    regions = [region_shares(masks[:, 0].numpy() != 0) for _, masks in parts]
+    """Of what counts: (scores (N,), anomalous (N,), each anomalous pixel's share of its region, number of regions)."""
+    scores = torch.cat([_counted(part.maps.detach(), part.valid) for part in parts]).float().numpy()
+    anomalous = torch.cat([_counted(part.masks, part.valid) for part in parts]).numpy() != 0
+    regions = [region_shares(_inside(part)[:, 0].numpy() != 0) for part in parts]
     return scores, anomalous, np.concatenate([shares for shares, _ in regions]), sum(count for _, count in regions)
+
+
+def _counted(values: Tensor, valid: Tensor | None) -> Tensor:
+    return values.flatten() if valid is None else values[valid]
+
+
+def _inside(part: Part) -> Tensor:
+    """The masks; a defect ends where pixels do not count."""
+    return part.masks if part.valid is None else part.masks & part.valid
 
 
 _OUT_OF_STEP = (

@@ -45,6 +45,12 @@ IMAGE_F1 = _metric(
     "Balance of precision and recall at the run's threshold; 1 is perfect.",
     prominence="table",
 )
+OBJECT_AUROC = _metric(
+    "image:ObjectAUROC",
+    "Object AUROC",
+    "The chance that an anomalous object scores higher than a normal one, each as the worst of its views.",
+    default=False,
+)
 PIXEL_AUROC = _metric(
     "pixel:PixelAUROC",
     "Pixel AUROC",
@@ -77,10 +83,24 @@ AUPRO = _metric(
 AUPRO_005 = _metric(
     "pixel:AUPRO005", "AUPRO 0.05", "AUPRO up to a pixel false-positive rate of 0.05.", level="pixel", default=False
 )
+AUSPRO_005 = _metric(
+    "saturated:AUSPRO005",
+    "AU-sPRO 0.05",
+    "As AUPRO 0.05, but a defect of which enough is marked counts as found whole (MVTec LOCO AD).",
+    level="pixel",
+    default=False,
+)
 AUPIMO = _metric(
     "pixel:AUPIMO",
     "AUPIMO",
     "How well each anomalous image's defect is covered when hardly a normal pixel may be marked.",
+    level="pixel",
+    default=False,
+)
+SEG_F1 = _metric(
+    "pixel:SegF1",
+    "SegF1",
+    "Balance of precision and recall of all pixels at the run's map threshold, which held-out normal images set; 1 is perfect.",
     level="pixel",
     default=False,
 )

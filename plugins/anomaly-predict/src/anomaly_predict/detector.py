@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from anomaly_core import (
     registry,
     require_training,
 )
+from anomaly_predict.arrays import holds_several, is_tensor, pixels
 from anomaly_predict.regions import Region, only_map, regions_of
 
 if TYPE_CHECKING:  # an exported detector needs no torch
@@ -36,7 +37,7 @@ if TYPE_CHECKING:  # an exported detector needs no torch
 
     from anomaly_core import BaseModeler, Calibration, RunConfig
 
-ImageLike = Any  # str | Path | PIL.Image.Image | numpy (H, W, 3) uint8 | tensor (3, H, W)
+ImageLike = Any  # str | Path | PIL.Image.Image | numpy (H, W, 3) uint8 | tensor (3, H, W), as anomaly_predict.arrays checks
 
 
 def open_detector(
@@ -78,9 +79,17 @@ def open_detector(
     if not names:
         opened = ", ".join(sorted({suffix for own in suffixes.values() for suffix in own})) or "no file"
         by = f"The engine {engine!r} opens" if engine else "Installed engines (anomaly-export has some) open"
-        raise RunError(f"{str(path)!r} is neither a run's folder nor a file that can be opened. {by}: {opened}.")
+        what = f"{str(path)!r} is neither a run's folder nor a file that can be opened"
+        raise RunError(f"{what}. {by}: {opened}.{_nearest(path)}")
     component = registry.engines[names[0]]
     return cast(Detector, component.load("reader")(path, component.name, threads, **({} if verify else {"verify": False})))
+
+
+def _nearest(path: Path) -> str:
+    """What to give instead of a part of a detector."""
+    if path.suffix.lower() == ".bin":  # of OpenVINO
+        return f" A .bin file has only weights: give {path.with_suffix('.xml').name}, which must lie beside it."
+    return f" Give the run's folder, {str(path.parent)!r}." if (path.parent / "manifest.json").is_file() else ""
 
 
 def load_run(folder: str | Path, device: str = "auto", engine: str | None = None, *, verify: bool = True) -> RunDetector:
@@ -143,7 +152,8 @@ class RunDetector:
 
         Args:
             images: paths, PIL images, uint8 numpy arrays (H, W, 3) or (H, W), or tensors (3, H, W) of uint8 or of floats in
-                [0, 1]: one, a sequence, or a (B, ...) array or tensor. Any size: they are resized as in the run.
+                [0, 1]: one, a sequence, or a (B, ...) array or tensor. Any size: they are resized as in the run. A fourth
+                channel is alpha and is dropped, as it is from a file.
             batch_size: images per forward pass; does not change the scores.
 
         Returns:
@@ -163,7 +173,7 @@ class RunDetector:
         """
         held: list[NDArray[np.uint8]] = []
         size = batch_size if self.config.data.tile is None else 1
-        for image in images:
+        for image in images if isinstance(images, Iterator) else several(images):
             held.append(self._placed(as_image(image, self.reader)))
             if len(held) == size:
                 yield self._predict(held, batch_size)
@@ -255,31 +265,30 @@ def as_image(image: ImageLike, reader: ImageReader) -> Image.Image:
     if isinstance(image, Image.Image):
         try:
             return reader.convert(image)
+        except DataError:
+            raise
         except Exception as error:  # Pillow decodes an opened file only here, and may raise any exception
             name = getattr(image, "filename", "") or "given"
             raise DataError(f"cannot read the image {name!r}: {error or type(error).__name__}. Give another.") from error
-    if _is_tensor(image):
-        if image.ndim != 3 or image.shape[0] not in (1, 3):
-            raise DataError(f"a tensor image must be (3, H, W), not {tuple(image.shape)}.")
-        if image.is_floating_point():
-            image = (image.clamp(0, 1) * 255).round().byte()
-        image = image.permute(1, 2, 0).cpu().numpy()
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
-            raise DataError(f"an array image must be (H, W, 3) of uint8, not {image.shape} of {image.dtype}.")
-        return reader.convert(Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image))
-    raise DataError(f"cannot take a {type(image).__name__} as an image: give a path, a PIL image, an array or a tensor.")
+    if isinstance(image, np.ndarray) or is_tensor(image):
+        return reader.convert(Image.fromarray(pixels(image)))
+    raise _no_image(image)
 
 
 def several(images: ImageLike) -> Sequence[ImageLike]:
-    """One image or several, as a sequence."""
+    """One image or several, as a sequence; DataError says why anything else is rejected."""
     if isinstance(images, str | os.PathLike | Image.Image):
         return [images]
-    if isinstance(images, np.ndarray) or _is_tensor(images):
-        single = images.ndim == 2 or (images.ndim == 3 and (_is_tensor(images) or images.shape[-1] in (1, 3)))
-        return [images] if single else list(images)
-    return list(images)
+    if isinstance(images, np.ndarray) and images.ndim == 1 and images.dtype.kind in "OU":  # of paths, or images of many sizes
+        return list(images)
+    if isinstance(images, np.ndarray) or is_tensor(images):
+        return list(images) if holds_several(images) else [images]
+    if isinstance(images, Iterable) and not isinstance(images, bytes | bytearray | Mapping):
+        return list(images)
+    raise _no_image(images)
 
 
-def _is_tensor(image: ImageLike) -> bool:
-    return type(image).__module__.partition(".")[0] == "torch"
+def _no_image(value: object) -> DataError:
+    step = "Decode it: PIL.Image.open(io.BytesIO(data))." if isinstance(value, bytes | bytearray) else "Check what you give."
+    kinds = "a path, a PIL image, an array, a tensor or a list of these"
+    return DataError(f"an image must be {kinds}; this is of type {type(value).__name__}. {step}")

@@ -10,6 +10,7 @@ from typing import Any
 from anomaly_core import (
     CALIBRATION,
     IMAGES,
+    ConfigError,
     DataError,
     Hooks,
     Progress,
@@ -27,8 +28,15 @@ from anomaly_core import (
     skipped,
     test,
     warnings_of,
+    without_mask,
 )
 from anomaly_predict import load_run
+
+# options of the run that also hold for another data set
+KEPT = (
+    *("batch_size", "num_workers", "tile", "tile_overlap", "on_bad_image", "evaluate_at"),
+    *("roi", "ignore", "least_area", "mm_per_px"),
+)
 
 
 def evaluate(
@@ -68,17 +76,26 @@ def evaluate(
     hooks = hooks or Hooks(registry)
     hooks.call("anomaly_configure", config=config)
     module = build_data(config)
+    if "data.category" not in (overrides or {}) and config.data.category:
+        names = module.categories()
+        if len(names) == 1 and config.data.category != names:  # the run's product under another name
+            config = config.replace(**{"data.category": names})
+            module = build_data(config)
     module.reader = detector.reader
     categories = module.chosen_categories()
-    screened = screen(images_to_test(module, categories), config.data.on_bad_image, module.reader)
+    with warnings.catch_warnings(record=True) as caught:  # for the log, which does not exist yet
+        warnings.simplefilter("always")
+        samples = images_to_test(module, categories)
+    screened = screen(samples, config.data.on_bad_image, module.reader)
     if not screened.kept:
         raise DataError(f"none of the test images can be used: {screened.skipped[0].reason}")
     label = categories[0] if len(categories) == 1 else "unified"
     place = config.data.name, label, config.model.name
     run = RunFolder.create(_own(Path(folder), place) if output is None else str(output), *place)
-    facts = {"category": label, "evaluates": str(Path(folder).absolute()), "skipped": skipped(screened)}
+    left_out = {"skipped": skipped(screened), "without_mask": without_mask(screened.kept)}
+    facts = {"category": label, "evaluates": str(Path(folder).absolute()), **left_out}
     with run.locked(), run.recording(config, hooks, **facts):
-        for text in warnings_of(screened, [], [], screened.kept):
+        for text in [*(str(item.message) for item in caught), *warnings_of(screened, [], [], screened.kept)]:
             warnings.warn(text, stacklevel=2)
         run.write_json(IMAGES, detector.reader.to_dict())
         run.write_json(CALIBRATION, detector.calibration.to_dict())
@@ -102,6 +119,9 @@ def _config(config: RunConfig, data: str | None, overrides: Mapping[str, Any]) -
     """The run's config with another data section; options that the other data set does not have are dropped."""
     sections = config.to_dict()
     if data is not None and data != config.data.name:
-        kept = ("batch_size", "num_workers", "tile", "tile_overlap", "on_bad_image", "evaluate_at", "least_area", "mm_per_px")
-        sections["data"] = {"name": data, **{key: sections["data"][key] for key in kept}}
+        sections["data"] = {"name": data, **{key: sections["data"][key] for key in KEPT}}
+    options = {key.removeprefix("data.") for key in overrides if key.startswith("data.")}
+    sections["data"] |= registry.datasets[sections["data"]["name"]].config_class().of_new_images(options)
+    if fixed := sorted({"data.roi", "data.ignore"} & overrides.keys()):
+        raise ConfigError(f"{fixed[0]} is the run's own: it was fitted on that part of its images. Leave it out, or fit again.")
     return RunConfig.create(config=sections, overrides=overrides)

@@ -148,15 +148,16 @@ class _Outlines(NamedTuple):
         """Of a map (h, w); ``axes`` and ``size`` are of x, then of y. None if there is none. ``by_pixel``: a cell is in or out,
         and areas are their number."""
         columns, rows = map(_Cells.within, values.shape[::-1], axes, size)  # a map may reach beyond its image
-        inside = values[np.ix_(rows.numbers, columns.numbers)]
-        above = np.isfinite(inside) & (inside > threshold)
+        inside = values[rows.all, columns.all]
+        above = (inside > threshold) & (inside < np.inf)
         if not above.any():
             return None
         columns, rows = columns.around(above.any(axis=0)), rows.around(above.any(axis=1))
-        grid = values[np.ix_(rows.numbers, columns.numbers)].astype(np.float64)
+        grid = values[rows.all, columns.all]
         if by_pixel:  # outlines run midway between pixels, and join those that share a corner
-            grid, threshold = np.where(np.isfinite(grid) & (grid > threshold), 1 + _NEAREST, -1.0), 0.0
-        grid = _apart(grid, threshold)
+            grid, threshold = np.where((grid > threshold) & (grid < np.inf), 1 + _NEAREST, -1.0), 0.0
+        else:
+            grid = _apart(grid.astype(np.float64), threshold)
         # Up to the image's edge the outermost cells are repeated, as in InputSpec.native_map; there the map falls off at once.
         grid = np.pad(np.pad(grid, 1, mode="edge"), 1, constant_values=2 * threshold - grid.max())
         generator = contourpy.contour_generator(z=grid, name="serial", fill_type=contourpy.FillType.OuterOffset)
@@ -215,6 +216,11 @@ class _Cells(NamedTuple):
         return _Cells(self.numbers[start:end], self.places[start : end + 2])
 
     @property
+    def all(self) -> slice:
+        """The numbers, which follow one another."""
+        return slice(int(self.numbers[0]), int(self.numbers[-1]) + 1) if len(self.numbers) else slice(0)
+
+    @property
     def framed_numbers(self) -> NDArray[np.int64]:
         """The numbers, with two cells more at each end."""
         return np.pad(self.numbers, 2, mode="edge")
@@ -251,22 +257,24 @@ def _owned(above: NDArray[np.bool_], points: Floats, numbers: NDArray[np.int64])
 
 def _simplified(points: Floats, axes: Axes) -> Floats:
     """Douglas and Peucker's simplification (1973) of an outline, (N, 2) -> (M, 2). One that would have no area stays."""
-    count = len(points)
-    closed = np.concatenate([points, points[:1]]) / [scale for scale, _ in axes]
-    farthest = int(np.linalg.norm(closed - closed[0], axis=1).argmax())
-    kept, parts = {0, farthest}, [(0, farthest), (farthest, count)]
+    x, y = (points / [scale for scale, _ in axes]).T
+    ring = [complex(*point) for point in zip(x.tolist(), y.tolist(), strict=True)]  # faster than arrays: most are short
+    ring.append(ring[0])
+    farthest = max(range(len(points)), key=lambda i: abs(ring[i] - ring[0]))
+    kept, parts = {0, farthest}, [(0, farthest), (farthest, len(points))]
     while parts:
         start, end = parts.pop()
-        if end - start < 2:
-            continue
-        chord, between = closed[end] - closed[start], closed[start + 1 : end] - closed[start]
-        along = np.clip(between @ chord / max(float(chord @ chord), 1e-300), 0, 1)
-        distances = np.linalg.norm(between - along[:, None] * chord, axis=1)
-        worst = int(distances.argmax())
-        if distances[worst] > _TOLERANCE:
-            middle = start + 1 + worst
-            kept.add(middle)
-            parts += [(start, middle), (middle, end)]
+        chord = ring[end] - ring[start]
+        square, most, worst = max(abs(chord) ** 2, 1e-300), _TOLERANCE, 0
+        for i in range(start + 1, end):
+            point = ring[i] - ring[start]
+            along = (point.real * chord.real + point.imag * chord.imag) / square
+            distance = abs(point - min(max(along, 0.0), 1.0) * chord)
+            if distance > most:
+                most, worst = distance, i
+        if worst:
+            kept.add(worst)
+            parts += [(start, worst), (worst, end)]
     return points[sorted(kept)] if len(kept) > 2 else points
 
 

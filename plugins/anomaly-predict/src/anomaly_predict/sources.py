@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import codecs
 import glob
-import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import TextIO
 
-from anomaly_core import IMAGE_SUFFIXES, DataError
+from anomaly_core import IMAGE_SUFFIXES, DataError, is_clutter
 
 STANDARD_INPUT = "-"
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+# Three letters in a row, such as of a suffix, that take two bytes each
+_ZEROS = {rb"(?:..)*?(?:[ -~]\0){3}": "utf-16-le", rb"(?:..)*?(?:\0[ -~]){3}": "utf-16-be"}
 Report = Callable[[OSError], None]
 
 
@@ -24,7 +26,8 @@ def image_paths(names: Iterable[str], listing: TextIO | None = None, *, unreadab
     """Yield paths one at a time, in constant memory: files as given; images below folders and matches of globs, each sorted;
     ``-`` reads one path per line from ``listing`` (standard input).
 
-    Links to folders are followed, and each folder is read once for a name, however many links lead to it.
+    Links to folders are followed, and each folder is read once for a name, however many links lead to it. What other programs
+    leave in folders (hidden files, thumbnails, recycle bins) is left out, unless it is named itself.
 
     Args:
         names: of files and folders, globs, or ``-``.
@@ -79,11 +82,19 @@ def _matching(pattern: str, unreadable: Report) -> Iterator[Path]:
     """The images that match, and those below the folders that match."""
     entered: set[str] = set()
     for match in sorted(set(map(Path, _globbed(pattern, unreadable)))):
+        if _is_left_out(match, Path(pattern)):
+            continue
         if not match.is_dir():
             if match.suffix.lower() in IMAGE_SUFFIXES:
                 yield match
         elif "**" not in pattern:  # with "**", its contents match as well
             yield from walk(match, unreadable, entered)
+
+
+def _is_left_out(match: Path, pattern: Path) -> bool:
+    """Whether a wildcard found what another program left, which ``.*.png`` and ``@eaDir/*`` ask for and ``*`` does not."""
+    pairs = takewhile(lambda pair: pair[1] != "**", zip(reversed(match.parts), reversed(pattern.parts), strict=False))
+    return any(is_clutter(name) and name[0] != asked[0] for name, asked in pairs)
 
 
 def _exists(name: str) -> bool:
@@ -122,18 +133,51 @@ def _matches(name: str) -> bool:
 
 
 def _listed(listing: TextIO) -> Iterator[str]:
-    """The lines of a list: in UTF-8 or UTF-16 if it starts with that byte order mark, as from Windows programs; else as the
-    system decodes.
+    """The names in a list, as :func:`_name` takes them from its lines; lines of blanks are left out."""
+    for line in _lines(listing):
+        if name := _name(line.rstrip("\r\n")):
+            yield name
+
+
+def _name(line: str) -> str:
+    """The line as it stands, if something has that name; else without a mark, blanks and quotes around it."""
+    if not line or _exists(line):
+        return line
+    name = line.removeprefix("\ufeff").strip()
+    return name[1:-1] if len(name) > 2 and name[0] == name[-1] and name[0] in "\"'" else name
+
+
+def _lines(listing: TextIO) -> Iterator[str]:
+    """The lines of a list: in UTF-8 or UTF-16 if it starts with that byte order mark, as from Windows programs; in UTF-16 too
+    if its first line looks so; else as the system decodes.
 
     File names are bytes: names that cannot be decoded are passed through.
     """
-    if isinstance(listing, io.TextIOWrapper) and isinstance(listing.buffer, io.BufferedReader):
-        start = listing.buffer.peek(3)
-        encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
-        errors = "backslashreplace" if encoding == "utf-16" else "surrogateescape"
-        with suppress(io.UnsupportedOperation):  # it was read before
-            listing.reconfigure(encoding=encoding, errors=errors, newline="\n")
-    yield from filter(None, (line.rstrip("\r\n") for line in listing))
+    source = getattr(listing, "buffer", None)
+    if source is None:  # text by nature
+        yield from listing
+        return
+    encoding, errors, width, held = listing.encoding or "utf-8", "surrogateescape", 1, ""
+    decode: Callable[[bytes], str] | None = None
+    while content := source.readline():  # by bytes: a pipe may deliver half a mark or half a character
+        if decode is None:
+            if detected := _encoding(content):
+                encoding = detected
+            if encoding.startswith("utf-16"):
+                errors, width = "backslashreplace", 2
+            decode = codecs.getincrementaldecoder(encoding)(errors).decode
+        if len(content) % width:
+            content += source.read(1)  # of a line feed, and of what only holds its byte
+        *whole, held = (held + decode(content)).split("\n")
+        yield from whole
+    yield held
+
+
+def _encoding(start: bytes) -> str | None:
+    """The encoding that the first line of a list shows by a mark, or by text whose every other byte is zero."""
+    marks = (name for mark, name in _MARKS.items() if start.startswith(mark))
+    zeros = (name for pattern, name in _ZEROS.items() if re.match(pattern, start, re.DOTALL))
+    return next(chain(marks, zeros), None)
 
 
 def walk(folder: Path, unreadable: Report, entered: set[str]) -> Iterator[Path]:
@@ -154,25 +198,26 @@ def walk(folder: Path, unreadable: Report, entered: set[str]) -> Iterator[Path]:
 
 
 def _folders(folder: Path, unreadable: Report, entered: set[str]) -> Iterator[Path]:
-    """The folder and all below it, but for hidden ones, which ``**`` does not match."""
+    """The folder and all below it."""
     entries = _entries(folder, unreadable, entered)
     if entries is None:
         return
     yield folder
     for name, is_folder in entries:
-        if is_folder and not name.startswith("."):
+        if is_folder:
             yield from _folders(folder / name, unreadable, entered)
 
 
 def _entries(folder: Path, unreadable: Report, entered: set[str]) -> list[tuple[str, bool]] | None:
-    """(name, whether it is a folder) of what is in a folder, sorted; None if it was entered before or cannot be read."""
+    """(name, whether it is a folder) of what is in a folder, sorted, but for what other programs leave there; None if it was
+    entered before or cannot be read."""
     real = os.path.realpath(folder)  # not the inode: some network drives number nothing
     if real in entered:
         return None
     entered.add(real)
     try:
         with os.scandir(folder) as entries:
-            return sorted((entry.name, _is_folder(entry)) for entry in entries)
+            return sorted((entry.name, _is_folder(entry)) for entry in entries if not is_clutter(entry.name))
     except OSError as error:
         unreadable(error)
         return None

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from anomaly_core import RunFolder, hookimpl
+from anomaly_core import RunFolder, expanded, hookimpl
 from anomaly_report.gallery import Gallery, draw_prediction
 from anomaly_report.pictures import safe_name
 
@@ -125,7 +125,7 @@ def _failed(cell: Cell) -> RunRow:
     if row is not None and row.status != "complete":
         return replace(row, reason=cell.error, seed=cell.seed)
     return RunRow(
-        Path(output).expanduser() / "(no folder)",
+        expanded(output) / "(no folder)",
         "failed",
         cell.error,
         dataset=cell.data,

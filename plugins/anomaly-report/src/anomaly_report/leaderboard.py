@@ -13,6 +13,7 @@ from typing import Any
 from anomaly_core import Measure, Values, inside, mean_values, write_whole
 from anomaly_report.figures.all import WRITE_ELSEWHERE
 from anomaly_report.page import relative_url, render
+from anomaly_report.products import told_apart
 from anomaly_report.report import REPORT
 from anomaly_report.runs import RunRow, read_runs
 
@@ -37,7 +38,7 @@ def write_leaderboard(
         RunError: the page cannot be written.
     """
     folder = Path(folder)
-    rows = read_runs(folder) if rows is None else rows
+    rows = told_apart(read_runs(folder) if rows is None else rows)
     metrics = metrics_of(rows)
     path = folder / LEADERBOARD if output is None else Path(output)
     page = render(
@@ -68,7 +69,7 @@ def leaderboard_data(folder: Path, rows: list[RunRow], metrics: list[Measure]) -
     At first the page shows the metrics that are more than details, oracles aside; the others can be ticked.
     """
     names = [metric.name for metric in metrics]
-    best = best_of([(f"{row.dataset}/{row.category}/{row.native}", row.metrics) for row in rows], metrics)
+    best = best_of([(f"{row.dataset}/{row.category}{row.place}/{row.native}", row.metrics) for row in rows], metrics)
     means = means_over_categories(rows)
     # A mean over fewer categories is easier to win: it stands there, unmarked.
     whole = [mean["count"] == mean["of"] for mean in means]
@@ -170,7 +171,7 @@ def _run(folder: Path, row: RunRow, names: list[str], best: list[int]) -> dict[s
         has_report = inside(row.folder, REPORT).is_file()
     return {
         "dataset": row.dataset,
-        "category": row.category,
+        "category": f"{row.category}{row.place}",
         "model": _named(row.model, native=row.native),
         "preset": row.preset,
         "seed": row.seed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter
 
-from anomaly_core import CONFIG, MANIFEST, METRICS, Measure, RunError, RunFolder, Values
+from anomaly_core import CONFIG, MANIFEST, METRICS, Measure, RunError, RunFolder, Values, registry
 
 # libyaml's parser where PyYAML was built with it: ten times as fast, which ten thousand runs notice.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -29,6 +29,8 @@ class RunRow:
         reason: why it is not complete, in words.
         preset: empty where none was chosen.
         unified: one model on several categories.
+        source: where its images lay, where no data set that is published says which they are; empty where a product is named.
+        place: the end of that path in brackets, where another product has the same name.
         native: pixels were judged at the images' own resolution, which no run at the model's is compared with.
         measures: the metrics by name, as the run's folder describes them; nothing that a method says of itself.
         fit_seconds, images_per_second, started: None where they are not known.
@@ -42,6 +44,8 @@ class RunRow:
     model: str = ""
     preset: str = ""
     unified: bool = False
+    source: str = ""
+    place: str = ""
     native: bool = False
     seed: int | None = None
     measures: dict[str, Measure] = field(default_factory=dict)
@@ -58,10 +62,10 @@ class RunRow:
     def by_category(self) -> dict[str, Values]:
         """The same for each category of a unified run; for the only one of another."""
         if not self.unified:
-            return {self.category: self.metrics}
+            return {f"{self.category}{self.place}": self.metrics}
         categories = dict.fromkeys(name for measure in self.measures.values() for name in measure.categories)
         return {
-            category: {name: measure.categories.get(category) for name, measure in self.measures.items()}
+            f"{category}{self.place}": {name: measure.categories.get(category) for name, measure in self.measures.items()}
             for category in categories
         }
 
@@ -90,6 +94,7 @@ def read_run(folder: Path, *, verify: bool = True) -> RunRow:
         "category": place[1].name if len(place) > 1 else "",
         "model": _text(sections.get("model", {}).get("name")) or place[0].name,
         "preset": _text(sections.get("base", {}).get("preset")),
+        "source": source_of(sections.get("data", {})),
     }
     if not (folder / MANIFEST).exists():
         return RunRow(folder, "incomplete", f"there is no {MANIFEST}", **named)
@@ -131,6 +136,27 @@ def read_sections(text: str) -> dict[str, dict[str, Any]]:
     except (yaml.YAMLError, ValueError, TypeError, RecursionError):
         return {}
     return {str(k): v for k, v in values.items() if isinstance(v, dict)} if isinstance(values, dict) else {}
+
+
+def source_of(data: Mapping[str, Any]) -> str:
+    """Where the images of a run's config lie; empty where their names say it, as those of a product or a published data set do.
+
+    Text and nothing else is looked at: a few lines of YAML can hold a list of gigabytes.
+    """
+    if data.get("product"):
+        return ""
+    named = [data.get(name) for name in ("normal", "images", "list")]
+    places = [place for value in named for place in (value[:20] if isinstance(value, list) else [value])]
+    known = [os.path.normpath(place) for place in places if isinstance(place, str) and place]
+    if not known and isinstance(data.get("root"), str) and not _is_published(data.get("name")):
+        known = [os.path.normpath(data["root"])]
+    return ", ".join(known)
+
+
+def _is_published(dataset: object) -> bool:
+    """Whether a data set is the same wherever it lies."""
+    component = registry.datasets.get(dataset) if isinstance(dataset, str) else None
+    return component is not None and bool(component.spec.license)
 
 
 def _folders(folder: Path) -> Iterator[Path]:
