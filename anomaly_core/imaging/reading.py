@@ -55,10 +55,6 @@ class ImageReader:
         """(height, width) of what :meth:`read` gives, from the file's header alone."""
         return self._size(image_size(path), path)
 
-    def seen(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """(left, top, right, bottom) of what :meth:`read` gives in an upright image of this size."""
-        return 0, 0, width, height
-
     def checked_size(self, path: str | Path) -> tuple[int, int]:
         """(height, width) of what :meth:`read` gives, after decoding all of the file."""
         return self._size(checked_size(path), path)

@@ -79,7 +79,7 @@ def regions_of(
         calibration: with the map threshold, and the maxima of normal maps for p-values.
         size: (height, width) of the upright image.
         input_spec: how the image became the model's input; None if the map has the image's own pixels (``data.tile``).
-        reader: which part of the image was looked at; None: all of it.
+        reader: knows the part of the image that counts; None: all of it.
         least_area: in pixels; smaller regions are left out.
         mm_per_px: millimetres a pixel.
 
@@ -92,17 +92,18 @@ def regions_of(
     values = values[0] if values.ndim == 3 and len(values) == 1 else values
     if values.ndim != 2 or not values.size:
         raise DataError(f"regions are those of one map (1, h, w), not of {values.shape}. Give the maps one by one.")
-    left, top, right, bottom = (0, 0, *size[::-1]) if reader is None else reader.seen(*size)
-    width, height = right - left, bottom - top
+    reader = reader or ImageReader()
+    height, width = reader.part(*size)
     if input_spec is None:  # what follows pads the map to the largest of its batch
         values = values[:height, :width]
         axes: Axes = ((1.0, 0.0), (1.0, 0.0))
     else:
         axes = input_spec.native_axes(width, height, values.shape)
+    values = reader.counted(values, (height, width), input_spec)
     outlines = _Outlines.of(values, calibration.map_threshold, axes, (width, height), by_pixel=input_spec is None)
     if outlines is None:
         return ()
-    areas, corner = outlines.areas.round(2), np.array((left, top))
+    areas, corner = outlines.areas.round(2), np.array(reader.origin)
     chosen = np.lexsort((np.arange(len(areas)), -outlines.peaks))
     regions = []
     for number in chosen[areas[chosen] >= least_area][:MOST].tolist():
