@@ -150,7 +150,7 @@ class _Outlines(NamedTuple):
         and areas are their number."""
         columns, rows = map(_Cells.within, values.shape[::-1], axes, size)  # a map may reach beyond its image
         inside = values[rows.all, columns.all]
-        above = (inside > threshold) & (inside < np.inf)
+        above: NDArray[np.bool_] = (inside > threshold) & (inside < np.inf)
         if not above.any():
             return None
         columns, rows = columns.around(above.any(axis=0)), rows.around(above.any(axis=1))
