@@ -150,10 +150,10 @@ class _Outlines(NamedTuple):
         and areas are their number."""
         columns, rows = map(_Cells.within, values.shape[::-1], axes, size)  # a map may reach beyond its image
         inside = values[rows.all, columns.all]
-        above: NDArray[np.bool_] = (inside > threshold) & (inside < np.inf)
+        above = (inside > threshold) & (inside < np.inf)
         if not above.any():
             return None
-        columns, rows = columns.around(above.any(axis=0)), rows.around(above.any(axis=1))
+        columns, rows = columns.around(np.any(above, axis=0)), rows.around(np.any(above, axis=1))
         grid = values[rows.all, columns.all]
         if by_pixel:  # outlines run midway between pixels, and join those that share a corner
             grid, threshold = np.where((grid > threshold) & (grid < np.inf), 1 + _NEAREST, -1.0), 0.0
