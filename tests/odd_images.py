@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anomaly_core.imaging import formats
 from tiny.data import draw, write_image
 
 COLOUR = (200, 100, 50)
@@ -84,14 +85,13 @@ GOOD: dict[str, tuple[bytes, tuple[int, int], tuple[int, int, int]]] = {
 
 
 def refusing(*paths: Path) -> Callable[..., Any]:
-    """``Image.open`` as it is for a user without the right to read some files; root may read everything."""
-    real = Image.open
+    """``open_image`` as it is for a user without the right to read some files; root may read everything."""
+    real = formats.open_image
 
-    def opened(fp: Any, *arguments: Any, **options: Any) -> Any:
-        name = getattr(fp, "name", None) if hasattr(fp, "read") else fp
-        if name is not None and Path(name) in paths:
-            raise PermissionError(13, "Permission denied", str(name))
-        return real(fp, *arguments, **options)
+    def opened(file: Any) -> Any:
+        if Path(file.name) in paths:
+            raise PermissionError(13, "Permission denied", file.name)
+        return real(file)
 
     return opened
 
@@ -101,7 +101,7 @@ def spoil(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name, content in BAD.items():
         (folder / name).write_bytes(content)
     write_image(folder / "forbidden.png", draw(50)[0])
-    monkeypatch.setattr(Image, "open", refusing(folder / "forbidden.png"))
+    monkeypatch.setattr(formats, "open_image", refusing(folder / "forbidden.png"))
     (folder / "dangling.png").symlink_to(folder / "gone.png")
     (folder / "folder.png").mkdir()
     return [*BAD, "forbidden.png", "dangling.png", "folder.png"]

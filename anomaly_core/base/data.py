@@ -241,7 +241,7 @@ class SampleDataset(Dataset[Batch]):
     def _read(self, number: int, views: Sequence[int]) -> dict[int, Read]:
         # No torch operations here: torch's threads would spin while idle and slow down the decoding threads.
         sample = self.samples[number]
-        image = self._held.get(number) or self.reader.read(sample.path, grey=True)
+        image = self._held.get(number) or self.reader.read(sample.path, grey=True, known=True)
         if self._views_of[number][-1] not in views:
             self._held = {number: image}  # without shuffling, its other tiles come next
         mask, keep = None, self.reader.keep(image.height, image.width)

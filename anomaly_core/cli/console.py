@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -35,11 +36,20 @@ def prepared() -> Iterator[None]:
             stream.reconfigure(errors=escape.__name__)
     logger, printer = logging.getLogger("anomaly_core"), _Printer()
     logger.addHandler(printer)
+    usual, warnings.formatwarning = warnings.formatwarning, _formatted
     try:
         with stoppable():
             yield
     finally:
+        warnings.formatwarning = usual
         logger.removeHandler(printer)
+
+
+def _formatted(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """A warning for users without the place in the code that gave it, which developers need of the others."""
+    if category is UserWarning:
+        return f"warning: {printable(str(message))}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 @contextmanager

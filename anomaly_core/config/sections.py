@@ -7,7 +7,7 @@ values are coerced and validated by annotation, and ``anomaly show`` prints the 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, ByteSize, Field
 
 Side = Annotated[int, Field(ge=8, le=65536)]
 Size = Side | tuple[Side, Side]
+Number = Annotated[float, Field(allow_inf_nan=False)]
 DEVICES = r"(auto|cpu|mps|cuda(:\d+)?)"
 ONE_GIB = ByteSize(1024**3)
 
@@ -113,15 +114,29 @@ class DataConfig:
     prompt: Annotated[
         str, Field(description="what the images show, in words, for methods that read text; empty: the category's name")
     ] = ""
+    bit_depth: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=16,
+            description="bits in use, such as 12, in images of more than 8; none: found in the training images",
+        ),
+    ] = None
+    range: Annotated[
+        tuple[Number, Number] | None,
+        Field(description="low,high: values that are black and white in images of more than 8 bits; none: found likewise"),
+    ] = None
+    page: Annotated[int, Field(ge=1, description="page of a file of several that is read")] = 1
+    largest_image: Annotated[int, Field(ge=1, description="pixels that one image may have; more are refused")] = 200_000_000
     on_bad_image: Annotated[
         Literal["error", "skip"],
         Field(description="an image that cannot be read: stop before training, or leave it out and list it in manifest.json"),
     ] = "error"
 
     @classmethod
-    def of_new_images(cls, options: Collection[str]) -> dict[str, Any]:
-        """What an evaluation changes in a finished run's section before it sets ``options``; a data set whose options name
-        images forgets those of the run here, and judges all that are named."""
+    def of_new_images(cls, options: Mapping[str, Any], fitted: Mapping[str, Any]) -> dict[str, Any]:
+        """What an evaluation changes in a finished run's section, ``fitted``, before it sets ``options``. A data set whose
+        options name images forgets the run's where they name others, and judges all of them."""
         return {}
 
 

@@ -1,9 +1,7 @@
-"""Decoding of image files to upright 8-bit RGB, and of masks to 0 and 255."""
+"""Decoding of masks to 0 and 255, and pixels as the input of modelers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from anomaly_core.errors import DataError
+from anomaly_core.imaging.formats import opened
 from anomaly_core.types import MaskSource
-from anomaly_core.untrusted import LARGEST_IMAGE, open_untrusted
 
 if TYPE_CHECKING:  # an exported detector decodes and resizes images without torch
     from torch import Tensor
 
-ORIENTATION = 0x0112  # the EXIF tag
-_ON_ITS_SIDE = range(5, 9)  # its values that rotate by 90 degrees
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 _CLUTTER = (
     *("@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "recycler", "lost+found"),
     *("system volume information", "__macosx", "__pycache__", "thumbs.db", "desktop.ini"),
@@ -33,53 +28,11 @@ def is_clutter(name: str) -> bool:
     return name.startswith((".", "~$")) or name.lower() in _CLUTTER
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB, upright: EXIF orientation applied, 16-bit grey scaled to 8 bits (Pillow alone would clip it)."""
-    return _eight_bit(image).convert("RGB")
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    if image.getexif().get(ORIENTATION, 1) != 1:  # Pillow copies upright images too
-        image = ImageOps.exif_transpose(image)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        values = np.asarray(image, dtype=np.float64)
-        image = Image.fromarray(np.clip(values * (255.0 / 65535.0), 0, 255).round().astype(np.uint8))
-    return image
-
-
-def read_image(path: str | Path, *, grey: bool = False) -> Image.Image:
-    """Decode an image file to upright 8-bit RGB. With ``grey``, a single-channel image keeps mode ``L``, which is resized in
-    a third of the time. DataError names a file that cannot be read."""
-    with _opened(path, "image") as image:
-        image.load()
-        upright = _eight_bit(image)
-        return upright if grey and upright.mode == "L" else upright.convert("RGB")
-
-
-def image_size(path: str | Path) -> tuple[int, int]:
-    """(height, width) of the upright image, from the file's header alone; DataError as in :func:`read_image`."""
-    with _opened(path, "image") as image:
-        width, height = image.size
-        return (width, height) if image.getexif().get(ORIENTATION, 1) in _ON_ITS_SIDE else (height, width)
-
-
-def checked_size(path: str | Path) -> tuple[int, int]:
-    """(height, width) of an image, after decoding all of it; DataError as in :func:`read_image`."""
-    with _opened(path, "image") as image:
-        if image.mode not in ("L", "RGB") or image.getexif().get(ORIENTATION, 1) != 1:
-            upright = to_rgb(image)
-            return upright.height, upright.width
-        height, width = image.height, image.width
-        image.draft(image.mode, (1, 1))  # reads all bytes of a JPEG but decodes few pixels
-        image.load()
-        return height, width
-
-
 def read_mask(path: str | Path | MaskSource | tuple[Path | MaskSource, ...]) -> Image.Image:
     """Decode a mask, or the union of several, to 0/255 before any resizing: any non-zero value is defective.
 
     A noisy mask, however, is cut at half of its largest value, and its ``info["thresholded"]`` says so. Noisy are a JPEG with
-    values between 0 and the largest, and a mask whose largest value is at least 32 with at least 8 pixels of at least two
+    values between 0 and the largest, and a mask whose largest value is at least 32 with at least 5 pixels of at least two
     values between, where these pixels
 
     - form edges that fade: of those that differ from a neighbour, at least 30 % have a smaller and a larger one. In blurred
@@ -114,9 +67,9 @@ def read_mask_classes(path: str | Path) -> NDArray[np.generic]:
 
 def _mask_values(path: str | Path) -> tuple[NDArray[Any], bool]:
     """The values (H, W), and whether the file is a JPEG."""
-    with _opened(path, "mask") as opened:
-        image: Image.Image = ImageOps.exif_transpose(opened)
-        lossy = opened.format in ("JPEG", "MPO")
+    with opened(path, "mask") as file:
+        image: Image.Image = ImageOps.exif_transpose(file)
+        lossy = file.format in ("JPEG", "MPO")
         if "transparency" in image.info or (image.mode not in ("1", "L", "P", "I", "F", "RGB") and image.mode[:4] != "I;16"):
             return _opacity(np.asarray(image.convert("RGBA"))), lossy
         values: NDArray[Any] = _indices(image) if image.mode == "P" else np.asarray(image)
@@ -157,7 +110,7 @@ def _is_noisy(values: NDArray[Any], lossy: bool) -> bool:
     if values.dtype == bool or (top < 32 and not (values % 1).any()) or values.min() < 0:
         return False
     inner = (values > 0) & (values < top)
-    if lossy or np.count_nonzero(inner) < 8 or len(np.unique(values[inner])) < 2:
+    if lossy or np.count_nonzero(inner) < 5 or len(np.unique(values[inner])) < 2:
         return lossy and bool(inner.any())
     framed = np.pad(values, 1, mode="edge")
     around = framed[:-2, 1:-1], framed[2:, 1:-1], framed[1:-1, :-2], framed[1:-1, 2:]
@@ -166,18 +119,6 @@ def _is_noisy(values: NDArray[Any], lossy: bool) -> bool:
         return True
     low, high = inner & (values <= top / 8), inner & (values >= top * 7 / 8)
     return bool(low.any() and high.any() and (low | high).sum() >= 0.9 * inner.sum())
-
-
-@contextmanager
-def _opened(path: str | Path, what: str) -> Iterator[Image.Image]:
-    try:
-        with open_untrusted(path, LARGEST_IMAGE) as file, Image.open(file) as image:
-            yield image
-    except Exception as error:  # on damaged files, Pillow's decoders raise many kinds of exceptions
-        reason = str(error).partition(" <_io.")[0].rstrip(".") or type(error).__name__
-        raise DataError(
-            f"cannot read the {what} {str(path)!r}: {reason}. Remove or replace the file, then run again."
-        ) from error
 
 
 def as_images(pixels: NDArray[np.uint8]) -> Tensor:

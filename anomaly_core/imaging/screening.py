@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from anomaly_core.errors import DataError
+from anomaly_core.imaging.facts import Facts
+from anomaly_core.imaging.findings import telling, unusual
 from anomaly_core.imaging.reading import ImageReader
 from anomaly_core.threads import decoders
 from anomaly_core.types import ANOMALOUS, Sample
@@ -25,25 +27,27 @@ class Skipped(NamedTuple):
 
 class Screened(NamedTuple):
     """Samples with a readable image and mask; the others; of those kept, anomalous ones whose mask marks no pixel, and ones
-    whose mask is noisy."""
+    whose mask is noisy; and what the image files of those kept are like."""
 
     kept: list[Sample]
     skipped: list[Skipped]
     empty_masks: list[Sample]
     noisy_masks: list[Sample]
+    facts: dict[Path, Facts]
 
 
 def screen(samples: Sequence[Sample], policy: Literal["error", "skip"], reader: ImageReader | None = None) -> Screened:
     """Decode every image and mask once, in threads, before they are used. ``policy`` is ``data.on_bad_image``: with
     ``error``, a DataError names the first unusable file and how many there are."""
-    screened = Screened([], [], [], [])
+    screened = Screened([], [], [], [], {})
     examine = partial(_examined, reader or ImageReader())
     with ThreadPoolExecutor(decoders()) as pool:
-        for sample, (fault, empty, noisy) in zip(samples, pool.map(examine, samples), strict=True):
-            if fault:
-                screened.skipped.append(Skipped(sample.path, fault))
+        for sample, (facts, empty, noisy) in zip(samples, pool.map(examine, samples), strict=True):
+            if isinstance(facts, str):
+                screened.skipped.append(Skipped(sample.path, facts))
             else:
                 screened.kept.append(sample)
+                screened.facts[sample.path] = facts
             if empty:
                 screened.empty_masks.append(sample)
             if noisy:
@@ -61,22 +65,21 @@ def without_mask(samples: Sequence[Sample]) -> list[str]:
     return [str(sample.path) for sample in samples if some and sample.label == ANOMALOUS and sample.mask_path is None]
 
 
-def _examined(reader: ImageReader, sample: Sample) -> tuple[str, bool, bool]:
-    """Why a sample cannot be used (empty if it can), whether it is anomalous but its mask marks no pixel, and whether its
-    mask is noisy."""
+def _examined(reader: ImageReader, sample: Sample) -> tuple[Facts | str, bool, bool]:
+    """What a sample's file is like, or why it cannot be used; whether it is anomalous but its mask marks no pixel; and
+    whether its mask is noisy."""
     try:
-        whole = reader.whole
-        size = whole.checked_size(sample.path)
+        facts = reader.examine(sample.path)
         if reader.roi:
-            reader.roi.cropped_size(*size, repr(str(sample.path)))
+            reader.roi.cropped_size(*facts.size, repr(str(sample.path)))
         if sample.mask_path is None:
-            return "", False, False
-        mask = whole.mask(sample.mask_path)
-        require_one_size(sample, size, (mask.height, mask.width))
+            return facts, False, False
+        mask = reader.whole.mask(sample.mask_path)
+        require_one_size(sample, facts.size, (mask.height, mask.width))
     except DataError as error:
         return str(error), False, False
     empty = sample.label == ANOMALOUS and reader.in_region(mask, sample.mask_path, 0).getbbox() is None
-    return "", empty, bool(mask.info.get("thresholded"))
+    return facts, empty, bool(mask.info.get("thresholded"))
 
 
 def require_one_size(sample: Sample, image: tuple[int, int], mask: tuple[int, int]) -> None:
@@ -106,9 +109,16 @@ def content_hash(sample: Sample) -> bytes:
     return hashlib.blake2b(read_untrusted(sample.path, LARGEST_IMAGE)).digest()
 
 
-def warnings_of(screened: Screened, fit: Sequence[Sample], held_out: Sequence[Sample], test: Sequence[Sample]) -> list[str]:
-    """Warnings about skipped, suspicious and duplicate samples."""
-    texts = []
+def warnings_of(
+    screened: Screened,
+    fit: Sequence[Sample],
+    held_out: Sequence[Sample],
+    test: Sequence[Sample],
+    reader: ImageReader | None = None,
+) -> list[str]:
+    """Warnings about skipped, suspicious and duplicate samples, and about files that the reader takes to be other than they
+    are."""
+    texts = [*unusual(reader or ImageReader(), screened.facts), *telling([*fit, *held_out], test, screened.facts)]
     if screened.skipped:
         texts.append(
             f"{len(screened.skipped)} images cannot be used and were left out (data.on_bad_image=skip); manifest.json lists "

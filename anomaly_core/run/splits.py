@@ -12,6 +12,7 @@ from typing import Any
 
 from anomaly_core.base.data import BaseDataModule
 from anomaly_core.errors import DataError
+from anomaly_core.imaging.findings import fitted_reader
 from anomaly_core.imaging.screening import Screened, content_hash, screen, warnings_of, without_mask
 from anomaly_core.threads import decoders
 from anomaly_core.types import Sample
@@ -34,6 +35,7 @@ def split(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
         DataError: there is no image to test on, too few to fit on, or one that cannot be used (``data.on_bad_image=error``).
     """
     pairs, parts = _drawn(data, categories, fewest)
+    data.reader = data.reader.afresh(data.config)  # it may know the images of another category
     screened = screen(list(chain(*parts.values())), data.config.on_bad_image, data.reader)
     bad = {item.path for item in screened.skipped}
     kept = {name: [sample for sample in samples if sample.path not in bad] for name, samples in parts.items()}
@@ -52,7 +54,9 @@ def split(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
             f"verdict. Add normal images: with {max(fewest, 1) + 1} to train on, one of them is held out.",
             stacklevel=2,
         )
-    for text in warnings_of(screened, kept["fit"], kept["held_out"], kept["test"]):
+    training = {sample.path: screened.facts[sample.path] for sample in (*kept["fit"], *kept["held_out"])}
+    data.reader, texts = fitted_reader(data.reader, training, screened.facts)
+    for text in [*texts, *warnings_of(screened, **kept, reader=data.reader)]:
         warnings.warn(text, stacklevel=2)
     left_out = {"skipped": skipped(screened), "without_mask": without_mask(kept["test"])}
     return Splits(**kept, facts={"data": identity(kept), **left_out})

@@ -9,9 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from anomaly_core import InputSpec, Sample
+from anomaly_core import ImageReader, InputSpec, Sample
 from anomaly_core.base.data import SampleDataset
-from anomaly_core.imaging import reading as module
 from anomaly_core.imaging.tiles import Tiling
 from tiny.data import write_tree
 from woven import tree
@@ -21,13 +20,13 @@ from woven import tree
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the images that are decoded, in their order."""
     names: list[str] = []
-    read = module.read_image
+    read = ImageReader.read
 
-    def counted(path: Path, **options: Any) -> Image.Image:
+    def counted(reader: ImageReader, path: Path, **options: Any) -> Image.Image:
         names.append(path.name)
-        return read(path, **options)
+        return read(reader, path, **options)
 
-    monkeypatch.setattr(module, "read_image", counted)
+    monkeypatch.setattr(ImageReader, "read", counted)
     return names
 
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anomaly_core import AnomalyError, InputSpec, read_image, read_mask
-from anomaly_core.imaging.images import checked_size, image_size
+from anomaly_core import AnomalyError, ImageReader, InputSpec, read_image, read_mask
 from fuzzing import FEW, MANY, attempt, damaged_files
 from poison import KINDS, poisons
 
@@ -18,7 +17,7 @@ from poison import KINDS, poisons
 def image(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     sizes = []
-    for reader in (image_size, checked_size):
+    for reader in (ImageReader().size, lambda path: ImageReader().examine(path).size):
         try:
             sizes.append(reader(path))
         except AnomalyError as error:

@@ -10,8 +10,7 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from anomaly_core import DataError, InputSpec, is_clutter, read_image, read_mask, read_mask_classes
-from anomaly_core.imaging.images import checked_size, image_size
+from anomaly_core import DataError, ImageReader, InputSpec, is_clutter, read_image, read_mask, read_mask_classes
 from odd_images import BAD, GOOD
 from tiny.data import draw, write_image
 
@@ -25,7 +24,7 @@ def test_an_unusual_image_is_read_as_it_is_meant(name: str, tmp_path: Path) -> N
     path.write_bytes(content)
     image = read_image(path)
     assert image.mode == "RGB"
-    assert (image.height, image.width) == image_size(path) == checked_size(path) == size
+    assert (image.height, image.width) == ImageReader().size(path) == ImageReader().examine(path).size == size
     centre = image.getpixel((image.width // 2, image.height // 2))
     assert np.abs(np.array(centre) - expected).max() <= 4
     for resize in ("stretch", "keep", "pad"):
@@ -40,7 +39,7 @@ def test_a_bad_image_is_named(name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=name):
         read_image(tmp_path / name)
     with pytest.raises(DataError, match=name):
-        checked_size(tmp_path / name)
+        ImageReader().examine(tmp_path / name)
 
 
 def test_the_size_of_a_turned_photograph(tmp_path: Path) -> None:
@@ -48,15 +47,15 @@ def test_the_size_of_a_turned_photograph(tmp_path: Path) -> None:
     exif[ExifTags.Base.Orientation] = 6
     Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
     Image.new("RGB", (30, 20)).save(tmp_path / "plain.jpg")
-    assert image_size(tmp_path / "turned.jpg") == (30, 20)
-    assert image_size(tmp_path / "plain.jpg") == (20, 30)
+    assert ImageReader().size(tmp_path / "turned.jpg") == (30, 20)
+    assert ImageReader().size(tmp_path / "plain.jpg") == (20, 30)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such links without a right to make them")
 def test_a_link_to_an_image_is_that_image(tmp_path: Path) -> None:
     write_image(tmp_path / "real.png", draw(1, 48)[0])
     (tmp_path / "link.png").symlink_to("real.png")
-    assert checked_size(tmp_path / "link.png") == (48, 48)
+    assert ImageReader().examine(tmp_path / "link.png").size == (48, 48)
 
 
 def test_a_mask_is_any_value_but_zero_and_several_are_one(tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ def test_categories_of_different_sizes(tmp_path: Path) -> None:
         assert len(result.runs) == (1 if unified else 2)
 
 
+@pytest.mark.filterwarnings("ignore:.* of the training images", "ignore:.*several pages", "ignore:.*transparent pixels")
 def test_every_unusual_image_goes_through_run_predict_and_python(
     root: Path, tmp_path: Path, anomaly: Callable[..., Any]
 ) -> None:

@@ -18,8 +18,7 @@ from filelock import FileLock
 from test_bad_data import tree
 from torch.utils.data import get_worker_info
 
-from anomaly_core import Interrupted, read_image
-from anomaly_core.base import data as module
+from anomaly_core import ImageReader, Interrupted
 
 pytestmark = [pytest.mark.reliability("fault"), pytest.mark.usefixtures("unobserved")]
 Shell = Callable[..., str]
@@ -170,9 +169,25 @@ def test_a_run_that_was_stopped(shell: Shell, monkeypatch: pytest.MonkeyPatch) -
     shell(*quoted(text), works=True)
     shell("predict", str(folder), "parts/test", works=True)
     text = shell(*run(f"--resume {folder}"), works=False)
-    assert "give no others, or --resume alone" in text
+    assert "leave the others out, or give --resume alone" in text
     shell("run", "--resume", str(folder), works=True)
     assert str(folder) in shell(*run("--resume"), works=True)
+    assert str(folder) not in shell(*quoted(text)[:-1], "data.batch_size=2", works=True)
+
+
+def test_a_complete_run_whose_images_have_changed(shell: Shell) -> None:
+    tree(Path("parts"))
+    shell(*run(), works=True)
+    path = next(Path("parts/test").rglob("*.png"))
+    content = path.read_bytes()
+    path.unlink()
+    for _ in range(2):
+        text = shell(*run("--resume"), works=False)
+        assert "Put them back, or start a new run without --resume" in text
+    path.write_bytes(content)
+    shell(*run("--resume"), works=True)
+    path.unlink()
+    shell(*run(), works=True)
 
 
 def test_a_run_that_another_process_writes(shell: Shell) -> None:
@@ -190,12 +205,14 @@ def test_a_run_that_another_process_writes(shell: Shell) -> None:
 def test_a_reading_process_that_dies(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     tree(Path("parts"))
 
-    def deadly(path: Path, **options: bool) -> Any:
+    read = ImageReader.read
+
+    def deadly(reader: ImageReader, path: Path, **options: bool) -> Any:
         if get_worker_info() is not None:
             os.kill(os.getpid(), signal.SIGKILL)
-        return read_image(path, **options)
+        return read(reader, path, **options)
 
-    monkeypatch.setattr(module, "read_image", deadly)
+    monkeypatch.setattr(ImageReader, "read", deadly)
     text = shell(*run("data.num_workers=1"), works=False)
     assert "Lower data.num_workers in the run's config.yaml" in text
     config = folder_of() / "config.yaml"

@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from anomaly_core import Batch, Calibration, ImageReader, InputSpec, Prediction, RunConfig, Sample, read_mask
-from anomaly_core.imaging.images import image_size
 from anomaly_core.run.evaluation import Evaluator, native_parts
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -48,7 +47,7 @@ def test_native_parts_hold_the_masks_own_pixels(scored: tuple[Batch, Prediction,
     parts = list(native_parts(batch, prediction, spec, ImageReader()))
     assert [part.samples for part, _ in parts] == [[sample] for sample in batch.samples]
     for (part, predicted), sample in zip(parts, batch.samples, strict=True):
-        left, top, right, bottom = spec.native_region(*image_size(sample.path)[::-1])
+        left, top, right, bottom = spec.native_region(*ImageReader().size(sample.path)[::-1])
         assert predicted.maps.shape == part.masks.shape == (1, 1, bottom - top, right - left)
     whole = np.array(read_mask(batch.samples[1].mask_path)) > 0
     left, top, right, bottom = spec.native_region(80, 64)

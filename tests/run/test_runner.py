@@ -16,6 +16,7 @@ from torch.utils.data import get_worker_info
 
 from anomaly_core import (
     DataError,
+    ImageReader,
     MetricSpec,
     ModelContext,
     PluginError,
@@ -26,7 +27,6 @@ from anomaly_core import (
     registry,
     run_experiment,
 )
-from anomaly_core.imaging import reading as module
 from anomaly_core.run.evaluation import default_metrics
 from tiny.methods import Palette
 from tiny.runs import config, log_of, scores
@@ -141,14 +141,14 @@ def test_a_method_that_needs_no_image_is_fitted_on_none(tmp_path: Path, monkeypa
 
 @pytest.mark.reliability
 def test_a_reading_process_that_dies_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record) -> None:
-    read = module.read_image
+    read = ImageReader.read
 
-    def deadly(path: Path, **options: bool) -> Any:
+    def deadly(reader: ImageReader, path: Path, **options: bool) -> Any:
         if get_worker_info() is not None and path.name == "3.png":
             os.kill(os.getpid(), signal.SIGKILL)
-        return read(path, **options)
+        return read(reader, path, **options)
 
-    monkeypatch.setattr(module, "read_image", deadly)
+    monkeypatch.setattr(ImageReader, "read", deadly)
     with pytest.raises(DataError, match=r"a process that reads images died.*data\.num_workers.*--resume"):
         run_experiment(config(tmp_path, **{"data.num_workers": 1}))
     assert statuses(tmp_path) == ["failed"]
@@ -157,10 +157,10 @@ def test_a_reading_process_that_dies_is_one_error(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.reliability
 def test_a_reading_process_hands_over_the_error_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def bad(path: Path, **options: bool) -> Any:
+    def bad(reader: ImageReader, path: Path, **options: bool) -> Any:
         raise DataError("cannot read the image 'x.png': it is no image. Remove it.")
 
-    monkeypatch.setattr(module, "read_image", bad)
+    monkeypatch.setattr(ImageReader, "read", bad)
     with pytest.raises(DataError) as caught:
         run_experiment(config(tmp_path, **{"data.num_workers": 1}))
     assert str(caught.value) == "cannot read the image 'x.png': it is no image. Remove it."

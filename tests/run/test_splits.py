@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from anomaly_core import DataError, RunConfig, RunResults, run_experiment
+from anomaly_core.imaging import formats
 from odd_images import encoded, noise, refusing, spoil
 from tiny.data import draw, write_image, write_mask, write_tree
 from tiny.runs import arguments, config, log_of
@@ -111,7 +111,7 @@ def test_a_run_that_skips_lists_every_kind_and_scores_none_of_them(
 ) -> None:
     with monkeypatch.context() as patch:
         names = {part: spoil(root / part, patch) for part in ("train/good", "test/good")}
-    monkeypatch.setattr(Image, "open", refusing(*(root / part / "forbidden.png" for part in names)))
+    monkeypatch.setattr(formats, "open_image", refusing(*(root / part / "forbidden.png" for part in names)))
     result = run(root, tmp_path, **{"data.on_bad_image": "skip"})
     facts = manifest(result)
     expected = {str(root / part / name) for part, bad in names.items() for name in bad}

@@ -10,6 +10,7 @@ from typing import Any
 from anomaly_core import (
     CALIBRATION,
     IMAGES,
+    READING,
     ConfigError,
     DataError,
     Hooks,
@@ -34,7 +35,7 @@ from anomaly_predict import load_run
 
 # options of the run that also hold for another data set
 KEPT = (
-    *("batch_size", "num_workers", "tile", "tile_overlap", "on_bad_image", "evaluate_at"),
+    *("batch_size", "num_workers", "tile", "tile_overlap", "on_bad_image", "evaluate_at", *READING),
     *("roi", "ignore", "least_area", "mm_per_px"),
 )
 
@@ -81,7 +82,7 @@ def evaluate(
         if len(names) == 1 and config.data.category != names:  # the run's product under another name
             config = config.replace(**{"data.category": names})
             module = build_data(config)
-    module.reader = detector.reader
+    module.reader = detector.reader.changed(detector.config.data, config.data)
     categories = module.chosen_categories()
     with warnings.catch_warnings(record=True) as caught:  # for the log, which does not exist yet
         warnings.simplefilter("always")
@@ -95,9 +96,10 @@ def evaluate(
     left_out = {"skipped": skipped(screened), "without_mask": without_mask(screened.kept)}
     facts = {"category": label, "evaluates": str(Path(folder).absolute()), **left_out}
     with run.locked(), run.recording(config, hooks, **facts):
-        for text in [*(str(item.message) for item in caught), *warnings_of(screened, [], [], screened.kept)]:
+        told = warnings_of(screened, [], [], screened.kept, module.reader)
+        for text in [*(str(item.message) for item in caught), *told]:
             warnings.warn(text, stacklevel=2)
-        run.write_json(IMAGES, detector.reader.to_dict())
+        run.write_json(IMAGES, module.reader.to_dict())
         run.write_json(CALIBRATION, detector.calibration.to_dict())
         watched: dict[str, Any] = {"device": detector.device, "hooks": hooks, "progress": progress}
         result = test(run, config, detector.modeler, detector.calibration, module, screened.kept, **watched)
@@ -120,8 +122,8 @@ def _config(config: RunConfig, data: str | None, overrides: Mapping[str, Any]) -
     sections = config.to_dict()
     if data is not None and data != config.data.name:
         sections["data"] = {"name": data, **{key: sections["data"][key] for key in KEPT}}
-    options = {key.removeprefix("data.") for key in overrides if key.startswith("data.")}
-    sections["data"] |= registry.datasets[sections["data"]["name"]].config_class().of_new_images(options)
+    options = {key.removeprefix("data."): value for key, value in overrides.items() if key.startswith("data.")}
+    sections["data"] |= registry.datasets[sections["data"]["name"]].config_class().of_new_images(options, sections["data"])
     if fixed := sorted({"data.roi", "data.ignore"} & overrides.keys()):
         raise ConfigError(f"{fixed[0]} is the run's own: it was fitted on that part of its images. Leave it out, or fit again.")
     return RunConfig.create(config=sections, overrides=overrides)

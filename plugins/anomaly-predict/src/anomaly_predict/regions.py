@@ -93,7 +93,8 @@ def regions_of(
     if values.ndim != 2 or not values.size:
         raise DataError(f"regions are those of one map (1, h, w), not of {values.shape}. Give the maps one by one.")
     reader = reader or ImageReader()
-    height, width = reader.part(*size)
+    left, top, right, bottom = reader.seen(*size)
+    width, height = right - left, bottom - top
     if input_spec is None:  # what follows pads the map to the largest of its batch
         values = values[:height, :width]
         axes: Axes = ((1.0, 0.0), (1.0, 0.0))
@@ -103,7 +104,7 @@ def regions_of(
     outlines = _Outlines.of(values, calibration.map_threshold, axes, (width, height), by_pixel=input_spec is None)
     if outlines is None:
         return ()
-    areas, corner = outlines.areas.round(2), np.array(reader.origin)
+    areas, corner = outlines.areas.round(2), np.array((left, top))
     chosen = np.lexsort((np.arange(len(areas)), -outlines.peaks))
     regions = []
     for number in chosen[areas[chosen] >= least_area][:MOST].tolist():

@@ -1,0 +1,90 @@
+"""What the files of a run are like is told: a kind of file that tells the classes apart, and what was not seen in fitting."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from anomaly_core import ImageReader, RunFolder, Sample, run_experiment
+from anomaly_core.imaging.findings import fitted_reader, telling
+from anomaly_core.imaging.screening import screen
+from tiny.data import write_tree
+from tiny.runs import config, log_of
+
+pytestmark = [pytest.mark.usefixtures("tiny"), pytest.mark.reliability("input")]
+
+
+def as_jpeg(paths: list[Path], **options: int) -> None:
+    for path in paths:
+        Image.open(path).save(path.with_suffix(".jpg"), **options)
+        path.unlink()
+
+
+def test_a_format_that_tells_the_classes_apart_is_told(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "parts", train=6, good=4, bad=4)
+    options = {"data.root": str(root), "base.pictures": 0}
+    assert "without looking at them" not in log_of(run_experiment(config(tmp_path, data="tree", **options)))
+    as_jpeg([*root.glob("train/*/*"), *root.glob("test/good/*")])
+    assert (
+        "anomalous images can be told from the normal test images without looking at them, by the format of the file "
+        "(JPEG, and PNG)"
+    ) in log_of(run_experiment(config(tmp_path, data="tree", **options)))
+
+
+def samples(folder: Path, name: str, count: int, label: int, side: int = 20, mode: str = "RGB") -> list[Sample]:
+    paths = [folder / f"{name}{number}.png" for number in range(count)]
+    for number, path in enumerate(paths):
+        Image.new(mode, (side + (number if side < 0 else 0), abs(side)), 9).save(path)
+    return [Sample(path, label) for path in paths]
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [({"side": 30}, r"the size \(20x20, and 30x30\)"), ({"mode": "L"}, r"depth and colour \(8-bit colour, and 8-bit grey\)")],
+)
+def test_so_is_a_size_or_a_depth_also_where_only_the_training_images_are_normal(
+    bad: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    train, good = samples(tmp_path, "train", 6, 0), samples(tmp_path, "good", 2, 0)
+    wrong = samples(tmp_path, "bad", 3, 1, **bad)
+    found = screen([*train, *good, *wrong], "error").facts
+    for test, whose in (([*good, *wrong], "normal test images"), (wrong, "training images")):
+        (text,) = telling(train, test, found)
+        assert whose in text
+
+        assert re.search(words, text)
+
+
+def test_images_that_were_cut_out_each_to_a_size_of_its_own_tell_nothing(tmp_path: Path) -> None:
+    sides = [[Sample(tmp_path / f"{label}{side}.png", label) for side in range(20, 26)] for label in (0, 1)]
+    for label, parts in enumerate(sides):
+        for side, sample in enumerate(parts):
+            Image.new("RGB", (20 + 2 * side + label, 20)).save(sample.path)
+    found = screen([*sides[0], *sides[1]], "error").facts
+    assert telling([], [*sides[0], *sides[1]], found) == []
+    reader, _ = fitted_reader(ImageReader(), {sample.path: found[sample.path] for sample in sides[0]}, found)
+    assert (reader.sizes, reader.modes) == ((), ("8-bit colour",))
+
+
+def test_another_camera_than_in_fitting_is_told_in_the_run_and_to_those_who_use_it(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "parts", train=6, good=4, bad=2)
+    for path in sorted(root.glob("test/good/*"))[:3]:
+        Image.open(path).resize((64, 48)).convert("L").save(path)
+    result = run_experiment(config(tmp_path, data="tree", **{"data.root": str(root), "base.pictures": 0}))
+    assert "3 images have another size than the 32x32 of the training images, such as" in log_of(result)
+    assert "3 images have other pixels than those of the training images, 8-bit colour, such as" in log_of(result)
+    reader = RunFolder.open(result.folder).reader()
+    assert (reader.sizes, reader.modes) == (((32, 32),), ("8-bit colour",))
+    new = [tmp_path / f"new{number}.png" for number in range(3)]
+    for path in new:
+        Image.new("RGB", (50, 40)).save(path)
+    with pytest.warns(UserWarning, match=r"new0\.png' has another size .*\(50x40\).*another camera") as told:
+        for path in new:
+            reader.read(path)
+    assert len(told) == 1
+    assert reader.repeated() == ["3 images have another size than the 32x32 of the training images."]
+    assert reader.repeated() == []
