@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -69,9 +67,11 @@ class Tiling:
         ]
 
 
-def cut(pixels: NDArray[np.uint8], box: Box) -> Image.Image:
-    """A tile of a uint8 image, (H, W, 3) or (H, W)."""
-    return Image.fromarray(pixels[box.top : box.bottom, box.left : box.right])
+def cut(image: Tensor, box: Box) -> Image.Image:
+    """A tile of a (3, H, W) image in [0, 1], in bytes as a network saw it in fitting; the whole in bytes would take as much
+    memory again."""
+    tile = image[:, box.top : box.bottom, box.left : box.right]
+    return Image.fromarray((tile * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy())
 
 
 def spans(length: int, tile: int, overlap: int) -> list[Span]:

@@ -88,14 +88,12 @@ class TiledModeler(BaseModeler):
 
     def _whole(self, image: Tensor) -> Prediction:
         height, width = image.shape[-2:]
-        # Through bytes and Pillow again, so that the network sees a tile exactly as it did during fitting.
-        pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         boxes = self.tiling.boxes(height, width)
         maps, reconstruction = (Canvas(self.tiling, height, width, image.device) for _ in range(2))
         scores = []
         for start in range(0, len(boxes), self.batch_size):
             chunk = boxes[start : start + self.batch_size]
-            tiles = torch.stack([self.input_spec.image(cut(pixels, box)) for box in chunk])
+            tiles = torch.stack([self.input_spec.image(cut(image, box)) for box in chunk])
             prediction = predicted(self.modeler, tiles.to(image.device))
             scores.append(prediction.scores)
             for canvas, pictures in ((maps, prediction.maps), (reconstruction, prediction.reconstruction)):
