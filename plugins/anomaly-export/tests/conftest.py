@@ -27,10 +27,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     for folder in ("good", "bad"):
         (root / folder).mkdir()
-    for i in range(10):
-        Image.fromarray(texture(80, 96)).save(root / "good" / f"{i}.png")
-    Image.fromarray(texture(120, 64)).convert("L").save(root / "good" / "grey.png")  # sizes and a mode that a run must know
-    Image.fromarray(texture(104, 72)).save(root / "good" / "high.png")
+    for i in range(10):  # so many sizes, some of them grey, that no test image is unusual
+        Image.fromarray(texture(80, 96 + 8 * i)).convert("L" if i % 2 else "RGB").save(root / "good" / f"{i}.png")
     spoilt = texture(80, 96).copy()
     spoilt[20:50, 30:60] = 255
     Image.fromarray(spoilt).save(root / "bad" / "blot.png")
