@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from deep_images import tiff
 from numpy.typing import NDArray
 from PIL import Image, features
 
 from anomaly_core import IMAGE_SUFFIXES, ConfigError, DataConfig, DataError, ImageReader, image_size, read_image, read_mask
 from anomaly_core.imaging.formats import FORMATS
-from deep_images import tiff
 from tiny.data import draw, write_image
 
 pytestmark = pytest.mark.reliability("input")
