@@ -45,7 +45,8 @@ def submit(detector: RunDetector, output: Path, root: str | None = None, progres
         For each object how many images it has.
 
     Raises:
-        RunError: the run is of another data set, has no map threshold or sees a part of the images, or ``output`` holds its object already.
+        RunError: the run is of another data set, has no map threshold or sees a part of the images, or ``output`` holds its
+            object already.
         DataError: a private image is missing or cannot be read.
     """
     config = detector.config
