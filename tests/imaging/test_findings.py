@@ -55,7 +55,6 @@ def test_so_is_a_size_or_a_depth_also_where_only_the_training_images_are_normal(
     for test, whose in (([*good, *wrong], "normal test images"), (wrong, "training images")):
         (text,) = telling(train, test, found)
         assert whose in text
-
         assert re.search(words, text)
 
 
@@ -88,3 +87,10 @@ def test_another_camera_than_in_fitting_is_told_in_the_run_and_to_those_who_use_
     assert len(told) == 1
     assert reader.repeated() == ["3 images have another size than the 32x32 of the training images."]
     assert reader.repeated() == []
+
+
+def test_a_range_that_no_image_has_the_bits_for_is_told(tmp_path: Path) -> None:
+    found = screen(samples(tmp_path, "train", 3, 0, mode="L"), "error").facts
+    _, texts = fitted_reader(ImageReader(range=(0, 4095)), found, found)
+    assert [text.partition(":")[0] for text in texts] == ["no image has more than 8 bits a sample"]
+    assert fitted_reader(ImageReader(), found, found)[1] == []
