@@ -113,10 +113,6 @@ class ImageReader:
         (left, top), (rows, columns) = self.origin, self._size((height, width), "")
         return left, top, left + columns, top + rows
 
-    def checked_size(self, path: str | Path) -> tuple[int, int]:
-        """(height, width) of what :meth:`read` gives, after decoding all of the file."""
-        return self._size(self.examine(path).size, path)
-
     def examine(self, path: str | Path) -> Facts:
         """What a file is like, after decoding all of it. DataError as in :meth:`read`."""
         with self._opened(path) as image:
