@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import importlib.resources
 import os
+import re
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -201,7 +202,8 @@ def _yaml(text: str, where: str) -> Any:
 
 def _plain(text: str, where: str) -> Any:
     bare = text.strip()
-    is_yaml = bare[:1] + bare[-1:] in ("[]", "{}") or bare in ("null", "~")  # {stem}_mask is text
+    is_pattern = re.match(r"\{\w+\}.", bare)  # such as {stem}_mask
+    is_yaml = (bare[:1] in ("[", "{") and not is_pattern) or bare in ("null", "~")
     return _yaml(text, where) if is_yaml else text
 
 

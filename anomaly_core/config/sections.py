@@ -7,7 +7,7 @@ values are coerced and validated by annotation, and ``anomaly show`` prints the 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
@@ -134,9 +134,9 @@ class DataConfig:
     ] = "error"
 
     @classmethod
-    def of_new_images(cls, options: Collection[str]) -> dict[str, Any]:
-        """What an evaluation changes in a finished run's section before it sets ``options``; a data set whose options name
-        images forgets those of the run here, and judges all that are named."""
+    def of_new_images(cls, options: Mapping[str, Any], fitted: Mapping[str, Any]) -> dict[str, Any]:
+        """What an evaluation changes in a finished run's section, ``fitted``, before it sets ``options``. A data set whose
+        options name images forgets the run's where they name others, and judges all of them."""
         return {}
 
 

@@ -32,7 +32,7 @@ def read_mask(path: str | Path | MaskSource | tuple[Path | MaskSource, ...]) -> 
     """Decode a mask, or the union of several, to 0/255 before any resizing: any non-zero value is defective.
 
     A noisy mask, however, is cut at half of its largest value, and its ``info["thresholded"]`` says so. Noisy are a JPEG with
-    values between 0 and the largest, and a mask whose largest value is at least 32 with at least 8 pixels of at least two
+    values between 0 and the largest, and a mask whose largest value is at least 32 with at least 5 pixels of at least two
     values between, where these pixels
 
     - form edges that fade: of those that differ from a neighbour, at least 30 % have a smaller and a larger one. In blurred
@@ -110,7 +110,7 @@ def _is_noisy(values: NDArray[Any], lossy: bool) -> bool:
     if values.dtype == bool or (top < 32 and not (values % 1).any()) or values.min() < 0:
         return False
     inner = (values > 0) & (values < top)
-    if lossy or np.count_nonzero(inner) < 8 or len(np.unique(values[inner])) < 2:
+    if lossy or np.count_nonzero(inner) < 5 or len(np.unique(values[inner])) < 2:
         return lossy and bool(inner.any())
     framed = np.pad(values, 1, mode="edge")
     around = framed[:-2, 1:-1], framed[2:, 1:-1], framed[1:-1, :-2], framed[1:-1, 2:]

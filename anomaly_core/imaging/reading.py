@@ -22,7 +22,7 @@ from anomaly_core.errors import ConfigError
 from anomaly_core.imaging.facts import UPRIGHT, Facts, completed, header, oddities, orientation
 from anomaly_core.imaging.formats import MOST_PIXELS, Refused, allowed_pixels, opened
 from anomaly_core.imaging.images import read_mask
-from anomaly_core.imaging.roi import FILL, RegionOfInterest
+from anomaly_core.imaging.roi import FILL, RegionOfInterest, lowered
 from anomaly_core.imaging.values import Stored, eight_bits, is_deep, stored
 from anomaly_core.types import MaskSource
 
@@ -108,7 +108,8 @@ class ImageReader:
 
     def seen(self, height: int, width: int) -> tuple[int, int, int, int]:
         """(left, top, right, bottom) of what :meth:`read` gives in an upright image of this size."""
-        return 0, 0, width, height
+        (left, top), (rows, columns) = self.origin, self._size((height, width), "")
+        return left, top, left + columns, top + rows
 
     def checked_size(self, path: str | Path) -> tuple[int, int]:
         """(height, width) of what :meth:`read` gives, after decoding all of the file."""
@@ -157,9 +158,14 @@ class ImageReader:
         keep = self.keep(*size)
         return values if keep is None else np.where(spec.stencil(keep) if spec else keep, values, values.dtype.type(np.nan))
 
-    def part(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of what :meth:`read` gives of an upright image of this size; DataError as in :meth:`read`."""
-        return self._size((height, width), "")
+    def lowered(self, maps: NDArray[np.float32], spec: InputSpec | None) -> NDArray[np.float32]:
+        """Maps (B, 1, h, w) with their least value where pixels do not count: no defect can be there.
+
+        ``spec`` as in :meth:`counted`. With one, and ``data.ignore`` alone, it depends on the image's size: the maps stay.
+        """
+        size = (maps.shape[2], maps.shape[3]) if spec is None else self.roi and self.roi.part
+        keep = self.keep(*size) if size else None
+        return maps if keep is None else lowered(maps, spec.stencil(keep) if spec else keep)
 
     def in_region(self, picture: Image.Image, name: Any, fill: int = FILL) -> Image.Image:
         """What :meth:`read` gives of a whole upright picture, one grey where it does not count. DataError if the picture, which

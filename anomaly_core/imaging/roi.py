@@ -7,7 +7,6 @@ import math
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from pydantic import ConfigDict, Field
 from anomaly_core.config.sections import DataConfig
 from anomaly_core.errors import ConfigError, DataError
 from anomaly_core.imaging.images import read_mask
+from anomaly_core.untrusted import expanded
 
 FILL = 114  # a grey near ImageNet's mean: once normalised it is about zero, what networks see in their own padding
 LARGEST = 1 << 28  # pixels of a region
@@ -84,11 +84,7 @@ class RegionOfInterest:
     def __post_init__(self) -> None:
         if self.box and not (self.box[0] < self.box[2] and self.box[1] < self.box[3]):
             raise ValueError(f"the box {self.box} is empty")
-        if (
-            self.box
-            and self.ignored
-            and (self.box[3] - self.box[1], self.box[2] - self.box[0]) != (self.ignored.height, self.ignored.width)
-        ):
+        if self.ignored and self.part not in (None, (self.ignored.height, self.ignored.width)):
             raise ValueError("the box and what is ignored in it differ in size")
         if self.ignored and self.ignored.pixels.all() and self._extent in ((), self.size):
             raise ValueError("all of the region is ignored")
@@ -132,6 +128,11 @@ class RegionOfInterest:
             ) from error
 
     @property
+    def part(self) -> tuple[int, int] | None:
+        """(height, width) of the region if it is the same in all images."""
+        return (self.box[3] - self.box[1], self.box[2] - self.box[0]) if self.box else None
+
+    @property
     def origin(self) -> tuple[int, int]:
         """(left, top) of the region in the whole image."""
         return self.box[:2] if self.box else (0, 0)
@@ -147,7 +148,7 @@ class RegionOfInterest:
             )
         if self.ignored and self._extent == (width, height) and self.ignored.pixels.all():
             raise DataError(f"data.ignore covers all of {name}: nothing of it would be seen. Ignore less.")
-        return (height, width) if self.box is None else (self.box[3] - self.box[1], self.box[2] - self.box[0])
+        return self.part or (height, width)
 
     def crop(self, image: Image.Image, name: str, fill: int = FILL) -> Image.Image:
         """The region of an upright image, what is ignored filled with one grey; DataError as in :meth:`cropped_size`."""
@@ -169,6 +170,12 @@ class RegionOfInterest:
     def _extent(self) -> tuple[int, ...]:
         """(width, height) of the stencil where it is placed in the whole image, else nothing."""
         return (self.ignored.width, self.ignored.height) if self.ignored and not self.box else ()
+
+
+def lowered(maps: NDArray[np.float32], valid: Bools) -> NDArray[np.float32]:
+    """Maps (B, 1, h, w) with the least value of each where cells do not count: no defect can be there."""
+    least = np.where(valid, maps, np.float32(np.inf)).min(axis=(1, 2, 3), keepdims=True)
+    return np.where(valid | np.isposinf(least), maps, least)  # of a region so narrow that no cell is left, the map stays
 
 
 class _Shape(NamedTuple):
@@ -198,10 +205,10 @@ def _shape(option: str, text: str) -> _Shape:
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
-        if not Path(text).expanduser().is_file():
+        if not expanded(text).is_file():
             raise wrong("is neither numbers nor a file") from None
         try:
-            pixels = np.asarray(read_mask(Path(text).expanduser())) > 0
+            pixels = np.asarray(read_mask(expanded(text))) > 0
         except DataError as error:
             raise ConfigError(f"{option}: {error}") from error
         if not pixels.any():

@@ -26,7 +26,7 @@ from anomaly_core.imaging.reading import ImageReader
 from anomaly_core.run.calibration import Calibration
 from anomaly_core.run.folder import RunFolder
 from anomaly_core.run.result import Measure, Resolution, RunResult, TestedImage, Values, mean_values
-from anomaly_core.run.scoring import score, tiled
+from anomaly_core.run.scoring import score, tiled, within_region
 from anomaly_core.types import Batch, Prediction, Sample
 
 Curves = dict[str, dict[str, dict[str, list[float]]]]
@@ -227,7 +227,8 @@ def test(
     batches = progress(loader, "scoring test images", len(loader))
     for batch, prediction in score(tiled(modeler, config.data), batches, device):
         rows = evaluator.update(batch, prediction)
-        scored = {"run": run, "batch": batch, "prediction": prediction, "rows": rows, "calibration": calibration}
+        inside = within_region(batch, prediction)
+        scored = {"run": run, "batch": batch, "prediction": inside, "rows": rows, "calibration": calibration}
         hooks.call("anomaly_scored", **scored, input_spec=modeler.input_spec)
     run.facts["test_images_per_second"] = len(samples) / (time.perf_counter() - start)
     evaluation = evaluator.evaluation()

@@ -34,7 +34,7 @@ from anomaly_core.run.evaluation import build_data, test
 from anomaly_core.run.folder import CALIBRATION, CHECKPOINTS, HISTORY, IMAGES, MANIFEST, RunFolder
 from anomaly_core.run.memory import undisturbed
 from anomaly_core.run.result import RunResult, RunResults
-from anomaly_core.run.scoring import score, tiled
+from anomaly_core.run.scoring import score, tiled, within_region
 from anomaly_core.run.splits import Splits, split, unscreened
 from anomaly_core.types import Sample
 
@@ -223,7 +223,8 @@ class _Run:
         if held_out:
             loader = self.data.images(held_out, modeler.input_spec)
             batches = self.progress(loader, "calibrating", len(loader))
-            for batch, prediction in score(tiled(modeler, self.config.data), batches, self.device):
+            for batch, raw in score(tiled(modeler, self.config.data), batches, self.device):
+                prediction = within_region(batch, raw)
                 parts["scores"].append(prediction.scores)
                 if prediction.maps is not None:
                     flat = prediction.maps.flatten(1)

@@ -12,6 +12,7 @@ from torch import Tensor
 from anomaly_core.base.modeler import BaseModeler
 from anomaly_core.config.sections import DataConfig
 from anomaly_core.discovery import registry
+from anomaly_core.imaging.roi import lowered
 from anomaly_core.imaging.tiles import Canvas, Tiling, cut
 from anomaly_core.run.memory import Portions
 from anomaly_core.types import Batch, Prediction
@@ -22,18 +23,19 @@ PARTS: dict[str, tuple[int, ...]] = {"scores": (), "maps": (1,), "reconstruction
 def score(modeler: BaseModeler, batches: Iterable[Batch], device: torch.device) -> Iterator[tuple[Batch, Prediction]]:
     """Each batch with its prediction, float32 on the CPU; in eval mode and without gradients.
 
-    A batch that does not fit into memory is scored in parts, with a warning. What does not count (``Batch.valid``) gets the
-    least value of its map, so that no defect can be there.
+    A batch that does not fit into memory is scored in parts, with a warning.
     """
     modeler.to(device).eval()
     portions = Portions("scoring")
     for batch in batches:
-        prediction = score_images(modeler, batch.images, device, portions)
-        if prediction.maps is not None and batch.valid is not None:
-            least = prediction.maps.masked_fill(~batch.valid, torch.inf).amin(dim=(1, 2, 3), keepdim=True)
-            counted = batch.valid | least.isposinf()  # a region so narrow that none of it is left at this size
-            prediction = replace(prediction, maps=prediction.maps.where(counted, least))
-        yield batch, prediction
+        yield batch, score_images(modeler, batch.images, device, portions)
+
+
+def within_region(batch: Batch, prediction: Prediction) -> Prediction:
+    """The prediction with the least value of each map where pixels do not count (``Batch.valid``): no defect can be there."""
+    if prediction.maps is None or batch.valid is None:
+        return prediction
+    return replace(prediction, maps=torch.from_numpy(lowered(prediction.maps.numpy(), batch.valid.numpy())))
 
 
 def score_images(modeler: BaseModeler, images: Tensor, device: torch.device, portions: Portions) -> Prediction:

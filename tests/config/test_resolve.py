@@ -98,11 +98,12 @@ def test_assignments_are_text_lists_or_null():
     assert parse_assignment("data.root=/a b=c") == ("data.root", "/a b=c")
     assert parse_assignment("model.layers=[1, 2]") == ("model.layers", ["1", "2"])
     assert parse_assignment("model.center_crop=null") == ("model.center_crop", None)
+    assert parse_assignment("data.mask_pattern={stem}_mask") == ("data.mask_pattern", "{stem}_mask")
     with pytest.raises(ConfigError, match=r"section\.key=value"):
         parse_assignment("share")
 
 
-@pytest.mark.parametrize("name", ["[1]", "{a}", "null", "~", "[", "{a: b"])
+@pytest.mark.parametrize("name", ["[1]", "{a}", "null", "~", "[a, b]", "{a: b}"])
 def test_the_name_of_something_that_exists_is_text_where_the_option_takes_text(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).mkdir()

@@ -170,7 +170,8 @@ def test_batches_say_what_counts_in_the_geometry_of_the_input(picture: Path) -> 
 def test_maps_have_no_value_where_pixels_do_not_count(resize: Any) -> None:
     region, spec = reader(roi="10,5,30,25", ignore="0,0,20,25"), InputSpec((8, 6), resize)
     values = np.ones((8, 6), dtype=np.float32)
-    counted = region.counted(values, region.part(HEIGHT, WIDTH), spec)
+    counted = region.counted(values, (20, 20), spec)
+    assert region.seen(HEIGHT, WIDTH) == (10, 5, 30, 25) and reader().seen(HEIGHT, WIDTH) == (0, 0, WIDTH, HEIGHT)
     keep = region.keep(20, 20)
     assert keep is not None and counted.dtype == np.float32
     np.testing.assert_array_equal(np.isfinite(counted), spec.mask(Image.fromarray(keep))[0].numpy())

@@ -155,7 +155,7 @@ def test_the_check_sees_what_is_wrong() -> None:
         return Text(by, "src/commands.py:1", text)
 
     assert missing_flags(said("go on with --resum, or `pip install --upgrade x`.", "anomaly-core")) == ["--resum"]
-    assert missing_flags(said("choose another with --output.", "anomaly-datasets")) == ["--output"]
+    assert missing_flags(said("choose another with --preset.", "anomaly-datasets")) == ["--preset"]
     assert missing_flags(said("`anomaly run --output DIR`", "anomaly-datasets")) == []
     assert missing_options(said("lower model.coreset, train.epoch or data.tile; see model.onnx")) == [
         "model.coreset",

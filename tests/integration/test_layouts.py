@@ -227,6 +227,8 @@ def test_new_images_are_judged_one_and_all(anomaly: Callable[..., Any], tmp_path
         assert counts(result) == {(0, "good"): 10, (1, "new-bad"): 4}  # 2 of the 10 good ones were judged
         assert result.calibration == finished.calibration
         assert "mask" not in (folder / "log.txt").read_text()  # the run's own masks are not these images'
+    same = evaluate(finished.folder, overrides={"data.normal": "good", "data.abnormal": "new-bad"})
+    assert counts(same) == {(0, "good"): 2, (1, "new-bad"): 4}  # not those that it was fitted on
     only = evaluate(finished.folder, overrides={"data.abnormal": "new-bad"})
     assert counts(only) == {(1, "new-bad"): 4}
 

@@ -169,9 +169,25 @@ def test_a_run_that_was_stopped(shell: Shell, monkeypatch: pytest.MonkeyPatch) -
     shell(*quoted(text), works=True)
     shell("predict", str(folder), "parts/test", works=True)
     text = shell(*run(f"--resume {folder}"), works=False)
-    assert "give no others, or --resume alone" in text
+    assert "leave the others out, or give --resume alone" in text
     shell("run", "--resume", str(folder), works=True)
     assert str(folder) in shell(*run("--resume"), works=True)
+    assert str(folder) not in shell(*quoted(text)[:-1], "data.batch_size=2", works=True)
+
+
+def test_a_complete_run_whose_images_have_changed(shell: Shell) -> None:
+    tree(Path("parts"))
+    shell(*run(), works=True)
+    path = next(Path("parts/test").rglob("*.png"))
+    content = path.read_bytes()
+    path.unlink()
+    for _ in range(2):
+        text = shell(*run("--resume"), works=False)
+        assert "Put them back, or start a new run without --resume" in text
+    path.write_bytes(content)
+    shell(*run("--resume"), works=True)
+    path.unlink()
+    shell(*run(), works=True)
 
 
 def test_a_run_that_another_process_writes(shell: Shell) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from anomaly_core import AnomalyError, RunConfig, RunResult, registry, run_experiment
+from anomaly_core import AnomalyError, RunConfig, RunResult, as_images, registry, run_experiment, tiled
 from anomaly_export import ExportedDetector, export_run
 from anomaly_predict import evaluate, load_run
 
@@ -30,7 +32,7 @@ def inside() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Smooth textures: 14 good ones, and four with a bright blot that lies partly in an ignored box; noise outside."""
+    """Smooth textures: 14 good ones, and four with a brighter square that lies partly in an ignored box; noise outside."""
     root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for name, count in (("masks", 0), ("noisy", 0), ("good", 14), ("bad", 4)):
         (root / name).mkdir()
@@ -40,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if name == "bad":
                 mask = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
                 mask[26:40, 36:50] = mask[:5] = 255
-                pixels[mask > 0] = 230
+                pixels[mask > 0] += 20
                 Image.fromarray(mask).save(root / "masks" / f"{number}.png")
             Image.fromarray(pixels).save(root / name / f"{number}.png")
             pixels[~inside()] = rng.integers(0, 255, ((~inside()).sum(), 3))
@@ -106,7 +108,10 @@ def test_pixel_metrics_at_native_resolution_are_of_the_inside_alone(folder: Path
     detector = load_run(result.folder)
     maps, masks = [], []
     for row in result.predictions:
-        anomaly_map = detector.predict(row.path).maps[0]
+        with torch.inference_mode():  # the map as it is: predict() gives it its least value outside
+            anomaly_map = (
+                tiled(detector.modeler, detector.config.data).predict_step(as_images(detector.decode(row.path)[None])).maps[0]
+            )
         spec = detector.modeler.input_spec
         native = anomaly_map if options else spec.native_map(anomaly_map, 70, 58)
         mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
@@ -115,7 +120,25 @@ def test_pixel_metrics_at_native_resolution_are_of_the_inside_alone(folder: Path
         maps.append(native[0].numpy()[inside()[8:66, 10:80]])
         masks.append(mask[inside()])
     expected = roc_auc_score(np.concatenate(masks), np.concatenate(maps))
+    assert 0.5 < expected < 0.99, "a detector that is always right would not tell"
     assert result.measures["pixel_auroc"].value == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"data.tile": 40}], ids=["whole", "tiles"])
+def test_no_defect_is_found_outside(folder: Path, tmp_path: Path, options: Any) -> None:
+    detector = load_run(run(folder, tmp_path, **options).folder)
+    detector.calibration = replace(detector.calibration, map_threshold=detector.calibration.map_low)
+    image = folder / "bad" / "1.png"
+    prediction = detector.predict(image)
+    regions = detector.regions(prediction, (HEIGHT, WIDTH))
+    assert regions and prediction.maps is not None
+    corner = prediction.maps[0, 0, -2:, :2]  # below the pentagon's lower left side
+    assert bool((corner == prediction.maps.min()).all())
+    for region in regions:
+        left, top, right, bottom = region.box
+        assert 10 <= left < right <= 80 and 8 <= top < bottom <= 66
+        assert inside()[region.peak_at[1], region.peak_at[0]]
+    assert 0 < sum(region.area for region in regions) <= 1.05 * inside().sum()
 
 
 def test_an_evaluation_looks_at_the_same_part(finished: RunResult, folder: Path, tmp_path: Path) -> None:

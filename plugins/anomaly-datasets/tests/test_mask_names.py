@@ -98,9 +98,10 @@ def test_another_case_of_letters(folders: Folders) -> None:
     assert "letters of another case" in told
 
 
-@pytest.mark.skipif(Path("TESTS").exists() or Path("/TMP").exists(), reason="file names that differ in case are the same here")
 def test_another_case_of_letters_where_that_is_unclear(folders: Folders) -> None:
     folders.fill("bad", "Part.png", "part.png").fill("masks", "PART.png", "part.png")
+    if len(list((folders.root / "bad").iterdir())) == 1:
+        pytest.skip("this file system takes both for one name")
     found, told = folders.bad()
     assert found == {"Part.png": [], "part.png": ["part.png"]}
     assert "1 masks have no image" in told
@@ -230,7 +231,9 @@ def test_a_tree_has_its_masks_by_the_same_rules(folders: Folders) -> None:
     shutil.copytree(folders.root / "good", tree / "train" / "good")
     shutil.copytree(folders.root / "good", tree / "test" / "good")
     folders.fill("bolt/test", "dent/image1.png", "dent/image2.png", "hole/1.png", "crack/1.png")
-    folders.fill("bolt/ground_truth", "dent/mask1.png", "dent/mask2.png", "hole/1/0.png", "hole/1/1.png", "crack/1_GT.png")
+    folders.fill(
+        "bolt/ground_truth", "dent/mask1.png", "dent/mask2.png", "hole/1/0.png", "hole/1/1.png", "crack/1_GT.png", "good/a.png"
+    )
     module = FolderData(FolderConfig(name="folder", root=str(tree)), 0, plugin.FOLDER)
     with pytest.warns(UserWarning) as told:
         samples = module.test_samples("bolt")
@@ -242,4 +245,5 @@ def test_a_tree_has_its_masks_by_the_same_rules(folders: Folders) -> None:
         "crack/1.png": ["1_GT.png"],
     }
     rules = " ".join(str(item.message) for item in told)
+    assert "no image" not in rules
     assert all(re.search(rule, rules) for rule in ("the same number", "_GT", "a folder for each image"))

@@ -240,6 +240,6 @@ def test_images_without_a_mask_are_left_out_by_name(folders: Path) -> None:
         white(DEFECT).save(folders / "masks" / f"image{number}.png")
     marked, log = run(folders)
     assert marked == ALL * 2 / 3
-    assert "1 of the 3 anomalous test images have no mask" in log and str(folders / "bad" / "image3.png") in log
+    assert "1 of the 3 anomalous test images have no mask" in log and "image3.png" in log
     (manifest,) = (folders / "runs").rglob("manifest.json")
     assert json.loads(manifest.read_text())["without_mask"] == [str(folders / "bad" / "image3.png")]

@@ -27,9 +27,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     for folder in ("good", "bad"):
         (root / folder).mkdir()
-    for i in range(10):  # of sizes and modes of their own: those of the test images are then nothing to be warned of
-        picture = Image.fromarray(texture(80, 96)).resize((96 + max(0, i - 4), 80))
-        (picture.convert("L") if i % 3 == 0 else picture).save(root / "good" / f"{i}.png")
+    for i in range(10):  # so many sizes, some of them grey, that no test image is unusual
+        Image.fromarray(texture(80, 96 + 8 * i)).convert("L" if i % 2 else "RGB").save(root / "good" / f"{i}.png")
     spoilt = texture(80, 96).copy()
     spoilt[20:50, 30:60] = 255
     Image.fromarray(spoilt).save(root / "bad" / "blot.png")

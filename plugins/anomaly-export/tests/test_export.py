@@ -26,7 +26,7 @@ FORMATS = {"onnx": "model.onnx", "openvino": "model.xml", "torchscript": "model.
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_scores_and_maps_are_the_runs_for_paths_arrays_and_any_batch(
-    exported: dict[str, Path], run: Path, images: Path, name: str
+    exported: dict[str, Path], run: Path, images: Path, tmp_path: Path, name: str
 ) -> None:
     paths = sorted(images.rglob("*.*"))
     expected = load_run(run).predict(paths)
@@ -36,8 +36,11 @@ def test_scores_and_maps_are_the_runs_for_paths_arrays_and_any_batch(
         np.testing.assert_allclose(scores, expected.scores, rtol=1e-4)
         np.testing.assert_allclose(maps, expected.maps, atol=1e-4 * float(expected.maps.max()))
     detector = ExportedDetector(exported[name], threads=1)
-    arrays = [np.asarray(Image.open(images / "good" / f"{i}.png")) for i in range(3)]
-    from_files = detector([images / "good" / f"{i}.png" for i in range(3)])[0]
+    files = [tmp_path / f"{i}.png" for i in range(3)]
+    for i, file in enumerate(files):
+        Image.open(images / "good" / f"{i}.png").convert("RGB").crop((0, 0, 96, 80)).save(file)
+    arrays = [np.asarray(Image.open(file)) for file in files]
+    from_files = detector(files)[0]
     np.testing.assert_array_equal(detector(np.stack(arrays))[0], from_files)
     np.testing.assert_array_equal(detector(arrays[1])[0], from_files[1:2])
     np.testing.assert_array_equal(detector([arrays[0], arrays[1][:60]])[0][:1], from_files[:1])

@@ -10,9 +10,9 @@ import torch
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 import anomaly_metrics
-from anomaly_core import BaseMetric, Batch, Prediction, Sample
+from anomaly_core import BaseMetric, Batch, Calibration, Prediction, Sample
 from anomaly_metrics import pixel, pixels
-from anomaly_metrics.pixel import AUPIMO, AUPRO, AUPRO005, PixelAP, PixelAUROC, PixelF1Max
+from anomaly_metrics.pixel import AUPIMO, AUPRO, AUPRO005, PixelAP, PixelAUROC, PixelF1Max, SegF1
 
 SIDE = 96
 
@@ -92,6 +92,15 @@ def test_a_defect_is_as_large_as_its_part_that_counts(judged: tuple[torch.Tensor
     assert narrow == pytest.approx(overlap_area(*arrays, 0.05), abs=2e-3)
     maps, masks, _ = judged
     assert abs(wide - anomaly_metrics.aupro(maps, masks)) > 0.05, "the pixels outside would matter"
+
+
+def test_segmentation_of_the_pixels_that_count(judged: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
+    maps, masks, valid = judged
+    metric = SegF1(Calibration(0.5, 0.05, 1, "one image", map_low=0.0, map_threshold=1.0, scores=(0.5,)))
+    known = torch.ones(len(maps), dtype=torch.bool)
+    batch = Batch(torch.zeros(8, 3, 1, 1), known.long(), masks, known, [Sample(Path("x.png"))] * 8, valid)
+    metric.update(batch, Prediction(torch.zeros(8), maps))
+    assert metric.compute() == pytest.approx(f1_score(masks[valid].numpy(), maps[valid].numpy() > 1))
 
 
 def test_aupimo_of_the_pixels_that_count(

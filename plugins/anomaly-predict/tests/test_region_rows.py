@@ -32,7 +32,7 @@ from anomaly_predict import RunDetector, load_run, verdicts
 from anomaly_predict.listing import LISTED, Lister
 from tiny.runs import config
 
-pytestmark = pytest.mark.usefixtures("tiny")
+pytestmark = [pytest.mark.usefixtures("tiny"), pytest.mark.filterwarnings("ignore:.*another size than")]
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +122,18 @@ def test_python_has_them_with_the_verdict_and_for_a_prediction(finished: RunResu
     )
     (verdict,) = verdicts(without, [spotted])
     assert verdict.regions is None and verdict.to_dict()["regions"] is None
+
+
+@pytest.mark.filterwarnings("ignore:.*has several pages")
+def test_sizes_are_those_of_the_page_that_is_read(finished: RunResults, spotted: Path, tmp_path: Path) -> None:
+    detector, pages = load_run(finished.folder), tmp_path / "pages.tif"
+    with Image.open(spotted) as image:
+        Image.new("RGB", (20, 10)).save(pages, save_all=True, append_images=[image])
+    detector.reader = replace(detector.reader, page=2, largest_image=96 * 96)
+    assert [verdict.size for verdict in verdicts(detector, [pages])] == [(96, 96)]
+    detector.reader = replace(detector.reader, largest_image=90)
+    (verdict,) = verdicts(detector, [pages])
+    assert verdict.error and verdict.regions is None
 
 
 def listed(path: Path, anomaly_map: torch.Tensor, **options: Any) -> TestedImage:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from anomaly_core import Calibration, DataError, ImageReader, InputSpec, Prediction
+from anomaly_core import Calibration, DataConfig, DataError, ImageReader, InputSpec, Prediction
 from anomaly_predict import Region, only_map, regions_of
 
 CALIBRATION = Calibration(
@@ -97,13 +97,24 @@ def test_the_numbers_of_a_small_map() -> None:
     (large,) = regions_of(anomaly_map, CALIBRATION, (8, 8), least_area=2.0, mm_per_px=0.5) or ()
     assert large.area_mm2 == pytest.approx(large.area / 4) and large.box == first.box
     assert regions_of(anomaly_map, CALIBRATION, (8, 8), least_area=50.0) == ()
-
-    class Part(ImageReader):
-        def seen(self, height: int, width: int) -> tuple[int, int, int, int]:
-            return 100, 10, width - 92, height - 22
-
-    moved = regions_of(anomaly_map, CALIBRATION, (40, 200), InputSpec((8, 8)), reader=Part()) or ()
+    reader = ImageReader.from_config(DataConfig(roi="100,10,108,18"))
+    moved = regions_of(anomaly_map, CALIBRATION, (40, 200), InputSpec((8, 8)), reader=reader) or ()
     assert moved[0].box == (103, 12, 106, 14) and moved[0].peak_at == (105, 13) and min(moved[0].polygon)[0] >= 103
+
+
+def test_what_is_ignored_is_in_no_region() -> None:
+    anomaly_map = np.zeros((1, 20, 30), dtype=np.float32)
+    anomaly_map[0, 4:8, 4:20] = 2
+    reader = ImageReader.from_config(DataConfig(ignore="0,0,10,20"))
+    (region,) = regions_of(anomaly_map, CALIBRATION, (20, 30), reader=reader) or ()
+    assert region.box == (10, 4, 20, 8) and region.area == 40
+    (region,) = regions_of(anomaly_map, CALIBRATION, (40, 60), InputSpec((20, 30)), reader=reader) or ()
+    assert region.box[:2] >= (9, 7) and region.box[2:] <= (41, 17)  # in an image of twice the size, its left sixth
+    inside = ImageReader.from_config(DataConfig(roi="100,50,130,70", ignore="100,50,110,70"))
+    (region,) = regions_of(anomaly_map, CALIBRATION, (200, 300), reader=inside) or ()
+    assert region.box == (110, 54, 120, 58)
+    with pytest.raises(DataError):
+        regions_of(anomaly_map, CALIBRATION, (60, 300), reader=inside)
 
 
 def test_a_hole_is_no_area_and_its_island_is_a_region() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -197,11 +199,22 @@ class FolderConfig(DataConfig):
     split_seed: Annotated[int, Field(ge=0, description="draws that share; apart from base.seed")] = 0
 
     @classmethod
-    def of_new_images(cls, options: Collection[str]) -> dict[str, Any]:
+    def of_new_images(cls, options: Mapping[str, Any], fitted: Mapping[str, Any]) -> dict[str, Any]:
         places = ("root", "normal", "normal_test", "abnormal", "images", "list")
         if not any(name in options for name in places):
             return {}
-        return {**dict.fromkeys((*places, "masks")), "normal_test_share": 1.0}
+        divided = [name for name in ("root", "normal", "images", "list") if options.get(name)]
+        as_fitted = divided and all(_absolute(options[name]) == _absolute(fitted.get(name)) for name in divided)
+        forgotten: dict[str, Any] = dict.fromkeys((*places, "masks"))
+        if as_fitted:  # images that the run was fitted on are not judged: of these folders those that tested are
+            return {**forgotten, "normal_test": fitted.get("normal_test")}
+        return {**forgotten, "normal_test_share": 1.0}
+
+
+def _absolute(folders: Any) -> list[str]:
+    """Paths to compare, as an option names them."""
+    named = folders.split(",") if isinstance(folders, str) else folders or []
+    return [os.path.realpath(Path(str(folder).strip()).expanduser()) for folder in named]
 
 
 @dataclass(kw_only=True)

@@ -105,7 +105,10 @@ def divided(samples: list[Sample], test: Sequence[Sample], share: float, seed: i
 def _undividable(samples: list[Sample], left: list[Sample], chosen: list[Sample]) -> str:
     where = f"in {str(samples[0].path.parent)!r}" if samples else ""
     if len(samples) < 2:
-        return f"there is one normal image {where}, and a share of them must test. Add images, or name others for the test."
+        return (
+            f"there is one normal image {where}, and a share of them must test. Add images, or name others for the test with "
+            "--set data.normal_test=DIR."
+        )
     if left and not chosen:
         return (
             f"all {len(samples)} normal images are of one group, {group_of(left[0])!r}: they cannot be divided into training "

@@ -68,20 +68,12 @@ def masks_in(folder: Path) -> dict[str, Path]:
     return {item.stem: item for item in image_files(folder)} if folder.is_dir() else {}
 
 
-def samples_in(
-    folder: Path,
-    label: int | None,
-    category: str,
-    defect: str,
-    masks: dict[str, Path] | None = None,
-    images: Sequence[Path] | None = None,
-) -> list[Sample]:
-    """The images of a folder, or some ``images`` of it, as samples of one label; ``000.png`` has the mask ``000.*`` or
-    ``000_mask.*``, or none."""
+def samples_in(folder: Path, label: int, category: str, defect: str, masks: dict[str, Path] | None = None) -> list[Sample]:
+    """The images of a folder as samples of one label; ``000.png`` has the mask ``000.*`` or ``000_mask.*``, or none."""
     masks = masks or {}
     samples = [
         Sample(path, label, masks.get(path.stem) or masks.get(f"{path.stem}_mask"), category, defect)
-        for path in (images_in(folder) if images is None else images)
+        for path in images_in(folder)
     ]
     used = {sample.mask_path for sample in samples}
     lonely = [path for path in masks.values() if path not in used]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from anomaly_core import ConfigError, DataError, Sample, is_clutter
+from anomaly_core import ConfigError, DataError, Sample, expanded, is_clutter
 from anomaly_datasets.archives import unpacked
 from anomaly_datasets.files import image_files, images_in, natural_key, tell_left_out
 from anomaly_datasets.words import is_archive, is_otherwise, own_name
@@ -19,7 +19,7 @@ Extra = Callable[[str], Mapping[str, Any]]  # an image's path relative to its fo
 
 def located(place: str | Path) -> Path:
     """The folder that an option names; of an archive the folder into which it was unpacked."""
-    path = Path(place).expanduser()
+    path = expanded(place)
     if path.is_file():
         if not is_archive(path):
             raise DataError(

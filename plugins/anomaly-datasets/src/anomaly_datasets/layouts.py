@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from anomaly_core import ANOMALOUS, NORMAL, Sample
+from anomaly_core import ANOMALOUS, NORMAL, Sample, expanded
 from anomaly_datasets.config import FolderConfig
 from anomaly_datasets.division import Groups
 from anomaly_datasets.kinds import located, samples_below
@@ -83,16 +83,16 @@ def tell_unknown(where: str, count: int, share: float) -> None:
 def _masks(option: str | None) -> Path | None:
     if not option:
         return None
-    path = Path(option).expanduser()
+    path = expanded(option)
     return located(path) if is_archive(path) else path
 
 
 def folders(option: str | list[str] | None) -> list[Path]:
     """The folders that an option names; one whose own name has a comma is not divided."""
     if option is None or isinstance(option, str):
-        return [Path(option).expanduser()] if option else []
+        return [expanded(option)] if option else []
     for comma in (",", ", "):
-        whole = Path(comma.join(option)).expanduser()
+        whole = expanded(comma.join(option))
         if whole.exists():
             return [whole]
-    return [Path(part).expanduser() for part in option if part]
+    return [expanded(part) for part in option if part]

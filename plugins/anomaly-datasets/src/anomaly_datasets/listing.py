@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from anomaly_core import NORMAL, ConfigError, DataError, Sample
+from anomaly_core import NORMAL, ConfigError, DataError, Sample, expanded
 from anomaly_datasets.config import FolderConfig
 from anomaly_datasets.division import Groups
 from anomaly_datasets.layouts import Found, tell_unknown
@@ -29,7 +29,7 @@ class Listed:
     def __init__(self, options: FolderConfig, groups: Groups) -> None:
         self.options = options
         self.groups = groups
-        self.path = Path(options.list or "").expanduser()
+        self.path = expanded(options.list or "")
 
     def categories(self) -> list[str]:
         names = list(dict.fromkeys(row.get("category", "") or self._product for _, row in self._rows))

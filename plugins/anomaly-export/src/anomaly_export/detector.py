@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,8 @@ class ExportedDetector:
         predictions: list[Prediction[Array]] = []
         for start in range(0, len(images), self.batch_size):
             whole = self._session(np.stack(images[start : start + self.batch_size]))
+            if whole.maps is not None and self.reader.roi:
+                whole = replace(whole, maps=self.reader.lowered(whole.maps, self.metadata.input_spec))
             predictions += [whole[i : i + 1] for i in range(len(whole.scores))]
         return predictions
 

@@ -104,9 +104,9 @@ class SegF1(BaseMetric):
             self._undefined = reason
             return
         if part is not None and self.calibration is not None and self.calibration.map_threshold is not None:
-            maps = part[0].detach().float().numpy()
+            maps = part.counted(part.maps.detach()).float().numpy()
             require_finite(maps)
-            new = segmented(maps, part[1].numpy() != 0, self.calibration.map_threshold)
+            new = segmented(maps, part.counted(part.masks).numpy() != 0, self.calibration.map_threshold)
             true, false, missed = (before + more for before, more in zip(self._counts, new, strict=True))
             self._counts, self._judged = (true, false, missed), True
 

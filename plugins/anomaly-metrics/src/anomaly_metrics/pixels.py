@@ -29,6 +29,10 @@ class Part(NamedTuple):
     labels: Tensor
     valid: Tensor | None
 
+    def counted(self, values: Tensor) -> Tensor:
+        """Those of (B, 1, H, W) values that count: (N,)."""
+        return values.flatten() if self.valid is None else values[self.valid]
+
     def split(self, images: int) -> list[Part]:
         """Parts of at most so many images."""
         parts = [self.maps.split(images), self.masks.split(images), self.labels.split(images)]
@@ -149,14 +153,10 @@ def _groups(parts: list[Part]) -> Iterator[list[Part]]:
 
 def _joined(parts: list[Part]) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float64], int]:
     """Of what counts: (scores (N,), anomalous (N,), each anomalous pixel's share of its region, number of regions)."""
-    scores = torch.cat([_counted(part.maps.detach(), part.valid) for part in parts]).float().numpy()
-    anomalous = torch.cat([_counted(part.masks, part.valid) for part in parts]).numpy() != 0
+    scores = torch.cat([part.counted(part.maps.detach()) for part in parts]).float().numpy()
+    anomalous = torch.cat([part.counted(part.masks) for part in parts]).numpy() != 0
     regions = [region_shares(_inside(part)[:, 0].numpy() != 0) for part in parts]
     return scores, anomalous, np.concatenate([shares for shares, _ in regions]), sum(count for _, count in regions)
-
-
-def _counted(values: Tensor, valid: Tensor | None) -> Tensor:
-    return values.flatten() if valid is None else values[valid]
 
 
 def _inside(part: Part) -> Tensor:

@@ -95,6 +95,8 @@ class AUSPRO005(BaseMetric):
     def update(self, batch: Batch, prediction: Prediction) -> None:
         if prediction.maps is None:
             self._undefined = UndefinedMetric("the method makes no anomaly maps")
+        if batch.valid is not None:
+            self._undefined = UndefinedMetric("it counts pixels of whole images: leave out data.roi and data.ignore")
         if self._undefined is not None or prediction.maps is None:
             return
         for number, sample in enumerate(batch.samples):
@@ -129,7 +131,7 @@ def defects_of(sample: Sample, shape: tuple[int, ...]) -> list[Defect]:
     for path in sample.mask_files:
         classes = read_mask_classes(path)
         if classes.shape != shape:
-            raise UndefinedMetric("it counts pixels of whole images: set data.evaluate_at=native, and no crop")
+            raise UndefinedMetric("it counts pixels of whole images: set data.evaluate_at=native, no crop and no data.roi")
         for value in np.unique(classes[classes != 0]).tolist():
             if value not in saturation:
                 raise UndefinedMetric(f"how much is enough of the defect of value {value} in {str(path)!r} is not said")

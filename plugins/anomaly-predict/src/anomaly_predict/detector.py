@@ -222,6 +222,8 @@ class RunDetector:
 
     def _predict(self, images: Sequence[NDArray[np.uint8]], tiles: int) -> tuple[Tensor, Prediction]:
         """The images, (B, 3, H, W) in [0, 1], and their prediction; ``tiles`` of a large image at once."""
+        import torch
+
         from anomaly_core import score_images, tiled
 
         if os.getpid() != self._process:
@@ -229,7 +231,7 @@ class RunDetector:
         inputs = as_images(np.stack(images))
         modeler = tiled(self.modeler, replace(self.config.data, batch_size=tiles))
         try:
-            return inputs, score_images(modeler, inputs, self.device, self._portions)
+            prediction = score_images(modeler, inputs, self.device, self._portions)
         except AnomalyError:
             raise
         except Exception as error:  # a method may fail in any way, and does for weights that do not fit it
@@ -238,6 +240,10 @@ class RunDetector:
                 f"the model {self.config.model.name!r} of {owner} failed: {type(error).__name__}: {error}. The run may be "
                 "damaged: `anomaly doctor RUN` compares its files with what it wrote. Else report it to the plugin's authors."
             ) from error
+        if prediction.maps is not None and self.reader.roi:
+            spec = self.modeler.input_spec if self.config.data.tile is None else None
+            prediction = replace(prediction, maps=torch.from_numpy(self.reader.lowered(prediction.maps.numpy(), spec)))
+        return inputs, prediction
 
 
 def _compute_alone(device: torch.device) -> None:

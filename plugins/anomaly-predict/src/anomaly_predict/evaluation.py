@@ -122,8 +122,8 @@ def _config(config: RunConfig, data: str | None, overrides: Mapping[str, Any]) -
     sections = config.to_dict()
     if data is not None and data != config.data.name:
         sections["data"] = {"name": data, **{key: sections["data"][key] for key in KEPT}}
-    options = {key.removeprefix("data.") for key in overrides if key.startswith("data.")}
-    sections["data"] |= registry.datasets[sections["data"]["name"]].config_class().of_new_images(options)
+    options = {key.removeprefix("data."): value for key, value in overrides.items() if key.startswith("data.")}
+    sections["data"] |= registry.datasets[sections["data"]["name"]].config_class().of_new_images(options, sections["data"])
     if fixed := sorted({"data.roi", "data.ignore"} & overrides.keys()):
         raise ConfigError(f"{fixed[0]} is the run's own: it was fitted on that part of its images. Leave it out, or fit again.")
     return RunConfig.create(config=sections, overrides=overrides)

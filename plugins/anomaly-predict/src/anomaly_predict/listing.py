@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anomaly_core import DataError, RunFolder, hookimpl, image_size
+from anomaly_core import DataError, RunFolder, hookimpl
 from anomaly_predict.regions import Region, regions_of
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Lister:
                 row.regions = []
                 continue
             try:
-                found = regions_of(anomaly_map, calibration, image_size(row.path), spec, **options)
+                found = regions_of(anomaly_map, calibration, reader.whole.size(row.path), spec, **options)
             except DataError as error:
                 warnings.warn(f"the regions of an image are not listed: {error}", stacklevel=2)
                 continue

@@ -79,7 +79,7 @@ def regions_of(
         calibration: with the map threshold, and the maxima of normal maps for p-values.
         size: (height, width) of the upright image.
         input_spec: how the image became the model's input; None if the map has the image's own pixels (``data.tile``).
-        reader: which part of the image was looked at; None: all of it.
+        reader: knows the part of the image that counts; None: all of it.
         least_area: in pixels; smaller regions are left out.
         mm_per_px: millimetres a pixel.
 
@@ -92,13 +92,15 @@ def regions_of(
     values = values[0] if values.ndim == 3 and len(values) == 1 else values
     if values.ndim != 2 or not values.size:
         raise DataError(f"regions are those of one map (1, h, w), not of {values.shape}. Give the maps one by one.")
-    left, top, right, bottom = (0, 0, *size[::-1]) if reader is None else reader.seen(*size)
+    reader = reader or ImageReader()
+    left, top, right, bottom = reader.seen(*size)
     width, height = right - left, bottom - top
     if input_spec is None:  # what follows pads the map to the largest of its batch
         values = values[:height, :width]
         axes: Axes = ((1.0, 0.0), (1.0, 0.0))
     else:
         axes = input_spec.native_axes(width, height, values.shape)
+    values = reader.counted(values, (height, width), input_spec)
     outlines = _Outlines.of(values, calibration.map_threshold, axes, (width, height), by_pixel=input_spec is None)
     if outlines is None:
         return ()
@@ -148,15 +150,16 @@ class _Outlines(NamedTuple):
         """Of a map (h, w); ``axes`` and ``size`` are of x, then of y. None if there is none. ``by_pixel``: a cell is in or out,
         and areas are their number."""
         columns, rows = map(_Cells.within, values.shape[::-1], axes, size)  # a map may reach beyond its image
-        inside = values[np.ix_(rows.numbers, columns.numbers)]
-        above = np.isfinite(inside) & (inside > threshold)
+        inside = values[rows.all, columns.all]
+        above = (inside > threshold) & (inside < np.inf)
         if not above.any():
             return None
-        columns, rows = columns.around(above.any(axis=0)), rows.around(above.any(axis=1))
-        grid = values[np.ix_(rows.numbers, columns.numbers)].astype(np.float64)
+        columns, rows = columns.around(np.any(above, axis=0)), rows.around(np.any(above, axis=1))
+        grid = values[rows.all, columns.all]
         if by_pixel:  # outlines run midway between pixels, and join those that share a corner
-            grid, threshold = np.where(np.isfinite(grid) & (grid > threshold), 1 + _NEAREST, -1.0), 0.0
-        grid = _apart(grid, threshold)
+            grid, threshold = np.where((grid > threshold) & (grid < np.inf), 1 + _NEAREST, -1.0), 0.0
+        else:
+            grid = _apart(grid.astype(np.float64), threshold)
         # Up to the image's edge the outermost cells are repeated, as in InputSpec.native_map; there the map falls off at once.
         grid = np.pad(np.pad(grid, 1, mode="edge"), 1, constant_values=2 * threshold - grid.max())
         generator = contourpy.contour_generator(z=grid, name="serial", fill_type=contourpy.FillType.OuterOffset)
@@ -215,6 +218,11 @@ class _Cells(NamedTuple):
         return _Cells(self.numbers[start:end], self.places[start : end + 2])
 
     @property
+    def all(self) -> slice:
+        """The numbers, which follow one another."""
+        return slice(int(self.numbers[0]), int(self.numbers[-1]) + 1) if len(self.numbers) else slice(0)
+
+    @property
     def framed_numbers(self) -> NDArray[np.int64]:
         """The numbers, with two cells more at each end."""
         return np.pad(self.numbers, 2, mode="edge")
@@ -251,22 +259,24 @@ def _owned(above: NDArray[np.bool_], points: Floats, numbers: NDArray[np.int64])
 
 def _simplified(points: Floats, axes: Axes) -> Floats:
     """Douglas and Peucker's simplification (1973) of an outline, (N, 2) -> (M, 2). One that would have no area stays."""
-    count = len(points)
-    closed = np.concatenate([points, points[:1]]) / [scale for scale, _ in axes]
-    farthest = int(np.linalg.norm(closed - closed[0], axis=1).argmax())
-    kept, parts = {0, farthest}, [(0, farthest), (farthest, count)]
+    x, y = (points / [scale for scale, _ in axes]).T
+    ring = [complex(*point) for point in zip(x.tolist(), y.tolist(), strict=True)]  # faster than arrays: most are short
+    ring.append(ring[0])
+    farthest = max(range(len(points)), key=lambda i: abs(ring[i] - ring[0]))
+    kept, parts = {0, farthest}, [(0, farthest), (farthest, len(points))]
     while parts:
         start, end = parts.pop()
-        if end - start < 2:
-            continue
-        chord, between = closed[end] - closed[start], closed[start + 1 : end] - closed[start]
-        along = np.clip(between @ chord / max(float(chord @ chord), 1e-300), 0, 1)
-        distances = np.linalg.norm(between - along[:, None] * chord, axis=1)
-        worst = int(distances.argmax())
-        if distances[worst] > _TOLERANCE:
-            middle = start + 1 + worst
-            kept.add(middle)
-            parts += [(start, middle), (middle, end)]
+        chord = ring[end] - ring[start]
+        square, most, worst = max(abs(chord) ** 2, 1e-300), _TOLERANCE, 0
+        for i in range(start + 1, end):
+            point = ring[i] - ring[start]
+            along = (point.real * chord.real + point.imag * chord.imag) / square
+            distance = abs(point - min(max(along, 0.0), 1.0) * chord)
+            if distance > most:
+                most, worst = distance, i
+        if worst:
+            kept.add(worst)
+            parts += [(start, worst), (worst, end)]
     return points[sorted(kept)] if len(kept) > 2 else points
 
 

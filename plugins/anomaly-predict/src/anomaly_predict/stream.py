@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_core import DataError, Detector, Hooks, Prediction, image_size
+from anomaly_core import DataError, Detector, Hooks, ImageReader, Prediction
 from anomaly_core import decoders as decoder_count
 from anomaly_predict.pool import Pool, ahead, batched
 from anomaly_predict.regions import Region
@@ -89,9 +89,11 @@ def verdicts(
         least_area, mm_per_px: of regions, in place of the detector's own ``data.least_area`` and ``data.mm_per_px``.
     """
     options = {"least_area": least_area, "mm_per_px": mm_per_px}
+    reader: ImageReader = getattr(detector, "reader", None) or ImageReader()  # a detector of somebody else may have none
+    whole = reader.whole
     number = first
     with Pool(decoders or decoder_count(), "decode") as decoding, ThreadPoolExecutor(1, "score") as scoring:
-        decoded = ahead(decoding, lambda path: _decoded(detector, path), paths, 2 * batch_size)
+        decoded = ahead(decoding, lambda path: _decoded(detector, whole, path), paths, 2 * batch_size)
         scored = ahead(scoring, lambda batch: _scored(detector, batch), batched(decoded, batch_size), 1)
         for (path, image, size), answer in (one for batch in scored for one in batch):
             if isinstance(answer, DataError) and postponed is not None and postponed(path):
@@ -108,13 +110,13 @@ def verdicts(
                 )
             number += 1
             yield verdict
-    for text in detector.reader.repeated():
+    for text in reader.repeated():
         warnings.warn(text, stacklevel=2)
 
 
-def _decoded(detector: Detector, path: Path) -> _Decoded:
+def _decoded(detector: Detector, reader: ImageReader, path: Path) -> _Decoded:
     try:
-        size = image_size(path)
+        size = reader.size(path)
         return _Decoded(path, detector.decode(path), size)
     except DataError as error:
         return _Decoded(path, error, None)
@@ -145,6 +147,6 @@ def _verdict(
     calibration = detector.calibration
     verdict = calibration.is_anomalous(answer.score)
     p_value = None if verdict is None else calibration.p_value(answer.score)
-    find = getattr(detector, "regions", None)  # a detector of somebody else may have none
+    find = getattr(detector, "regions", None)
     regions = None if find is None or size is None else find(answer, size, **options)
     return Verdict(str(path), answer.score, verdict, p_value, size=size, regions=regions)

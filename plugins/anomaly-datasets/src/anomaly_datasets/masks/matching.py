@@ -18,6 +18,7 @@ from anomaly_datasets.masks.labelme import LabelMeMask
 from anomaly_datasets.masks.names import PLAIN, Matches, beside, matched, meanings
 from anomaly_datasets.masks.sources import FileMask, UnitedMask
 from anomaly_datasets.masks.yolo import YoloMask
+from anomaly_datasets.words import is_normal
 
 LISTS = ("classes.txt", "labels.txt", "notes.txt", "readme.txt", "train.txt", "val.txt", "test.txt")  # beside YOLO's files
 SUFFIXES = {".json": "labelme", ".txt": "yolo"}
@@ -104,6 +105,7 @@ def _placed(bad: Sequence[Path], place: Path, images: set[Path], options: Folder
         return _from_coco(bad, files)
     root = place if place.is_dir() else place.parent
     found = matched(bad, files, root, options.mask_pattern)
+    found.lonely = [file for file in found.lonely if not any(map(is_normal, file.parent.relative_to(root).parts))]  # black
     if named and not found.masks and not found.disputed:
         if not files:
             raise DataError(
@@ -127,7 +129,11 @@ def _files(place: Path, bad: Sequence[Path], images: set[Path], wanted: str) -> 
         raise DataError(f"there are no masks at {str(place)!r}. Check data.masks.")
     known = {image.absolute() for image in images}
     by_kind: dict[str, list[Path]] = {"labelme": [], "yolo": [], "image": []}
-    for file in [place] if place.is_file() else [file for folder in folders_below(place) for file in _in(folder)]:
+    try:
+        below = [place] if place.is_file() else [file for folder in folders_below(place) for file in _in(folder)]
+    except OSError as error:
+        raise DataError(f"cannot look for masks in {str(place)!r}: {error}. Check the rights of its folders.") from error
+    for file in below:
         if kind := SUFFIXES.get(file.suffix.lower(), "image" if file.absolute() not in known else ""):
             by_kind[kind].append(file)
     if wanted != "auto":
