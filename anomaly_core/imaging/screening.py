@@ -55,7 +55,8 @@ def screen(samples: Sequence[Sample], policy: Literal["error", "skip"], reader: 
     if screened.skipped and policy == "error":
         count = len(screened.skipped)
         more = f" It is the first of {count} of {len(samples)} images that cannot be used." if count > 1 else ""
-        raise DataError(f"{screened.skipped[0].reason}{more} Or leave such images out with data.on_bad_image=skip.")
+        skip = " Or leave such images out with data.on_bad_image=skip." if screened.kept else ""
+        raise DataError(f"{screened.skipped[0].reason}{more}{skip}")
     return screened
 
 
@@ -127,8 +128,8 @@ def warnings_of(
     if screened.empty_masks:
         texts.append(
             f"{len(screened.empty_masks)} images are labelled anomalous and their masks mark no pixel that counts, such as "
-            f"{str(screened.empty_masks[0].path)!r}: to pixel metrics all their pixels are normal. Correct or remove the "
-            "masks, or enlarge data.roi."
+            f"{str(screened.empty_masks[0].path)!r}: to pixel metrics all their pixels are normal. Correct or remove the masks"
+            f"{', or change data.roi and data.ignore' if reader and reader.roi else ''}."
         )
     if screened.noisy_masks:
         texts.append(

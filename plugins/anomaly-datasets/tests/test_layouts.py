@@ -86,6 +86,8 @@ def test_trees_in_letters_of_any_case(tmp_path: Path, picture, mask) -> None:
     assert kinds(module) == {(1, "Hole", True): 3}
     assert data(root=tmp_path, product="lid").categories() == ["lid"]
     assert kinds(data(root=tmp_path, product="lid")) == kinds(module)
+    archive = shutil.make_archive(str(tmp_path / "set"), "zip", tmp_path, "caps")
+    assert data(root=archive).categories() == ["caps"]  # as unpacked
     picture(tmp_path / "lids" / "train" / "good" / "0.png")
     with pytest.raises(ConfigError, match=r"data\.product='x' names one product, .* holds 2: caps, lids"):
         data(root=tmp_path, product="x").categories()

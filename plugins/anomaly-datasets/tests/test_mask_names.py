@@ -185,7 +185,7 @@ def test_a_pattern_says_how_masks_are_called(folders: Folders, pattern: str, nam
 
 
 def test_a_pattern_without_a_stem_is_refused(folders: Folders) -> None:
-    with pytest.raises(ConfigError, match=r"mask_pattern"):
+    with pytest.raises(ConfigError, match=r"mask_pattern='mask' is not valid: give a mask's name where \{stem\}"):
         folders.bad(mask_pattern="mask")
 
 
