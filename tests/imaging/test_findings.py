@@ -98,6 +98,13 @@ def test_a_region_in_pixels_is_named_where_the_size_differs(tmp_path: Path) -> N
         reader.read(sample.path)
 
 
+def test_a_region_in_images_of_several_sizes_is_told(tmp_path: Path) -> None:
+    found = screen([*samples(tmp_path, "a", 2, 0), *samples(tmp_path, "b", 2, 0, side=30)], "error").facts
+    reader = ImageReader(roi=RegionOfInterest((2, 2, 10, 10)))
+    assert [text[:35] for text in fitted_reader(reader, found, found)[1]] == ["the training images have 2 sizes, a"]
+    assert fitted_reader(ImageReader(), found, found)[1] == []
+
+
 def test_a_range_that_no_image_needs_is_told(tmp_path: Path) -> None:
     found = screen(samples(tmp_path, "good", 2, 0), "error").facts
     _, texts = fitted_reader(ImageReader(range=(0, 4095)), found, found)
