@@ -119,7 +119,7 @@ def print_summary(results: RunResults, named: Sequence[str] | None = None) -> No
         table.add_section()
         table.add_row("mean", *cells(results.metrics))
     console = Console()
-    console = console if console.is_terminal else Console(width=120)  # a pipe has no width of its own
+    console = console if console.is_terminal else Console(width=160)  # a pipe has no width of its own
     console.print(table)
     for run in results.runs:
         undefined: dict[str, list[str]] = {}

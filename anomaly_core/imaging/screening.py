@@ -122,8 +122,8 @@ def warnings_of(
     texts = [*unusual(reader or ImageReader(), screened.facts), *telling([*fit, *held_out], test, screened.facts)]
     if screened.skipped:
         texts.append(
-            f"{len(screened.skipped)} images cannot be used and were left out (data.on_bad_image=skip); manifest.json lists "
-            f"them. The first: {screened.skipped[0].reason}"
+            f"left out, as they cannot be used (data.on_bad_image=skip): {len(screened.skipped)} images, listed in "
+            f"manifest.json. The first: {screened.skipped[0].reason}"
         )
     if screened.empty_masks:
         texts.append(

@@ -60,7 +60,7 @@ def test_masks_in_one_folder_belong_to_images_of_several(parts: Path, mask) -> N
         assert kinds(module)[1, "dent", False] == 2
     words = " ".join(str(item.message) for item in told)
     assert "2 images of the same name in several folders have one mask" in words
-    assert "1 masks have no image" in words and "other" in words
+    assert "1 mask has no image" in words and "other" in words
     (parts / "bad" / "hole" / "deep" / "0.png").rename(parts / "bad" / "hole" / "deep" / "00.png")
     shutil.rmtree(parts.parent / "flat" / "other")
     assert kinds(data(normal=parts, abnormal=parts / "bad", masks=parts.parent / "flat"))[1, "dent", True] == 1
