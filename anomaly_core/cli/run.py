@@ -119,10 +119,13 @@ def print_summary(results: RunResults, named: Sequence[str] | None = None) -> No
         table.add_section()
         table.add_row("mean", *cells(results.metrics))
     console = Console()
-    console = console if console.is_terminal else Console(width=120)  # a pipe has no width of its own
+    console = console if console.is_terminal else Console(width=160)  # a pipe has no width of its own
     console.print(table)
     for run in results.runs:
-        texts = [f"{name} is undefined: {reason}" for name, reason in run.undefined.items()]
+        undefined: dict[str, list[str]] = {}
+        for name, reason in run.undefined.items():
+            undefined.setdefault(reason, []).append(name)
+        texts = [f"{', '.join(n)} {'is' if len(n) == 1 else 'are'} undefined: {why}" for why, n in undefined.items()]
         if str(run.resolution) and any(measures[name].level == "pixel" for name in shown):
             texts.append(f"pixels judged at {run.resolution}")
         texts.append(f"threshold from {run.calibration.source}; {run.calibration.promise()}".rstrip("; "))

@@ -141,18 +141,25 @@ def validate(cls: type[T], values: Mapping[str, Any], section: str) -> T:
     hints = typing.get_type_hints(cls, include_extras=True)
     for key in values:
         if key not in hints:
-            hint = _close(key, hints)
-            raise ConfigError(f"unknown option {section}.{key}.{hint} Valid options: {', '.join(hints)}.")
+            near = _close(key, hints)
+            raise ConfigError(f"unknown option {section}.{key}.{near} Valid options: {', '.join(hints)}.")
     prepared = {key: _listed(value, hints[key]) for key, value in values.items()}
     try:
         return TypeAdapter(cls).validate_python(prepared)
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else "?"
-        reasons = list(dict.fromkeys(item["msg"] for item in error.errors() if item["loc"][:1] == first["loc"][:1]))
+        hint = hints.get(key, str)
+        reasons = list(dict.fromkeys(_reason(item, hint) for item in error.errors() if item["loc"][:1] == first["loc"][:1]))
         show = f"anomaly show {values.get('name') or 'base'}"
         expected = f"Expected {describe_type(hints[key]) if key in hints else '?'}. `{show}` lists every option."
         raise ConfigError(f"{section}.{key}={values.get(key)!r} is not valid: {'; '.join(reasons)}. {expected}") from None
+
+
+def _reason(item: Mapping[str, Any], hint: Any) -> str:
+    """What pydantic says of a value; the option's description instead of a regular expression."""
+    described = [extra.description for extra in getattr(hint, "__metadata__", ()) if getattr(extra, "description", None)]
+    return f"give {described[0]}" if described and item["type"] == "string_pattern_mismatch" else str(item["msg"])
 
 
 def _preset_files(component: Component) -> dict[str, Any]:

@@ -54,16 +54,17 @@ def oddities(facts: Facts, reader: ImageReader) -> Iterator[tuple[str, str, str]
             "training images, or fit with a wider data.range.",
         )
     if reader.sizes and facts.size not in reader.sizes:
+        how = "A region in pixels now marks another part of what they show" if reader.roi else "All are resized alike"
         yield (
             f"another size than the {_listed(f'{width}x{height}' for height, width in reader.sizes)} of the training images",
             f"{facts.size[1]}x{facts.size[0]}",
-            "They are resized alike, but another camera, distance or crop looks like a defect. Fit on such images.",
+            f"{how}, and another camera, distance or crop looks like a defect. Fit on such images.",
         )
     if facts.mode and reader.modes and facts.mode not in reader.modes:
         yield (
-            f"other pixels than those of the training images, {_listed(reader.modes)}",
+            f"another depth or colour than the {_listed(reader.modes)} of the training images",
             facts.mode,
-            "A difference in colour or depth may look like a defect. Save all images alike.",
+            "That alone may look like a defect. Save all images alike.",
         )
     if facts.pages > 1:
         yield "several pages", f"{facts.pages} pages", f"Only page {reader.page} is read; data.page chooses another."

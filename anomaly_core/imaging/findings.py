@@ -45,6 +45,11 @@ def fitted_reader(reader: ImageReader, training: Found, all_images: Found) -> tu
                 f"{_words(reader.range or WHOLE)}. Save such images as PNG, or as TIFF with interleaved RGB."
             )
     sizes = sorted({facts.size for facts in training.values()})
+    if reader.roi and len(sizes) > 1:
+        texts.append(
+            f"the training images have {len(sizes)} sizes, and data.roi and data.ignore mark the same pixels in each: look at "
+            "the pictures whether that is the same part."
+        )
     of_cameras = len(sizes) == 1 or len(sizes) <= min(MOST_SIZES, len(training) // 3)  # else cut out, each as it came
     modes = tuple(sorted({facts.mode for facts in training.values()}))
     return dataclasses.replace(reader, sizes=tuple(sizes) if of_cameras else (), modes=modes), texts

@@ -144,7 +144,7 @@ class RegionOfInterest:
             wanted = "is for images of {}x{}".format(*self.size) if self.size else f"reaches to x={right}, y={bottom}"
             raise DataError(
                 f"the region of data.roi and data.ignore {wanted} pixels, and {name} has {width}x{height}. "
-                "Give images of the same view, or a region that fits."
+                "Give images of the same view, or fit with a region that fits them."
             )
         if self.ignored and self._extent == (width, height) and self.ignored.pixels.all():
             raise DataError(f"data.ignore covers all of {name}: nothing of it would be seen. Ignore less.")

@@ -55,7 +55,8 @@ def screen(samples: Sequence[Sample], policy: Literal["error", "skip"], reader: 
     if screened.skipped and policy == "error":
         count = len(screened.skipped)
         more = f" It is the first of {count} of {len(samples)} images that cannot be used." if count > 1 else ""
-        raise DataError(f"{screened.skipped[0].reason}{more} Or leave such images out with data.on_bad_image=skip.")
+        skip = " Or leave such images out with data.on_bad_image=skip." if screened.kept else ""
+        raise DataError(f"{screened.skipped[0].reason}{more}{skip}")
     return screened
 
 
@@ -121,14 +122,14 @@ def warnings_of(
     texts = [*unusual(reader or ImageReader(), screened.facts), *telling([*fit, *held_out], test, screened.facts)]
     if screened.skipped:
         texts.append(
-            f"{len(screened.skipped)} images cannot be used and were left out (data.on_bad_image=skip); manifest.json lists "
-            f"them. The first: {screened.skipped[0].reason}"
+            f"left out, as they cannot be used (data.on_bad_image=skip): {len(screened.skipped)} images, listed in "
+            f"manifest.json. The first: {screened.skipped[0].reason}"
         )
     if screened.empty_masks:
         texts.append(
             f"{len(screened.empty_masks)} images are labelled anomalous and their masks mark no pixel that counts, such as "
-            f"{str(screened.empty_masks[0].path)!r}: to pixel metrics all their pixels are normal. Correct or remove the "
-            "masks, or enlarge data.roi."
+            f"{str(screened.empty_masks[0].path)!r}: to pixel metrics all their pixels are normal. Correct or remove the masks"
+            f"{', or change data.roi and data.ignore' if reader and reader.roi else ''}."
         )
     if screened.noisy_masks:
         texts.append(

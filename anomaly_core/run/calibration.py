@@ -123,11 +123,12 @@ def calibrate(
                 "them. The model did not fit; look at its losses, or lower the learning rate."
             )
     needed = math.ceil(1 / _exact(false_alarm_rate)) - 1
+    source = f"{count} held-out normal image{'s' if count > 1 else ''}"
     warning = None
     if count < needed:
         warning = (
-            f"{count} held-out normal images cannot support a false-alarm rate of {false_alarm_rate:g}: the threshold is their "
-            f"greatest score, good for about {1 / (count + 1):.2g}. That rate needs {needed} images: raise data.holdout, "
+            f"{source} cannot support a false-alarm rate of {false_alarm_rate:g}: the threshold is their greatest score, "
+            f"good for about {1 / (count + 1):.2g}. That rate needs {needed} images: raise data.holdout, "
             "add normal images, or raise base.false_alarm_rate."
         )
     rank = _rank(count, false_alarm_rate)
@@ -135,7 +136,7 @@ def calibrate(
         threshold=float(scores.sort().values[rank - 1]),
         false_alarm_rate=false_alarm_rate,
         count=count,
-        source=f"{count} held-out normal images",
+        source=source,
         map_low=None if map_medians is None else float(map_medians.median()),
         map_threshold=None if map_maxima is None else float(map_maxima.sort().values[rank - 1]),
         warning=warning,

@@ -83,12 +83,13 @@ def test_what_is_undefined_and_at_which_resolution_is_said(capsys: pytest.Captur
     measures = {
         "contrast": Measure("contrast", 0.25, level="pixel", prominence="table"),
         "aupro": Measure("aupro", None, "no mask marks a pixel", level="pixel", prominence="headline"),
+        "pixel_ap": Measure("pixel_ap", None, "no mask marks a pixel", level="pixel"),
         "small": Measure("small", 0.5, prominence="detail"),
     }
     print_summary(RunResults([result("bolts", measures=measures, resolution=Resolution("native", (8, 9), (20, 30)))]))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["category", "contrast", "threshold", "images/s"]
-    assert "bolts: aupro is undefined: no mask marks a pixel" in lines
+    assert "bolts: aupro, pixel_ap are undefined: no mask marks a pixel" in lines
     assert "bolts: pixels judged at 9 × 8 to 30 × 20 pixels, the images' own" in lines
 
 

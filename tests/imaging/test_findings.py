@@ -11,6 +11,7 @@ from PIL import Image
 
 from anomaly_core import ImageReader, RunFolder, Sample, run_experiment
 from anomaly_core.imaging.findings import fitted_reader, telling
+from anomaly_core.imaging.roi import RegionOfInterest
 from anomaly_core.imaging.screening import screen
 from tiny.data import write_tree
 from tiny.runs import config, log_of
@@ -75,7 +76,7 @@ def test_another_camera_than_in_fitting_is_told_in_the_run_and_to_those_who_use_
         Image.open(path).resize((64, 48)).convert("L").save(path)
     result = run_experiment(config(tmp_path, data="tree", **{"data.root": str(root), "base.pictures": 0}))
     assert "3 images have another size than the 32x32 of the training images, such as" in log_of(result)
-    assert "3 images have other pixels than those of the training images, 8-bit colour, such as" in log_of(result)
+    assert "3 images have another depth or colour than the 8-bit colour of the training images, such as" in log_of(result)
     reader = RunFolder.open(result.folder).reader()
     assert (reader.sizes, reader.modes) == (((32, 32),), ("8-bit colour",))
     new = [tmp_path / f"new{number}.png" for number in range(3)]
@@ -87,6 +88,20 @@ def test_another_camera_than_in_fitting_is_told_in_the_run_and_to_those_who_use_
     assert len(told) == 1
     assert reader.repeated() == ["3 images have another size than the 32x32 of the training images."]
     assert reader.repeated() == []
+
+
+def test_a_region_in_pixels_is_named_where_the_size_differs(tmp_path: Path) -> None:
+    (sample,) = samples(tmp_path, "new", 1, 0, side=30)
+    reader = ImageReader(sizes=((20, 20),), roi=RegionOfInterest((2, 2, 10, 10)))
+    with pytest.warns(UserWarning, match="A region in pixels now marks another part of what they show"):
+        reader.read(sample.path)
+
+
+def test_a_region_in_images_of_several_sizes_is_told(tmp_path: Path) -> None:
+    found = screen([*samples(tmp_path, "a", 2, 0), *samples(tmp_path, "b", 2, 0, side=30)], "error").facts
+    reader = ImageReader(roi=RegionOfInterest((2, 2, 10, 10)))
+    assert [text[:35] for text in fitted_reader(reader, found, found)[1]] == ["the training images have 2 sizes, a"]
+    assert fitted_reader(ImageReader(), found, found)[1] == []
 
 
 def test_a_range_that_no_image_has_the_bits_for_is_told(tmp_path: Path) -> None:

@@ -30,6 +30,13 @@ def test_a_mask_that_cannot_be_read_or_does_not_fit_is_an_error_or_skips_its_ima
     assert "48x47" in screened.skipped[1].reason
 
 
+def test_where_no_image_can_be_used_leaving_them_out_is_no_advice(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"first of 2 of 2 images that cannot be used\.$"):
+        screen([Sample(tmp_path / f"{name}.png") for name in "ab"], "error")
+
+
 def test_only_files_of_one_size_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, content in {"a": b"12345", "b": b"12346", "c": b"1234567", "d": b"12345", "e": b"1"}.items():
         (tmp_path / name).write_bytes(content)

@@ -79,7 +79,7 @@ def test_one_class_only(root: Path, tmp_path: Path) -> None:
 def test_masks_without_images(root: Path, tmp_path: Path) -> None:
     mask(root / "ground_truth" / "hole" / "77_mask.png")
     _, log = run(root, tmp_path)
-    assert "1 masks have no image" in log
+    assert "1 mask has no image" in log
     assert "77_mask.png" in log
 
 

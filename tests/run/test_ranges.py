@@ -119,4 +119,4 @@ def test_a_test_image_of_sixteen_bits_among_files_of_eight_is_refused(tmp_path: 
         run(tmp_path, root)
     result = run(tmp_path, root, **{"data.range": [0, 65535]})
     assert result.metrics["auroc"] == 1
-    assert "1 image has other pixels than those of the training images, 8-bit grey" in log_of(result)
+    assert "1 image has another depth or colour than the 8-bit grey of the training images" in log_of(result)

@@ -60,7 +60,7 @@ def test_masks_in_one_folder_belong_to_images_of_several(parts: Path, mask) -> N
         assert kinds(module)[1, "dent", False] == 2
     words = " ".join(str(item.message) for item in told)
     assert "2 images of the same name in several folders have one mask" in words
-    assert "1 masks have no image" in words and "other" in words
+    assert "1 mask has no image" in words and "other" in words
     (parts / "bad" / "hole" / "deep" / "0.png").rename(parts / "bad" / "hole" / "deep" / "00.png")
     shutil.rmtree(parts.parent / "flat" / "other")
     assert kinds(data(normal=parts, abnormal=parts / "bad", masks=parts.parent / "flat"))[1, "dent", True] == 1
@@ -86,6 +86,8 @@ def test_trees_in_letters_of_any_case(tmp_path: Path, picture, mask) -> None:
     assert kinds(module) == {(1, "Hole", True): 3}
     assert data(root=tmp_path, product="lid").categories() == ["lid"]
     assert kinds(data(root=tmp_path, product="lid")) == kinds(module)
+    archive = shutil.make_archive(str(tmp_path / "set"), "zip", tmp_path, "caps")
+    assert data(root=archive).categories() == ["caps"]  # as unpacked
     picture(tmp_path / "lids" / "train" / "good" / "0.png")
     with pytest.raises(ConfigError, match=r"data\.product='x' names one product, .* holds 2: caps, lids"):
         data(root=tmp_path, product="x").categories()

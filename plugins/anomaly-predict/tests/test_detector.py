@@ -64,6 +64,8 @@ def test_predictions_of_files_are_those_of_the_run(finished: RunResults) -> None
     images = [detector.decode(row.path) for row in finished.predictions]
     assert [prediction.score for prediction in detector.score(images)] == [row.score for row in finished.predictions]
     assert detector.calibration == finished.runs[0].calibration
+    for path, image in zip((row.path for row in finished.predictions), images, strict=True):
+        assert (detector.place(path) == image).all() and (detector.place(Image.open(path)) == image).all()
 
 
 @pytest.mark.parametrize("name", [*BAD, "dangling.png", "forbidden.png"])

@@ -33,10 +33,10 @@ def unpack(archive: Path, folder: Path) -> None:
         elif zipfile.is_zipfile(archive):
             _unpack_zip(archive, folder)
         else:
-            raise DataError(f"{str(archive)!r} is neither a tar nor a zip archive. Download it again, whole.")
+            raise DataError(f"{str(archive)!r} is neither a tar nor a zip archive. Copy or download it again, whole.")
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError) as error:
         raise DataError(
-            f"the archive {str(archive)!r} cannot be unpacked: {error}. Download it again, and check the space on the disk."
+            f"the archive {str(archive)!r} cannot be unpacked: {error}. Copy or download it again, and check the disk's space."
         ) from error
 
 

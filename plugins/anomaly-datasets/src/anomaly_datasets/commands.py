@@ -64,7 +64,7 @@ def _report(name: str, root: Path | None) -> None:
         click.echo(f"{name}: {len(named)} of {count} categories differ from what is published: {', '.join(named)}.")
     if wrong:
         raise click.exceptions.Exit(1)
-    click.echo(f"{name}: complete, {count} categories.")
+    click.echo(f"{name}: complete, {count} categor{'y' if count == 1 else 'ies'}.")
 
 
 def table(rows: list[Comparison]) -> list[str]:

@@ -54,7 +54,7 @@ def tell_left_out(folder: Path) -> None:
     if others := left_out(folder):
         warnings.warn(
             f"pictures in {str(folder)!r} are left out, as files of their kinds are not read: {others}. "
-            f"Convert them to one of {', '.join(sorted(IMAGE_SUFFIXES))}.",
+            "Convert them, to PNG for example.",
             stacklevel=2,
         )
 
@@ -75,7 +75,8 @@ def samples_in(folder: Path, label: int, category: str, defect: str, masks: dict
     lonely = [path for path in masks.values() if path not in used]
     if lonely:
         warnings.warn(
-            f"{len(lonely)} masks have no image in {str(folder)!r}, such as {str(lonely[0])!r}. "
+            f"{len(lonely)} mask{'s have' if len(lonely) > 1 else ' has'} no image in {str(folder)!r}, "
+            f"such as {str(lonely[0])!r}. "
             "A mask has the name of its image, or that and _mask.",
             stacklevel=2,
         )

@@ -71,11 +71,16 @@ class Unlabelled:
 
 
 def tell_unknown(where: str, count: int, share: float) -> None:
-    """Warn that a run is fitted on images of which nothing is known."""
-    divided = "All of them test." if share == 1 else f"A share of {share:g} tests (data.normal_test_share), the rest trains."
+    """Warn that nothing is known of the images that a run is fitted on or, with a share of 1, judged on."""
+    divided = (
+        "All of them test; a defect among those that a run is fitted on is learnt."
+        if share == 1
+        else "A defect among the training images is learnt, and the threshold takes them all for normal. "
+        f"A share of {share:g} tests (data.normal_test_share), the rest trains."
+    )
     warnings.warn(
-        f"{where}: nothing is known of the {count} images. The run has scores and a threshold, but no metric that needs "
-        f"labels; a defect among the training images is learnt, and the threshold takes them all for normal. {divided}",
+        f"{where}: nothing is known of the {count} images. There are scores and a threshold, but no metric that needs labels. "
+        f"{divided}",
         stacklevel=3,
     )
 

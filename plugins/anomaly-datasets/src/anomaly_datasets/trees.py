@@ -32,7 +32,7 @@ class Tree:
 
     def categories(self) -> list[str]:
         if _part(self.root, "train"):
-            return [self.options.product or product_name([self._named])]
+            return [self.options.product or product_name([self.root])]
         names = [folder.name for folder in subfolders(self.root) if _part(folder, "train")]
         if self.options.product and len(names) > 1:
             raise ConfigError(

@@ -185,8 +185,12 @@ class RunDetector:
         """An image file as uint8 (H, W, 3) RGB, in the geometry of the run; DataError if it cannot be read."""
         return self._placed(self.reader.read(path, grey=self.config.data.tile is None))
 
+    def place(self, image: ImageLike) -> NDArray[np.uint8]:
+        """An image in any form that :meth:`predict` takes, as :meth:`decode` gives a file."""
+        return self.decode(image) if isinstance(image, str | Path) else self._placed(as_image(image, self.reader))
+
     def score(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction[NDArray[np.float32]]]:
-        """A prediction for each of several images from :meth:`decode`."""
+        """A prediction for each of several images from :meth:`decode` or :meth:`place`."""
         batches = [images] if self.config.data.tile is None else [[image] for image in images]
         return [one for batch in batches for one in self._predict(batch, self.config.data.batch_size)[1].apart()]
 

@@ -203,8 +203,8 @@ def _told(found: Matches, place: Path, kind: str, options: FolderConfig) -> dict
     for rule, count in rules.items():
         mask = found.masks[examples[rule]][0]
         warnings.warn(
-            f"{count} images have the masks in {str(place)!r} by a rule of their names, {rule!r}: {examples[rule].name!r} has "
-            f"{mask.relative_to(place if place.is_dir() else place.parent).as_posix()!r}, for example.",
+            f"{count} image{'s have masks' if count > 1 else ' has its mask'} in {str(place)!r} by the rule {rule!r}: "
+            f"{mask.relative_to(place if place.is_dir() else place.parent).as_posix()!r} for {examples[rule].name!r}, say.",
             stacklevel=2,
         )
     if several := sum(len(files) > 1 for files in found.masks.values()):
@@ -218,7 +218,8 @@ def _told(found: Matches, place: Path, kind: str, options: FolderConfig) -> dict
         )
     if found.lonely:
         warnings.warn(
-            f"{len(found.lonely)} masks have no image, such as {str(found.lonely[0])!r}. A mask has the name of its image, or "
+            f"{len(found.lonely)} mask{'s have' if len(found.lonely) > 1 else ' has'} no image, "
+            f"such as {str(found.lonely[0])!r}. A mask has the name of its image, or "
             "that and _mask; say with data.mask_pattern if it is otherwise.",
             stacklevel=2,
         )
