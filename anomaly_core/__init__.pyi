@@ -72,6 +72,7 @@ from .imaging.reading import image_size as image_size
 from .imaging.reading import read_image as read_image
 from .imaging.reading import to_rgb as to_rgb
 from .imaging.roi import RegionOfInterest as RegionOfInterest
+from .imaging.roi import filled_polygon as filled_polygon
 from .imaging.screening import screen as screen
 from .imaging.screening import warnings_of as warnings_of
 from .imaging.screening import without_mask as without_mask

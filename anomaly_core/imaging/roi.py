@@ -232,7 +232,7 @@ def _shape(option: str, text: str) -> _Shape:
     right, bottom = (int(edge) for edge in np.ceil(corners.max(axis=0)))
     if (right - left) * (bottom - top) > LARGEST:
         raise wrong(f"is larger than {LARGEST} pixels")
-    pixels = _filled(corners - (left, top), bottom - top, right - left)
+    pixels = filled_polygon(corners - (left, top), bottom - top, right - left)
     if not pixels.any():
         raise wrong("is empty: no pixel's centre lies in it")
     return _Shape(text, left, top, pixels)
@@ -251,11 +251,17 @@ def _crosses_itself(corners: NDArray[np.float64]) -> bool:
     return bool((apart & apart.T).any())
 
 
-def _filled(corners: NDArray[np.float64], height: int, width: int) -> Bools:
-    """bool (H, W): the pixels whose centre lies in a polygon (N, 2), so that a box is itself."""
-    inside = np.zeros((height, width), dtype=bool)
-    x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
-    for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-        rows = np.flatnonzero((y0 <= y) != (y1 <= y))
-        inside[rows] ^= x > (x0 + (y[rows] - y0) * (x1 - x0) / (y1 - y0))[:, None] if rows.size else False
+def filled_polygon(corners: NDArray[np.float64], height: int, width: int) -> Bools:
+    """bool (H, W): the pixels whose centre lies in a closed polygon (N, 2) of (x, y), so that a box is itself; what lies on a
+    left or upper side is inside. Where the polygon crosses itself, the even-odd rule holds; what lies outside is cut off."""
+    edges = np.zeros((height, width + 1), dtype=bool)
+    x, y = np.asarray(corners, dtype=np.float64).T - 0.5  # pixel centres have whole numbers
+    for x0, y0, x1, y1 in zip(x, y, np.roll(x, -1), np.roll(y, -1), strict=True):
+        if y0 > y1:  # so that polygons with a common side round alike
+            x0, y0, x1, y1 = x1, y1, x0, y0
+        rows = np.arange(max(math.ceil(y0), 0), min(math.ceil(y1), height))
+        if rows.size:
+            columns = np.ceil(x0 + (rows - y0) * (x1 - x0) / (y1 - y0)).clip(0, width).astype(np.intp)
+            edges[rows, columns] ^= True  # each row occurs once
+    inside: Bools = np.logical_xor.accumulate(edges, axis=1)[:, :-1]
     return inside

@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from anomaly_core import ConfigError, DataConfig, DataError, ImageReader, InputSpec, RegionOfInterest, Sample, screen
+from anomaly_core import (
+    ConfigError,
+    DataConfig,
+    DataError,
+    ImageReader,
+    InputSpec,
+    RegionOfInterest,
+    Sample,
+    filled_polygon,
+    screen,
+)
 from anomaly_core.base.data import SampleDataset, collate
 from anomaly_core.config.resolve import validate
 from anomaly_core.imaging.roi import FILL
@@ -64,6 +74,12 @@ def test_a_polygon_keeps_the_pixels_whose_centre_lies_in_it(picture: Path) -> No
     pixels, original = np.asarray(region.read(picture)), np.asarray(Image.open(picture))[5:25, 10:30]
     np.testing.assert_array_equal(pixels[keep], original[keep])
     assert (pixels[~keep] == FILL).all()
+
+
+def test_a_centre_on_a_left_or_upper_side_is_inside() -> None:
+    corners = np.array([(0.5, 0.5), (2.5, 0.5), (2.5, 1.5), (0.5, 1.5)])
+    np.testing.assert_array_equal(filled_polygon(corners, 3, 4), np.outer([1, 0, 0], [1, 1, 0, 0]).astype(bool))
+    np.testing.assert_array_equal(filled_polygon(np.add(corners, (2, 1)), 3, 4), np.outer([0, 1, 0], [0, 0, 1, 1]).astype(bool))
 
 
 def test_a_box_and_the_polygon_of_its_corners_are_the_same() -> None:

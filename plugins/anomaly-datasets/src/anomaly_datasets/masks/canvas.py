@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from anomaly_core import filled_polygon
+
 SLACK = 1.0  # pixels by which programs let a shape reach over the border
 
 
@@ -30,16 +32,7 @@ class Canvas:
     def polygon(self, points: Any) -> None:
         """A closed outline of three or more points, filled; where it crosses itself, by the even-odd rule."""
         corners = self.points(points, 3)
-        inside = np.zeros((self.height, self.width + 1), dtype=bool)
-        x, y = np.array(corners, dtype=np.float64).T - 0.5  # pixel centres have whole numbers
-        for x0, y0, x1, y1 in zip(x, y, np.roll(x, -1), np.roll(y, -1), strict=True):
-            if y0 > y1:
-                x0, y0, x1, y1 = x1, y1, x0, y0
-            rows = np.arange(max(math.ceil(y0), 0), min(math.ceil(y1), self.height))
-            if rows.size:
-                columns = np.ceil(x0 + (rows - y0) * (x1 - x0) / (y1 - y0)).clip(0, self.width).astype(np.intp)
-                inside[rows, columns] ^= True  # each row occurs once
-        self._add(np.logical_xor.accumulate(inside, axis=1)[:, :-1], corners)
+        self._add(filled_polygon(np.array(corners), self.height, self.width), corners)
 
     def box(self, left: Any, top: Any, right: Any, bottom: Any) -> None:
         """A rectangle between two corners, in any order."""
