@@ -127,7 +127,7 @@ def test_predict_prints_scores_and_writes_maps(finished, tmp_path, anomaly):
     image = finished.predictions[0].path
     done = anomaly("predict", finished.folder, image, "--maps", tmp_path / "maps")
     assert done.code == 0
-    assert float(done.out.splitlines()[1].split(",")[-3]) == pytest.approx(finished.predictions[0].score, rel=1e-4)
+    assert float(next(csv.DictReader(done.out.splitlines()))["score"]) == pytest.approx(finished.predictions[0].score, rel=1e-4)
     (picture,) = (tmp_path / "maps").glob("*.png")
     with Image.open(picture) as panel:
         assert panel.width < 4 * 96  # image, map and overlay: nobody expects a mask of a new image

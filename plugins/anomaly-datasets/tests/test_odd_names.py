@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anomaly_core import parse_assignment
-from anomaly_core.config.resolve import validate
+from anomaly_core import parse_assignment, validate
 from anomaly_datasets.config import FolderConfig
 from anomaly_datasets.folder import FolderData
 from tiny.data import write_image

@@ -82,10 +82,13 @@ def write(path: Path, pixels: np.ndarray, value: int) -> Path:
     return path
 
 
-def fed(samples: list[Sample], maps: np.ndarray) -> AUSPRO005:
+def fed(samples: list[Sample], maps: np.ndarray, masks: np.ndarray | None = None) -> AUSPRO005:
     metric = AUSPRO005()
-    for sample, values in zip(samples, maps, strict=True):
-        batch = Batch(torch.zeros(1, 3, 1, 1), torch.tensor([sample.label]), None, torch.tensor([True]), [sample])
+    masks = np.zeros_like(maps, dtype=bool) if masks is None else masks
+    for sample, values, mask in zip(samples, maps, masks, strict=True):
+        known = torch.tensor([sample.mask_path is not None or sample.label == 0])
+        marked = torch.from_numpy(mask)[None, None]
+        batch = Batch(torch.zeros(1, 3, 1, 1), torch.tensor([sample.label]), marked, known, [sample])
         metric.update(batch, Prediction(torch.zeros(1), torch.from_numpy(values)[None, None]))
     return metric
 
@@ -106,12 +109,21 @@ def test_masks_of_an_image_and_their_values(tmp_path: Path) -> None:
     )
 
 
+def test_where_nothing_says_how_much_is_enough_it_is_aupro() -> None:
+    draw = np.random.default_rng(1)
+    maps = draw.random((3, 12, 14), dtype=np.float32)
+    masks = np.zeros(maps.shape, dtype=bool)
+    masks[0, 1:4, 2:5] = masks[0, 7:11, 8:9] = masks[1, 5:7, 0:9] = True
+    maps += 0.4 * masks
+    samples = [Sample(Path("a"), 1, Path("a.png")), Sample(Path("b"), 1, Path("b.png")), Sample(Path("c"), 0)]
+    assert fed(samples, maps, masks).compute() == pytest.approx(aupro(maps, masks, 0.05), abs=1e-4)
+
+
 def test_where_it_has_no_value_it_says_why(tmp_path: Path) -> None:
     maps = np.zeros(SHAPE, dtype=np.float32)
     mask = write(tmp_path / "0.png", block(slice(0, 2), slice(0, 3)), 9)
     known = {"saturation": {7: Enough(1.0)}}
     for extra, shape, words in (
-        ({}, maps, "does not say how much"),
         (known, maps, "value 9"),
         (known, maps[:, :4], "data.evaluate_at=native"),
     ):

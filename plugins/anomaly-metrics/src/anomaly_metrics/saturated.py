@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from anomaly_core import (
-    NORMAL,
     BaseMetric,
     Batch,
     Calibration,
@@ -22,6 +22,7 @@ from anomaly_core import (
 from anomaly_metrics.arrays import as_array, require_finite
 from anomaly_metrics.curves import curve
 from anomaly_metrics.histogram import ScoreHistogram
+from anomaly_metrics.regions import EIGHT_CONNECTED
 
 Defect = tuple[NDArray[np.bool_], float]  # its pixels (H, W), and how many of them are enough
 
@@ -81,7 +82,8 @@ class AUSPRO005(BaseMetric):
 
     Each of an image's masks is a defect, or each value of one mask. ``Sample.extra["saturation"]`` maps these values to objects
     whose method ``pixels(area)`` says how many pixels are enough. As that is counted in the image's own pixels, maps must have
-    the image's size: ``data.evaluate_at=native``. Anomalous images without a mask are left out.
+    the image's size: ``data.evaluate_at=native``. Where a sample says nothing, each connected region is a defect and all of it
+    is enough, which makes its overlap that of AUPRO. Anomalous images without a mask are left out.
     """
 
     fpr_limit = 0.05
@@ -100,12 +102,12 @@ class AUSPRO005(BaseMetric):
         if self._undefined is not None or prediction.maps is None:
             return
         for number, sample in enumerate(batch.samples):
-            if sample.mask_path is None and sample.label != NORMAL:
+            if batch.masks is None or not batch.has_mask[number]:
                 continue
             anomaly_map = prediction.maps[number, 0].detach().float().numpy()
             require_finite(anomaly_map)
             try:
-                defects = defects_of(sample, anomaly_map.shape)
+                defects = defects_of(sample, batch.masks[number, 0].numpy() != 0)
             except UndefinedMetric as reason:
                 self._undefined = reason
                 return
@@ -120,17 +122,22 @@ class AUSPRO005(BaseMetric):
         return self._histogram.curve().aupro(self.fpr_limit)
 
 
-def defects_of(sample: Sample, shape: tuple[int, ...]) -> list[Defect]:
-    """The defects in an image's masks; UndefinedMetric if they have another shape, or it is not known how much is enough."""
-    if sample.mask_path is None:
-        return []
+def defects_of(sample: Sample, mask: NDArray[np.bool_]) -> list[Defect]:
+    """The defects in an image's masks, or the regions of its bool (H, W) ``mask`` if nothing says how much of them is enough.
+
+    UndefinedMetric if the masks have another shape, or do not say which defect is meant.
+    """
     saturation = sample.extra.get("saturation")
-    if not saturation or isinstance(sample.mask_path, MaskSource):
-        raise UndefinedMetric("the data set does not say how much of a defect is enough (MVTec LOCO AD does)")
+    if not saturation:
+        labels, count = ndimage.label(mask, EIGHT_CONNECTED)
+        regions = [labels == number for number in range(1, count + 1)]
+        return [(region, int(region.sum())) for region in regions]
+    if isinstance(sample.mask_path, MaskSource):
+        raise UndefinedMetric("its masks are no files whose values name the defects")
     defects: list[Defect] = []
     for path in sample.mask_files:
         classes = read_mask_classes(path)
-        if classes.shape != shape:
+        if classes.shape != mask.shape:
             raise UndefinedMetric("it counts pixels of whole images: set data.evaluate_at=native, no crop and no data.roi")
         for value in np.unique(classes[classes != 0]).tolist():
             if value not in saturation:

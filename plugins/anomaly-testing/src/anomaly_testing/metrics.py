@@ -81,7 +81,11 @@ def judged(quality: float, sizes: Sequence[int] = (COUNT,), order: Sequence[int]
     for size in sizes:
         chosen = list(order[start : start + size])
         start += size
-        samples = [Sample(Path(f"{i}.png"), int(labels[i]), None, "drawn", "") for i in chosen]
+        # two views of each object, for metrics that judge objects
+        objects = [{"object": f"{i % 2}-{i // 4}"} for i in chosen]
+        samples = [
+            Sample(Path(f"{i}.png"), int(labels[i]), None, "drawn", "", shown) for i, shown in zip(chosen, objects, strict=True)
+        ]
         batch = Batch(images[chosen], labels[chosen], masks[chosen], torch.ones(len(chosen), dtype=torch.bool), samples)
         batches.append((batch, Prediction(scores[chosen], maps[chosen], reconstruction[chosen])))
     return batches
