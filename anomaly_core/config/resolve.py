@@ -122,15 +122,17 @@ class RunConfig:
 
 def parse_assignment(text: str) -> tuple[str, Any]:
     """Parse ``section.key=value`` of ``--set``: ``[..]`` and ``{..}`` are YAML, ``null`` and ``~`` are None, all else is text,
-    and so is the name of a file or folder that exists."""
+    and so are names of files or folders that exist."""
     key, equals, value = text.partition("=")
     section, dot, option = key.strip().partition(".")
     if not equals or not dot or not option or section not in SECTIONS:
         raise ConfigError(
             f"--set {text!r}: expected section.key=value with a section of {', '.join(SECTIONS)}, such as data.batch_size=8."
         )
-    if os.path.lexists(value):  # its option may still be one that takes no text: validate knows
-        return key.strip(), value
+    if os.path.lexists(value) or all(
+        map(os.path.lexists, value.split(","))
+    ):  # its option may still be one that takes no text: validate knows
+        return key.strip(), value  # its option may still be one that takes no text: validate knows
     return key.strip(), _plain(value, f"--set {key}")
 
 

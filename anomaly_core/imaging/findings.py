@@ -28,8 +28,11 @@ def fitted_reader(reader: ImageReader, training: Found, all_images: Found) -> tu
         found, text = _range(list(deep.values()))
         reader = dataclasses.replace(reader, range=found)
         texts += [text] if text else []
-    elif reader.range and not any(facts.span for facts in all_images.values()):
-        texts.append("data.range or data.bit_depth changes nothing: no image has more than 8 bits a sample.")
+    elif reader.range is not None and not any(facts.span for facts in all_images.values()):
+        texts.append(
+            f"no image has more than 8 bits a sample: the range of {_words(reader.range)} (data.range, data.bit_depth) changes "
+            "none of them. Check that their camera's software saved all bits."
+        )
     for path, facts in all_images.items():
         if facts.span and reader.range is None:
             raise DataError(

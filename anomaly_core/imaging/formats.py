@@ -77,7 +77,7 @@ def open_image(file: IO[bytes]) -> ImageFile.ImageFile:
     """What ``Image.open`` does, for :data:`FORMATS` and those that an added plugin of Pillow's registers, and whatever the
     number of pixels: Pillow's own limit is a global that all threads of a program share."""
     file.seek(0)
-    prefix = file.read(16)
+    prefix, unknown = file.read(16), False
     for load_plugins in (Image.preinit, Image.init):  # the most frequent formats first; loading the others takes longer
         load_plugins()
         for name in tuple(Image.ID):
@@ -89,6 +89,11 @@ def open_image(file: IO[bytes]) -> ImageFile.ImageFile:
                 if answer and not isinstance(answer, str):  # a text says why it is not
                     file.seek(0)
                     return factory(file, "")
-            except (SyntaxError, IndexError, TypeError, struct.error):
-                continue
+            except (SyntaxError, IndexError, TypeError, struct.error) as error:
+                unknown |= "unknown pixel mode" in str(error)  # a sound TIFF file whose samples Pillow does not unpack
+    if unknown:
+        raise Refused(
+            "it is a TIFF file whose kind of pixels is not read, such as floats of 16 or 64 bits, or floats in colour. "
+            "Save it with integers of 8 or 16 bits, or in grey with floats of 32 bits."
+        )
     raise DataError(f"it is no image of a format that is read ({', '.join(FORMATS)})")

@@ -66,7 +66,9 @@ class ImageReader:
     @classmethod
     def from_config(cls, config: DataConfig) -> ImageReader:
         """The reader that a run's options request; ConfigError for options that cannot be."""
-        return cls(RegionOfInterest.from_config(config), **_options(config))
+        reader = cls(**_options(config))
+        with reader._limit():  # a mask image may be as large as the images
+            return dataclasses.replace(reader, roi=RegionOfInterest.from_config(config))
 
     def afresh(self, config: DataConfig) -> ImageReader:
         """This reader as it was before it was fitted on the images of a run."""
@@ -110,10 +112,6 @@ class ImageReader:
         """(left, top, right, bottom) of what :meth:`read` gives in an upright image of this size."""
         (left, top), (rows, columns) = self.origin, self._size((height, width), "")
         return left, top, left + columns, top + rows
-
-    def checked_size(self, path: str | Path) -> tuple[int, int]:
-        """(height, width) of what :meth:`read` gives, after decoding all of the file."""
-        return self._size(self.examine(path).size, path)
 
     def examine(self, path: str | Path) -> Facts:
         """What a file is like, after decoding all of it. DataError as in :meth:`read`."""
@@ -243,7 +241,7 @@ def _options(config: DataConfig) -> dict[str, Any]:
 def read_image(path: str | Path, *, grey: bool = False) -> Image.Image:
     """Decode an image file to upright 8-bit RGB, of 16 bits with their whole range. With ``grey``, a single-channel image keeps
     mode ``L``. DataError names a file that cannot be read."""
-    return ImageReader().read(path, grey=grey, known=True)
+    return ImageReader(largest_image=allowed_pixels.get()).read(path, grey=grey, known=True)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -253,7 +251,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def image_size(path: str | Path) -> tuple[int, int]:
     """(height, width) of the upright image, from the file's header alone; DataError as in :func:`read_image`."""
-    return ImageReader().size(path)
+    return ImageReader(largest_image=allowed_pixels.get()).size(path)
 
 
 def _named(name: Any) -> str:

@@ -28,7 +28,9 @@ def score(modeler: BaseModeler, batches: Iterable[Batch], device: torch.device) 
     modeler.to(device).eval()
     portions = Portions("scoring")
     for batch in batches:
-        yield batch, score_images(modeler, batch.images, device, portions)
+        prediction = score_images(modeler, batch.images, device, portions)
+        yield batch, prediction
+        del batch, prediction  # may be of a large image: the next one is decoded meanwhile
 
 
 def within_region(batch: Batch, prediction: Prediction) -> Prediction:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from deep_images import tiff
+from numpy.typing import NDArray
 from PIL import Image, features
 
-from anomaly_core import IMAGE_SUFFIXES, DataError, ImageReader, read_image, read_mask
+from anomaly_core import IMAGE_SUFFIXES, ConfigError, DataConfig, DataError, ImageReader, image_size, read_image, read_mask
 from anomaly_core.imaging.formats import FORMATS
 from tiny.data import draw, write_image
 
@@ -46,6 +49,23 @@ def test_a_format_that_is_not_read_is_refused_whatever_its_name(kind: str, tmp_p
     PICTURE.save(tmp_path / "picture.png", kind)
     with pytest.raises(DataError, match=r"picture\.png.*it is no image of a format that is read \(.*PNG"):
         read_image(tmp_path / "picture.png")
+
+
+@pytest.mark.parametrize("values", [np.ones((9, 8)), np.ones((9, 8, 3), dtype=np.float32)])
+def test_a_tiff_whose_pixels_are_not_read_says_how_to_save_it(values: NDArray[Any], tmp_path: Path) -> None:
+    (tmp_path / "x.tif").write_bytes(tiff(values))
+    with pytest.raises(DataError, match=r"x\.tif': it is a TIFF file whose kind .* 64 bits, .*floats of 32 bits\.$"):
+        ImageReader(range=(0, 1)).read(tmp_path / "x.tif")
+
+
+def test_the_limit_of_a_reader_is_that_of_masks_drawn_for_its_images_too(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "large.png", np.zeros((20, 30), dtype=np.uint8))
+    with ImageReader(largest_image=599)._limit():
+        for reading in (image_size, read_image):
+            with pytest.raises(DataError, match="30 x 20"):
+                reading(path)
+    with pytest.raises(ConfigError, match=r"data\.roi: .*30 x 20 .*data\.largest_image=600"):
+        ImageReader.from_config(DataConfig(name="x", roi=str(path), largest_image=599))
 
 
 def test_the_limit_of_pixels_is_the_readers_and_not_a_global(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_a_box_is_cut_out_of_image_and_mask(picture: Path) -> None:
     np.testing.assert_array_equal(np.asarray(box.read(picture)), image)
     np.testing.assert_array_equal(np.asarray(box.convert(Image.open(picture))), image)
     assert np.asarray(box.mask(picture.with_name("mask.png"))).sum() == 12 * 255
-    assert box.size(picture) == box.checked_size(picture) == (20, 20)
+    assert box.size(picture) == (20, 20) and box.examine(picture).size == (HEIGHT, WIDTH)
     assert (box.origin, box.keep(20, 20)) == ((10, 5), None)
     assert box.whole.size(picture) == (HEIGHT, WIDTH)
 
@@ -49,7 +49,7 @@ def test_a_box_is_of_the_upright_image(picture: Path, tmp_path: Path) -> None:
     Image.open(picture).save(tmp_path / "turned.png", exif=exif)
     tall = reader(roi=f"0,30,30,{WIDTH}")
     assert tall.read(tmp_path / "turned.png").size == (30, 10)
-    assert tall.checked_size(tmp_path / "turned.png") == (10, 30)
+    assert tall.size(tmp_path / "turned.png") == (10, 30)
 
 
 def test_a_polygon_keeps_the_pixels_whose_centre_lies_in_it(picture: Path) -> None:

@@ -55,6 +55,7 @@ def kinds(samples: list[Sample]) -> dict[tuple[int | None, str], int]:
         CSV.replace("\n", "\r\n").encode() + b"\r\n;;\r\n\r\n".replace(b";", b","),
         CSV.replace("path,label", ' Path , "LABEL"').encode(),
         CSV.replace("bad/0.png", "bad\\0.png").encode(),
+        "\n".join(" , ".join(f'"{cell}"' for cell in row) + "  " for row in ROWS).encode(),
         json.dumps(JSON).encode(),
         "\n".join(map(json.dumps, JSON)).encode(),
         json.dumps(JSON).replace('"good"', "0").replace('"split": ""', '"split": null').encode(),

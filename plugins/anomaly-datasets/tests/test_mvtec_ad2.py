@@ -141,6 +141,15 @@ def test_an_image_that_cannot_be_scored_leaves_nothing(finished, tmp_path):
     assert isinstance(elsewhere.exception, DataError) and "no mvtec_ad2 data set" in str(elsewhere.exception)
 
 
+def test_a_run_that_sees_a_part_of_the_images_is_refused(ad2_tree, tmp_path):
+    with added(mvtec_ad2=plugin.MVTEC_AD2, palette=PALETTE):
+        options = {"train.name": "memory", "base.metrics": ["image_auroc"], "data.roi": "0,0,12,12"}
+        part = run(config(ad2_tree.parent, "palette", "mvtec_ad2", **options))
+        result = invoke(part.folder, "--output", tmp_path / "submission")
+    assert isinstance(result.exception, RunError) and "data.roi" in str(result.exception)
+    assert not (tmp_path / "submission").exists()
+
+
 def test_what_a_crop_hides_is_the_least_anomalous(finished):
     spec = InputSpec((16, 24), center_crop=(8, 12))
     seen = torch.rand(1, 8, 12, generator=torch.Generator().manual_seed(0)) + 1

@@ -28,3 +28,11 @@ def test_a_folder_is_found_whatever_its_name_means_elsewhere(
     (category,) = FolderData(config).categories()
     samples = FolderData(config).train_samples(category)
     assert {sample.path.resolve().parent for sample in samples} == {tmp_path / name}
+
+
+def test_so_are_several_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("[1]", "{a}", "null"):
+        write_image(Path(folder) / "0.png", np.zeros((16, 16, 3), np.uint8))
+    assert parse_assignment("data.normal=[1],{a},null") == ("data.normal", "[1],{a},null")
+    assert parse_assignment("data.normal=[1, 2]") == ("data.normal", ["1", "2"])

@@ -52,6 +52,14 @@ def test_evaluate_and_predict_do_as_the_run_did(finished: RunResults) -> None:
     assert [one.maps.shape[-2:] for one in streamed if one.maps is not None] == [image_size(path) for path in paths]
 
 
+def test_images_of_a_run_with_tiles_are_held_one_at_a_time(finished: RunResults, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector, together = load_run(finished.folder), []
+    score = detector.score
+    monkeypatch.setattr(detector, "score", lambda images: together.append(len(images)) or score(images))
+    found = [verdict.score for verdict in verdicts(detector, [Path(row.path) for row in finished.predictions])]
+    assert found == pytest.approx(scores(finished)) and together == [1, 1, 1, 1]
+
+
 def test_the_score_of_an_image_is_that_of_its_worst_tile(finished: RunResults) -> None:
     detector = load_run(finished.folder)
     image = np.asarray(read_image(finished.predictions[0].path))

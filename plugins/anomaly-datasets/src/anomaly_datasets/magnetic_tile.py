@@ -20,31 +20,20 @@ cracks and 10 % more of the blowholes.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import cast
 
-import numpy as np
-from PIL import Image
-
-from anomaly_core import ANOMALOUS, NORMAL, BaseDataModule, ConfigError, DataError, MaskSource, Sample, read_mask_classes
+from anomaly_core import ANOMALOUS, NORMAL, BaseDataModule, ConfigError, DataError, Sample
 from anomaly_datasets.config import MagneticTileConfig
 from anomaly_datasets.facts import MAGNETIC_TILE
 from anomaly_datasets.files import drawn, images_in, missing_root
+from anomaly_datasets.masks.sources import FileMask
 
 KINDS = ("Blowhole", "Break", "Crack", "Fray", "Uneven")
 CATEGORY = MAGNETIC_TILE.categories[0]
+SMOOTHED = 128  # the least value of a defect in a mask
 TRAIN_SHARE = MAGNETIC_TILE.totals[0] / sum(MAGNETIC_TILE.totals[:2])
-
-
-@dataclass(frozen=True)
-class SmoothedMask(MaskSource):
-    """A mask file with smoothed borders: at least half of the full value is defective."""
-
-    def read(self) -> Image.Image:
-        """The mask: mode ``L``, 0 and 255. DataError if it cannot be read."""
-        return Image.fromarray((read_mask_classes(self.path).astype(np.int64) >= 128).astype(np.uint8) * 255)
 
 
 class MagneticTileData(BaseDataModule):
@@ -95,7 +84,7 @@ class MagneticTileData(BaseDataModule):
             if path.suffix.lower() == ".png":  # the masks
                 continue
             mask = path.with_suffix(".png")
-            source = SmoothedMask(mask) if mask.is_file() and not good else None
+            source = FileMask(mask, SMOOTHED) if mask.is_file() and not good else None
             samples.append(Sample(path, label, source, CATEGORY, defect, {"exposure": _numbers(path)[0]}))
         return samples
 

@@ -10,7 +10,6 @@ hand to check them, nor did we find the numbers of each category.
 from __future__ import annotations
 
 import os
-import random
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -89,26 +88,6 @@ class RealIADData(BaseDataModule):
     def test_samples(self, category: str) -> list[Sample]:
         return self._samples(category, "test")
 
-    def split(self, category: str, fewest: int = 1) -> tuple[list[Sample], list[Sample]]:
-        """As of any data set, but whole objects are held out, until they have as many images as would be held out else."""
-        fit, held_out = super().split(category, fewest)
-        wanted = len(held_out)
-        objects: dict[str, list[Sample]] = {}
-        for sample in sorted([*fit, *held_out], key=lambda sample: sample.path):
-            objects.setdefault(sample.extra["object"], []).append(sample)
-        names = list(objects)
-        random.Random(self.seed).shuffle(names)
-        left = everything = len(fit) + wanted
-        held: set[str] = set()
-        for name in names:
-            if everything - left < wanted and left - len(objects[name]) >= max(fewest, 1):
-                held.add(name)
-                left -= len(objects[name])
-        parts: tuple[list[Sample], list[Sample]] = ([], [])
-        for name, samples in objects.items():
-            parts[name in held].extend(samples)
-        return parts
-
     def _samples(self, category: str, part: str) -> list[Sample]:
         file = self.json_folder / f"{category}.json"
         try:
@@ -135,7 +114,7 @@ class RealIADData(BaseDataModule):
                     mask_path=mask if mask and os.path.lexists(mask) else None,
                     category=category,
                     defect="" if unlabelled else "good" if normal else entry.anomaly_class,
-                    extra={"object": whole, "view": view},
+                    extra={"object": whole, "view": view, "group": whole},
                 )
             )
         missing = [sample.path for sample in samples if not os.path.lexists(sample.path)]

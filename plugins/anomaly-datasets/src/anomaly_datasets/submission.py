@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomaly_core import Progress, RunError, build_data, exclusive, image_size, quiet, write_whole
+from anomaly_core import Progress, RunError, build_data, exclusive, quiet, write_whole
 from anomaly_datasets.facts import MVTEC_AD2
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def submit(detector: RunDetector, output: Path, root: str | None = None, progres
         For each object how many images it has.
 
     Raises:
-        RunError: the run is of another data set, has no map threshold, or ``output`` holds its object already.
+        RunError: the run is of another data set, has no map threshold or sees a part of the images, or ``output`` holds its
+            object already.
         DataError: a private image is missing or cannot be read.
     """
     config = detector.config
@@ -58,6 +59,11 @@ def submit(detector: RunDetector, output: Path, root: str | None = None, progres
         raise RunError(
             "the run has no map threshold, which its masks need: the method makes no anomaly maps, or no normal image was held "
             "out. Name a run with data.validation=true of a method with maps."
+        )
+    if detector.reader.roi:
+        raise RunError(
+            "the run sees only a part of the images (data.roi, data.ignore), and the server judges whole images. Name a run "
+            "without these options."
         )
     overrides = {"data.lighting": None} | ({} if root is None else {"data.root": root})
     data = {part: build_data(config.replace(**overrides, **{"data.part": part})) for part in PARTS}
@@ -113,7 +119,7 @@ def _native_maps(detector: RunDetector, paths: Sequence[Path]) -> Iterator[tuple
                 raise RunError(f"the run gives no finite anomaly map of {str(path)!r}. Submit another run, or fit again.")
             anomaly_map = prediction.maps[index]
             if not tiled:
-                height, width = image_size(path)
+                height, width = detector.reader.size(path)
                 anomaly_map = _whole(spec, anomaly_map, width, height)
             yield path, anomaly_map[0].numpy()
         position += len(prediction.scores)

@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -60,6 +61,7 @@ def _csv_rows(text: str, wanted: str) -> Rows:
     if header is None:
         raise ValueError(f"its first line must name the columns, of which one is {wanted!r}, and is {first[:200]!r}")
     separator = ",;\t|"[headers.index(header)]
+    text = re.sub(rf'" +(?={re.escape(separator)}|\r?\n|$)', '"', text)  # blanks behind quotes; those before are known to csv
     rows: Rows = []
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
     for cells in reader:

@@ -81,7 +81,7 @@ def verdicts(
         detector: a run's detector or an exported one.
         paths: read lazily.
         hooks: observers of every prediction, or None.
-        batch_size: images per batch.
+        batch_size: images per batch; one for a run with ``data.tile``, whose images may be large.
         decoders: number of decoding threads; None: one per core, at most eight.
         pictures: a folder for pictures of image | map | overlay, drawn by an observer; or None.
         first: number of the first picture.
@@ -91,6 +91,8 @@ def verdicts(
     options = {"least_area": least_area, "mm_per_px": mm_per_px}
     reader: ImageReader = getattr(detector, "reader", None) or ImageReader()  # a detector of somebody else may have none
     whole = reader.whole
+    if _tiled(detector):  # one is scored at a time anyway, and each is held in its own size, with its map
+        batch_size = 1
     number = first
     with Pool(decoders or decoder_count(), "decode") as decoding, ThreadPoolExecutor(1, "score") as scoring:
         decoded = ahead(decoding, lambda path: _decoded(detector, whole, path), paths, 2 * batch_size)
@@ -112,6 +114,11 @@ def verdicts(
             yield verdict
     for text in reader.repeated():
         warnings.warn(text, stacklevel=2)
+
+
+def _tiled(detector: Detector) -> bool:
+    config = getattr(detector, "config", None)  # of a run alone
+    return config is not None and config.data.tile is not None
 
 
 def _decoded(detector: Detector, reader: ImageReader, path: Path) -> _Decoded:
