@@ -58,6 +58,7 @@ from .hooks import hookimpl as hookimpl
 from .hooks import hookspec as hookspec
 from .imaging.facts import Facts as Facts
 from .imaging.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from .imaging.formats import OTHER_PICTURES as OTHER_PICTURES
 from .imaging.geometry import InputSpec as InputSpec
 from .imaging.geometry import Native as Native
 from .imaging.geometry import pair as pair

@@ -37,6 +37,12 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "WEBP": (".webp",),
 }
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+# Pictures that other programs read: where one lies among images, leaving it out is told.
+OTHER_PICTURES = frozenset(
+    ".arw .avifs .bpg .cr2 .cr3 .czi .dcm .dds .dng .emf .eps .exr .fit .fits .hdr .heic .heif .ico .jng .jpm .jxl "
+    ".jxr .lif .mrxs .nd2 .ndpi .nef .npy .npz .orf .pic .psd .raf .raw .rgb .rw2 .svg .svs .vsi .wdp .wmf .xbm .xcf "
+    ".xpm".split()
+)
 
 
 @contextmanager

@@ -234,3 +234,14 @@ def test_what_other_programs_leave_is_left_out_unless_it_is_named(tmp_path: Path
         assert found == [path for path in kept if pattern != "*/*.png" or path.parent != tmp_path], pattern
     for name, count in (("._a.png", 1), (".thumbnails", 1), ("b/@eaDir", 1), (".*", 3), ("b/@*/*.png", 1)):
         assert len(list(image_paths([str(tmp_path / name)]))) == count, name
+
+
+def test_pictures_that_are_not_read_are_told(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    write(tmp_path / "a.png")
+    for name in ("b.HEIC", "c.dng", "d.dng", "notes.txt"):
+        (tmp_path / name).touch()
+    assert list(image_paths([str(tmp_path)])) == [tmp_path / "a.png"]
+    (told,) = recwarn
+    assert str(told.message).startswith(f"pictures in {str(tmp_path)!r} are left out") and ": .dng, .heic. " in str(
+        told.message
+    )

@@ -10,15 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from anomaly_core import ANOMALOUS, IMAGE_SUFFIXES, NORMAL, BaseDataModule, DataError, Sample, is_clutter
+from anomaly_core import ANOMALOUS, IMAGE_SUFFIXES, NORMAL, OTHER_PICTURES, BaseDataModule, DataError, Sample, is_clutter
 
 Item = TypeVar("Item")
-# Pictures that other programs read: where one lies among images, leaving it out is told.
-PICTURES = frozenset(
-    ".apng .arw .avif .avifs .bpg .cr2 .cr3 .czi .dcm .dds .dib .dng .emf .eps .exr .fit .fits .gif .hdr .heic .heif .ico .j2c "
-    ".j2k .jfif .jng .jp2 .jpe .jpf .jpm .jpx .jxl .jxr .lif .mpo .mrxs .ndpi .nd2 .nef .npy .npz .orf .pbm .pcx .pfm .pgm "
-    ".pic .pnm .ppm .psd .qoi .raf .raw .rgb .rw2 .sgi .svg .svs .tga .vsi .wdp .wmf .xbm .xcf .xpm".split()
-)
 
 
 def natural_key(path: Path) -> list[tuple[int, int | str]]:
@@ -41,7 +35,9 @@ def images_in(folder: Path) -> list[Path]:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
         others = left_out(folder)
         also = f" What it holds is not read: {others}; convert it." if others else ""
-        raise DataError(f"the folder {str(folder)!r} holds no image ({kinds}).{also} Put some there, or check the path.")
+        raise DataError(
+            f"the folder {str(folder)!r} holds no image ({kinds}).{also} Put some there, remove the folder, or check the path."
+        )
     tell_left_out(folder)
     return images
 
@@ -49,7 +45,7 @@ def images_in(folder: Path) -> list[Path]:
 def left_out(folder: Path) -> str:
     """How many pictures of a folder are of a kind that is not read, such as ``3 .heic and 1 .jxl``; empty if there are none."""
     items = (item for item in folder.iterdir() if not is_clutter(item.name))
-    counts = Counter(item.suffix.lower() for item in items if item.suffix.lower() in PICTURES - IMAGE_SUFFIXES)
+    counts = Counter(item.suffix.lower() for item in items if item.suffix.lower() in OTHER_PICTURES)
     return " and ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
 
 

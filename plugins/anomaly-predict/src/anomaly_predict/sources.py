@@ -13,7 +13,7 @@ from itertools import chain, takewhile
 from pathlib import Path
 from typing import TextIO
 
-from anomaly_core import IMAGE_SUFFIXES, DataError, is_clutter
+from anomaly_core import IMAGE_SUFFIXES, OTHER_PICTURES, DataError, is_clutter
 
 STANDARD_INPUT = "-"
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -184,13 +184,21 @@ def walk(folder: Path, unreadable: Report, entered: set[str]) -> Iterator[Path]:
     """Images below a folder, sorted by path; only the names along one branch of the tree are in memory.
 
     Whatever is no folder and has an image's suffix counts: a broken link or a pipe must be reported as an unreadable image.
+    A warning names the kinds of pictures that are left out because they are not read.
 
     Args:
         folder: where to begin.
         unreadable: called with the error of each folder that cannot be read.
         entered: real paths of folders that are not entered again; grows.
     """
-    for name, is_folder in _entries(folder, unreadable, entered) or ():
+    entries = _entries(folder, unreadable, entered) or ()
+    if others := {Path(name).suffix.lower() for name, is_folder in entries if not is_folder} & OTHER_PICTURES:
+        warnings.warn(
+            f"pictures in {str(folder)!r} are left out, as files of their kinds are not read: {', '.join(sorted(others))}. "
+            "Convert them to a kind that is, such as PNG.",
+            stacklevel=2,
+        )
+    for name, is_folder in entries:
         if is_folder:
             yield from walk(folder / name, unreadable, entered)
         elif Path(name).suffix.lower() in IMAGE_SUFFIXES:
