@@ -39,15 +39,16 @@ def data_set_page(component: Component, option_table: OptionTable) -> str:
 
 def data_set_table(components: Mapping[str, Component]) -> str:
     """One row a data set, in the order of their registration."""
-    lines = ["| data set | what | categories | train | test | masks | licence |", "|---|---|---|---|---|---|---|"]
+    lines = ["| data set | what | train | test | masks | commercial use |", "|---|---|---|---|---|---|"]
     for name in sorted(components, key=lambda name: (name not in FACTS, name)):
         spec, facts = components[name].spec, FACTS.get(name)
-        numbers = ["", "", "", ""]
+        numbers = [""] * 3
         if facts is not None:
             train, good, bad = facts.totals
             masks = "yes" if facts.masked else "no"
-            numbers = [str(len(facts.categories)), f"{train:,}", f"{good:,} + {bad:,}", masks]
-        lines.append(" | ".join([f"| [`{name}`](data-sets/{name}.md)", cell(spec.summary), *numbers, f"{licence(spec)} |"]))
+            numbers = [f"{train:,}", f"{good:,} + {bad:,}", masks]
+        use = "no" if spec.noncommercial else "see its licence" if spec.license and facts else ""
+        lines.append(" | ".join([f"| [`{name}`](data-sets/{name}.md)", cell(spec.summary), *numbers, f"{use} |"]))
     return "\n".join(lines)
 
 

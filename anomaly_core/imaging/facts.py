@@ -69,7 +69,11 @@ def oddities(facts: Facts, reader: ImageReader) -> Iterator[tuple[str, str, str]
     if facts.pages > 1:
         yield "several pages", f"{facts.pages} pages", f"Only page {reader.page} is read; data.page chooses another."
     if facts.transparent:
-        yield "transparent pixels", facts.format, "Transparency is dropped: the colours stored beneath it are what counts."
+        yield (
+            "transparent pixels",
+            facts.format or "RGBA",
+            "Transparency is dropped: the colours stored beneath it are what counts.",
+        )
     if facts.fault:
         yield "unreadable metadata", facts.fault, "Their pixels are used as they are stored, and not turned."
 

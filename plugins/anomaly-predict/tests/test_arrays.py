@@ -41,7 +41,6 @@ def taken(images: Any) -> list[Image.Image]:
         CHW[:3].float() / 255 + 0.001 * torch.tensor([-1, 1, 1])[:, None, None],  # a rounding beyond [0, 1]
         CHW[None, :3].to(memory_format=torch.channels_last),
         torch.nn.Parameter(CHW[:3].float() / 255),
-        Image.fromarray(NOISE),
         [RGB],
         (RGB,),
         iter([RGB]),
@@ -52,6 +51,12 @@ def taken(images: Any) -> list[Image.Image]:
 )
 def test_every_form_of_one_image_is_that_image(image: Any) -> None:
     (one,) = taken(image)
+    np.testing.assert_array_equal(np.asarray(one), RGB)
+
+
+def test_a_picture_loses_its_transparency_and_says_so() -> None:
+    with pytest.warns(UserWarning, match="transparent pixels"):
+        (one,) = taken(Image.fromarray(NOISE))
     np.testing.assert_array_equal(np.asarray(one), RGB)
 
 

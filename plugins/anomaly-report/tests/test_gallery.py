@@ -83,6 +83,16 @@ def test_some_pictures_are_no_more_than_that_many_of_every_kind(tmp_path: Path) 
     assert [row.picture for row in everything] == [*(f"maps/{name}" for name in names), *[""] * 17]
 
 
+def test_a_false_alarm_is_shown_though_it_comes_last(tmp_path: Path) -> None:
+    batch, prediction, rows = a_batch("ggggd")
+    for row, verdict in zip(rows, (False, False, False, True, True), strict=True):
+        row.is_anomalous = verdict
+    gallery = Gallery(tmp_path, 3, SCALE)
+    gallery.consider(batch, prediction, rows)
+    gallery.draw()
+    assert [bool(row.picture) for row in rows] == [True, False, False, True, True]
+
+
 def in_turn(kinds: str, wanted: int) -> list[int]:
     """The positions that are shown, from all images at once: the first of each kind, then the second of each, ..."""
     queues = {kind: [n for n, other in enumerate(kinds) if other == kind] for kind in dict.fromkeys(kinds)}

@@ -275,7 +275,7 @@ def as_image(image: ImageLike, reader: ImageReader) -> Image.Image:
     if isinstance(image, Image.Image):
         try:
             return reader.convert(image)
-        except DataError:
+        except (DataError, Warning):  # a warning, where the user has made errors of them
             raise
         except Exception as error:  # Pillow decodes an opened file only here, and may raise any exception
             name = getattr(image, "filename", "") or "given"

@@ -50,7 +50,7 @@ class Gallery:
         self._folder = folder
         self._wanted = math.inf if wanted == "all" else int(wanted)
         self._calibration = calibration
-        self._kept: dict[tuple[str, str], list[_Candidate]] = {}
+        self._kept: dict[tuple[str, str, bool | None], list[_Candidate]] = {}
         self._drawn = 0
 
     def consider(self, batch: Batch, prediction: Prediction, rows: list[TestedImage]) -> None:
@@ -62,7 +62,8 @@ class Gallery:
         if prediction.maps is None:
             return
         for index, row in enumerate(rows):
-            kept = self._kept.setdefault((row.category, row.defect), [])
+            kind = row.category, row.defect, row.is_anomalous  # so that false alarms and misses are among those shown
+            kept = self._kept.setdefault(kind, [])
             if len(kept) >= self._wanted:
                 continue
             candidate = _candidate(index, row, batch, prediction)
