@@ -73,6 +73,9 @@ def test_magnetic_tile_keeps_the_images_of_a_tile_together(tile_tree):
     train, test = data.train_samples("magnetic_tile"), data.test_samples("magnetic_tile")
     tile = [{(int(s.path.stem[9:]) + 1) // 2 for s in part if s.label == 0} for part in (train, test)]
     assert tile[0] | tile[1] == set(range(7)) and not tile[0] & tile[1]  # exposure 6 of 1 follows exposure 1 of it
+    fit, held_out = tiles(tile_tree, by_tile=True, holdout=0.4).split("magnetic_tile")
+    number = [{(int(s.path.stem[9:]) + 1) // 2 for s in part} for part in (fit, held_out)]
+    assert held_out and not number[0] & number[1]
     one = tiles(tile_tree, by_tile=True, exposures=[1], test_exposures=[6])
     assert {s.path for s in one.train_samples("magnetic_tile")} <= {s.path for s in train}
     assert {s.path.stem[:4] for s in one.train_samples("magnetic_tile")} == {"exp1"}

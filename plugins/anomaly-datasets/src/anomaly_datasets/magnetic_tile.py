@@ -10,7 +10,7 @@ them tests with their defective ones; ``data.test_exposures=5,6`` tests on other
 **A tile was photographed under every exposure**, so that a draw of images has most test tiles in training too, in another
 light. The names tell which belong together, if not in words: in the order of the second number, the exposures rise from 1 to 6
 and begin again with the next tile (148 of the 170 good tiles have all six). ``data.by_tile=true`` draws whole tiles instead,
-which is the harder and the fairer test.
+which is the harder and the fairer test, and holds out whole tiles for the threshold too.
 
 The label comes from the folder: good tiles have a black mask, and so have four tiles of the kind Uneven. In the others, borders
 are smoothed (values from 1 to 254): pixels of at least 128 count as defective. Any value above 0 would mark 48 % more of the
@@ -20,6 +20,7 @@ cracks and 10 % more of the blowholes.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -70,10 +71,11 @@ class MagneticTileData(BaseDataModule):
             chosen = set(train)
         else:
             whole = tiles(good)
-            chosen = {
-                sample for tile in drawn(whole, round(len(whole) * count / len(able)), options.split_seed)[0] for sample in tile
-            }
-            train = [sample for sample in able if sample in chosen]
+            tile_of = {sample: number for number, tile in enumerate(whole) for sample in tile}
+            parts = drawn(whole, round(len(whole) * count / len(able)), options.split_seed)[0]
+            chosen = {sample for tile in parts for sample in tile}
+            # a group: the images that are held out for the threshold show other tiles than those that are fitted
+            train = [replace(s, extra={**s.extra, "group": tile_of[s]}) for s in able if s in chosen]
         return train, [sample for sample in good if sample not in chosen]
 
     def _samples(self, kind: str) -> list[Sample]:
