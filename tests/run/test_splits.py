@@ -123,7 +123,7 @@ def test_a_run_that_skips_lists_every_kind_and_scores_none_of_them(
         scored = {row["path"] for row in csv.DictReader(file)}
     assert scored == {str(path) for path in (root / "test").rglob("[01].png")}
     assert result.metrics["auroc"] == 1
-    assert f"{len(expected)} images cannot be used" in log_of(result)
+    assert f"cannot be used (data.on_bad_image=skip): {len(expected)} images" in log_of(result)
 
 
 def test_nothing_left_to_fit_or_to_test_is_an_error(root: Path, tmp_path: Path) -> None:
