@@ -1,4 +1,4 @@
-"""Facts: what an image file is like besides its pixels, and what of that a user should be told."""
+"""FileFacts: what an image file is like besides its pixels, and what of that a user should be told."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTA
 UPRIGHT = {number: Image.Transpose[name] for number, name in enumerate(_TURNS, start=2)}  # what undoes its values
 
 
-class Facts(NamedTuple):
+class FileFacts(NamedTuple):
     """What an image file is like.
 
     Attributes:
@@ -44,7 +44,7 @@ class Facts(NamedTuple):
     fault: str = ""
 
 
-def oddities(facts: Facts, reader: ImageReader) -> Iterator[tuple[str, str, str]]:
+def oddities(facts: FileFacts, reader: ImageReader) -> Iterator[tuple[str, str, str]]:
     """(what, detail, advice) of everything about an image that its user should be told."""
     if facts.span and reader.range and not reader.range[0] <= facts.span[0] <= facts.span[1] <= reader.range[1]:
         yield (
@@ -78,15 +78,17 @@ def oddities(facts: Facts, reader: ImageReader) -> Iterator[tuple[str, str, str]
         yield "unreadable metadata", facts.fault, "Their pixels are used as they are stored, and not turned."
 
 
-def header(image: Image.Image) -> Facts:
+def header(image: Image.Image) -> FileFacts:
     """What the header says, before the image is decoded; the size is not upright yet."""
     grey = image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16")
     depth = "float" if image.mode == "F" else "16-bit" if is_deep(image) else "8-bit"
     pages = int(getattr(image, "n_frames", 1))
-    return Facts((image.height, image.width), f"{depth} {'grey' if grey else 'colour'}", image.format or "", pages)
+    return FileFacts((image.height, image.width), f"{depth} {'grey' if grey else 'colour'}", image.format or "", pages)
 
 
-def completed(facts: Facts, image: Image.Image, kept: Stored | None, turn: int, fault: str, size: tuple[int, ...]) -> Facts:
+def completed(
+    facts: FileFacts, image: Image.Image, kept: Stored | None, turn: int, fault: str, size: tuple[int, ...]
+) -> FileFacts:
     """The facts with what is known once the image of a (height, width) is decoded."""
     height, width = size
     facts = facts._replace(size=(width, height) if turn >= 5 else (height, width), fault=fault)

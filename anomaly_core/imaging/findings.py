@@ -7,16 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from anomaly_core.errors import DataError
-from anomaly_core.imaging.facts import Facts, oddities
+from anomaly_core.imaging.facts import FileFacts, oddities
 from anomaly_core.imaging.reading import MOST_SIZES, ImageReader
 from anomaly_core.imaging.values import WHOLE, Range
 from anomaly_core.types import ANOMALOUS, Sample
 
-Found = Mapping[Path, Facts]
+FactsByFile = Mapping[Path, FileFacts]
 _DEPTHS = (8, 10, 12, 14, 16)  # of cameras
 
 
-def fitted_reader(reader: ImageReader, training: Found, all_images: Found) -> tuple[ImageReader, list[str]]:
+def fitted_reader(reader: ImageReader, training: FactsByFile, all_images: FactsByFile) -> tuple[ImageReader, list[str]]:
     """The reader of a run with these training images, and warnings about what it assumes.
 
     Raises:
@@ -55,7 +55,7 @@ def fitted_reader(reader: ImageReader, training: Found, all_images: Found) -> tu
     return dataclasses.replace(reader, sizes=tuple(sizes) if of_cameras else (), modes=modes), texts
 
 
-def _range(deep: Sequence[Facts]) -> tuple[Range, str]:
+def _range(deep: Sequence[FileFacts]) -> tuple[Range, str]:
     """The values that are black and white in images of more than 8 bits, and what is to be said of it."""
     spans = [facts.span or WHOLE for facts in deep]
     low, high = min(span[0] for span in spans), max(span[1] for span in spans)
@@ -83,7 +83,7 @@ def _range(deep: Sequence[Facts]) -> tuple[Range, str]:
     )
 
 
-def unusual(reader: ImageReader, found: Found) -> list[str]:
+def unusual(reader: ImageReader, found: FactsByFile) -> list[str]:
     """Warnings about images that are not as the reader takes them to be, each kind once."""
     kinds: dict[tuple[str, str], list[tuple[Path, str]]] = {}
     for path, facts in found.items():
@@ -96,7 +96,7 @@ def unusual(reader: ImageReader, found: Found) -> list[str]:
     ]
 
 
-def telling(training: Iterable[Sample], test: Sequence[Sample], found: Found) -> list[str]:
+def telling(training: Iterable[Sample], test: Sequence[Sample], found: FactsByFile) -> list[str]:
     """A warning where the kind of file alone tells anomalous test images from normal ones."""
     anomalous = [found[sample.path] for sample in test if sample.label == ANOMALOUS]
     others = (
@@ -126,7 +126,7 @@ def _apart(first: set[str], second: set[str], fewest: int) -> bool:
     return bool(first and second) and not first & second and fewest >= 2 * max(len(first), len(second))
 
 
-def _pixels(facts: Facts) -> str:
+def _pixels(facts: FileFacts) -> str:
     return f"{facts.size[1]}x{facts.size[0]}"
 
 

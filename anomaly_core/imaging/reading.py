@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from anomaly_core.config.sections import DataConfig, Number
 from anomaly_core.errors import ConfigError
-from anomaly_core.imaging.facts import UPRIGHT, Facts, completed, header, oddities, orientation
+from anomaly_core.imaging.facts import UPRIGHT, FileFacts, completed, header, oddities, orientation
 from anomaly_core.imaging.formats import MOST_PIXELS, Refused, allowed_pixels, opened
 from anomaly_core.imaging.images import read_mask
 from anomaly_core.imaging.roi import FILL, RegionOfInterest, lowered
@@ -113,7 +113,7 @@ class ImageReader:
         (left, top), (rows, columns) = self.origin, self._size((height, width), "")
         return left, top, left + columns, top + rows
 
-    def examine(self, path: str | Path) -> Facts:
+    def examine(self, path: str | Path) -> FileFacts:
         """What a file is like, after decoding all of it. DataError as in :meth:`read`."""
         with self._opened(path) as image:
             facts = header(image)
@@ -195,7 +195,7 @@ class ImageReader:
         with self._limit(), opened(path, "image", self.page) as image:
             yield image
 
-    def _decoded(self, image: Image.Image, known: bool) -> tuple[Image.Image, Facts | None]:
+    def _decoded(self, image: Image.Image, known: bool) -> tuple[Image.Image, FileFacts | None]:
         """The upright 8-bit image, in any mode of Pillow's, and unless it is known what it is like."""
         facts = None if known else header(image)
         kept = self._stored(image) if is_deep(image) else None
@@ -216,7 +216,7 @@ class ImageReader:
             )
         return stored(image)
 
-    def _note(self, path: str | Path, facts: Facts) -> None:
+    def _note(self, path: str | Path, facts: FileFacts) -> None:
         for what, detail, advice in oddities(facts, self):
             with _COUNTING:
                 counts: Counter[str] = self._unusual  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from anomaly_core.errors import DataError
-from anomaly_core.imaging.facts import Facts
+from anomaly_core.imaging.facts import FileFacts
 from anomaly_core.imaging.findings import telling, unusual
 from anomaly_core.imaging.reading import ImageReader
 from anomaly_core.threads import decoders
@@ -33,7 +33,7 @@ class Screened(NamedTuple):
     skipped: list[Skipped]
     empty_masks: list[Sample]
     noisy_masks: list[Sample]
-    facts: dict[Path, Facts]
+    facts: dict[Path, FileFacts]
 
 
 def screen(samples: Sequence[Sample], policy: Literal["error", "skip"], reader: ImageReader | None = None) -> Screened:
@@ -66,7 +66,7 @@ def without_mask(samples: Sequence[Sample]) -> list[str]:
     return [str(sample.path) for sample in samples if some and sample.label == ANOMALOUS and sample.mask_path is None]
 
 
-def _examined(reader: ImageReader, sample: Sample) -> tuple[Facts | str, bool, bool]:
+def _examined(reader: ImageReader, sample: Sample) -> tuple[FileFacts | str, bool, bool]:
     """What a sample's file is like, or why it cannot be used; whether it is anomalous but its mask marks no pixel; and
     whether its mask is noisy."""
     try:

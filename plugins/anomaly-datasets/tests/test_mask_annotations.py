@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from anomaly_core import DataError, read_mask
-from anomaly_datasets.masks.canvas import Canvas
+from anomaly_datasets.masks.canvas import Drawing
 from anomaly_datasets.masks.coco import Coco, decoded
 from anomaly_datasets.masks.labelme import LabelMeMask
 from anomaly_datasets.masks.yolo import YoloMask
@@ -50,7 +50,7 @@ def png(mask: np.ndarray) -> str:
 
 
 def test_a_polygon_has_its_area_and_not_its_outline_too() -> None:
-    canvas = Canvas(WIDTH, HEIGHT)
+    canvas = Drawing(WIDTH, HEIGHT)
     canvas.polygon(SQUARE)
     expected = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
     expected[10:20, 10:20] = 255
@@ -155,7 +155,7 @@ def test_compressed_run_lengths() -> None:
     """The text is what pycocotools 2.0.11 makes of this mask."""
     mask = np.zeros((8, 6), dtype=bool)
     mask[0, 0], mask[3:6, 1:4], mask[7, :] = True, True, True
-    np.testing.assert_array_equal(decoded({"size": [8, 6], "counts": "0160M2NN22NN22NN6000"}, Canvas(6, 8)), mask)
+    np.testing.assert_array_equal(decoded({"size": [8, 6], "counts": "0160M2NN22NN22NN6000"}, Drawing(6, 8)), mask)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_compressed_run_lengths() -> None:
 )
 def test_run_lengths_that_are_wrong_are_named(rle: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        decoded(rle, Canvas(6, 8))
+        decoded(rle, Drawing(6, 8))
 
 
 def coco(folder: Path, **content: Any) -> Coco:

@@ -12,7 +12,7 @@ from anomaly_core import BaseDataModule, ConfigError, Sample
 from anomaly_datasets.config import FolderConfig
 from anomaly_datasets.division import Groups, apart, divided
 from anomaly_datasets.files import missing_root
-from anomaly_datasets.layouts import Found, Plain, Unlabelled
+from anomaly_datasets.layouts import CategoryImages, Plain, Unlabelled
 from anomaly_datasets.listing import Listed
 from anomaly_datasets.masks.matching import with_masks, with_source
 from anomaly_datasets.trees import TREE, Tree
@@ -24,7 +24,7 @@ class Layout(Protocol):
     """How images lie: the names of the categories, and each one's images."""
 
     def categories(self) -> list[str]: ...
-    def found(self, category: str) -> Found: ...
+    def found(self, category: str) -> CategoryImages: ...
 
 
 class FolderData(BaseDataModule):
@@ -69,7 +69,7 @@ class FolderData(BaseDataModule):
     def _known(self) -> dict[str, tuple[list[Sample], list[Sample]]]:
         return {}
 
-    def _masked(self, found: Found) -> Found:
+    def _masked(self, found: CategoryImages) -> CategoryImages:
         """With their masks, and without files that are masks."""
         if self.options.list:  # which names each mask
             return replace(found, test=[with_source(sample, self.options) for sample in found.test])
@@ -78,7 +78,7 @@ class FolderData(BaseDataModule):
         train, test, undivided = (
             [kept[sample.path] for sample in part if sample.path in kept] for part in (found.train, found.test, found.undivided)
         )
-        return Found(train, test, undivided)
+        return CategoryImages(train, test, undivided)
 
     def _divided(self, category: str) -> tuple[list[Sample], list[Sample]]:
         """(train, test): as the layout says; else a share of the images tests, the same for every run's seed."""

@@ -15,7 +15,7 @@ from anomaly_datasets.words import is_archive, product_name
 
 
 @dataclass
-class Found:
+class CategoryImages:
     """A category's images: to train on, to test on, and those that are still to be divided; and the place of the masks."""
 
     train: list[Sample] = field(default_factory=list)
@@ -35,7 +35,7 @@ class Plain:
         normal = self.options.normal or self.options.abnormal
         return [self.options.product or product_name(folders(normal))]
 
-    def found(self, category: str) -> Found:
+    def found(self, category: str) -> CategoryImages:
         options = self.options
         normal, test, bad = (
             [located(folder) for folder in folders(option)]
@@ -48,8 +48,8 @@ class Plain:
         tested = read(test, NORMAL, defect="good", others=[*normal, *bad, *drawn]) if test else []
         trained = read(normal, NORMAL, defect="good", others=[*test, *bad, *drawn]) if normal else []
         if test:
-            return Found(trained, [*tested, *anomalous], [], masks)
-        return Found([], anomalous, trained, masks)
+            return CategoryImages(trained, [*tested, *anomalous], [], masks)
+        return CategoryImages([], anomalous, trained, masks)
 
 
 class Unlabelled:
@@ -62,12 +62,12 @@ class Unlabelled:
     def categories(self) -> list[str]:
         return [self.options.product or product_name(folders(self.options.images))]
 
-    def found(self, category: str) -> Found:
+    def found(self, category: str) -> CategoryImages:
         places = [located(folder) for folder in folders(self.options.images)]
         images = samples_below(places, None, category, "unlabelled", self.groups.of)
         share = self.options.normal_test_share
         tell_unknown("data.images", len(images), share)
-        return Found(images, images) if share == 1 else Found(undivided=images)
+        return CategoryImages(images, images) if share == 1 else CategoryImages(undivided=images)
 
 
 def tell_unknown(where: str, count: int, share: float) -> None:

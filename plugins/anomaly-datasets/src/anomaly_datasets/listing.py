@@ -13,7 +13,7 @@ from pathlib import Path
 from anomaly_core import NORMAL, ConfigError, DataError, Sample, expanded
 from anomaly_datasets.config import FolderConfig
 from anomaly_datasets.division import Groups
-from anomaly_datasets.layouts import Found, tell_unknown
+from anomaly_datasets.layouts import CategoryImages, tell_unknown
 from anomaly_datasets.table import Rows, read_table
 from anomaly_datasets.words import NORMAL_WORDS, meaning, product_name
 
@@ -40,8 +40,8 @@ class Listed:
             )
         return names
 
-    def found(self, category: str) -> Found:
-        found = Found()
+    def found(self, category: str) -> CategoryImages:
+        found = CategoryImages()
         rows = [(number, row) for number, row in self._rows if (row.get("category", "") or self._product) == category]
         is_labelled = any(row.get("label", "") for _, row in rows)
         samples: dict[tuple[Path, str], Sample] = {}
@@ -57,7 +57,7 @@ class Listed:
         self._tell(found, is_labelled)
         return found
 
-    def _tell(self, found: Found, is_labelled: bool) -> None:
+    def _tell(self, found: CategoryImages, is_labelled: bool) -> None:
         unknown = dict.fromkeys(name for _, row in self._rows for name in row if name and name not in COLUMNS)
         if unknown:
             warnings.warn(
@@ -135,7 +135,7 @@ class Listed:
             )
         return replace(known, mask_path=tuple(dict.fromkeys((*known.mask_files, *sample.mask_files))))
 
-    def _check(self, samples: list[Sample], found: Found) -> None:
+    def _check(self, samples: list[Sample], found: CategoryImages) -> None:
         files = [sample.path for sample in samples]
         files += [mask for sample in samples for mask in sample.mask_files]
         missing = [path for path in files if not os.path.lexists(path)]

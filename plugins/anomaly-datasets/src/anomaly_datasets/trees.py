@@ -12,7 +12,7 @@ from anomaly_datasets.config import FolderConfig
 from anomaly_datasets.division import Groups
 from anomaly_datasets.files import image_files, tell_left_out
 from anomaly_datasets.kinds import located, samples_below, subfolders
-from anomaly_datasets.layouts import Found
+from anomaly_datasets.layouts import CategoryImages
 from anomaly_datasets.words import is_normal, is_unlabelled, product_name
 
 TREE = "<category>/{train/good, test/<defect|good>, ground_truth/<defect>/NNN_mask.png}, or a single category's train and test"
@@ -41,18 +41,18 @@ class Tree:
             )
         return [self.options.product] if self.options.product and names else names
 
-    def found(self, category: str) -> Found:
+    def found(self, category: str) -> CategoryImages:
         folder = self._folder(category)
         train = self._train(folder, category)
         test = self._test(folder, category)
         if test:
-            return Found(train, test, [], _part(folder, "ground_truth"))
+            return CategoryImages(train, test, [], _part(folder, "ground_truth"))
         warnings.warn(
             f"there is no test image in {str(folder / 'test')!r}: a share of {self.options.normal_test_share:g} of the normal "
             "images in train tests (data.normal_test_share).",
             stacklevel=2,
         )
-        return Found(undivided=train)
+        return CategoryImages(undivided=train)
 
     def _folder(self, category: str) -> Path:
         if _part(self.root, "train"):

@@ -15,7 +15,7 @@ from anomaly_core import filled_polygon
 SLACK = 1.0  # pixels by which programs let a shape reach over the border
 
 
-class Canvas:
+class Drawing:
     """Draws shapes given in pixels, (0, 0) being the upper left corner of the image; ValueError for what is no such shape.
 
     Pillow's polygons would also mark each pixel that the outline touches, 5 to 20 % more than the area of a small defect.

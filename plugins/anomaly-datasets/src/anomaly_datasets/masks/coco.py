@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_core import DataError, fault, parse_json, read_untrusted
-from anomaly_datasets.masks.canvas import Canvas
+from anomaly_datasets.masks.canvas import Drawing
 from anomaly_datasets.masks.sources import Annotation
 
 
@@ -31,7 +31,7 @@ class CocoMask(Annotation):
     size: tuple[Any, Any] = field(hash=False)
     annotations: tuple[Any, ...] = field(hash=False, repr=False)
 
-    def draw(self, canvas: Canvas) -> None:
+    def draw(self, canvas: Drawing) -> None:
         canvas.require_size(*self.size)
         for annotation in self.annotations:
             try:
@@ -128,7 +128,7 @@ def _shared(name: tuple[str, ...], path: tuple[str, ...]) -> int:
     return count
 
 
-def _draw(canvas: Canvas, annotation: dict[str, Any]) -> None:
+def _draw(canvas: Drawing, annotation: dict[str, Any]) -> None:
     shape = annotation.get("segmentation")
     if isinstance(shape, dict):
         canvas.pixels(decoded(shape, canvas))
@@ -147,7 +147,7 @@ def _draw(canvas: Canvas, annotation: dict[str, Any]) -> None:
         canvas.box(x, y, x + width, y + height)
 
 
-def decoded(rle: dict[str, Any], canvas: Canvas) -> NDArray[np.bool_]:
+def decoded(rle: dict[str, Any], canvas: Drawing) -> NDArray[np.bool_]:
     """Run lengths, compressed (text) or not (numbers): bool (H, W); ValueError if they do not fill the image."""
     size, counts = rle.get("size"), rle.get("counts")
     if not isinstance(size, list) or len(size) != 2:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from anomaly_core import parse_json, read_untrusted
-from anomaly_datasets.masks.canvas import Canvas
+from anomaly_datasets.masks.canvas import Drawing
 from anomaly_datasets.masks.sources import Annotation
 
 
@@ -22,7 +22,7 @@ from anomaly_datasets.masks.sources import Annotation
 class LabelMeMask(Annotation):
     """All shapes of a LabelMe file, whatever their labels."""
 
-    def draw(self, canvas: Canvas) -> None:
+    def draw(self, canvas: Drawing) -> None:
         values = parse_json(read_untrusted(self.path))
         shapes = values.get("shapes")
         if not isinstance(shapes, list):
@@ -35,7 +35,7 @@ class LabelMeMask(Annotation):
                 raise ValueError(f"shape {number}: {error}") from None
 
 
-def _draw(canvas: Canvas, shape: dict[str, Any]) -> None:
+def _draw(canvas: Drawing, shape: dict[str, Any]) -> None:
     kind, points = shape.get("shape_type", "polygon"), shape.get("points")
     if kind in ("polygon", "oriented_rectangle"):
         canvas.polygon(points)

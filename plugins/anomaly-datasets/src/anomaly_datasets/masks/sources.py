@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomaly_core import DataError, MaskSource, fault, image_size, read_mask, read_mask_classes
-from anomaly_datasets.masks.canvas import Canvas
+from anomaly_datasets.masks.canvas import Drawing
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Annotation(MaskSource):
 
     def read(self) -> Image.Image:
         height, width = image_size(self.image)
-        canvas = Canvas(width, height)
+        canvas = Drawing(width, height)
         try:
             self.draw(canvas)
         except (OSError, ValueError) as error:
@@ -60,5 +60,5 @@ class Annotation(MaskSource):
         return canvas.image()
 
     @abstractmethod
-    def draw(self, canvas: Canvas) -> None:
+    def draw(self, canvas: Drawing) -> None:
         """Draw every defect; OSError or ValueError if the file cannot be read or is no such annotation."""

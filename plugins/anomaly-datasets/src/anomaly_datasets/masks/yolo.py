@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anomaly_core import read_untrusted
-from anomaly_datasets.masks.canvas import Canvas
+from anomaly_datasets.masks.canvas import Drawing
 from anomaly_datasets.masks.sources import Annotation
 
 LARGEST = 1 << 24  # bytes
@@ -18,7 +18,7 @@ LARGEST = 1 << 24  # bytes
 class YoloMask(Annotation):
     """All boxes and polygons of a YOLO file, whatever their classes."""
 
-    def draw(self, canvas: Canvas) -> None:
+    def draw(self, canvas: Drawing) -> None:
         text = read_untrusted(self.path, LARGEST).decode("utf-8-sig")
         for number, line in enumerate(text.splitlines(), 1):
             if line.strip():
@@ -28,7 +28,7 @@ class YoloMask(Annotation):
                     raise ValueError(f"line {number}: {error}") from None
 
 
-def _draw(canvas: Canvas, words: list[str]) -> None:
+def _draw(canvas: Drawing, words: list[str]) -> None:
     values = [float(word) for word in words[1:]]
     if len(values) in (4, 5):  # the fifth is a model's confidence
         x, y, width, height = values[:4]
