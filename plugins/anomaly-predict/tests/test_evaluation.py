@@ -97,7 +97,7 @@ def test_images_that_cannot_be_used_are_left_out_and_listed(tmp_path: Path, monk
     folder = run_experiment(settings).folder
     names = spoil(root / "test" / "good", monkeypatch)
     again = evaluate(folder)
-    assert f"{len(names)} images cannot be used" in (again.folder / "log.txt").read_text()
+    assert f"cannot be used (data.on_bad_image=skip): {len(names)} images" in (again.folder / "log.txt").read_text()
     assert len(again.predictions) == 4
     listed = RunFolder.open(again.folder).manifest()["skipped"]
     assert {item["path"] for item in listed} == {str(root / "test" / "good" / name) for name in names}
