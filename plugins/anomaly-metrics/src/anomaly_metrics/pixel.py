@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from anomaly_core import NORMAL, BaseMetric, Batch, Calibration, Prediction, Und
 from anomaly_metrics.arrays import require_finite
 from anomaly_metrics.curves import Curve
 from anomaly_metrics.image_overlap import FPR_BOUNDS, aupimo_of_image, highest, top_count
-from anomaly_metrics.pixels import EXACT_PIXELS, PixelStore, judged
+from anomaly_metrics.pixels import EXACT_PIXELS, Part, PixelStore, judged
 from anomaly_metrics.segmentation import f1_of, segmented
 
 Points = dict[str, tuple[Sequence[float], Sequence[float]]]
@@ -88,14 +89,12 @@ class AUPRO005(AUPRO):
     fpr_limit = 0.05
 
 
-class SegF1(BaseMetric):
-    """:func:`~anomaly_metrics.seg_f1` at the run's map threshold, in constant memory."""
+class _StreamedMetric(BaseMetric):
+    """A metric of pixels that takes each part as it comes, and remembers why it has no value."""
 
     def __init__(self, calibration: Calibration | None = None) -> None:
         super().__init__(calibration)
         self._undefined: UndefinedMetric | None = None
-        self._judged = False
-        self._counts = (0, 0, 0)
 
     def update(self, batch: Batch, prediction: Prediction) -> None:
         try:
@@ -103,7 +102,24 @@ class SegF1(BaseMetric):
         except UndefinedMetric as reason:
             self._undefined = reason
             return
-        if part is not None and self.calibration is not None and self.calibration.map_threshold is not None:
+        if part is not None:
+            self._take(part)
+
+    @abstractmethod
+    def _take(self, part: Part) -> None:
+        """Count the pixels of some images."""
+
+
+class SegF1(_StreamedMetric):
+    """:func:`~anomaly_metrics.seg_f1` at the run's map threshold, in constant memory."""
+
+    def __init__(self, calibration: Calibration | None = None) -> None:
+        super().__init__(calibration)
+        self._judged = False
+        self._counts = (0, 0, 0)
+
+    def _take(self, part: Part) -> None:
+        if self.calibration is not None and self.calibration.map_threshold is not None:
             maps = part.counted(part.maps.detach()).float().numpy()
             require_finite(maps)
             new = segmented(maps, part.counted(part.masks).numpy() != 0, self.calibration.map_threshold)
@@ -120,7 +136,7 @@ class SegF1(BaseMetric):
         return f1_of(self._counts)
 
 
-class AUPIMO(BaseMetric):
+class AUPIMO(_StreamedMetric):
     """Mean over the anomalous images of :func:`~anomaly_metrics.aupimo`, in constant memory an image.
 
     Only the highest pixels of the normal images decide; the 2**22 highest are kept, exact up to 4e10 pixels in all. Of an
@@ -134,21 +150,13 @@ class AUPIMO(BaseMetric):
 
     def __init__(self, calibration: Calibration | None = None) -> None:
         super().__init__(calibration)
-        self._undefined: UndefinedMetric | None = None
         self._size: tuple[int, ...] = ()
         self._normal = 0
         self._high: list[NDArray[np.float32]] = []
         self._floor = -np.inf
         self._defects: list[NDArray[np.float32]] = []
 
-    def update(self, batch: Batch, prediction: Prediction) -> None:
-        try:
-            part = judged(batch, prediction)
-        except UndefinedMetric as reason:
-            self._undefined = reason
-            return
-        if part is None:
-            return
+    def _take(self, part: Part) -> None:
         maps, masks, labels = part.maps.detach().float().numpy(), part.masks.numpy() != 0, part.labels.numpy()
         valid = None if part.valid is None else part.valid.numpy()
         masks = masks if valid is None else masks & valid
