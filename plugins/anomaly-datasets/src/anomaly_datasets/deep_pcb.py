@@ -26,7 +26,7 @@ from typing import cast
 
 from PIL import Image, ImageDraw
 
-from anomaly_core import ANOMALOUS, NORMAL, BaseDataModule, DataError, MaskSource, Sample, read_image, read_untrusted
+from anomaly_core import ANOMALOUS, NORMAL, BaseDataModule, DataError, MaskSource, Sample, image_size, read_untrusted
 from anomaly_datasets.config import DeepPCBConfig
 from anomaly_datasets.facts import DEEP_PCB, DEEP_PCB_GROUPS
 from anomaly_datasets.files import drawn, missing_root, natural_key
@@ -42,7 +42,7 @@ class BoxMask(MaskSource):
 
     def read(self) -> Image.Image:
         """The mask: mode ``L``, 255 inside a box. DataError if a line is no box of the image, or there is none."""
-        width, height = read_image(self.image).size
+        height, width = image_size(self.image)
         mask = Image.new("L", (width, height))
         draw = ImageDraw.Draw(mask)
         try:
