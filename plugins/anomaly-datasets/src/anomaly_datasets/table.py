@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import json
@@ -12,9 +11,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from anomaly_core import DataError, read_untrusted
+from anomaly_predict import marked_encoding
 
 Rows = list[tuple[int, dict[str, str]]]  # each with the number of its line, or of the JSON object
-_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
 def read_table(path: Path, wanted: str) -> Rows:
@@ -45,9 +44,8 @@ def read_table(path: Path, wanted: str) -> Rows:
 
 
 def _decoded(content: bytes) -> str:
-    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
     try:
-        return content.decode(encoding)
+        return content.decode(marked_encoding(content) or "utf-8")
     except UnicodeDecodeError:
         raise ValueError("it is neither UTF-8 nor UTF-16") from None
 

@@ -9,7 +9,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, takewhile
+from itertools import takewhile
 from pathlib import Path
 from typing import TextIO
 
@@ -175,9 +175,13 @@ def _lines(listing: TextIO) -> Iterator[str]:
 
 def _encoding(start: bytes) -> str | None:
     """The encoding that the first line of a list shows by a mark, or by text whose every other byte is zero."""
-    marks = (name for mark, name in _MARKS.items() if start.startswith(mark))
     zeros = (name for pattern, name in _ZEROS.items() if re.match(pattern, start, re.DOTALL))
-    return next(chain(marks, zeros), None)
+    return marked_encoding(start) or next(zeros, None)
+
+
+def marked_encoding(start: bytes) -> str | None:
+    """The encoding that a text's byte-order mark shows, UTF-8 or UTF-16, with which it is decoded without the mark; or None."""
+    return next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
 
 
 def walk(folder: Path, unreadable: Report, entered: set[str]) -> Iterator[Path]:
