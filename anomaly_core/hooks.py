@@ -36,6 +36,14 @@ class RunHooks:
         """Figures of a step or epoch."""
 
     @hookspec
+    def anomaly_normals_scored(self, run: Any, batch: Any, prediction: Any, input_spec: Any) -> None:
+        """Normal images were scored for the threshold, by a detector that did not see them; all tensors are on the CPU."""
+
+    @hookspec
+    def anomaly_calibrated(self, run: Any, normals: Any, calibration: Any) -> None:
+        """All of them are scored; ``normals`` are their ``NormalImage`` objects. Called again after suspects were dropped."""
+
+    @hookspec
     def anomaly_scored(self, run: Any, batch: Any, prediction: Any, rows: Any, calibration: Any, input_spec: Any) -> None:
         """A batch of the test set was scored. All tensors are on the CPU; ``rows`` are its ``TestedImage`` objects;
         ``input_spec`` is the modeler's."""

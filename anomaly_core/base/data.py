@@ -105,7 +105,8 @@ class BaseDataModule(ABC):
                 stacklevel=2,
             )
         room = max(len(normal) - max(fewest, 1), 0)  # leaves at least one image, and as many as the method needs
-        count = min(max(round(len(normal) * self.config.holdout), 1), room) if self.config.holdout else 0
+        share = 0.1 if self.config.holdout is None else self.config.holdout
+        count = min(max(round(len(normal) * share), 1), room) if share else 0
         groups: dict[Any, list[int]] = {}  # an image of no group is one of its own
         for i, sample in enumerate(normal):
             groups.setdefault((category, sample.extra["group"]) if "group" in sample.extra else i, []).append(i)

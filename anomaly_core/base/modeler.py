@@ -94,7 +94,13 @@ def _grows_to(empty: Tensor, saved: Tensor) -> bool:
 
 
 class MemoryModeler(BaseModeler):
-    """A method that looks at every normal image once and then builds its memory."""
+    """A method that looks at every normal image once and then builds its memory.
+
+    Attributes:
+        leaves_out: whether :meth:`predict_without` works. Else cross-fitting fits several detectors.
+    """
+
+    leaves_out: ClassVar[bool] = False
 
     @abstractmethod
     def collect(self, images: Tensor) -> None:
@@ -103,6 +109,15 @@ class MemoryModeler(BaseModeler):
     @abstractmethod
     def build(self) -> None:
         """Build the memory from the collected features, then discard the rest."""
+
+    def predict_without(self, images: Tensor, numbers: Tensor) -> Prediction:
+        """As :meth:`predict_step`, by a memory that lacks some of the images that it was built from.
+
+        Args:
+            images: float32 (B, 3, H, W) in [0, 1]: the missing images themselves, or tiles of one of them.
+            numbers: int64 (n,): which images, or tiles, are missing, counted from 0 in the order in which they were collected.
+        """
+        raise NotImplementedError
 
     def reopen(self) -> None:
         """Treat the finished memory as collected features, so that images can be added and it can be built again.

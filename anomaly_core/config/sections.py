@@ -43,6 +43,17 @@ class BaseConfig:
     false_alarm_rate: Annotated[
         float, Field(gt=0, lt=1, description="share of normal images that may exceed the threshold")
     ] = 0.01
+    calibration: Annotated[
+        Literal["auto", "cross", "holdout"],
+        Field(
+            description="how normal images set the threshold: cross scores each by a detector that did not see it, and the "
+            "run's own is fitted on all; holdout keeps a share out; auto: cross for methods with a memory, without data.holdout"
+        ),
+    ] = "auto"
+    folds: Annotated[
+        int,
+        Field(ge=2, le=1000, description="detectors that cross-fitting fits, for methods that cannot leave an image out"),
+    ] = 5
     metrics: Annotated[list[str] | None, Field(description="names of the metrics; none means the defaults")] = None
     pictures: Annotated[
         int | Literal["all"], Field(description="how many test images are saved as image | map | mask | overlay")
@@ -58,8 +69,20 @@ class DataConfig:
     category: Annotated[list[str] | None, Field(description="one or more categories; none means all of them")] = None
     unified: Annotated[bool, Field(description="one model on all categories instead of one each")] = False
     holdout: Annotated[
-        float, Field(ge=0, lt=1, description="share of the normal training images kept for threshold and validation")
-    ] = 0.1
+        float | None,
+        Field(
+            ge=0,
+            lt=1,
+            description="share of the normal training images kept for threshold and validation; none: a tenth, or with "
+            "base.calibration=cross none",
+        ),
+    ] = None
+    exclude: Annotated[
+        str | None, Field(description="a text file of images, a path a line, that are neither learnt nor tested")
+    ] = None
+    drop_suspects: Annotated[
+        bool, Field(description="fit again without the normal images whose scores stand out (`anomaly suspects`)")
+    ] = False
     evaluate_at: Annotated[
         Literal["input", "native"],
         Field(

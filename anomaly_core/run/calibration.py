@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from statistics import median
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
@@ -17,18 +19,23 @@ from anomaly_core.run.records import Count, Finite
 if TYPE_CHECKING:
     from torch import Tensor
 
+Rate = Annotated[float, Field(strict=True, ge=0, le=1)]
+
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
     """A threshold that does not depend on the test set.
 
     Attributes:
-        threshold: raw image score above which an image is called anomalous; None without held-out images.
-        false_alarm_rate: the share of normal images that may exceed it.
-        count, source: the number of held-out normal images, and the origin of the threshold, in words.
+        threshold: raw image score above which an image is called anomalous; None without scores of unseen normal images.
+        false_alarm_rate: the share of normal images that may exceed it: asked for, or estimated for one that was set otherwise.
+        count, source: the number of normal images with scores, and the origin of the threshold, in words.
         map_low, map_threshold: the map value of typical normal pixels, and the bound that normal images' maxima stay below.
         warning: what the threshold cannot guarantee, or None.
-        scores, map_maxima: the held-out scores, and the maxima of their maps, sorted.
+        scores, map_maxima: scores of normal images by detectors that did not see them, and the maxima of their maps, sorted.
+        scored_by: how the scores came about: images held out of fitting, or cross-fitting by folds or by leaving one out.
+        chosen_by: what the threshold was chosen by: a ``rate`` of false alarms, a fitted ``tail``, ``costs``, or a ``value``.
+        interval: of the true false-alarm rate, with 95 % confidence, where what chose the threshold states one.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
@@ -42,6 +49,9 @@ class Calibration:
     warning: str | None = None
     scores: tuple[Finite, ...] = ()
     map_maxima: tuple[Finite, ...] = ()
+    scored_by: Literal["holdout", "folds", "leave_one_out"] = "holdout"
+    chosen_by: Literal["rate", "tail", "costs", "value"] = "rate"
+    interval: tuple[Rate, Rate] | None = None
 
     def is_anomalous(self, score: float) -> bool | None:
         """The verdict on a raw score; None without a threshold, and for NaN and infinity."""
@@ -92,6 +102,49 @@ class Calibration:
         if scores and calibration.threshold is None:
             raise ValueError("threshold: there is none, although there are held-out scores")
         return calibration
+
+
+@dataclasses.dataclass
+class NormalImage:
+    """A row of normals.csv: a normal image that a detector scored which did not see it.
+
+    Attributes:
+        score: the raw score.
+        map_maximum: the greatest value of its map; None without maps.
+        suspect: whether the score stands out, by :func:`stands_out`.
+        dropped: whether the run was fitted without it for that reason (``data.drop_suspects``).
+    """
+
+    path: str
+    category: str
+    score: Finite
+    map_maximum: Finite | None = None
+    suspect: bool = False
+    dropped: bool = False
+
+    def to_row(self) -> dict[str, Any]:
+        """Cells of a CSV file; unknown values are empty."""
+        cells = {name: repr(value) if isinstance(value, float) else value for name, value in vars(self).items()}
+        return {name: int(cell) if isinstance(cell, bool) else "" if cell is None else cell for name, cell in cells.items()}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, str]) -> NormalImage:
+        """The image from a row of :meth:`to_row`; ValueError if a cell is missing, of the wrong type or out of range."""
+        return TypeAdapter(cls).validate_python({**row, "map_maximum": row.get("map_maximum") or None}, strict=False)
+
+
+def stands_out(scores: Sequence[float]) -> list[bool]:
+    """Which scores are far above the others: more than 3.5 robust standard deviations above the median.
+
+    The deviation is the median of the upper half's distances from the median, times 1.4826: scores have a long upper tail,
+    and half of them may be anything before the rule fails. Source: Iglewicz and Hoaglin, How to Detect and Handle Outliers,
+    1993 (3.5); Rosenmai, Using the Median Absolute Deviation to Find Outliers, 2013 (each side apart).
+    """
+    if not scores:
+        return []
+    middle = median(scores)
+    spread = 1.4826 * median([score - middle for score in scores if score >= middle])
+    return [score - middle > 3.5 * spread > 0 for score in scores]
 
 
 def calibrate(

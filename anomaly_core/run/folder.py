@@ -18,7 +18,7 @@ from anomaly_core.config.resolve import RunConfig, sections_of
 from anomaly_core.discovery import registry
 from anomaly_core.errors import ConfigError, RunError, described, is_stop
 from anomaly_core.imaging.reading import ImageReader
-from anomaly_core.run.calibration import Calibration
+from anomaly_core.run.calibration import Calibration, NormalImage
 from anomaly_core.run.csv_safe import SafeWriter, plain
 from anomaly_core.run.files import exclusive, folder_name, run_id, sweep, write_whole
 from anomaly_core.run.memory import explained
@@ -32,8 +32,18 @@ if TYPE_CHECKING:
 
 MANIFEST, CONFIG, LOG, CHECKPOINTS = "manifest.json", "config.yaml", "log.txt", "checkpoints"
 WEIGHTS, IMAGES, CALIBRATION, HISTORY = "model.safetensors", "images.json", "calibration.json", "history.csv"
-METRICS, PREDICTIONS, CURVES = "metrics.json", "predictions.csv", "curves.json"
-RECORDED = (CONFIG, WEIGHTS, IMAGES, CALIBRATION, HISTORY, METRICS, PREDICTIONS, CURVES)  # the manifest holds their SHA-256
+METRICS, PREDICTIONS, CURVES, NORMALS = "metrics.json", "predictions.csv", "curves.json", "normals.csv"
+RECORDED = (
+    CONFIG,
+    WEIGHTS,
+    IMAGES,
+    CALIBRATION,
+    HISTORY,
+    METRICS,
+    PREDICTIONS,
+    CURVES,
+    NORMALS,
+)  # with SHA-256
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -231,6 +241,13 @@ class RunFolder:
     def calibration(self) -> Calibration:
         """The run's threshold, and the scores that it was computed from."""
         return self._checked(CALIBRATION, Calibration.from_dict)
+
+    def normals(self) -> list[NormalImage]:
+        """The normal images that set the threshold, with their scores; RunError if the file cannot be read."""
+        try:
+            return [NormalImage.from_row(row) for row in self.read_rows(NORMALS)]
+        except ValueError as error:
+            raise self._damaged(NORMALS, error) from error
 
     def reader(self) -> ImageReader:
         """How the run's image files were decoded, and new ones are to be."""

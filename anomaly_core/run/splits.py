@@ -48,7 +48,7 @@ def split(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
         if count < fewest:
             shortage = f"{count} normal training images that can be used, and the method needs {fewest}"
             raise DataError(f"category {category!r} of {data.config.name!r} has {shortage}: {screened.skipped[0].reason}")
-    if data.config.holdout and not kept["held_out"]:
+    if data.config.holdout != 0 and not kept["held_out"]:
         warnings.warn(
             "there are too few normal images to hold any out: the run has no threshold, and its images get scores but no "
             f"verdict. Add normal images: with {max(fewest, 1) + 1} to train on, one of them is held out.",

@@ -143,7 +143,7 @@ def test_damaged_files_and_frozen_values():
         with pytest.raises(ValueError, match=rf"(?s){key}|scores"):
             Calibration.from_dict({**values, key: wrong})
     for key in values:
-        if key not in ("warning", "map_low", "map_threshold", "map_maxima"):
+        if key not in ("warning", "map_low", "map_threshold", "map_maxima", "scored_by", "chosen_by", "interval"):
             with pytest.raises(ValueError, match=rf"(?s){key}|scores"):
                 Calibration.from_dict({other: value for other, value in values.items() if other != key})
     for other in (None, [], "text", 3):
