@@ -87,6 +87,7 @@ from .run.csv_safe import SafeWriter as SafeWriter
 from .run.devices import choose_device as choose_device
 from .run.devices import is_launched as is_launched
 from .run.devices import process_state as process_state
+from .run.evaluation import Evaluator as Evaluator
 from .run.evaluation import build_data as build_data
 from .run.evaluation import test as test
 from .run.files import exclusive as exclusive

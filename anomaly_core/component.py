@@ -116,8 +116,9 @@ class Component:
             return PluginError(self.reason)
         try:
             self.require_library()
-            if getattr(self.spec, "reader", ""):
-                self.load("reader")
+            for field in ("reader", "rewriter"):
+                if getattr(self.spec, field, ""):
+                    self.load(field)
             self.load()
             if self.section:
                 self.config_class()

@@ -102,6 +102,7 @@ class MetricSpec(ComponentSpec):
         higher_is_better: the direction in which a method improves.
         default: computed when the user names no metric.
         oracle: its threshold is chosen on the test set itself; tables and reports mark its name.
+        at_threshold: it judges verdicts at the calibrated threshold (at level ``pixel``: that of the maps).
     """
 
     kind: ClassVar[str] = "metric"
@@ -112,6 +113,7 @@ class MetricSpec(ComponentSpec):
     higher_is_better: bool = True
     default: bool = False
     oracle: bool = False
+    at_threshold: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +160,8 @@ class EngineSpec(ComponentSpec):
         suffixes: suffixes, with their dots, of the files that it opens for ``anomaly predict``.
         reader: address of a function ``(path, engine, threads, verify=True) -> Detector`` that opens such a file, and with
             ``verify`` refuses one that is not as it was written.
+        rewriter: address of a function ``(path, calibration, verify=True) -> None`` that gives such a file another
+            calibration, and leaves the rest as it is.
     """
 
     kind: ClassVar[str] = "engine"
@@ -166,6 +170,7 @@ class EngineSpec(ComponentSpec):
     install: str = ""
     suffixes: tuple[str, ...] = ()
     reader: str = ""
+    rewriter: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
-from anomaly_core.errors import AnomalyError
+from anomaly_core.errors import AnomalyError, ConfigError
 from anomaly_core.run.records import Count, Finite
 
 if TYPE_CHECKING:
@@ -69,23 +69,62 @@ class Calibration:
         """The interval of the threshold's true false-alarm rate; None without a threshold.
 
         The share of new scores above the k-th smallest of N has the distribution Beta(N + 1 - k, k), for any distribution of
-        the scores; with ties it is smaller. Source: David and Nagaraja, Order Statistics, 2003, 2.3.
+        the scores; with ties it is smaller. Source: David and Nagaraja, Order Statistics, 2003, 2.3. For a threshold that no
+        rank of the scores chose: :attr:`interval`, else that of Clopper and Pearson, Biometrika, 1934, from those above it.
         """
         if self.threshold is None or not self.count:
             return None
+        if self.interval is not None and level == 0.95:
+            return self.interval
         from scipy import stats
 
         rank = _rank(self.count, self.false_alarm_rate)
-        low, high = stats.beta.interval(level, self.count + 1 - rank, rank)
+        if self.chosen_by != "rate":
+            if not self.scores:
+                return None
+            above, error = self.above(self.threshold), (1 - level) / 2
+            low = stats.beta.ppf(error, above, self.count + 1 - above) if above else 0.0
+            high = stats.beta.ppf(1 - error, above + 1, self.count - above) if above < self.count else 1.0
+        else:
+            low, high = stats.beta.interval(level, self.count + 1 - rank, rank)
         return float(low), float(high)
 
     def promise(self) -> str:
-        """The requested false-alarm rate and its confidence interval, in words; empty without a threshold."""
+        """The false-alarm rate, asked for or estimated, and its confidence interval, in words; empty without a threshold."""
         interval = self.false_alarm_interval()
         if interval is None:
             return ""
-        low, high = (f"{100 * rate:.2g}" for rate in interval)
-        return f"false alarms: {100 * self.false_alarm_rate:.3g} % asked for, {low} to {high} % with 95 % confidence"
+        low, high = (f"{float(f'{100 * rate:.2g}'):g}" for rate in interval)
+        rate = f"{100 * self.false_alarm_rate:.3g} %"
+        words = {"rate": f"{rate} asked for", "tail": f"about {rate}, an extrapolation beyond the {self.count} images"}
+        return f"false alarms: {words.get(self.chosen_by, f'about {rate}')}, {low} to {high} % with 95 % confidence"
+
+    def above(self, score: float) -> int:
+        """How many of the normal images score above ``score``."""
+        return len(self.scores) - bisect_right(self.scores, score)
+
+    def with_threshold(self, value: float, source: str = "a value set by hand", **changes: Any) -> Calibration:
+        """A copy with another threshold, by default one chosen as a value, and the map threshold of the same rank.
+
+        The false-alarm rate is Laplace's estimate from the scores above it, (above + 1) / (N + 2): never 0, as none of N images
+        shows that there are none. ``changes`` are further attributes. ConfigError if the value is NaN or infinite.
+        """
+        if not math.isfinite(value):
+            raise ConfigError(f"the threshold {value} separates nothing. Give a finite number.")
+        above, count = self.above(value), len(self.scores)
+        new: dict[str, Any] = {"chosen_by": "value", "source": source, "interval": None, "warning": None}
+        if count:
+            new["false_alarm_rate"] = (above + 1) / (count + 2)
+        if self.map_maxima and above < count:
+            new["map_threshold"] = self.map_maxima[count - above - 1]
+        return dataclasses.replace(self, threshold=float(value), **{**new, **changes})
+
+    def at_rate(self, rate: float, **changes: Any) -> Calibration:
+        """A copy with the threshold for another false-alarm rate, as :func:`calibrate` chooses it."""
+        rank = _rank(len(self.scores), rate)
+        maximum = {"map_threshold": self.map_maxima[rank - 1]} if self.map_maxima else {}
+        chosen = {"chosen_by": "rate", "false_alarm_rate": rate, **maximum, **changes}
+        return self.with_threshold(self.scores[rank - 1], **chosen)
 
     def to_dict(self) -> dict[str, Any]:
         """A dict for JSON, which :meth:`from_dict` reads without loss."""

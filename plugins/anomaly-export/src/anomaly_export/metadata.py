@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from anomaly_core import Calibration, ConfigError, Finite, ImageReader, InputSpec, RunError, fault, parse_json
+from anomaly_core import Calibration, Finite, ImageReader, InputSpec, RunError, fault, parse_json
 from anomaly_export.containers import Container, open_container
 
 FORMAT = 3  # of the metadata; 2 did not say how image files are decoded
@@ -154,10 +153,7 @@ class Metadata:
 
     def with_threshold(self, threshold: float) -> Metadata:
         """A copy with another threshold, marked as set by hand; ConfigError if it is NaN or infinite."""
-        if not math.isfinite(threshold):
-            raise ConfigError(f"the threshold {threshold} separates nothing. Give a finite number.")
-        changed = dataclasses.replace(self.calibration, threshold=threshold, source="set by hand", warning=None)
-        return dataclasses.replace(self, calibration=changed)
+        return dataclasses.replace(self, calibration=self.calibration.with_threshold(threshold))
 
 
 def read_metadata(path: Path, verify: bool = True) -> tuple[Container, Metadata]:

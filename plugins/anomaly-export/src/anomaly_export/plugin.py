@@ -5,6 +5,7 @@ from __future__ import annotations
 from anomaly_core import CommandSpec, EngineSpec
 
 READER = "anomaly_export.detector:ExportedDetector"
+REWRITER = "anomaly_export.writers:recalibrate"
 
 ONNX = EngineSpec(
     target="anomaly_export.compilers:onnx",
@@ -12,6 +13,7 @@ ONNX = EngineSpec(
     install='pip install "anomaly-export[onnx]"',
     suffixes=(".onnx",),
     reader=READER,
+    rewriter=REWRITER,
     summary="ONNX Runtime on the CPU, in float32",
 )
 OPENVINO = EngineSpec(
@@ -20,6 +22,7 @@ OPENVINO = EngineSpec(
     install='pip install "anomaly-export[openvino]"',
     suffixes=(".xml", ".onnx"),
     reader=READER,
+    rewriter=REWRITER,
     summary="OpenVINO on the CPU, in float32",
 )
 OPENVINO_BF16 = EngineSpec(
@@ -34,6 +37,7 @@ TORCHSCRIPT = EngineSpec(
     install='pip install "anomaly-export[train]"',
     suffixes=(".pt", ".torchscript"),
     reader=READER,
+    rewriter=REWRITER,
     summary="a traced and frozen graph in PyTorch's own interpreter, on the CPU, in float32",
 )
 EXPORT = CommandSpec(

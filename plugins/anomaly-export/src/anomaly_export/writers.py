@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anomaly_core import RunError
+from anomaly_core import Calibration, RunError
 from anomaly_export.containers import KEY, Container, field, open_container
-from anomaly_export.metadata import Metadata
+from anomaly_export.metadata import Metadata, read_metadata
 from anomaly_export.quiet import import_openvino
 
 if TYPE_CHECKING:
@@ -78,6 +78,16 @@ def rewrite(container: Container, path: Path, metadata: Metadata) -> None:
             _put(container, part, metadata)
     except ValueError as error:
         raise RunError(f"cannot change {str(path)!r}: {error}. Export the run again.") from error
+
+
+def recalibrate(path: Path, calibration: Calibration, verify: bool = True) -> None:
+    """Give an exported file another calibration. No engine opens it.
+
+    Raises:
+        RunError: the file is missing, damaged, or cannot be written.
+    """
+    container, metadata = read_metadata(path, verify)
+    rewrite(container, path, replace(metadata, calibration=calibration))
 
 
 def _put(container: Container, path: Path, metadata: Metadata) -> None:

@@ -29,21 +29,29 @@ IMAGE_F1_MAX = _metric(
     "image:ImageF1Max", "Image F1-max", f"The best F1 that any threshold reaches. {ORACLE}", prominence="table", oracle=True
 )
 IMAGE_ACCURACY = _metric(
-    "threshold:ImageAccuracy", "Image accuracy", "Share of images whose verdict is right at the run's threshold."
+    "threshold:ImageAccuracy",
+    "Image accuracy",
+    "Share of images whose verdict is right at the run's threshold.",
+    at_threshold=True,
 )
 IMAGE_PRECISION = _metric(
     "threshold:ImagePrecision",
     "Image precision",
     "Share of true anomalies among the images called anomalous at the run's threshold.",
+    at_threshold=True,
 )
 IMAGE_RECALL = _metric(
-    "threshold:ImageRecall", "Image recall", "Share of the anomalous images that were found at the run's threshold."
+    "threshold:ImageRecall",
+    "Image recall",
+    "Share of the anomalous images that were found at the run's threshold.",
+    at_threshold=True,
 )
 IMAGE_F1 = _metric(
     "threshold:ImageF1",
     "Image F1",
     "Balance of precision and recall at the run's threshold; 1 is perfect.",
     prominence="table",
+    at_threshold=True,
 )
 OBJECT_AUROC = _metric(
     "image:ObjectAUROC",
@@ -103,4 +111,5 @@ SEG_F1 = _metric(
     "Balance of precision and recall of all pixels at the run's map threshold, which held-out normal images set; 1 is perfect.",
     level="pixel",
     default=False,
+    at_threshold=True,
 )

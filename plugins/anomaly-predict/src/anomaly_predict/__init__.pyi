@@ -1,5 +1,6 @@
 from .detector import RunDetector as RunDetector
 from .detector import as_image as as_image
+from .detector import engine_for as engine_for
 from .detector import load_run as load_run
 from .detector import open_detector as open_detector
 from .detector import several as several

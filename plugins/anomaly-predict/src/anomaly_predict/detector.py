@@ -16,6 +16,7 @@ from PIL import Image
 
 from anomaly_core import (
     AnomalyError,
+    Component,
     ConfigError,
     DataError,
     Detector,
@@ -71,6 +72,16 @@ def open_detector(
         return run
     if device not in ("auto", "cpu"):
         raise ConfigError(f"{str(path)!r} is a file, which computes on the CPU, not on {device!r}. Leave the device out.")
+    component = engine_for(path, engine)
+    return cast(Detector, component.load("reader")(path, component.name, threads, **({} if verify else {"verify": False})))
+
+
+def engine_for(path: Path, engine: str | None = None) -> Component:
+    """The engine that opens an exported file: the named one, or the first that declares its suffix.
+
+    Raises:
+        RunError: no installed engine opens such a file, or the named one does not.
+    """
     suffixes: dict[str, tuple[str, ...]] = {}
     for name in registry.engines if engine is None else [engine]:
         with suppress(*([PluginError] if engine is None else [])):  # skip broken engines; `list-plugins` reports them
@@ -81,8 +92,7 @@ def open_detector(
         by = f"The engine {engine!r} opens" if engine else "Installed engines (anomaly-export has some) open"
         what = f"{str(path)!r} is neither a run's folder nor a file that can be opened"
         raise RunError(f"{what}. {by}: {opened}.{_nearest(path)}")
-    component = registry.engines[names[0]]
-    return cast(Detector, component.load("reader")(path, component.name, threads, **({} if verify else {"verify": False})))
+    return registry.engines[names[0]]
 
 
 def _nearest(path: Path) -> str:
