@@ -39,6 +39,7 @@ ALARMS = MetricSpec(
     prominence="table",
     higher_is_better=False,
     default=True,
+    at_threshold=True,
 )
 BEST_ACCURACY = MetricSpec(target="tiny.metrics:BestAccuracy", summary="at the best of all thresholds", oracle=True)
 CONTRAST = MetricSpec(

@@ -70,7 +70,7 @@ def at_tail(calibration: Calibration, tail: Tail, rate: float) -> Calibration:
         fitted.value,
         f"the fitted tail of {calibration.count} normal images",
         chosen_by="tail",
-        false_alarm_rate=rate,
+        false_alarm_rate=fitted.rate,
         interval=fitted.rate_interval,
         warning=f"the threshold for {100 * rate:.3g} % false alarms is an extrapolation beyond the {calibration.count} images: "
         f"a curve through their upper scores gives {fitted.value:.5g}, and {fitted.value_interval[0]:.5g} to "

@@ -31,8 +31,8 @@ class TailThreshold:
     """A threshold from the fitted tail.
 
     Attributes:
-        value, value_interval: the threshold for the rate, and its 95 % interval.
-        rate, rate_interval: the false-alarm rate at that threshold, and its 95 % interval.
+        value, value_interval: the threshold, and the 95 % interval of the one for the rate that was asked for.
+        rate, rate_interval: the false-alarm rate at the threshold, and its 95 % interval.
     """
 
     value: float
@@ -82,7 +82,10 @@ class Tail:
         self.shape, self.scale = float(shape), float(scale)
 
     def threshold(self, rate: float) -> TailThreshold:
-        """The threshold that a share ``rate`` of new normal images exceeds; ConfigError if the tail begins above it."""
+        """The threshold that a share ``rate`` of new normal images exceeds; ConfigError if the tail begins above it.
+
+        It is never below the greatest score: that one stands for 1/(N + 1), and fewer alarms need a threshold as high.
+        """
         from scipy import stats
 
         share = len(self.exceedances) / self.count
@@ -91,19 +94,20 @@ class Tail:
                 f"--tail begins at the upper {share:.2g} of the scores, and --false-alarm-rate {rate:g} lies below: leave "
                 "--tail out."
             )
-        beyond = float(stats.genpareto.isf(rate / share, self.shape, scale=self.scale))
-        found = math.log10(rate)
+        fitted = float(stats.genpareto.isf(rate / share, self.shape, scale=self.scale))
+        beyond = max(fitted, float(self.exceedances.max()))
+        reached = share * float(stats.genpareto.sf(beyond, self.shape, scale=self.scale))
+        found = math.log10(max(reached, 2 / MOST_IMAGES))
         least, most = -math.log10(MOST_IMAGES), math.log10(2 * share)
         rates = np.concatenate([np.logspace(least, found, 200), np.logspace(found, most, 200)])
         # the values at which the fitted curve has these rates, and further out, where a heavier tail may lead
-        farthest = max(beyond, float(self.exceedances.max()))
-        beyonds = np.concatenate([np.linspace(0, farthest, 200), farthest * np.logspace(0, 3, 200)[1:]])
+        beyonds = np.concatenate([np.linspace(0, beyond, 200), beyond * np.logspace(0, 3, 200)[1:]])
         low, high = _interval(rates, np.array([self._profile(beyond, one) for one in rates]))
         lowest, highest = _interval(beyonds, np.array([self._profile(one, rate) for one in beyonds]))
         return TailThreshold(
             self.start + beyond,
             (self.start + lowest, self.start + highest),
-            rate,
+            min(max(reached, 1 / MOST_IMAGES), rate),
             (0.0 if low <= 1 / MOST_IMAGES else low, min(high, 1.0)),
         )
 
