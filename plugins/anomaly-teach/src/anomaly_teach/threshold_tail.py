@@ -70,15 +70,20 @@ class Tail:
             )
         self.start = float(ordered[-above - 1])
         self.exceedances: Array = ordered[-above:] - self.start
-        if not self.exceedances.min() > 0:
+        if not self.exceedances.min() > 0 or len(np.unique(self.exceedances)) < above / 2:
             raise ConfigError(
-                f"--tail fits a curve to the {above} highest scores, and some of them are equal to the next: scores that take "
-                "few values have no such curve. Leave --tail out."
+                f"--tail fits a curve to the {above} highest scores, and too many of them are equal: scores of few values "
+                "have no such curve. Leave --tail out."
             )
-        shape, _, scale = stats.genpareto.fit(self.exceedances, floc=0)
+        ratio = float(self.exceedances.mean() ** 2 / self.exceedances.var())
+        moments = (
+            max((1 - ratio) / 2, SHAPES[0]),
+            {"scale": max(self.exceedances.max(), self.exceedances.mean() * (ratio + 1) / 2)},
+        )
+        shape, _, scale = stats.genpareto.fit(self.exceedances, moments[0], floc=0, **moments[1])
         if not SHAPES[0] <= shape <= SHAPES[1]:
             shape = float(np.clip(shape, *SHAPES))
-            shape, _, scale = stats.genpareto.fit(self.exceedances, f0=shape, floc=0)
+            _, _, scale = stats.genpareto.fit(self.exceedances, f0=shape, floc=0, **moments[1])
         self.shape, self.scale = float(shape), float(scale)
 
     def threshold(self, rate: float) -> TailThreshold:
