@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import pytest
 import torch
+from scipy import stats
 
-from anomaly_core import AnomalyError, Calibration
+from anomaly_core import AnomalyError, Calibration, ConfigError
 from anomaly_core.run.calibration import calibrate
 
 
@@ -175,3 +177,22 @@ def test_a_score_that_is_no_number_is_no_verdict() -> None:
     assert calibration.is_anomalous(float("nan")) is None
     assert calibration.is_anomalous(float("inf")) is None
     assert calibration.is_anomalous(float("-inf")) is None
+
+
+def test_a_threshold_set_by_hand_has_the_interval_of_the_scores_above_it() -> None:
+    calibration = calibrate(torch.arange(1.0, 101), torch.arange(101.0, 201), false_alarm_rate=0.05)
+    changed = calibration.with_threshold(93.5)
+    assert (changed.false_alarm_rate, changed.map_threshold, changed.chosen_by) == (8 / 102, 193.0, "value")
+    assert changed.false_alarm_interval() == pytest.approx(tuple(stats.binomtest(7, 100).proportion_ci(0.95)))
+    assert changed.promise() == "false alarms: about 7.84 %, 2.9 to 14 % with 95 % confidence"
+    assert Calibration.from_dict(json.loads(json.dumps(changed.to_dict()))) == changed
+    assert changed.at_rate(0.05, source=calibration.source) == calibration
+    tail = calibration.with_threshold(130, chosen_by="tail", false_alarm_rate=0.001, interval=(0.0, 0.02))
+    assert tail.promise() == (
+        "false alarms: about 0.1 %, an extrapolation beyond the 100 images, 0 to 2 % with 95 % confidence"
+    )
+    assert Calibration.from_dict(json.loads(json.dumps(tail.to_dict()))) == tail
+    everything = calibration.with_threshold(0)
+    assert everything.false_alarm_interval() == (pytest.approx(0.9637833), 1.0) and everything.map_threshold == 196.0
+    with pytest.raises(ConfigError, match="separates nothing"):
+        calibration.with_threshold(math.nan)

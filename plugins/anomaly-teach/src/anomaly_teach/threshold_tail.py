@@ -76,14 +76,11 @@ class Tail:
                 "have no such curve. Leave --tail out."
             )
         ratio = float(self.exceedances.mean() ** 2 / self.exceedances.var())
-        moments = (
-            max((1 - ratio) / 2, SHAPES[0]),
-            {"scale": max(self.exceedances.max(), self.exceedances.mean() * (ratio + 1) / 2)},
-        )
-        shape, _, scale = stats.genpareto.fit(self.exceedances, moments[0], floc=0, **moments[1])
+        begin = max(float(self.exceedances.max()), float(self.exceedances.mean()) * (ratio + 1) / 2)  # possible at any shape
+        shape, _, scale = stats.genpareto.fit(self.exceedances, max((1 - ratio) / 2, SHAPES[0]), floc=0, scale=begin)
         if not SHAPES[0] <= shape <= SHAPES[1]:
             shape = float(np.clip(shape, *SHAPES))
-            _, _, scale = stats.genpareto.fit(self.exceedances, f0=shape, floc=0, **moments[1])
+            _, _, scale = stats.genpareto.fit(self.exceedances, f0=shape, floc=0, scale=begin)
         self.shape, self.scale = float(shape), float(scale)
 
     def threshold(self, rate: float) -> TailThreshold:
