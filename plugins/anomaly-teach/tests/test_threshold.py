@@ -105,7 +105,7 @@ def test_a_value_says_about_how_many_alarms_it_gives(anomaly: Callable[..., Any]
 def test_other_normal_images_set_it(anomaly: Callable[..., Any], run: Path, tmp_path: Path) -> None:
     old = RunFolder.open(run).calibration()
     for number in range(20):
-        write_image(tmp_path / "new" / f"{number}.png", draw(32, 5000 + number)[0])
+        write_image(tmp_path / "new" / f"{number}.png", draw(5000 + number)[0])
     done = anomaly("threshold", run, "--from", tmp_path / "new")
     assert done.code == 0, done.err
     assert "the new images score" in done.out and "learnt" not in done.err
