@@ -11,7 +11,18 @@ from PIL import Image
 from sealing import seal
 from sklearn.metrics import roc_auc_score
 
-from anomaly_core import Batch, Calibration, ImageReader, InputSpec, Prediction, RunConfig, RunFolder, RunResult, Sample
+from anomaly_core import (
+    Batch,
+    Calibration,
+    Evaluator,
+    ImageReader,
+    InputSpec,
+    Prediction,
+    RunConfig,
+    RunFolder,
+    RunResult,
+    Sample,
+)
 from anomaly_core.run.evaluation import Evaluator, native_parts
 
 
