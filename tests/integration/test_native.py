@@ -23,7 +23,7 @@ from anomaly_core import (
     RunResult,
     Sample,
 )
-from anomaly_core.run.evaluation import Evaluator, native_parts
+from anomaly_core.run.evaluation import native_parts
 
 
 @pytest.fixture
