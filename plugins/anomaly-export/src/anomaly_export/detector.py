@@ -96,7 +96,7 @@ class ExportedDetector:
         """The verdicts on raw scores (B,); DataError if the detector has no threshold."""
         if self.calibration.threshold is None:
             raise DataError("this detector has no threshold: give one, ExportedDetector(path, threshold=X).")
-        return np.asarray(scores) > self.calibration.threshold
+        return np.asarray(scores, dtype=np.float64) > self.calibration.threshold
 
     def decode(self, path: str | Path) -> NDArray[np.uint8]:
         """An image file in the form that the graph needs: uint8 (h, w, 3) RGB."""
