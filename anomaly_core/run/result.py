@@ -31,7 +31,7 @@ class Measure:
         name: the metric's name in the registry.
         value: None if the metric is undefined; ``undefined`` is then the reason.
         categories: for a unified run, the value of each category.
-        title, meaning, level, prominence, oracle, higher_is_better: from its :class:`~anomaly_core.MetricSpec`.
+        title, meaning, level, prominence, oracle, higher_is_better, bounded: from its :class:`~anomaly_core.MetricSpec`.
     """
 
     name: str
@@ -44,12 +44,13 @@ class Measure:
     prominence: Literal["headline", "table", "detail"] = "detail"
     oracle: bool = False
     higher_is_better: bool = True
+    bounded: bool = False
 
     @classmethod
     def of(cls, name: str, value: float | None, undefined: str = "", categories: Values | None = None) -> Measure:
         """The measure of an installed metric."""
         spec = registry.metrics[name].spec
-        shown = {key: getattr(spec, key) for key in ("level", "prominence", "oracle", "higher_is_better")}
+        shown = {key: getattr(spec, key) for key in ("level", "prominence", "oracle", "higher_is_better", "bounded")}
         return cls(name, value, undefined, categories or {}, spec.title or name.replace("_", " "), spec.summary, **shown)
 
     @property
