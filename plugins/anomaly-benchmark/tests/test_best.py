@@ -28,8 +28,8 @@ def test_the_best_is_named_where_seeds_agree_on_it() -> None:
     summary = Summary(cells({"a": [[0.90, 0.91, 0.92]], "b": [[0.80, 0.82, 0.81]], "c": [[0.70, 0.71, 0.73]]}))
     text = sentence(summary, "pixel_auroc")
     assert text.startswith("a is the best, by 0.1000 over b (95 % interval +0.0")
-    assert "paired over 3 seeds (what other images would change is not counted)" in text
-    assert text in to_markdown(summary) and f"% pixel_auroc: {text.replace('%', '%')}" in to_latex(summary)
+    assert "paired over 3 seeds; what other images would change is not counted)" in text
+    assert text in to_markdown(summary) and f"% pixel_auroc: {text}" in to_latex(summary)
 
 
 def test_of_a_distance_the_lower_is_the_better() -> None:
@@ -111,8 +111,8 @@ def test_aurocs_are_paired_over_the_images_of_the_runs(tmp_path: Path, seeds: in
     grid = [finished(tmp_path, m, seed, gain) for m, gain in (("weak", 0.5), ("strong", 3.0)) for seed in range(seeds)]
     text = sentence(Summary(grid), "image_auroc")
     assert text.startswith("strong is the best, by 0.")
-    words = "80 test images and 2 seeds)" if seeds == 2 else "80 test images (of one seed: what another would change is not"
+    words = "80 test images and 2 seeds)" if seeds == 2 else "80 test images; what another seed would change is not counted)"
     assert f"paired over {words}" in text
     (tmp_path / "weak-0" / "predictions.csv").unlink()  # without the scores, the seeds must do
     text = sentence(Summary(grid), "image_auroc")
-    assert ("2 seeds (what other images" in text) if seeds == 2 else ("Repeat the grid with more seeds" in text)
+    assert ("2 seeds; what other images" in text) if seeds == 2 else ("Repeat the grid with more seeds" in text)

@@ -85,9 +85,9 @@ def _sentence(summary: Summary, metric: str) -> str:
     ways: list[tuple[str, Table, Table | None]] = []
     if images is not None:
         drawn, count = images
-        one = "" if seeds else " (of one seed: what another would change is not counted)"
+        one = "" if seeds else "; what another seed would change is not counted"
         ways.append((f"{count:,} test images{' and ' * bool(seeds)}{seeds}{one}", by_seed, drawn))
-    ways.append((f"{seeds} (what other images would change is not counted)", by_seed, None))
+    ways.append((f"{seeds}; what other images would change is not counted", by_seed, None))
     ways.append((f"{len(blocks)} categories", by_block, None))
     for pairing, units, drawn_or_none in ways:
         if result := advantages(summary.models, by_seed.mean(axis=1), units, drawn_or_none):

@@ -107,7 +107,8 @@ class Session:
                 f"{self.engine} computes with {str(self.path)!r} what is no detector's output: {_described(computed)}; for "
                 f"{count} images, {_described(expected)} are expected ({', '.join(names)}). Export the run again."
             )
-        return Prediction(**dict(zip(names, outputs, strict=True)))
+        arrays: dict[str, Any] = dict(zip(names, outputs, strict=True))
+        return Prediction(**arrays)
 
 
 def _leave(session: weakref.ref[Session]) -> None:
