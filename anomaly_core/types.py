@@ -148,8 +148,9 @@ class Prediction(Generic[Array]):
 
     def __getitem__(self, chosen: slice | list[int] | Array) -> Prediction[Array]:
         """The prediction for some of the images: a slice, their numbers, or a mask of type bool (B,)."""
-        parts: list[Any] = [self.scores, self.maps, self.reconstruction, self.p_values]
-        return Prediction(*[None if part is None else part[chosen] for part in parts], self.threshold)
+        arrays: list[Any] = [self.scores, self.maps, self.reconstruction, self.p_values]
+        parts: list[Any] = [None if array is None else array[chosen] for array in arrays]
+        return Prediction(*[*parts, self.threshold])
 
     def finite(self: Prediction) -> list[bool]:
         """For each image, whether its score and its map are finite; for tensors."""
@@ -169,7 +170,7 @@ class Prediction(Generic[Array]):
         """A prediction for each image, as numpy arrays; the tensors must be on the CPU."""
         tensors = self.scores, self.maps, self.reconstruction, self.p_values
         parts: list[Any] = [None if part is None else part.numpy() for part in tensors]
-        whole: Prediction[NDArray[np.float32]] = Prediction(*parts, self.threshold)
+        whole: Prediction[NDArray[np.float32]] = Prediction(*[*parts, self.threshold])
         return [whole[i : i + 1] for i in range(len(self.scores))]
 
     @staticmethod

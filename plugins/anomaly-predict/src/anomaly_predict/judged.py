@@ -39,4 +39,4 @@ def whole(parts: list[Prediction[Any]]) -> Prediction[Any]:
         return Prediction.joined(parts)
     columns = ([getattr(part, name) for part in parts] for name in ("scores", "maps", "reconstruction", "p_values"))
     arrays: list[Any] = [None if column[0] is None else np.concatenate(column) for column in columns]
-    return Prediction(*arrays, parts[0].threshold)
+    return Prediction(*[*arrays, parts[0].threshold])
