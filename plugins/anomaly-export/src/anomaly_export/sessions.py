@@ -73,7 +73,7 @@ class Session:
         return metadata
 
     def __call__(self, images: NDArray[np.uint8]) -> Prediction[Array]:
-        """The prediction for uint8 (B, H, W, 3) images; RunError if the engine fails or its output is not what it must be."""
+        """The prediction for uint8 (B, H, W, 3) RGB images; RunError if the engine fails or its output is wrong."""
         if self._inherited:
             self._reopen()
         try:
