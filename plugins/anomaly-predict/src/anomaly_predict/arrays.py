@@ -14,9 +14,7 @@ CHANNELS = (1, 3, 4)  # grey, RGB, and RGBA, whose alpha is dropped as it is fro
 NARROWEST = 8  # pixels: a last axis below it is no side of an image
 HALF_A_LEVEL = 0.5 / 255  # what rounds to 0 or 255 counts as 0 or 1
 ARRAYS = "an array image must be uint8 of (H, W, 3) RGB, or of (H, W, 4), (H, W, 1) or (H, W), with B in front for several"
-TENSORS = (
-    "a tensor image must be uint8, or float in [0, 1], of (3, H, W) RGB, (4, H, W), (1, H, W), with B in front for several"
-)
+TENSORS = "a tensor image must be uint8 or float in [0, 1], of (3, H, W) RGB, (4, H, W), (1, H, W), with B in front for several"
 
 
 def is_tensor(image: Any) -> bool:
