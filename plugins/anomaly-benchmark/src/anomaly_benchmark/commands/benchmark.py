@@ -125,6 +125,7 @@ def print_grid(summary: Summary) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from anomaly_benchmark.best import sentence
     from anomaly_benchmark.tables import costs, notes, rows, verdict
 
     console = Console()
@@ -142,7 +143,8 @@ def print_grid(summary: Summary) -> None:
 
     for metric in summary.metrics:
         show(summary.measures[metric].label, *rows(summary, metric))
-        console.print(verdict(summary, metric) + "\n", markup=False, highlight=False)
+        texts = [text for text in (sentence(summary, metric), verdict(summary, metric)) if text]
+        console.print(printable("\n".join([*texts, ""]), "\n"), markup=False, highlight=False, soft_wrap=True)
     for note in notes(summary):
         console.print(printable(note) + "\n", markup=False, highlight=False, soft_wrap=True)
     show("cost, mean over cells", *costs(summary))
