@@ -6,7 +6,7 @@ import math
 import os
 import shlex
 import subprocess
-from typing import Any
+from typing import Any, TypeGuard
 
 from anomaly_core import Calibration
 from anomaly_report.finished import FinishedRun
@@ -89,5 +89,5 @@ def former(run: FinishedRun) -> list[dict[str, Any]]:
     return rows
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

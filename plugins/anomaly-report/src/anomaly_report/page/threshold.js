@@ -118,7 +118,7 @@ function headline() {
   if (normal) parts.push(`${some(counts["false-alarm"], "false alarm")} in ${some(normal, "good image")}`);
   if (unknown) parts.push(`called ${counts.flagged.toLocaleString("en")} of ${some(unknown, "image")}${parts.length ? " without a label" : ""} anomalous`);
   const text = parts.join(", ") || "no image was tested";
-  const trial = threshold.value === data.threshold ? "." : `, at the threshold ${formatScore(threshold.value)} of your trial.`;
+  const trial = threshold.value === data.threshold ? "." : `, at your trial threshold of ${formatScore(threshold.value)}.`;
   return text[0].toUpperCase() + text.slice(1) + trial;
 }
 
