@@ -56,7 +56,8 @@ class BaseConfig:
     ] = 5
     metrics: Annotated[list[str] | None, Field(description="names of the metrics; none means the defaults")] = None
     pictures: Annotated[
-        int | Literal["all"], Field(description="how many test images are saved as image | map | mask | overlay")
+        int | Literal["all"],
+        Field(description="how many test images are saved as pictures: wrong verdicts first, then near, high and low scores"),
     ] = 24
 
 

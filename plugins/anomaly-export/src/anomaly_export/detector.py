@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_core import Calibration, DataError, ImageReader, Prediction
+from anomaly_core import Calibration, DataError, ImageReader, InputSpec, Prediction
 from anomaly_export.sessions import Session
 from anomaly_predict import Region, as_image, judged, only_map, placed, regions_of, whole
 
@@ -65,6 +65,11 @@ class ExportedDetector:
     def reader(self) -> ImageReader:
         """How image files are decoded: as the run's were."""
         return self.metadata.reader
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """How an image becomes the graph's input, where maps lie on it."""
+        return self.metadata.input_spec
 
     def predict(self, images: Any, *, batch_size: int | None = None, colour: str = "RGB") -> Prediction[Array]:
         """Score one image or several, as the run's own detector does.
