@@ -24,6 +24,8 @@ from .cli.run import print_summary as print_summary
 from .component import Component as Component
 from .component import require_training as require_training
 from .config.describe import describe_type as describe_type
+from .config.needs import Needs as Needs
+from .config.needs import needs_of as needs_of
 from .config.resolve import RunConfig as RunConfig
 from .config.resolve import parse_assignment as parse_assignment
 from .config.resolve import preset_layer as preset_layer
@@ -49,6 +51,7 @@ from .errors import PluginFailure as PluginFailure
 from .errors import RunError as RunError
 from .errors import Terminated as Terminated
 from .errors import UndefinedMetric as UndefinedMetric
+from .errors import UnusedOption as UnusedOption
 from .errors import described as described
 from .errors import is_stop as is_stop
 from .errors import printable as printable
