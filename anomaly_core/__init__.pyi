@@ -16,6 +16,7 @@ from .cli.completion import category_option as category_option
 from .cli.completion import complete_names as complete_names
 from .cli.completion import complete_presets as complete_presets
 from .cli.completion import metric_option as metric_option
+from .cli.completion import refuse_ignored as refuse_ignored
 from .cli.completion import set_option as set_option
 from .cli.console import LAUNCHED as LAUNCHED
 from .cli.console import progress_bar as progress_bar
@@ -85,6 +86,7 @@ from .installed import distributions as distributions
 from .installed import normalise as normalise
 from .run.calibration import Calibration as Calibration
 from .run.calibration import NormalImage as NormalImage
+from .run.calibration import calibrate as calibrate
 from .run.calibration import stands_out as stands_out
 from .run.csv_safe import SafeWriter as SafeWriter
 from .run.devices import choose_device as choose_device

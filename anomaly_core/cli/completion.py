@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from anomaly_core.discovery import registry
@@ -48,3 +49,16 @@ metric_option = click.option(
 def set_option(what: str) -> Callable[[Any], Any]:
     """``--set SECTION.KEY=VALUE``; its help says ``what`` it sets."""
     return click.option("--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help=f"{what}; repeatable.")
+
+
+def refuse_ignored(**reasons: str | bool) -> None:
+    """UsageError for an option that is on the command line, whatever its value, and would do nothing in this call.
+
+    Args:
+        reasons: for the name of a parameter, why it would do nothing and what to do instead; empty or false where it acts.
+    """
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        reason = reasons.get(parameter.name or "")
+        if reason and context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{parameter.opts[0]} would be ignored: {reason}")

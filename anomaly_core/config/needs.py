@@ -53,5 +53,5 @@ def needs_of(cls: type[Any]) -> dict[str, Needs]:
 def _holds(term: str, config: Any) -> bool:
     section, option, negated, values = typing.cast(re.Match[str], TERM.fullmatch(term)).groups()
     value = getattr(getattr(config, section), option, None)  # another component has no such option
-    text = "null" if value is None else str(value).lower()
+    text = "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value).lower()
     return bool(value) if values is None else (text in values.split("|")) != bool(negated)

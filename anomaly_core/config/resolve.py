@@ -111,11 +111,9 @@ class RunConfig:
             usual = getattr(validate(type(own), {**others, **beneath.get(section, {})}, section), option)
             value = getattr(own, option)
             if value != usual and (key in given or not any(f"{term[1]}.{term[2]}" in given for term in TERM.finditer(lacking))):
-                can = any(hasattr(getattr(self, term[1]), term[2]) for term in TERM.finditer(lacking))
-                hint = (
-                    ". Leave it out, or set that too." if can else f", which {self.model.name!r} does not have. Leave it out."
+                raise UnusedOption(
+                    f"{key}={value} would be ignored: it acts only with {lacking}. Leave it out, or set that.", key
                 )
-                raise UnusedOption(f"{key}={value} would be ignored: it acts only with {lacking}{hint}", key)
             reset[key] = usual
         return self.replace(**reset)
 

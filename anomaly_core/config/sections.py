@@ -43,7 +43,9 @@ class BaseConfig:
     seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="governs everything that is random"), Needs(fitting=True)] = 0
     device: Annotated[str, Field(pattern=f"^{DEVICES}$", description="auto, cpu, cuda, cuda:N or mps")] = "auto"
     false_alarm_rate: Annotated[
-        float, Field(gt=0, lt=1, description="share of normal images that may exceed the threshold")
+        float,
+        Field(gt=0, lt=1, description="share of normal images that may exceed the threshold"),
+        Needs("data.holdout!=0 or base.calibration=cross"),
     ] = 0.01
     calibration: Annotated[
         Literal["auto", "cross", "holdout"],
@@ -56,7 +58,7 @@ class BaseConfig:
     folds: Annotated[
         int,
         Field(ge=2, le=1000, description="detectors that cross-fitting fits, for methods that cannot leave an image out"),
-        Needs(fitting=True),
+        Needs("base.calibration!=holdout and data.holdout=null or base.calibration=cross", fitting=True),
     ] = 5
     metrics: Annotated[list[str] | None, Field(description="names of the metrics; none means the defaults")] = None
     pictures: Annotated[
@@ -101,7 +103,7 @@ class DataConfig:
     image_cache: Annotated[
         ByteSize,
         Field(ge=0, description="bytes of decoded training images kept for the next epoch, such as 1GiB; 0: none"),
-        Needs("train.epochs", fitting=True),
+        Needs(fitting=True),
     ] = ONE_GIB
     num_workers: Annotated[
         int | None, Field(ge=0, description="processes that decode; none chooses by the machine, 0 is the main process")

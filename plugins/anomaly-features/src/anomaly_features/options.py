@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import ByteSize, Field
 
+from anomaly_core import Needs
+
 if TYPE_CHECKING:
     from anomaly_core import ModelContext
     from anomaly_features.backbones import Backbones
@@ -33,10 +35,14 @@ class ExtractorOptions:
             description="compute frozen features once: kept in memory while training (auto: on a CPU), or on disk for all runs"
         ),
     ] = "auto"
-    cache_budget: Annotated[ByteSize, Field(ge=0, description="bytes that cached features may take, such as 2GiB")] = TWO_GIB
-    cache_folder: Annotated[str, Field(description="folder of the features that are cached on disk")] = (
-        "experiments/.cache/features"
-    )
+    cache_budget: Annotated[
+        ByteSize,
+        Field(ge=0, description="bytes that cached features may take, such as 2GiB"),
+        Needs("model.feature_cache!=off"),
+    ] = TWO_GIB
+    cache_folder: Annotated[
+        str, Field(description="folder of the features that are cached on disk"), Needs("model.feature_cache=disk")
+    ] = "experiments/.cache/features"
 
     def weights(self, context: ModelContext) -> Backbones | None:
         """The source of the extractor's weights; None for a finished run, whose saved weights are loaded later."""

@@ -39,15 +39,12 @@ def evaluate(
 ) -> None:
     """Test the finished run in the folder RUN again, without fitting, at its own threshold.
 
-    The results are written below RUN/evaluations/, or DIR.
+    The results are written below RUN/evaluations/, or DIR. --set base.false_alarm_rate=R judges at the threshold for that rate.
     """
     require_training("`anomaly evaluate`")
     from anomaly_core import parse_assignment
 
     overrides: dict[str, Any] = dict(map(parse_assignment, assignments))
-    for key in overrides:
-        if key.startswith(("model.", "train.")):
-            raise click.UsageError(f"--set {key}: the run is fitted; only options of data and base can change.")
     if categories:
         overrides["data.category"] = None if "all" in categories else list(categories)
     if metrics:
