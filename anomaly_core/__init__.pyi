@@ -12,6 +12,7 @@ from .base.trainer import Progress as Progress
 from .base.trainer import RunContext as RunContext
 from .base.trainer import quiet as quiet
 from .cli import main as main
+from .cli.completion import all_alone as all_alone
 from .cli.completion import category_option as category_option
 from .cli.completion import complete_names as complete_names
 from .cli.completion import complete_presets as complete_presets

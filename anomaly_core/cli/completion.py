@@ -33,8 +33,20 @@ def _beginning(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(name) for name in dict.fromkeys(names) if name.startswith(incomplete)]
 
 
+def all_alone(context: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    """A callback: beside ``all``, another name would be ignored."""
+    if "all" in names and set(names) != {"all"}:
+        raise click.UsageError(f"{parameter.opts[0]} all is every one of them: leave the others out, or leave `all` out.")
+    return names
+
+
 category_option = click.option(
-    "--category", "categories", multiple=True, metavar="NAME", help="A category; repeatable. None (or `all`) means all of them."
+    "--category",
+    "categories",
+    multiple=True,
+    metavar="NAME",
+    callback=all_alone,
+    help="A category; repeatable. None (or `all`) means all of them.",
 )
 metric_option = click.option(
     "--metric",
@@ -61,4 +73,5 @@ def refuse_ignored(**reasons: str | bool) -> None:
     for parameter in context.command.params:
         reason = reasons.get(parameter.name or "")
         if reason and context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"{parameter.opts[0]} would be ignored: {reason}")
+            name = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.human_readable_name
+            raise click.UsageError(f"{name} would be ignored: {reason}")

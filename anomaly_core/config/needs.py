@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import typing
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 TERM = re.compile(r"(base|data|model|train)\.(\w+)(?:(!?)=([\w.|-]+))?")
@@ -40,7 +39,6 @@ class Needs:
         return next((part for part in parts if not any(_holds(term, config) for term in part.split(" or "))), "")
 
 
-@cache
 def needs_of(cls: type[Any]) -> dict[str, Needs]:
     """What the options of a config dataclass need, by name; without those that act always."""
     hints = typing.get_type_hints(cls, include_extras=True)

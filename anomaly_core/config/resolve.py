@@ -100,10 +100,11 @@ class RunConfig:
     def _without_unused(self, file: Layer, given: Mapping[str, Any], beneath: Layer) -> RunConfig:
         """UnusedOption for an option that does nothing; one of a file is reset if ``given`` options are why."""
         reset: dict[str, Any] = {}
+        declared = {section: needs_of(type(getattr(self, section))) for section in SECTIONS}
         for key in [*given, *(f"{section}.{name}" for section, values in file.items() for name in values)]:
             section, _, option = key.partition(".")
             own = getattr(self, section)
-            needs = needs_of(type(own)).get(option)
+            needs = declared[section].get(option)
             lacking = needs.lacking(self) if needs else ""
             if not lacking:
                 continue

@@ -20,7 +20,7 @@ import click
 import psutil
 from packaging.requirements import Requirement
 
-from anomaly_core import CORE, VERSION, Hooks, PluginError, core_count, distributions, expanded, registry
+from anomaly_core import CORE, VERSION, Hooks, PluginError, core_count, distributions, expanded, refuse_ignored, registry
 from anomaly_doctor.list_plugins import examined
 from anomaly_doctor.runs import examine_run
 
@@ -180,6 +180,7 @@ def doctor(run: Path | None, as_json: bool, output: Path) -> None:
     Imports every plugin. The exit code is 1 if something is broken. Prints no secrets: its output can go into a bug report.
     """
     report = Report()
+    refuse_ignored(output=run is not None and "it is for the installation, and RUN is examined alone. Leave one of them out.")
     if run is None:
         report = examine(output)
     else:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from anomaly_core import complete_names, metric_option, require_training, set_option
+from anomaly_core import all_alone, complete_names, metric_option, require_training, set_option
 
 
 @click.command("evaluate")
@@ -14,7 +14,14 @@ from anomaly_core import complete_names, metric_option, require_training, set_op
 @click.option(
     "--data", metavar="NAME", shell_complete=complete_names("dataset"), help="Another data set; none means the run's own."
 )
-@click.option("--category", "categories", multiple=True, metavar="NAME", help="A category; repeatable; `all` for all of them.")
+@click.option(
+    "--category",
+    "categories",
+    multiple=True,
+    metavar="NAME",
+    callback=all_alone,
+    help="A category; repeatable; `all` for all of them.",
+)
 @set_option("Options of data and base")
 @metric_option
 @click.option("--output", metavar="DIR", help="Folder below which the results are written; none means RUN/evaluations.")
