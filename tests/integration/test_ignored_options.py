@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 
 from anomaly_benchmark import grid
-from anomaly_core import Calibration, ConfigError, Prediction, RunConfig, UnusedOption, refuse_ignored, registry
+from anomaly_core import (
+    Calibration,
+    ConfigError,
+    ModelContext,
+    Prediction,
+    RunConfig,
+    UnusedOption,
+    refuse_ignored,
+    registry,
+)
 from anomaly_predict import verdicts
 from anomaly_predict.coco import CocoFile
 from anomaly_predict.stream import Verdict
@@ -166,3 +175,20 @@ def test_a_detector_without_regions_takes_no_option_of_regions(tmp_path: Path) -
     coco.add(Verdict("broken.png", error="cannot be read", size=(4, 4)))
     with pytest.raises(ConfigError, match="--coco would hold no region"):
         coco.add(Verdict("part.png", 0.5, False, 0.5, size=(4, 4)))
+
+
+def test_a_folder_of_weights_that_is_not_there_is_no_other_folder(tmp_path: Path) -> None:
+    config = RunConfig.create(model="stfpm", data="sample", overrides={"model.backbones": str(tmp_path / "weights")})
+    with pytest.raises(ConfigError, match=r"model.backbones=.*weights' is no folder"):
+        registry.models["stfpm"].build(config.model, ModelContext())
+    registry.models["stfpm"].build(config.model, ModelContext(False))  # of a finished run, which has its weights
+
+
+def test_a_transformers_norm_is_its_own() -> None:
+    options = {"model.backbone": "deit_tiny_distilled_patch16_224", "model.layers": ["blocks.3"], "model.image_size": 32}
+    config = RunConfig.create(model="fastflow", data="sample", overrides={**options, "model.trainable_norm": False})
+    registry.models["fastflow"].build(config.model, ModelContext(False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(config.model), "weights", lambda *_: object())
+        with pytest.raises(ConfigError, match=r"model.trainable_norm=false would be ignored"):
+            registry.models["fastflow"].build(config.model, ModelContext())

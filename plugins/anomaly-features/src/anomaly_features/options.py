@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import ByteSize, Field
 
-from anomaly_core import Needs
+from anomaly_core import ConfigError, Needs, expanded
 
 if TYPE_CHECKING:
     from anomaly_core import ModelContext
@@ -45,7 +45,13 @@ class ExtractorOptions:
     ] = "experiments/.cache/features"
 
     def weights(self, context: ModelContext) -> Backbones | None:
-        """The source of the extractor's weights; None for a finished run, whose saved weights are loaded later."""
+        """The source of the extractor's weights; None for a finished run, whose saved weights are loaded later.
+
+        Raises:
+            ConfigError: ``backbones`` is no folder: the weights would come from elsewhere, whatever it says.
+        """
         from anomaly_features.backbones import Backbones
 
+        if self.backbones is not None and context.pretrained and not expanded(self.backbones).is_dir():
+            raise ConfigError(f"model.backbones={self.backbones!r} is no folder. Check the path, or leave it out.")
         return Backbones(self.backbones) if context.pretrained else None
