@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from anomaly_core.cli.completion import category_option, complete_names, complete_presets, metric_option, set_option
+from anomaly_core.cli.completion import (
+    category_option,
+    complete_names,
+    complete_presets,
+    metric_option,
+    refuse_ignored,
+    set_option,
+)
+from anomaly_core.cli.console import LAUNCHED, progress_bar
 from anomaly_core.component import require_training
 from anomaly_core.discovery import registry
 from anomaly_core.errors import printable
@@ -83,9 +91,10 @@ def run(
         going_on, config_file = resume, str(Path(resume) / "config.yaml")
     overrides = dict(map(parse_assignment, assignments))
     config = RunConfig.create(model=model, data=data, preset=preset, config=config_file, overrides=overrides, flags=flags)
-    if devices > 1 and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    refuse_ignored(devices=launched and LAUNCHED not in os.environ and "torchrun says how many processes there are.")
+    if devices > 1 and not launched:
         raise SystemExit(registry.trainers[config.train.name].load("launcher")(devices, click.get_current_context().obj))
-    from anomaly_core.cli.console import progress_bar
     from anomaly_core.run.runner import run_experiment
 
     results = run_experiment(config, progress=progress_bar, resume=going_on)

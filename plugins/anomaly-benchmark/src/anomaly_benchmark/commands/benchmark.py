@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from anomaly_benchmark.backends import BACKENDS
-from anomaly_core import category_option, complete_names, complete_presets, metric_option, printable, set_option
+from anomaly_core import all_alone, category_option, complete_names, complete_presets, metric_option, printable, set_option
 
 if TYPE_CHECKING:
     from anomaly_benchmark.summary import Summary
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     multiple=True,
     required=True,
     metavar="NAME",
+    callback=all_alone,
     shell_complete=complete_names("model", "all"),
     help="A method; repeatable; `all` for all.",
 )
@@ -64,7 +65,8 @@ def benchmark(
     """Run models x data sets x categories x seeds, and say which differences are real.
 
     Each cell is an ordinary run. One that fails is reported, and the rest goes on; killed at any moment, the same command with
-    --resume loses at most the cells in flight. Options of `model` and `train` go to the models that know them.
+    --resume loses at most the cells in flight. Options of `model` and `train` go to the models that know them, and one that
+    acts in some of the cells alone to those.
     """
     from anomaly_benchmark.cells import grid, output_folder
     from anomaly_benchmark.grids import run_grid
