@@ -103,7 +103,7 @@ class InputSpec:
         from torch.nn import functional as F
 
         assert self == self.whole
-        columns, rows = self._fitted(width, height)
+        columns, rows = self.fitted(width, height)
         top, left = (self.size[0] - rows) // 2, (self.size[1] - columns) // 2
         maps = maps[..., top : top + rows, left : left + columns]
         if maps.shape[-2:] == (height, width):
@@ -141,12 +141,12 @@ class InputSpec:
     def _axes(self, width: int, height: int) -> list[tuple[int, int, int]]:
         """For x, then y: length of the whole resized image, start of the network's input within it, length of that input."""
         axes = []
-        for scaled, side, seen in zip(self._fitted(width, height), self.size[::-1], self.output_size[::-1], strict=True):
+        for scaled, side, seen in zip(self.fitted(width, height), self.size[::-1], self.output_size[::-1], strict=True):
             start = _middle(scaled, side) if self.resize == "keep" else -((side - scaled) // 2)
             axes.append((scaled, start + _middle(side, seen), seen))
         return axes
 
-    def _fitted(self, width: int, height: int) -> tuple[int, int]:
+    def fitted(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) of the whole image after resizing."""
         if self.resize == "stretch":
             return self.size[1], self.size[0]
@@ -156,12 +156,12 @@ class InputSpec:
 
     def _place(self, image: Image.Image, resample: Image.Resampling) -> Image.Image:
         height, width = self.size
-        fitted = self._fitted(image.width, image.height)
+        fitted = self.fitted(image.width, image.height)
         if fitted[0] * fitted[1] > _LONGEST * height * width:  # only `keep` enlarges beyond the size
             # A centre crop with twice the aspect of the size is enough: the rest would be enlarged and then cut off.
             long = 2 * max(height, width) / min(height, width)
             image = _crop(image, min(image.height, round(image.width * long)), min(image.width, round(image.height * long)))
-            fitted = self._fitted(image.width, image.height)
+            fitted = self.fitted(image.width, image.height)
         image = image.resize(fitted, resample)
         if self.resize == "keep":
             image = _crop(image, height, width)

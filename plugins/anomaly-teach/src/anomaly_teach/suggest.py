@@ -212,12 +212,10 @@ def command(setting: Setting, data: str, preset: str, category: str | None, assi
 @contextmanager
 def _silence() -> Iterator[None]:
     """Inside, warnings of runs are not shown: the run that the user starts then gives them again."""
-    loggers = [logging.getLogger(name) for name in ("anomaly_core.run.folder", "anomaly_core.run.runner")]
-    before = [logger.disabled for logger in loggers]
-    for logger in loggers:
-        logger.disabled = True
+    logger = logging.getLogger("anomaly_core.run")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        for logger, disabled in zip(loggers, before, strict=True):
-            logger.disabled = disabled
+        logger.setLevel(before)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from anomaly_core import ConfigError, PluginError, RunConfig, pair, preset_names, registry
+from anomaly_core import ConfigError, MemoryModeler, PluginError, RunConfig, pair, preset_names, registry
 
 SIZES = (320, 448)  # of the longer side, beside the preset's own size
 LARGEST_GAIN = 1.5  # a small image is not enlarged more than so many times
@@ -59,7 +59,9 @@ def quick_models(preset: str) -> list[str]:
     names = []
     for component in registry.models.values():
         try:
-            if getattr(component.load(), "leaves_out", False) and preset in preset_names(component):
+            method = component.load()
+            quick = issubclass(method, MemoryModeler) and method.predict_without is not MemoryModeler.predict_without
+            if quick and preset in preset_names(component):
                 names.append(component.name)
         except PluginError:  # a method that is broken is not quick; `anomaly doctor` tells why
             continue
