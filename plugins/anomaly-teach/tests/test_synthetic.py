@@ -39,7 +39,7 @@ def test_a_defect_lies_in_the_region_of_interest() -> None:
     for seed in range(10):
         _, where = with_defect(surface(), "hole", 6, np.random.default_rng(seed), region)
         rows, columns = np.nonzero(where)
-        assert 36 <= rows.min() and rows.max() <= 84 and 96 <= columns.min() and columns.max() <= 144
+        assert rows.min() >= 36 and rows.max() <= 84 and columns.min() >= 96 and columns.max() <= 144
 
 
 def test_dark_parts_get_bright_defects_and_bright_parts_dark_ones() -> None:
