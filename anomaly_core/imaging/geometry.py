@@ -12,6 +12,7 @@ from PIL import Image
 from anomaly_core.config.sections import ModelConfig
 from anomaly_core.errors import ConfigError
 from anomaly_core.imaging.images import as_images
+from anomaly_core.imaging.roi import FILL
 
 if TYPE_CHECKING:  # an exported detector resizes images without torch
     from torch import Tensor
@@ -44,7 +45,7 @@ class InputSpec:
     Args:
         size: (height, width) in pixels after resizing.
         resize: ``stretch`` to the size; ``keep`` the aspect ratio, cover the size and crop its centre;
-            ``pad``: keep the aspect ratio, fit inside and repeat the border.
+            ``pad``: keep the aspect ratio, fit inside and fill the border with grey.
         center_crop: (height, width) cut from the centre after resizing, or None.
         mean, std: the modeler itself uses them to normalise images in [0, 1].
     """
@@ -187,10 +188,9 @@ def _crop(image: Image.Image, height: int, width: int) -> Image.Image:
 
 
 def _pad(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Centre the image: an RGB image's border is repeated, a mask's is filled with zeros, so that no defect is added."""
+    """Centre the image. An RGB image's border is grey, in which no network finds anything: what it repeats or mirrors is often
+    the oddest place of a normal image. A mask's is zero, so that no defect is added."""
     top, left = (height - image.height) // 2, (width - image.width) // 2
-    widths = [(top, height - image.height - top), (left, width - image.width - left)]
     array = np.asarray(image)
-    if array.ndim == 3:
-        return Image.fromarray(np.pad(array, [*widths, (0, 0)], mode="edge"))
-    return Image.fromarray(np.pad(array, widths))
+    widths = [(top, height - image.height - top), (left, width - image.width - left), (0, 0)][: array.ndim]
+    return Image.fromarray(np.pad(array, widths, constant_values=FILL if array.ndim == 3 else 0))
