@@ -30,6 +30,7 @@ def test_an_unusual_image_is_read_as_it_is_meant(name: str, tmp_path: Path) -> N
     for resize in ("stretch", "keep", "pad"):
         placed = InputSpec((64, 48), resize).image(image)  # type: ignore[arg-type]
         assert placed.shape == (3, 64, 48)
+        placed = placed[:, 31:33, 16:32]  # `pad` adds a border
         assert float((placed.mean(dim=(1, 2)) * 255 - torch.tensor(expected)).abs().max()) <= 4
 
 
