@@ -112,7 +112,7 @@ def _drawn(picture: Floats, draw: Callable[[ImageDraw.ImageDraw, float, float, i
     height, width = picture.shape[:2]
     canvas = Image.new("L", (width * FINE, height * FINE))
     draw(ImageDraw.Draw(canvas), (place[1] + 0.5) * FINE, (place[0] + 0.5) * FINE, FINE)
-    return np.asarray(canvas.reduce(FINE), dtype=np.float32) / 255
+    return np.asarray(canvas.reduce(FINE), dtype=np.float32) / np.float32(255)
 
 
 def _around(x: float, y: float, radius: float) -> tuple[float, float, float, float]:
