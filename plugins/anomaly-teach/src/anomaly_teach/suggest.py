@@ -30,7 +30,7 @@ from anomaly_teach.suggest_images import Chosen
 from anomaly_teach.suggest_settings import Setting
 
 RISK = 0.05  # of taking a setting for worse that is not
-_OTHERS = ("name", "root", "category", "unified", "holdout", "exclude", "drop_suspects", "tile")
+_OTHERS = ("name", "root", "category", "unified", "holdout", "exclude", "tile")
 
 
 @dataclass

@@ -88,6 +88,7 @@ def choose(data: BaseDataModule, *, share: float, sizes: Sequence[int], syntheti
     rng = np.random.default_rng(seed)
     anomalous = [sample for sample in data.test_samples(category) if sample.label == ANOMALOUS]
     drawn = [anomalous[i] for i in sorted(rng.permutation(len(anomalous))[: round(share * len(anomalous))].tolist())]
+    drawn = screen(drawn, data.config.on_bad_image, data.reader).kept
     judged = [(sample.path, sample.defect) for sample in drawn]
     by_defects = synthetic or len(judged) < FEWEST_ANOMALOUS
     if by_defects:

@@ -22,7 +22,9 @@ CHOSEN = {
     "base.output": "its runs are not kept; --output names the folder of the table",
     "base.metrics": "what it judges by",
     "base.pictures": "it draws none",
+    "base.seed": "--seed sets it",
     "data.unified": "it looks at one category",
+    "data.exclude": "it takes a share of all images",
 }
 
 

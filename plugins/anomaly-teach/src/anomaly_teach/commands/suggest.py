@@ -94,7 +94,7 @@ def suggest(
     source = build_data(configs[names[0]])
     category = chosen_category(source)
     if synthetic is False and sizes:
-        tell("--defect-size is of synthetic defects: they are judged by.")
+        tell("--defect-size: settings are judged by synthetic defects, and not by anomalous images.")
     outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory(prefix="anomaly-suggest-", ignore_cleanup_errors=True) as made:
         folder = Path(made).resolve()
@@ -120,7 +120,7 @@ def suggest(
     if output is not None:
         more += write(outcomes, chosen, best, Path(output))
     call = command(best.setting, data, preset, category if categories else None, more)
-    for text in verdict(best, chosen, output, stopped is not None):
+    for text in verdict(outcomes, best, chosen, configs[names[0]].base.false_alarm_rate, output, stopped is not None):
         click.echo(printable(text))
     click.echo(f"\n  {printable(call)}")
     if stopped is not None:
@@ -155,11 +155,13 @@ def show(outcomes: list[Outcome], chosen: Chosen, best: Outcome) -> None:
     console.print(table)
 
 
-def verdict(best: Outcome, chosen: Chosen, output: str | None, stopped: bool) -> list[str]:
+def verdict(
+    outcomes: list[Outcome], best: Outcome, chosen: Chosen, rate: float, output: str | None, stopped: bool
+) -> list[str]:
     """What the table says, what it rests on, and what it does not say."""
     texts = [
-        f"{best.normal} normal images, each scored by a detector that did not see it, set the threshold of each setting."
-        + (" With so few, it is their greatest score." if best.normal < 99 else "")
+        f"{best.normal} normal images, each scored by a detector that did not see it, set each threshold, for {100 * rate:g} % "
+        "false alarms." + (" With so few, it is their greatest score." if (best.normal + 1) * rate < 1 else "")
     ]
     if chosen.synthetic:
         texts.append(
@@ -170,6 +172,11 @@ def verdict(best: Outcome, chosen: Chosen, output: str | None, stopped: bool) ->
         kept = f"{Path(output) / CHOSE} lists them, and the command below leaves them out" if output else "--output lists them"
         texts.append(
             f"{len(chosen.judged)} anomalous images have now chosen a setting: they are no fair test of it any more. {kept}."
+        )
+    if 2 * max(sum(one.found) for one in outcomes) < len(chosen.judged):
+        texts.append(
+            "Even the best setting finds fewer than half. Try smaller tiles (data.tile), another method (--model), or "
+            "pictures that show the defects better."
         )
     if stopped:
         texts.append("Interrupted: settings that were not reached may be better.")
