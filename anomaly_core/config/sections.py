@@ -192,7 +192,7 @@ class ModelConfig:
     image_size: Annotated[Size, Field(description="pixels after resizing: one number, or height,width")] = 256
     resize: Annotated[
         Literal["stretch", "keep", "pad"],
-        Field(description="stretch to the size; keep the aspect and cover it; keep the aspect and pad to it"),
+        Field(description="stretch to the size; keep the aspect and cover it; keep the aspect and pad it with grey"),
     ] = "stretch"
     center_crop: Annotated[Size | None, Field(description="pixels cut from the centre after resizing; none keeps all")] = None
 
