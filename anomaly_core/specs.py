@@ -103,6 +103,7 @@ class MetricSpec(ComponentSpec):
         default: computed when the user names no metric.
         oracle: its threshold is chosen on the test set itself; tables and reports mark its name.
         at_threshold: it judges verdicts at the calibrated threshold (at level ``pixel``: that of the maps).
+        bounded: its values lie in [0, 1], and so do the intervals that are stated for them.
     """
 
     kind: ClassVar[str] = "metric"
@@ -114,6 +115,7 @@ class MetricSpec(ComponentSpec):
     default: bool = False
     oracle: bool = False
     at_threshold: bool = False
+    bounded: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

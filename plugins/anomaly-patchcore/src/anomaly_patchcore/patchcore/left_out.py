@@ -1,8 +1,8 @@
 """The memory bank that a coreset would have kept without some of the images.
 
-To take an image's own patches out of the bank is not enough: they also stand for patches of other images, which the coreset would
-have kept instead, and without which normal images score too high. So the bank gets back as many patches of the others, the
-farthest first, as it loses.
+To take an image's own patches out of the bank is not enough: they also stand for patches of other images, which the coreset
+would have kept instead, and without which normal images score too high. So the bank gets back as many patches of the others,
+the farthest first, as it loses.
 """
 
 from __future__ import annotations
