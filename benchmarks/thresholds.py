@@ -24,8 +24,7 @@ import torch
 from scipy import stats
 from sklearn.metrics import precision_recall_curve
 
-from anomaly_core import RunConfig, RunFolder, run_experiment
-from anomaly_core.run.calibration import calibrate
+from anomaly_core import RunConfig, RunFolder, calibrate, run_experiment
 
 RATES = (0.01, 0.05)
 MODES = ("holdout", "cross")
