@@ -72,7 +72,7 @@ class Known:
 
     @staticmethod
     def _parts(run: RunFolder, data: BaseDataModule, fewest: int) -> Iterable[tuple[str, Sequence[Sample]]]:
-        dropped = {row.path for row in run.normals() if row.dropped} if (run.folder / NORMALS).is_file() else set()
+        dropped = {Path(row.path) for row in run.normals() if row.dropped} if (run.folder / NORMALS).is_file() else set()
         if run.calibration().scored_by != "holdout":  # by cross-fitting: all normal images were learnt
             data.config = replace(data.config, holdout=0.0)
         unused = {os.path.normcase(os.path.realpath(path)) for path in [*dropped, *left_out(data)]}
