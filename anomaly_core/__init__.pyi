@@ -82,6 +82,7 @@ from .imaging.roi import filled_polygon as filled_polygon
 from .imaging.screening import screen as screen
 from .imaging.screening import warnings_of as warnings_of
 from .imaging.screening import without_mask as without_mask
+from .imaging.variation import Variation as Variation
 from .installed import CORE as CORE
 from .installed import VERSION as VERSION
 from .installed import distributions as distributions
@@ -124,6 +125,7 @@ from .run.runner import run_experiment as run_experiment
 from .run.scoring import score as score
 from .run.scoring import score_images as score_images
 from .run.scoring import tiled as tiled
+from .run.scoring import within_region as within_region
 from .run.splits import images_to_test as images_to_test
 from .run.splits import skipped as skipped
 from .specs import KINDS as KINDS

@@ -105,6 +105,11 @@ def test_a_pattern_that_does_not_match_is_told(tmp_path: Path, picture) -> None:
         (["/x/caps"], "caps"),
         (["/x/caps/line1/ok", "/x/caps/line2/ok"], "caps"),
         (["/x/caps/good", "/x/caps/normal"], "caps"),
+        (["/x/caps/good", "/y/line2/caps/ok"], "caps"),
+        (["/x/caps/good", "/y/lids/good"], "caps"),
+        (["/x/caps/train_good", "/x/caps/good-2"], "caps"),
+        (["/x/caps/2024"], "2024"),
+        (["/x/good_caps"], "good_caps"),
         (["/good"], "good"),
     ],
 )

@@ -15,6 +15,7 @@ ANOMALOUS_WORDS = ("bad", "nok", "ng", "ko", "nio", "notok", "notgood", "defect"
 UNKNOWN_WORDS = ("", "unlabelled", "unlabeled", "unknown", "none", "null", "nan", "na", "?")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".txz")
 MASK_WORDS = ("mask", "masks", "groundtruth", "gt", "annotation", "annotations")
+KIND_WORDS = (*NORMAL_WORDS, *ANOMALOUS_WORDS, "train", "training", "test", "images", "image", "img", "new")
 UNCLEAR_WORDS = ("true", "false", "yes", "no", "y", "n", "-1", "-1.0")  # normal for some lists, anomalous for others
 _NUMBERS = {"0": NORMAL, "0.0": NORMAL, "1": ANOMALOUS, "1.0": ANOMALOUS}
 
@@ -76,15 +77,27 @@ def own_name(folder: Path) -> str:
 
 
 def product_name(folders: Sequence[Path]) -> str:
-    """What images in these folders show: the name of the folder that holds them all, and of the one above where it only says
-    what kind of images they are, as ``good`` and ``train`` do."""
-    folder = folders[0]
-    if len(folders) > 1 and len({path.absolute().drive for path in folders}) == 1:
-        folder = Path(os.path.commonpath([path.absolute() for path in folders]))
+    """What images in these folders show: their folder's name, and that of the one above where it only says what kind of images
+    they are, as ``good`` and ``train_ok`` do. Of several folders the name that all of them give, as ``line1/caps/good`` and
+    ``line2/caps/good`` do; else that of the folder that holds them all, and where that has no name, the first one's."""
+    names = {_product_name(folder) for folder in folders}
+    if len(names) > 1 and len({path.absolute().drive for path in folders}) == 1:
+        common = Path(os.path.commonpath([path.absolute() for path in folders]))
+        names = {_product_name(common)} if common.name else names
+    return names.pop() if len(names) == 1 else _product_name(folders[0])
+
+
+def _product_name(folder: Path) -> str:
     while True:
         name = own_name(folder)
         above = folder.absolute().parent if folder.name not in ("", "..") else folder.resolve().parent
-        says_kind = plain(name) in (*NORMAL_WORDS, *ANOMALOUS_WORDS, "train", "training", "test", "images", "img")
-        if not says_kind or not own_name(above):
+        if not _says_kind(name) or not own_name(above):
             return name or "folder"
         folder = above
+
+
+def _says_kind(folder: str) -> bool:
+    """Whether a folder's name says no more than what kind of images it holds."""
+    parts = [part for part in re.split(r"[\s_.-]+", folder.lower()) if part]
+    only = all(part in KIND_WORDS or part.isdigit() for part in parts) and not all(map(str.isdigit, parts))
+    return plain(folder) in KIND_WORDS or only

@@ -73,10 +73,35 @@ def k_center_greedy_with_radius(points: Tensor, count: int, first: int = 0, prog
     return picked.to(device), radius
 
 
+def k_center_continued(points: Tensor, squared: Tensor, count: int) -> Tensor:
+    """Go on with a greedy k-center whose picks so far are elsewhere, such as in a finished memory bank.
+
+    Args:
+        points: float (N, D), of any precision.
+        squared: float (N,): the squared distance of each to its nearest pick so far; at 0 it is not picked.
+        count: how many more to pick, at least 1.
+
+    Returns:
+        int64 (n,): distinct indices in the order of picking; fewer than ``count`` where no other point differs from all picks.
+
+    Raises:
+        DataError: a point is not finite.
+    """
+    first = int(squared.argmax())
+    _check(points, count=1, first=first)
+    device = points.device
+    if device.type == "mps":  # knows no float64
+        points, squared = points.cpu(), squared.cpu()
+    if not float(squared[first]):
+        return torch.empty(0, dtype=torch.long, device=device)
+    search = _Search(points, first, min(count, len(points)), squared.to(torch.float64))
+    return torch.tensor(list(islice(search.picks(), count)), device=device)
+
+
 class _Search:
     """The state of one search: for each point, an upper bound of its squared distance and the number of picks compared."""
 
-    def __init__(self, points: Tensor, first: int, capacity: int) -> None:
+    def __init__(self, points: Tensor, first: int, capacity: int, known: Tensor | None = None) -> None:
         self.points = points
         self.first = first
         # A point near the mean as origin makes norms, and so rounding, small; a point rather than the mean itself, so that
@@ -87,6 +112,8 @@ class _Search:
         start = points[first].double()
         self.bounds = self._rowwise(lambda part: (part - start).square().sum(dim=1))  # -1: picked, or a copy of another point
         self.bounds[self._copies()] = -1
+        if known is not None:  # squared distances to picks of an earlier search
+            self.bounds = torch.minimum(self.bounds, known).masked_fill(known == 0, -1)
         self.seen = torch.ones(len(points), dtype=torch.long, device=points.device)
         self.centres = torch.empty(capacity, points.shape[1] + 2, dtype=torch.float64, device=points.device)
         self.order = torch.empty(capacity, dtype=torch.long, device=points.device)

@@ -126,8 +126,7 @@ class PaDiMModel(nn.Module):
             RunError: nothing was fitted, or on another grid.
         """
         grid, fitted = tuple(embedding.shape[-2:]), tuple(self.mean.shape[:2])
-        if not self.mean.numel():
-            raise RunError("PaDiM has no distributions yet. Fit it first, or load a finished run.")
+        self.require_fitted()
         if grid != fitted:
             raise RunError(
                 f"PaDiM was fitted on {fitted[0]}x{fitted[1]} locations, and these images have {grid[0]}x{grid[1]}. "
@@ -137,6 +136,11 @@ class PaDiMModel(nn.Module):
             deviations = locations(embedding) - self.mean.flatten(0, 1)[:, None]  # (h * w, B, D)
             whitened = torch.bmm(deviations, self.whitening.flatten(0, 1).transpose(1, 2))
             return whitened.square().sum(dim=2).sqrt().T.reshape(-1, *grid)  # (h * w, B) -> (B, h, w)
+
+    def require_fitted(self) -> None:
+        """Raise RunError without distributions."""
+        if not self.mean.numel():
+            raise RunError("PaDiM has no distributions yet. Fit it first, or load a finished run.")
 
     def distances_without(self, embedding: Tensor) -> Tensor:
         """As :meth:`distances`, of images that it was fitted on, each from Gaussians that were fitted without it.

@@ -12,6 +12,7 @@ from torch import Tensor
 from anomaly_core import DataError, InputSpec, MemoryModeler, ModelContext, Prediction
 from anomaly_features import ExtractorModeler, FeatureExtractor
 from anomaly_patchcore.padim.config import PaDiMConfig
+from anomaly_patchcore.padim.extending import reopened
 from anomaly_patchcore.padim.model import PaDiMModel, locations
 from anomaly_patchcore.padim.moments import Moments
 
@@ -83,6 +84,12 @@ class PaDiMModeler(ExtractorModeler, MemoryModeler):
                 stacklevel=2,
             )
         self.model.build(moments, self._grid)
+
+    def reopen(self) -> None:
+        """The Gaussians become moments again (:func:`~.extending.reopened`): until :meth:`build`, nothing can be scored."""
+        self.model.require_fitted()
+        height, width = self.model.mean.shape[:2]
+        self._grid, self._moments = (height, width), reopened(self.model)
 
     def _gathered(self, embedding: Tensor) -> Moments:
         """The moments so far; those of the embedding's grid to begin with."""

@@ -29,6 +29,13 @@ class Moments:
         self._sums = torch.zeros(locations, dim, device=device)
         self._products = torch.zeros(locations, dim, dim, device=device)
 
+    @classmethod
+    def of(cls, mean: Tensor, scatter: Tensor, count: int) -> Moments:
+        """Moments with this mean (L, D), scatter (L, D, D) and count, to add to; they take over the scatter's memory."""
+        moments = cls(0, mean.shape[1], mean.device)
+        moments.count, moments._shift, moments._sums, moments._products = count, mean, torch.zeros_like(mean), scatter
+        return moments
+
     def add(self, vectors: Tensor) -> None:
         """Take in float32 (L, B, D): B vectors a location. The first ones' mean becomes the shift."""
         if not self.count:

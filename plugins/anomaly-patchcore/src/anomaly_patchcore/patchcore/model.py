@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from anomaly_core import DataError
 from anomaly_features import upsample_smooth
 from anomaly_patchcore.coreset import k_center_greedy_with_radius
+from anomaly_patchcore.patchcore.extending import chosen
 from anomaly_patchcore.patchcore.store import PatchStore
 from anomaly_patchcore.search import BankSearch, Kind, is_exported, least_distances, nearest
 
@@ -144,7 +145,7 @@ class PatchCoreModel(nn.Module):
         if projection_dim and projection_dim < patches.shape[1]:
             projection = torch.randn(patches.shape[1], projection_dim, generator=generator) / projection_dim**0.5
             self.projection = projection.to(patches.device)
-        picked, radius = k_center_greedy_with_radius(self._project(patches), count, first)
+        picked, radius = k_center_greedy_with_radius(self.project(patches), count, first)
         self._remember(patches[picked], radius)
         return picked
 
@@ -168,15 +169,29 @@ class PatchCoreModel(nn.Module):
         self._remember(patches[picked], float((distances if reach is None else distances + reach).max()))
         return picked
 
+    def extend(self, store: PatchStore, ratio: float, projection: Tensor | None) -> None:
+        """Add patches of more normal images to the bank; all its entries stay (:func:`~.extending.chosen`).
+
+        Args:
+            store: the new patches.
+            ratio: share of them that the bank takes, at least one.
+            projection: float32 (D, projection_dim): what the bank's coreset was searched in; None: all values.
+        """
+        bank = self.memory_bank
+        self.projection = bank.new_empty(0, 0) if projection is None else projection
+        patches, radius = chosen(self, store, ratio)
+        self._remember(torch.cat([bank.float(), patches]), radius)
+
     def coverage(self, patches: Tensor) -> Tensor:
         """Share of patches, float32 (..., D), that lie no farther from the bank than the coreset radius: float32 ().
 
         Both distances are taken where the coreset was searched: in the random projection if there is one.
         """
-        distances, _ = nearest(self._project(patches.flatten(0, -2)), self._project(self.memory_bank.float()))
+        distances, _ = nearest(self.project(patches.flatten(0, -2)), self.project(self.memory_bank.float()))
         return (distances[:, 0] <= self.coreset_radius**2).float().mean()
 
-    def _project(self, patches: Tensor) -> Tensor:
+    def project(self, patches: Tensor) -> Tensor:
+        """Patches, float32 (..., D), where the coreset was searched."""
         return patches @ self.projection if len(self.projection) else patches
 
     def _remember(self, patches: Tensor, radius: float) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from anomaly_core import ConfigError, DataError, InputSpec, MemoryModeler, ModelContext, Prediction, RunError
 from anomaly_features import ExtractorModeler, FeatureExtractor
 from anomaly_patchcore.patchcore.config import PatchCoreConfig
+from anomaly_patchcore.patchcore.extending import projection_of_fit
 from anomaly_patchcore.patchcore.left_out import LeftOut
 from anomaly_patchcore.patchcore.model import PatchCoreModel
 from anomaly_patchcore.patchcore.store import PatchStore, parse_bytes
@@ -66,6 +67,7 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
         self._left_out: LeftOut | None = None
         self._keeps = False  # whether the patches are needed after the bank is built
         self._built = False
+        self._extends = False  # the next memory is the bank and what is collected
 
     @contextmanager
     def fitting(self, repeated: bool) -> Iterator[None]:
@@ -107,7 +109,19 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
             store.add(rows if reach is None else rows[:, :-1], None if reach is None else rows[:, -1], total, own)
         self._store = store
 
+    def reopen(self) -> None:
+        """The bank stays, and :meth:`build` adds to it what is collected from now on.
+
+        The projection that the coreset was searched in is not saved but drawn again by the seed of torch's global generator
+        when the modeler was made: under the run's seed it is the same.
+        """
+        self._require_bank()
+        self._store, self._extends = self._new_store(), True
+
     def build(self) -> None:
+        if self._extends:
+            self._extend()
+            return
         patches, store = self._patches(), self._store
         if store.budget is None:
             generator = torch.Generator().manual_seed(self._seed)
@@ -128,6 +142,16 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
             self._left_out = LeftOut(patches, searched, store.owners, picked)
         self._store, self._collected = self._new_store(), 0
         self._built = True
+
+    def _extend(self) -> None:
+        """Add what was collected since :meth:`reopen` to the bank; nothing may have been."""
+        if len(self._store):
+            bank, projection_dim = self.model.memory_bank, self.config.projection_dim
+            projection = projection_of_fit(bank, projection_dim, self._seed, self._budget)
+            self._store.projection = projection  # where its coresets are searched
+            self.model.extend(self._store, self.config.coreset_ratio, projection)
+            self._built, self._owners, self._left_out = True, self._owners[:0], None  # the first images' are not saved
+        self._store, self._collected, self._extends = self._new_store(), 0, False
 
     @property
     def leaves_out(self) -> float:  # type: ignore[override]  # depends on the bank
@@ -177,10 +201,13 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
         return self._store.patches()
 
     def predict_step(self, images: Tensor) -> Prediction:
-        if not len(self.model.memory_bank):
-            raise RunError("PatchCore's memory bank is empty. Fit it first, or load a finished run.")
+        self._require_bank()
         scores, maps = self.model(self.extractor(images), (images.shape[-2], images.shape[-1]))
         return Prediction(scores, maps)
+
+    def _require_bank(self) -> None:
+        if not len(self.model.memory_bank):
+            raise RunError("PatchCore's memory bank is empty. Fit it first, or load a finished run.")
 
     def prepare_export(self) -> None:
         """A graph cannot contain a faiss index: exported models search exactly, even if the run does not."""

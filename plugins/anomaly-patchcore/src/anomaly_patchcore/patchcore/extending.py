@@ -1,0 +1,58 @@
+"""More normal images for a finished memory bank, without those that it was built from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from anomaly_patchcore.coreset import k_center_continued
+from anomaly_patchcore.patchcore.store import PatchStore
+from anomaly_patchcore.search import nearest
+
+if TYPE_CHECKING:
+    from anomaly_patchcore.patchcore.model import PatchCoreModel
+
+
+def chosen(model: PatchCoreModel, store: PatchStore, ratio: float) -> tuple[Tensor, float]:
+    """The new patches that join a bank, float32 (n, D), and the coreset radius with them.
+
+    The greedy k-center of the bank goes on with the new patches: it takes their share ``ratio``, as much as the bank has of
+    the first ones, and more where one would lie farther from the bank than the coreset radius, so that the new images are
+    known no worse than the first. The bank's own entries all stay, for they are no nearer to each other than that radius: no
+    image's score rises, unless ``reweight`` weighs it.
+
+    Args:
+        model: with its bank, and the projection that its coreset was searched in. If that is another than the fit's, which is
+            not saved, the radius compares distances of two projections: it is an estimate then, and no bound.
+        store: the new patches, and within a budget how far each may be from those for which it stands.
+        ratio: share of the new patches that join, at least one.
+    """
+    patches, radius = store.patches(), float(model.coreset_radius)
+    searched = model.project(patches)
+    squared = nearest(searched, model.project(model.memory_bank.float()))[0][:, 0]
+    picked: list[Tensor] = []
+    count = max(1, int(store.total * ratio))
+    while count and float(squared.max()) > (radius**2 if picked else 0):
+        new = k_center_continued(searched, squared, min(count, len(patches)))
+        squared = torch.minimum(squared, nearest(searched, searched[new])[0][:, 0])
+        squared[new] = 0
+        picked.append(new)
+        count = max(1, count // 8)  # beyond the share: only as far as is needed
+    distances = squared.sqrt() if store.reach is None else squared.sqrt() + store.reach
+    indices = torch.cat(picked) if picked else torch.empty(0, dtype=torch.long, device=patches.device)
+    return patches[indices], max(radius, float(distances.max()))
+
+
+def projection_of_fit(bank: Tensor, projection_dim: int | None, seed: int, budget: int | None) -> Tensor | None:
+    """The random projection (D, projection_dim) in which a fit with this seed, and perhaps a budget, searched the coreset that
+    is its bank (M, D); None if it did so in all values."""
+    dim = bank.shape[1]
+    if not projection_dim or projection_dim >= dim:
+        return None
+    generator = torch.Generator().manual_seed(seed)
+    if budget is None:
+        torch.randint(2, (1,), generator=generator)  # such a fit draws its first pick before the projection
+    projection: Tensor = torch.randn(dim, projection_dim, generator=generator) / projection_dim**0.5
+    return projection.to(bank.device)
