@@ -86,9 +86,8 @@ class BaseDataModule(ABC):
         return list(dict.fromkeys(self.config.category)) if self.config.category else categories
 
     def split(self, category: str, fewest: int = 1) -> tuple[list[Sample], list[Sample]]:
-        """(fit, held out): the seed selects a share ``data.holdout`` of the normal training images to hold out.
-        Images with the same ``extra["group"]`` stay together. DataError if there are fewer than ``fewest`` images; with 0, both
-        lists may be empty."""
+        """(fit, held out): the seed selects a share ``data.holdout`` of the normal training images to hold out; :func:`groups`
+        stay together. DataError if there are fewer than ``fewest`` images; with 0, both lists may be empty."""
         samples = self.train_samples(category)
         normal = [sample for sample in samples if sample.label in (NORMAL, None)]
         if len(normal) < fewest:
@@ -107,10 +106,7 @@ class BaseDataModule(ABC):
         room = max(len(normal) - max(fewest, 1), 0)  # leaves at least one image, and as many as the method needs
         share = 0.1 if self.config.holdout is None else self.config.holdout
         count = min(max(round(len(normal) * share), 1), room) if share else 0
-        groups: dict[Any, list[int]] = {}  # an image of no group is one of its own
-        for i, sample in enumerate(normal):
-            groups.setdefault((category, sample.extra["group"]) if "group" in sample.extra else i, []).append(i)
-        together, held = list(groups.values()), set[int]()
+        together, held = groups(normal), set[int]()
         for number in torch.randperm(len(together), generator=torch.Generator().manual_seed(self.seed)).tolist():
             if len(held) < count and len(held) + len(together[number]) <= room:
                 held.update(together[number])
@@ -169,6 +165,14 @@ class BaseDataModule(ABC):
         if self.tiling is None:
             return self.loader(samples, input_spec)
         return DataLoader(SampleDataset(samples, Native(), reader=self.reader), batch_size=1, collate_fn=collate)
+
+
+def groups(samples: Sequence[Sample]) -> list[list[int]]:
+    """The indices of samples that stay together: those of one ``extra["group"]``, else each by itself."""
+    together: dict[Any, list[int]] = {}
+    for i, sample in enumerate(samples):
+        together.setdefault((sample.category, sample.extra["group"]) if "group" in sample.extra else i, []).append(i)
+    return list(together.values())
 
 
 View = tuple[int, Box | None, int]  # a sample's index, a tile of its image (None: all of it), and 0 or a copy's number

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anomaly_core.base.data import BaseDataModule, SampleDataset
+from anomaly_core.base.data import BaseDataModule, SampleDataset, groups
 from anomaly_core.base.modeler import BaseModeler, MemoryModeler
 from anomaly_core.base.trainer import Progress
 from anomaly_core.config.resolve import RunConfig
@@ -89,14 +89,6 @@ class NormalScores:
     def to_rows(self) -> list[dict[str, Any]]:
         """The contents of normals.csv: the images that set the threshold, and those that were dropped."""
         return [row.to_row() for row in [*self.rows, *(replace(row, dropped=True) for row in self.dropped)]]
-
-
-def groups(samples: Sequence[Sample]) -> list[list[int]]:
-    """The indices of samples that are left out together: those of one ``extra["group"]``, else each by itself."""
-    together: dict[Any, list[int]] = {}
-    for i, sample in enumerate(samples):
-        together.setdefault((sample.category, sample.extra["group"]) if "group" in sample.extra else i, []).append(i)
-    return list(together.values())
 
 
 def folds(samples: Sequence[Sample], count: int, seed: int) -> list[list[int]]:

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from anomaly_core import ConfigError, NormalImage, RunFolder, RunResult, Sample, build_data, run_experiment, stands_out
-from anomaly_core.run.cross_fitting import folds, groups
+from anomaly_core.base.data import groups
+from anomaly_core.run.cross_fitting import folds
 from tiny.methods import Palette
 from tiny.runs import config, log_of
 
