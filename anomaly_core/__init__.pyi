@@ -1,5 +1,5 @@
+from .base.collation import collate as collate
 from .base.data import BaseDataModule as BaseDataModule
-from .base.data import collate as collate
 from .base.metric import BaseMetric as BaseMetric
 from .base.modeler import BaseModeler as BaseModeler
 from .base.modeler import GradientModeler as GradientModeler
