@@ -82,6 +82,7 @@ from .installed import distributions as distributions
 from .installed import normalise as normalise
 from .run.calibration import Calibration as Calibration
 from .run.calibration import NormalImage as NormalImage
+from .run.calibration import robust_deviations as robust_deviations
 from .run.calibration import stands_out as stands_out
 from .run.csv_safe import SafeWriter as SafeWriter
 from .run.devices import choose_device as choose_device
