@@ -1,0 +1,79 @@
+"""Pictures of the oddest normal images, each as a detector saw it that did not know it. Torch-free."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly_core import inside
+from anomaly_report.pictures import reduced, safe_name, save_panel
+
+if TYPE_CHECKING:
+    from anomaly_core import Batch, Calibration, NormalImage, Prediction
+
+FOLDER, KEPT = "suspects", 24
+Key = tuple[str, str]  # path and category
+
+
+@dataclass
+class _Candidate:
+    """uint8 (3, H, W), a quarter of the memory that floats take, and float32 (1, H, W) or None."""
+
+    key: Key
+    score: float
+    image: NDArray[np.uint8]
+    anomaly_map: NDArray[np.float32] | None
+
+
+class NormalGallery:
+    """Takes in the normal images of a run batch by batch, and keeps those with the highest scores.
+
+    Args:
+        folder: the run's.
+        wanted: how many pictures, at most 24; ``all`` is 24.
+    """
+
+    def __init__(self, folder: Path, wanted: int | str) -> None:
+        self._folder = folder
+        self._wanted = KEPT if wanted == "all" else min(int(wanted), KEPT)
+        self._kept: list[_Candidate] = []
+        self._pictures: dict[Key, str] = {}
+
+    def consider(self, batch: Batch, prediction: Prediction) -> None:
+        """Keep an image if it is among the highest so far."""
+        for index, sample in enumerate(batch.samples):
+            score = float(prediction.scores[index])
+            if not math.isfinite(score) or (len(self._kept) >= self._wanted and score <= self._least):
+                continue
+            image = (np.clip(reduced(batch.images[index]), 0, 1) * 255).round().astype(np.uint8)
+            maps = None if prediction.maps is None else reduced(prediction.maps[index]).copy()
+            self._kept.append(_Candidate((str(sample.path), sample.category), score, image, maps))
+            self._kept.sort(key=lambda candidate: -candidate.score)
+            del self._kept[self._wanted :]
+
+    @property
+    def _least(self) -> float:
+        return self._kept[-1].score if self._kept else math.inf
+
+    def draw(self, normals: list[NormalImage], calibration: Calibration) -> None:
+        """Draw them, the highest score first; the ``normals`` name their pictures. What comes later, after suspects were
+        dropped, is another set: the pictures of those that are no more in it stay.
+
+        Raises:
+            RunError: a picture cannot be written.
+        """
+        kept, self._kept = self._kept, []
+        for candidate in kept:
+            name = f"{len(self._pictures):04d}-{safe_name(Path(candidate.key[0]).stem)}.png"
+            place = self._pictures.get(candidate.key, f"{FOLDER}/{name}")
+            image = candidate.image.astype(np.float32) / np.float32(255)
+            title = f"{Path(candidate.key[0]).name}  score {candidate.score:.4g}"
+            save_panel(inside(self._folder, place), image, candidate.anomaly_map, None, calibration, title, with_mask=False)
+            self._pictures[candidate.key] = place
+        for normal in normals:
+            normal.picture = self._pictures.get((normal.path, normal.category), "")
