@@ -82,13 +82,7 @@ class Reporter:
         if run.folder not in self._galleries:
             config = run.config()
             spec = input_spec if config.data.tile is None else None
-            self._galleries[run.folder] = Gallery(
-                run.folder,
-                config.base.pictures,
-                calibration,
-                spec,
-                run.reader().size if spec and config.base.pictures else None,
-            )
+            self._galleries[run.folder] = Gallery(run.folder, config.base.pictures, calibration, spec, run.reader().size)
         self._galleries[run.folder].consider(batch, prediction, rows)
 
     @hookimpl

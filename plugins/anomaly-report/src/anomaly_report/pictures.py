@@ -136,7 +136,7 @@ def save_panel(
         lines = _outlined(cells, true, calibration, shown.size)
         for _, colour, found in lines:
             traced(shown, found, colour)
-        whole = np.shape(anomaly_map)[-2:]
+        whole = np.asarray(anomaly_map).shape[-2:]
         _number(shown, [frame.placed(tuple(box), whole, width, height) for box in boxes[:_NUMBERED]])
         panels.append(("overlay", shown))
     column = max(width, _NARROWEST)
