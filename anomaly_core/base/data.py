@@ -216,6 +216,10 @@ class SampleDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self._views)
 
+    def views_of(self, number: int) -> range:
+        """The indices of the views of a sample."""
+        return self._views_of[number]
+
     def __getitem__(self, index: int) -> Batch:
         return self.__getitems__([index])[0]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -97,10 +97,11 @@ class MemoryModeler(BaseModeler):
     """A method that looks at every normal image once and then builds its memory.
 
     Attributes:
-        leaves_out: whether :meth:`predict_without` works. Else cross-fitting fits several detectors.
+        leaves_out: how many of the collected images or tiles :meth:`predict_without` can do without at once: 0, 1, or
+            ``math.inf``. Where these are too few, cross-fitting fits several detectors.
     """
 
-    leaves_out: ClassVar[bool] = False
+    leaves_out: float = 0
 
     @abstractmethod
     def collect(self, images: Tensor) -> None:
@@ -110,12 +111,13 @@ class MemoryModeler(BaseModeler):
     def build(self) -> None:
         """Build the memory from the collected features, then discard the rest."""
 
-    def predict_without(self, images: Tensor, numbers: Tensor) -> Prediction:
-        """As :meth:`predict_step`, by a memory that lacks some of the images that it was built from.
+    def predict_without(self, images: Tensor, numbers: Sequence[Tensor]) -> Prediction:
+        """As :meth:`predict_step`, each image by a memory that lacks some of the images that it was built from.
 
         Args:
-            images: float32 (B, 3, H, W) in [0, 1]: the missing images themselves, or tiles of one of them.
-            numbers: int64 (n,): which images, or tiles, are missing, counted from 0 in the order in which they were collected.
+            images: float32 (B, 3, H, W) in [0, 1], of the images that are lacking, or tiles of them.
+            numbers: for each image, int64 (n,): which of the collected images or tiles are lacking, counted from 0 in their
+                order. It is the same tensor for images that lack the same.
         """
         raise NotImplementedError
 

@@ -19,6 +19,7 @@ from anomaly_core.run.records import Count, Finite
 if TYPE_CHECKING:
     from torch import Tensor
 
+Kind = Literal["holdout", "folds", "leave_one_out"]
 Rate = Annotated[float, Field(strict=True, ge=0, le=1)]
 
 
@@ -49,7 +50,7 @@ class Calibration:
     warning: str | None = None
     scores: tuple[Finite, ...] = ()
     map_maxima: tuple[Finite, ...] = ()
-    scored_by: Literal["holdout", "folds", "leave_one_out"] = "holdout"
+    scored_by: Kind = "holdout"
     chosen_by: Literal["rate", "tail", "costs", "value"] = "rate"
     interval: tuple[Rate, Rate] | None = None
 
@@ -148,9 +149,14 @@ def stands_out(scores: Sequence[float]) -> list[bool]:
 
 
 def calibrate(
-    scores: Tensor, map_maxima: Tensor | None = None, map_medians: Tensor | None = None, *, false_alarm_rate: float
+    scores: Tensor,
+    map_maxima: Tensor | None = None,
+    map_medians: Tensor | None = None,
+    *,
+    false_alarm_rate: float,
+    kind: Kind = "holdout",
 ) -> Calibration:
-    """The split-conformal threshold: the ceil((N+1)(1-rate))-th smallest score of N held-out normal images.
+    """The conformal threshold: the ceil((N+1)(1-rate))-th smallest score of N normal images that the detector did not see.
 
     If there are too few images for the rate, it is their maximum, and ``warning`` says so.
 
@@ -158,31 +164,36 @@ def calibrate(
         scores: float (N,), raw image scores.
         map_maxima, map_medians: float (N,), the maximum and median of each image's map; None if there are no maps.
         false_alarm_rate: share in (0, 1) of normal images that may exceed the threshold.
+        kind: how the scores came about.
 
     Raises:
         AnomalyError: a score or a map is NaN or infinite.
 
     Source: Vovk et al., Algorithmic Learning in a Random World, 2005. If normal images are exchangeable with the held-out
-    ones, they exceed the threshold with a probability of at most the rate.
+    ones, they exceed the threshold with a probability of at most the rate. For cross-fitting, Barber et al., Predictive
+    inference with the jackknife+, Annals of Statistics 2021: at most twice the rate (and a little more for folds), for scores
+    by the detectors that lack an image or a fold. Of a memory, the detector of all images gives a new image no greater score
+    than those, as far as its coreset allows: each image that is added can only bring a nearest neighbour closer.
     """
     count = len(scores)
     if count == 0:
-        return Calibration(None, false_alarm_rate, 0, "none: no normal image was held out (add some; data.holdout above 0)")
+        missing = "was held out (add some; data.holdout above 0)" if kind == "holdout" else "could be left out (add some)"
+        return Calibration(None, false_alarm_rate, 0, f"none: no normal image {missing}", scored_by=kind)
     for what, values in (("scores", scores), ("maps", map_maxima), ("maps", map_medians)):
         damaged = 0 if values is None else int((~values.isfinite()).sum())
         if damaged:
             raise AnomalyError(
-                f"the {what} of {damaged} of {count} held-out normal images are NaN or infinite: no threshold can rest on "
-                "them. The model did not fit; look at its losses, or lower the learning rate."
+                f"the {what} of {damaged} of {count} {'held-out ' * (kind == 'holdout')}normal images are NaN or infinite: "
+                "no threshold can rest on them. The model did not fit; look at its losses, or lower the learning rate."
             )
     needed = math.ceil(1 / _exact(false_alarm_rate)) - 1
-    source = f"{count} held-out normal image{'s' if count > 1 else ''}"
+    source = f"{count} {'held-out ' * (kind == 'holdout')}normal image{'s' if count > 1 else ''}{_SCORED[kind]}"
     warning = None
     if count < needed:
         warning = (
             f"{source} cannot support a false-alarm rate of {false_alarm_rate:g}: the threshold is their greatest score, "
-            f"good for about {1 / (count + 1):.2g}. That rate needs {needed} images: raise data.holdout, "
-            "add normal images, or raise base.false_alarm_rate."
+            f"good for about {1 / (count + 1):.2g}. That rate needs {needed} images: "
+            f"{'raise data.holdout, ' * (kind == 'holdout')}add normal images, or raise base.false_alarm_rate."
         )
     rank = _rank(count, false_alarm_rate)
     return Calibration(
@@ -195,7 +206,15 @@ def calibrate(
         warning=warning,
         scores=tuple(scores.sort().values.tolist()),
         map_maxima=() if map_maxima is None else tuple(map_maxima.sort().values.tolist()),
+        scored_by=kind,
     )
+
+
+_SCORED = {
+    "holdout": "",
+    "folds": ", each scored by a detector that was fitted on the others (cross-fitting)",
+    "leave_one_out": ", each scored without itself (cross-fitting)",
+}
 
 
 def _p_value(held_out: tuple[float, ...], value: float) -> float:

@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import math
 import platform
 import shutil
-import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from itertools import islice
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate.utils import broadcast_object_list, set_seed
-from torch import Tensor
+from accelerate.utils import broadcast_object_list
 
 from anomaly_core.base.data import BaseDataModule
-from anomaly_core.base.modeler import BaseModeler, ModelContext
-from anomaly_core.base.trainer import BaseTrainer, History, Progress, RunContext, quiet
+from anomaly_core.base.trainer import Progress, quiet
 from anomaly_core.config.resolve import RunConfig
 from anomaly_core.discovery import registry
 from anomaly_core.errors import AnomalyError, ConfigError, RunError, described
 from anomaly_core.hooks import Hooks
 from anomaly_core.imaging.variation import Variation
 from anomaly_core.installed import distributions
-from anomaly_core.run.calibration import Calibration, calibrate
+from anomaly_core.run.cross_fitting import cross_fits
 from anomaly_core.run.devices import choose_device, process_state
 from anomaly_core.run.evaluation import build_data, test
-from anomaly_core.run.folder import CALIBRATION, CHECKPOINTS, HISTORY, IMAGES, MANIFEST, RunFolder
+from anomaly_core.run.fitting import Fitted, Fitter
+from anomaly_core.run.folder import CALIBRATION, CHECKPOINTS, HISTORY, IMAGES, MANIFEST, NORMALS, RunFolder
 from anomaly_core.run.memory import undisturbed
 from anomaly_core.run.result import RunResult, RunResults
-from anomaly_core.run.scoring import score, tiled, within_region
 from anomaly_core.run.splits import Splits, split, unscreened
-from anomaly_core.types import Sample
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -71,6 +66,8 @@ def run_experiment(
     if spec.noncommercial and processes.is_main_process:
         log.warning("the data set %r is licensed %s: not for commercial use.", config.data.name, spec.license)
     data = build_data(config)
+    if cross_fits(config):
+        data.config = dataclasses.replace(data.config, holdout=0.0)
     with processes.local_main_process_first():  # a data set may be generated on first access
         categories = data.chosen_categories()
     groups = [categories] if config.data.unified else [[category] for category in categories]
@@ -163,11 +160,12 @@ class _Run:
         return run.result()
 
     def _fit_and_test(self, run: RunFolder, resume: bool) -> RunResult:
-        modeler, splits, history = self._fit(run, resume)
+        modeler, splits, history, normals = self._fit(run, resume)
         run.write_rows(HISTORY, history.rows)
         run.write_state(modeler.state_dict())
-        calibration = self._calibrate(modeler, splits.held_out)
+        calibration = normals.calibration(self.config.base.false_alarm_rate)
         run.write_json(IMAGES, self.data.reader.to_dict())
+        run.write_rows(NORMALS, normals.to_rows())
         run.write_json(CALIBRATION, calibration.to_dict())
         if calibration.warning:
             warnings.warn(calibration.warning, stacklevel=2)
@@ -178,25 +176,13 @@ class _Run:
             shutil.rmtree(run.folder / CHECKPOINTS, ignore_errors=True)
         return result
 
-    def _fit(self, run: RunFolder, resume: bool) -> tuple[BaseModeler, Splits, History]:
+    def _fit(self, run: RunFolder, resume: bool) -> Fitted:
         """The part that all processes execute."""
-        config = self.config
-        set_seed(config.base.seed)
-        context = ModelContext(categories=tuple(self.categories), prompt=config.data.prompt)
-        modeler: BaseModeler = registry.models[config.model.name].build(config.model, context)
-        trainer: BaseTrainer = registry.trainers[config.train.name].build(config.train, self.device, self.progress)
-        splits = self._split(run, modeler.fewest_images)
-        start = time.perf_counter()
-        repeated = trainer.shuffles
-        held_out = self.data.loader(splits.held_out, modeler.input_spec, keep=repeated) if splits.held_out else None
-        train = self.data.loader(splits.fit, modeler.input_spec, shuffle=repeated, keep=repeated, variation=self.variation)
-        of_run = RunContext(config.base.seed, run.folder, run.write, resume)
-        if self.main:
-            of_run.log = lambda row, step: self.hooks.call("anomaly_log", run=run, metrics=row, step=step)
-        with modeler.fitting(repeated), undisturbed():
-            history = _checked(trainer.fit(modeler, train, held_out, of_run), trainer, modeler)
-        run.facts["fit_seconds"] = time.perf_counter() - start
-        return modeler, splits, history
+        fitter = Fitter(
+            self.config, self.data, self.categories, self.device, self.hooks, self.progress, self.main, self.variation
+        )
+        splits = self._split(run, fitter.modeler.fewest_images)
+        return fitter.fit(run, splits, resume)
 
     def _split(self, run: RunFolder, fewest: int) -> Splits:
         """The run's images; RunError if a run that is resumed began with others."""
@@ -218,22 +204,6 @@ class _Run:
             cause = f"the samples of {type(self.data).__name__} are wrong: {described(error)}"
             raise registry.failed(self.data, cause) from error
 
-    def _calibrate(self, modeler: BaseModeler, held_out: list[Sample]) -> Calibration:
-        parts: dict[str, list[Tensor]] = {"scores": [torch.empty(0)], "map_maxima": [], "map_medians": []}
-        if held_out:
-            loader = self.data.images(held_out, modeler.input_spec)
-            batches = self.progress(loader, "calibrating", len(loader))
-            for batch, raw in score(tiled(modeler, self.config.data), batches, self.device):
-                prediction = within_region(batch, raw)
-                parts["scores"].append(prediction.scores)
-                if prediction.maps is not None:
-                    flat = prediction.maps.flatten(1)
-                    parts["map_maxima"].append(flat.amax(dim=1))
-                    ignored = torch.zeros(()).bool() if batch.valid is None else ~batch.valid.flatten(1)
-                    parts["map_medians"].append(flat.masked_fill(ignored, torch.nan).nanmedian(dim=1).values)
-        joined = {name: torch.cat(tensors) for name, tensors in parts.items() if tensors}
-        return calibrate(**joined, false_alarm_rate=self.config.base.false_alarm_rate)
-
 
 def _require_same(before: dict[str, Any] | None, splits: Splits, run: str) -> None:
     """Raise RunError if a run has seen other images than these."""
@@ -244,18 +214,6 @@ def _require_same(before: dict[str, Any] | None, splits: Splits, run: str) -> No
         )
         changed = f"other images ({began}; now {has}): some were added, removed or changed"
         raise RunError(f"{run} began with {changed}. Put them back, or start a new run without --resume.")
-
-
-def _checked(history: Any, trainer: BaseTrainer, modeler: BaseModeler) -> History:
-    """What a trainer returned, if it is a History; its figures that are no finite numbers are left out."""
-    if not isinstance(history, History):
-        raise registry.failed(trainer, f"{type(trainer).__name__}.fit returned {type(history).__name__}, not a History")
-    figures: dict[str, Any] = history.figures
-    for name, value in list(figures.items()):
-        if not isinstance(value, Real) or not math.isfinite(value):
-            warnings.warn(f"{name!r} of {type(modeler).__name__} is no finite number, and left out.", stacklevel=2)
-            del figures[name]
-    return history
 
 
 def _versions() -> dict[str, str]:

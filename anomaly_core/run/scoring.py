@@ -17,10 +17,11 @@ from anomaly_core.imaging.tiles import Canvas, Tiling, cut
 from anomaly_core.run.memory import Portions
 from anomaly_core.types import Batch, Prediction
 
+Scored = tuple[Batch, Prediction]
 PARTS: dict[str, tuple[int, ...]] = {"scores": (), "maps": (1,), "reconstruction": (3,)}  # -> channels
 
 
-def score(modeler: BaseModeler, batches: Iterable[Batch], device: torch.device) -> Iterator[tuple[Batch, Prediction]]:
+def score(modeler: BaseModeler, batches: Iterable[Batch], device: torch.device) -> Iterator[Scored]:
     """Each batch with its prediction, float32 on the CPU; in eval mode and without gradients.
 
     A batch that does not fit into memory is scored in parts, with a warning.

@@ -89,8 +89,8 @@ class PaDiMModel(nn.Module):
         return torch.cat(layers, dim=1).index_select(1, self.selected)
 
     def forward(self, features: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Feature maps to image scores (B,) and anomaly maps (B, 1, *size): :meth:`embed`, then :meth:`score`."""
-        return self.score(self.embed(features), size)
+        """Feature maps to image scores (B,) and anomaly maps (B, 1, *size): :meth:`embed`, :meth:`distances`, :meth:`score`."""
+        return self.score(self.distances(self.embed(features)), size)
 
     def build(self, moments: Moments, grid: tuple[int, int]) -> None:
         """Compute a mean and a whitening matrix per location from the moments of all training embeddings; consumes the moments.
@@ -138,18 +138,39 @@ class PaDiMModel(nn.Module):
             whitened = torch.bmm(deviations, self.whitening.flatten(0, 1).transpose(1, 2))
             return whitened.square().sum(dim=2).sqrt().T.reshape(-1, *grid)  # (h * w, B) -> (B, h, w)
 
-    def score(self, embedding: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def distances_without(self, embedding: Tensor) -> Tensor:
+        """As :meth:`distances`, of images that it was fitted on, each from Gaussians that were fitted without it.
+
+        To leave an image out changes the scatter by one product d d^T, d its deviation from the mean: by Sherman and Morrison
+        (Annals of Mathematical Statistics, 1950) its squared distance is then a function of that with it, h, and of the number
+        of images, n: (n / (n - 1))^2 (n - 2) / (n - 1) h / (1 - n h / (n - 1)^2). The regularisation counts as
+        (n - 1) / (n - 2) times as large. In float64, for the last denominator may be small.
+        """
+        count = int(self.images)
+        grid = embedding.shape[-2:]
+        deviations = locations(embedding).double() - self.mean.flatten(0, 1)[:, None].double()  # (h * w, B, D)
+        step = max(1, CELLS // self.mean.shape[2] ** 2)
+        parts = [
+            torch.bmm(d, w.double().transpose(1, 2)).square().sum(dim=2)
+            for d, w in zip(deviations.split(step), self.whitening.flatten(0, 1).split(step), strict=True)
+        ]
+        squared = torch.cat(parts)  # (h * w, B)
+        denominator = (1 - count / (count - 1) ** 2 * squared).clamp(min=1e-12)
+        without = (count / (count - 1)) ** 2 * (count - 2) / (count - 1) * squared / denominator
+        return without.sqrt().float().T.reshape(-1, *grid)
+
+    def score(self, distances: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Image scores and anomaly maps.
 
         Args:
-            embedding: float32 (B, D, h, w) of :meth:`embed`.
+            distances: float32 (B, h, w) of :meth:`distances`.
             size: (H, W) of the maps.
 
         Returns:
             float32 (B,) scores: the greatest value of the smoothed map, a distance in standard deviations; and float32
             (B, 1, *size) maps.
         """
-        maps = upsample_smooth(self.distances(embedding)[:, None], size, self.sigma)
+        maps = upsample_smooth(distances[:, None], size, self.sigma)
         return maps.amax(dim=(1, 2, 3)), maps
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,6 +33,7 @@ class PaDiMModeler(ExtractorModeler, MemoryModeler):
 
     config: PaDiMConfig
     fewest_images = 2  # a covariance has no meaning for one
+    leaves_out = 1
 
     def __init__(self, config: PaDiMConfig, context: ModelContext | None = None) -> None:
         super().__init__(config, context)
@@ -91,6 +93,10 @@ class PaDiMModeler(ExtractorModeler, MemoryModeler):
 
     def predict_step(self, images: Tensor) -> Prediction:
         scores, maps = self.model(self.extractor(images), (images.shape[-2], images.shape[-1]))
+        return Prediction(scores, maps)
+
+    def predict_without(self, images: Tensor, numbers: Sequence[Tensor]) -> Prediction:
+        scores, maps = self.model.score(self.model.distances_without(self.embed(images)), (images.shape[-2], images.shape[-1]))
         return Prediction(scores, maps)
 
     def held_out_step(self, images: Tensor) -> dict[str, Tensor]:

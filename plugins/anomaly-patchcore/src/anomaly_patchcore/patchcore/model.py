@@ -18,7 +18,8 @@ Deviations:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -122,7 +123,7 @@ class PatchCoreModel(nn.Module):
 
     def build(
         self, patches: Tensor, ratio: float, projection_dim: int | None = 128, generator: torch.Generator | None = None
-    ) -> None:
+    ) -> Tensor:
         """Fill the memory bank with a coreset of all training patches.
 
         Args:
@@ -130,25 +131,32 @@ class PatchCoreModel(nn.Module):
             ratio: share of them that is kept, at least one.
             projection_dim: the coreset is searched in a random projection to so many values; None or 0: in all D.
             generator: a CPU generator for the projection and the first pick.
+
+        Returns:
+            int64 (M,): which patches the bank has, in its order.
         """
         count = max(1, int(len(patches) * ratio))
         first = int(torch.randint(len(patches), (1,), generator=generator))
         self.projection = patches.new_empty(0, 0)
         if count == len(patches):
             self._remember(patches, 0.0)
-            return
+            return torch.arange(count, device=patches.device)
         if projection_dim and projection_dim < patches.shape[1]:
             projection = torch.randn(patches.shape[1], projection_dim, generator=generator) / projection_dim**0.5
             self.projection = projection.to(patches.device)
         picked, radius = k_center_greedy_with_radius(self._project(patches), count, first)
         self._remember(patches[picked], radius)
+        return picked
 
-    def build_streamed(self, store: PatchStore, ratio: float) -> None:
+    def build_streamed(self, store: PatchStore, ratio: float) -> Tensor:
         """Fill the memory bank from what a store within a budget has kept.
 
         Args:
             store: the patches, and how far each may be from those for which it stands.
             ratio: share of all patches that came to the store; the bank takes no more than it holds.
+
+        Returns:
+            int64 (M,): which of the store's patches the bank has, in its order.
         """
         patches, reach = store.patches(), store.reach
         searched = store.project(patches)
@@ -158,6 +166,7 @@ class PatchCoreModel(nn.Module):
         picked, _ = k_center_greedy_with_radius(searched, count, first)
         distances = nearest(searched, searched[picked])[0][:, 0].sqrt()
         self._remember(patches[picked], float((distances if reach is None else distances + reach).max()))
+        return picked
 
     def coverage(self, patches: Tensor) -> Tensor:
         """Share of patches, float32 (..., D), that lie no farther from the bank than the coreset radius: float32 ().
@@ -187,6 +196,16 @@ class PatchCoreModel(nn.Module):
             self._searched_bank = BankSearch(self.memory_bank, self.search)
         distances, indices = self._searched_bank.of_images(patches.flatten(1, 2), self.neighbors)
         return distances.flatten(0, 1), indices.flatten(0, 1)
+
+    @contextmanager
+    def lacking(self, kept: Tensor) -> Iterator[None]:
+        """Inside, the bank has only the entries in bool (M,) ``kept``, and is searched exactly."""
+        whole = self.memory_bank, self.search, self._searched_bank
+        self.memory_bank, self.search = self.memory_bank[kept], "exact"
+        try:
+            yield
+        finally:
+            self.memory_bank, self.search, self._searched_bank = whole
 
     def search_exactly(self) -> None:
         """Search exactly from now on, regardless of ``search``."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import torch
@@ -56,6 +59,8 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
             getattr(torch, config.bank_dtype),
         )
         self._store = self._new_store()
+        self._collected = 0  # images
+        self._owners = torch.empty(0, dtype=torch.int32)  # of each entry of the bank; not saved
         self._built = False
 
     def embed(self, images: Tensor) -> Tensor:
@@ -63,7 +68,10 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
         return self.model.embed(self.extractor(images))
 
     def collect(self, images: Tensor) -> None:
-        self._store.add(self.embed(images).flatten(0, 2))
+        patches = self.embed(images)  # (B, h, w, D)
+        numbers = torch.arange(self._collected, self._collected + len(images), dtype=torch.int32, device=patches.device)
+        self._collected += len(images)
+        self._store.add(patches.flatten(0, 2), owners=numbers.repeat_interleave(patches.shape[1] * patches.shape[2]))
 
     def merge(self, accelerator: Accelerator) -> None:
         if accelerator.num_processes == 1:
@@ -72,24 +80,27 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
             self._store.shrink(self._store.capacity // accelerator.num_processes)
         patches = self._patches()
         reach = self._store.reach
+        first = accelerator.gather(torch.tensor([self._collected], device=patches.device))[: accelerator.process_index].sum()
+        owners = self._store.owners + first.int()
         if reach is not None:  # travels as one more column
             patches = torch.cat([patches, reach[:, None]], dim=1)
         counts = accelerator.gather(torch.tensor([len(patches)], device=patches.device))
         totals = accelerator.gather(torch.tensor([self._store.total], device=patches.device))
         parts = accelerator.gather(accelerator.pad_across_processes(patches)).split(int(counts.max()))
+        numbers = accelerator.gather(accelerator.pad_across_processes(owners)).split(int(counts.max()))
         store = self._new_store()
-        for part, count, total in zip(parts, counts.tolist(), totals.tolist(), strict=True):
-            rows = part[:count]
-            store.add(rows if reach is None else rows[:, :-1], None if reach is None else rows[:, -1], total)
+        for part, of_part, count, total in zip(parts, numbers, counts.tolist(), totals.tolist(), strict=True):
+            rows, own = part[:count], of_part[:count]
+            store.add(rows if reach is None else rows[:, :-1], None if reach is None else rows[:, -1], total, own)
         self._store = store
 
     def build(self) -> None:
         patches, store = self._patches(), self._store
         if store.budget is None:
             generator = torch.Generator().manual_seed(self._seed)
-            self.model.build(patches, self.config.coreset_ratio, self.config.projection_dim, generator)
+            picked = self.model.build(patches, self.config.coreset_ratio, self.config.projection_dim, generator)
         else:
-            self.model.build_streamed(store, self.config.coreset_ratio)
+            picked = self.model.build_streamed(store, self.config.coreset_ratio)
             wanted = max(1, int(store.total * self.config.coreset_ratio))
             if len(store) < wanted:
                 warnings.warn(
@@ -97,8 +108,28 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
                     f"model.coreset_ratio={self.config.coreset_ratio} asks for. The memory bank has {len(store)}.",
                     stacklevel=2,
                 )
-        self._store = self._new_store()
+        self._owners = store.owners[picked]
+        self._store, self._collected = self._new_store(), 0
         self._built = True
+
+    @property
+    def leaves_out(self) -> float:  # type: ignore[override]  # depends on the bank
+        """Any number of images, if the bank has patches of several."""
+        return math.inf if len(self._owners.unique()) > 1 else 0
+
+    def predict_without(self, images: Tensor, numbers: Sequence[Tensor]) -> Prediction:
+        patches, size, parts = self.embed(images), (images.shape[-2], images.shape[-1]), []
+        for _, run in groupby(range(len(images)), key=lambda i: id(numbers[i])):
+            rows = list(run)
+            kept = ~torch.isin(self._owners, numbers[rows[0]])
+            if not kept.any():
+                raise DataError(
+                    "PatchCore's memory bank has patches of one group of images alone, so that these cannot be scored without "
+                    "them. Raise model.coreset_ratio, or set base.calibration=holdout."
+                )
+            with self.model.lacking(kept):
+                parts.append(Prediction(*self.model.score(patches[rows], size)))
+        return Prediction.joined(parts)
 
     def held_out_step(self, images: Tensor) -> dict[str, Tensor]:
         """``coverage``: share of the images' patches that are as near to the bank as the farthest training patch.

@@ -73,6 +73,7 @@ class PatchStore:
         self.total = 0
         self.peak = 0
         self._parts: list[Tensor] = []
+        self._owners: list[Tensor] = []  # of the parts, or of the buffer's rows
         self._buffer: Tensor | None = None  # (rows, D), of which the first `_held` count
         self._reach: Tensor | None = None
         self._held = 0
@@ -91,11 +92,20 @@ class PatchStore:
         """float32 (n,): the maximum distance of each patch to the patches it represents; None if all were kept."""
         return None if self._reach is None else self._reach[: self._held]
 
-    def add(self, patches: Tensor, reach: Tensor | None = None, total: int | None = None) -> None:
-        """Add float32 (n, D) patches, with ``reach`` and ``total`` if they come from another store."""
+    @property
+    def owners(self) -> Tensor:
+        """int32 (n,): the number of the image that each patch comes from."""
+        self._owners = [torch.cat(self._owners)] if self.budget is None else self._owners
+        return self._owners[0][: self._held]
+
+    def add(self, patches: Tensor, reach: Tensor | None = None, total: int | None = None, owners: Tensor | None = None) -> None:
+        """Add float32 (n, D) patches, with ``reach`` and ``total`` if they come from another store; ``owners``: the numbers of
+        their images, int32 (n,), 0 if they are not known."""
         self.total += len(patches) if total is None else total
+        owners = torch.zeros(len(patches), dtype=torch.int32, device=patches.device) if owners is None else owners
         if self.budget is None:
             self._parts.append(patches)
+            self._owners.append(owners)
             self._held += len(patches)
         else:
             buffer, ranges = self._room(patches)
@@ -105,8 +115,9 @@ class PatchStore:
                 count = min(len(buffer) - self._held, len(patches))
                 new = slice(self._held, self._held + count)
                 buffer[new] = patches[:count]
+                self._owners[0][new] = owners[:count]
                 ranges[new] = 0 if reach is None else reach[:count]
-                patches, reach = patches[count:], None if reach is None else reach[count:]
+                patches, owners, reach = patches[count:], owners[count:], None if reach is None else reach[count:]
                 self._held += count
         size = patches.element_size() * patches.shape[1]
         self.peak = max(self.peak, self._held * size if self._buffer is None else len(self._buffer) * size)
@@ -153,6 +164,7 @@ class PatchStore:
             far = squared[:, 0].sqrt() + self._reach[low : low + len(block)]
             kept = slice(self._held, self._held + count)
             self._buffer[kept] = block[picked]
+            self._owners[0][kept] = self._owners[0][low : low + len(block)][picked]
             self._reach[kept] = torch.zeros_like(far[:count]).scatter_reduce(0, owners[:, 0], far, "amax")
             self._held += count
         self._thinned = self._held
@@ -162,7 +174,7 @@ class PatchStore:
             assert self.budget is not None
             size = patches.element_size() * patches.shape[1]
             searched = patches.element_size() * min(self.projection_dim or 0, patches.shape[1])
-            rows = self.budget // (size + searched + 4)  # 4: its reach
+            rows = self.budget // (size + searched + 8)  # 8: its reach and its image's number
             if rows < 2:
                 raise ConfigError(
                     f"model.memory_budget of {self.budget} bytes holds {rows} patches of {size} bytes. Give it at least the "
@@ -170,4 +182,5 @@ class PatchStore:
                 )
             self._buffer = patches.new_empty(rows, patches.shape[1])
             self._reach = torch.zeros(rows, device=patches.device)
+            self._owners = [torch.zeros(rows, dtype=torch.int32, device=patches.device)]
         return self._buffer, self._reach

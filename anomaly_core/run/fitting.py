@@ -1,0 +1,185 @@
+"""Fitting a run's detector, and scoring normal images by detectors that did not see them."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any, NamedTuple, cast
+
+import torch
+from accelerate.utils import set_seed
+
+from anomaly_core.base.data import BaseDataModule, SampleDataset
+from anomaly_core.base.modeler import BaseModeler, MemoryModeler, ModelContext
+from anomaly_core.base.trainer import BaseTrainer, History, Progress, RunContext
+from anomaly_core.config.resolve import RunConfig
+from anomaly_core.discovery import registry
+from anomaly_core.hooks import Hooks
+from anomaly_core.imaging.variation import Variation
+from anomaly_core.run.cross_fitting import NormalScores, can_leave_out, cross_fits, folds, left_out
+from anomaly_core.run.folder import CHECKPOINTS, RunFolder
+from anomaly_core.run.memory import undisturbed
+from anomaly_core.run.scoring import score, tiled
+from anomaly_core.run.splits import Splits
+from anomaly_core.types import Sample
+
+LONG = 60  # seconds that cross-fitting may take without a word before
+log = logging.getLogger(__name__)
+
+
+class Fitted(NamedTuple):
+    """A fitted detector, the images that it was fitted on, and the scores of normal images that no detector of theirs saw."""
+
+    modeler: BaseModeler
+    splits: Splits
+    history: History
+    normals: NormalScores
+
+
+@dataclass
+class Fitter:
+    """Fits detectors on a run's images. All processes of a run call it; only the main one (``main``) scores images.
+
+    Attributes:
+        modeler, trainer: of the run's own detector.
+    """
+
+    config: RunConfig
+    data: BaseDataModule
+    categories: list[str]
+    device: torch.device
+    hooks: Hooks
+    progress: Progress
+    main: bool
+    variation: Variation | None
+
+    def __post_init__(self) -> None:
+        self.modeler, self.trainer = self._built()
+
+    def fit(self, run: RunFolder, splits: Splits, resume: bool) -> Fitted:
+        """Fit on the images to fit on; with ``data.drop_suspects`` again, without those whose scores stand out."""
+        crosses = cross_fits(self.config) and not splits.held_out
+        history, normals = self._fit(run, splits, resume, crosses)
+        if self.config.data.drop_suspects and (odd := self._suspects(run, normals)):
+            kept = [sample for sample in splits.fit if str(sample.path) not in odd]
+            splits, dropped = replace(splits, fit=kept), normals.suspects()
+            self.modeler, self.trainer = self._built()
+            history, normals = self._fit(run, splits, False, crosses)
+            normals.dropped = dropped
+        return Fitted(self.modeler, splits, history, normals)
+
+    def _fit(self, run: RunFolder, splits: Splits, resume: bool, crosses: bool) -> tuple[History, NormalScores]:
+        of_run = RunContext(self.config.base.seed, run.folder, run.write, resume)
+        if self.main:
+            of_run.log = lambda row, step: self.hooks.call("anomaly_log", run=run, metrics=row, step=step)
+        with self.modeler.fitting(self.trainer.shuffles or crosses), undisturbed():
+            begun = time.perf_counter()
+            history, collected = self._train(self.modeler, self.trainer, splits.fit, splits.held_out, of_run, keep=crosses)
+            fitted = time.perf_counter()
+            run.facts["fit_seconds"] = fitted - begun
+            if crosses:
+                normals = self._cross_fit(run, splits.fit, collected, resume)
+            else:
+                normals = NormalScores(run, self.hooks)
+                self._score(normals, self.modeler, splits.held_out)
+            run.facts["calibration_seconds"] = time.perf_counter() - fitted
+        return history, normals
+
+    def _cross_fit(self, run: RunFolder, samples: list[Sample], collected: SampleDataset, resume: bool) -> NormalScores:
+        """The scores of all normal images, each by a detector that did not see it; none if there are too few images."""
+        modeler, count = self.modeler, self.config.base.folds
+        parts = folds(samples, count, self.config.base.seed)
+        if len(parts) < 2 or len(samples) - max(map(len, parts)) < modeler.fewest_images:
+            warnings.warn(
+                "there are too few normal images to score any by a detector that did not see it: the run has no threshold, and "
+                f"its images get scores but no verdict. Add normal images: with {modeler.fewest_images + 1} it has one.",
+                stacklevel=2,
+            )
+            return NormalScores(run, self.hooks, "folds")
+        copies = self.variation.copies if self.variation else 0
+        if isinstance(modeler, MemoryModeler) and can_leave_out(modeler, self.data, samples, copies):
+            normals = NormalScores(run, self.hooks, "leave_one_out")
+            if self.main:
+                scored = left_out(modeler, self.data, samples, collected, self.device, self.progress)
+                normals.take(scored, modeler.input_spec)
+            return normals
+        seconds = run.facts["fit_seconds"] * (len(parts) - 1)
+        if seconds > LONG:
+            log.warning("cross-fitting fits %d more detectors for the threshold: about %.0f minutes.", len(parts), seconds / 60)
+        normals = NormalScores(run, self.hooks, "folds")
+        for number, part in enumerate(parts, 1):
+            chosen = set(part)
+            others = [sample for i, sample in enumerate(samples) if i not in chosen]
+            checkpoints = RunFolder(run.folder / CHECKPOINTS / f"fold-{number}")
+            of_fold = RunContext(self.config.base.seed, checkpoints.folder, checkpoints.write, resume)
+            modeler, trainer = self._built(f"fold {number} of {len(parts)}: ")
+            with modeler.fitting(trainer.shuffles):
+                self._train(modeler, trainer, others, [], of_fold)
+            self._score(normals, modeler, [samples[i] for i in part])
+        return normals
+
+    def _score(self, normals: NormalScores, modeler: BaseModeler, samples: list[Sample]) -> None:
+        if samples and self.main:
+            loader = self.data.images(samples, modeler.input_spec)
+            batches = self.progress(loader, "calibrating", len(loader))
+            normals.take(score(tiled(modeler, self.config.data), batches, self.device), modeler.input_spec)
+
+    def _built(self, prefix: str = "") -> tuple[BaseModeler, BaseTrainer]:
+        """A modeler and its trainer, each time from the same random numbers."""
+        config = self.config
+        set_seed(config.base.seed)
+        context = ModelContext(categories=tuple(self.categories), prompt=config.data.prompt)
+        modeler: BaseModeler = registry.models[config.model.name].build(config.model, context)
+
+        def progress(items: Iterable[Any], description: str | Callable[[], str], total: int | None = None) -> Iterable[Any]:
+            words = description if callable(description) else lambda: description
+            return self.progress(items, lambda: prefix + words(), total)
+
+        trainer = registry.trainers[config.train.name].build(config.train, self.device, progress if prefix else self.progress)
+        return modeler, cast(BaseTrainer, trainer)
+
+    def _train(
+        self,
+        modeler: BaseModeler,
+        trainer: BaseTrainer,
+        samples: list[Sample],
+        held_out: list[Sample],
+        of_run: RunContext,
+        keep: bool = False,
+    ) -> tuple[History, SampleDataset]:
+        """Fit a modeler; ``keep``: decoded images stay in memory, for they are needed again. What it was fitted on."""
+        repeated = trainer.shuffles
+        validation = self.data.loader(held_out, modeler.input_spec, keep=repeated) if held_out else None
+        options: dict[str, Any] = {"shuffle": repeated, "keep": keep or repeated, "variation": self.variation}
+        train = self.data.loader(samples, modeler.input_spec, **options)
+        history = _checked(trainer.fit(modeler, train, validation, of_run), trainer, modeler)
+        return history, cast(SampleDataset, train.dataset)
+
+    def _suspects(self, run: RunFolder, normals: NormalScores) -> set[str]:
+        """The paths of the images whose scores stand out; the run's log names them."""
+        normals.calibration(self.config.base.false_alarm_rate)
+        odd = [row.path for row in normals.suspects()]
+        if odd:
+            warnings.warn(
+                f"data.drop_suspects: {len(odd)} of {len(normals.rows)} normal images are left out, because their scores stand "
+                f"out: {', '.join(odd[:3])}{', ...' * (len(odd) > 3)}. `anomaly suspects {run.folder}` shows them.",
+                stacklevel=2,
+            )
+        return set(odd)
+
+
+def _checked(history: Any, trainer: BaseTrainer, modeler: BaseModeler) -> History:
+    """What a trainer returned, if it is a History; its figures that are no finite numbers are left out."""
+    if not isinstance(history, History):
+        raise registry.failed(trainer, f"{type(trainer).__name__}.fit returned {type(history).__name__}, not a History")
+    figures: dict[str, Any] = history.figures
+    for name, value in list(figures.items()):
+        if not isinstance(value, Real) or not math.isfinite(value):
+            warnings.warn(f"{name!r} of {type(modeler).__name__} is no finite number, and left out.", stacklevel=2)
+            del figures[name]
+    return history
