@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 from sealing import seal
 
-from anomaly_core import Calibration, Measure, RunFolder, RunResult, TestedImage
+from anomaly_core import Calibration, Hooks, Measure, Registry, RunFolder, RunResult, TestedImage
 from anomaly_report.figures.all import PLANS, Drawn
 from anomaly_report.finished import FinishedRun
+from anomaly_report.hooks import Reporter
 from anomaly_report.report import write_report
 
 CONFIG = """\
@@ -29,6 +30,15 @@ data:
 model:
   name: {model}
 """
+
+
+@pytest.fixture
+def hooks(monkeypatch: pytest.MonkeyPatch) -> tuple[Hooks, list[str]]:
+    """The hooks as the core calls them, and what it warns of."""
+    monkeypatch.setenv("ANOMALY_PLUGINS", "anomaly-report")
+    monkeypatch.setattr("anomaly_report.hooks.OBSERVERS", Reporter())
+    failures: list[str] = []
+    return Hooks(Registry(), failures.append), failures
 
 
 @pytest.fixture(scope="session")

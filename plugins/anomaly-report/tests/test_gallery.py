@@ -1,15 +1,11 @@
-"""Which test images are shown, what is kept of them, and the hooks that draw them."""
+"""Which test images are shown, what is kept of them, and the hooks that draw them at the end."""
 
 from __future__ import annotations
 
 import gc
 import itertools
-import subprocess
-import sys
 import weakref
-from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,29 +13,40 @@ import pytest
 import torch
 from PIL import Image
 
-from anomaly_core import Batch, Calibration, Hooks, Prediction, Registry, RunConfig, RunFolder, Sample, TestedImage
-from anomaly_report import gallery as module
+from anomaly_core import (
+    Batch,
+    Calibration,
+    Hooks,
+    ImageReader,
+    InputSpec,
+    Prediction,
+    RunConfig,
+    RunFolder,
+    Sample,
+    TestedImage,
+)
 from anomaly_report.gallery import Gallery
-from anomaly_report.hooks import Reporter
 from anomaly_report.pictures import heat_map
 
 SCALE = Calibration(0.5, 0.01, 3, "3 held-out normal images", map_low=0.1, map_threshold=0.6, scores=(0.125, 0.25, 0.5))
 
 
-def a_batch(kinds: str, first: int = 0, *, side: int = 12) -> tuple[Batch, Prediction, list[TestedImage]]:
+def a_batch(
+    kinds: str, first: int = 0, *, side: int = 12, folder: Path = Path("/data"), scores: list[float] | None = None
+) -> tuple[Batch, Prediction, list[TestedImage]]:
     """An image for each letter of ``kinds``, which is its defect (``g``: a good one); masks of all but those of ``u``."""
     generator = torch.Generator().manual_seed(first)
-    samples = [Sample(Path(f"/data/{first + n}.png"), int(kind != "g"), None, "bolts", kind) for n, kind in enumerate(kinds)]
+    samples = [Sample(folder / f"{first + n}.png", int(kind != "g"), None, "bolts", kind) for n, kind in enumerate(kinds)]
     count = len(kinds)
     images, maps = (torch.rand(count, channels, side, side, generator=generator) for channels in (3, 1))
     has_mask = torch.tensor([kind != "u" for kind in kinds])
     labels = torch.tensor([sample.label for sample in samples])
-    scores = torch.rand(count, generator=generator)
+    drawn = torch.rand(count, generator=generator) if scores is None else torch.tensor(scores)
     rows = [
-        TestedImage(str(sample.path), sample.category, sample.defect, sample.label, score)
-        for sample, score in zip(samples, scores.tolist(), strict=True)
+        TestedImage(str(sample.path), sample.category, sample.defect, sample.label, score, SCALE.is_anomalous(score))
+        for sample, score in zip(samples, drawn.tolist(), strict=True)
     ]
-    return Batch(images, labels, maps > 0.9, has_mask, samples), Prediction(scores, maps), rows
+    return Batch(images, labels, maps > 0.9, has_mask, samples), Prediction(drawn, maps), rows
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -58,67 +65,49 @@ def test_all_pictures_are_drawn_at_once_and_none_is_kept(tmp_path: Path) -> None
         gone = [weakref.ref(batch.images), weakref.ref(batch.masks), weakref.ref(prediction.maps)]
         del batch, prediction
         gc.collect()
-        assert [reference() for reference in gone] == [None, None, None] and not any(gallery._kept.values())
+        assert [reference() for reference in gone] == [None, None, None] and not gallery._kept
     gallery.draw()
     assert len(list((tmp_path / "maps").iterdir())) == 8
 
 
-def test_some_pictures_are_no_more_than_that_many_of_every_kind(tmp_path: Path) -> None:
+def test_what_is_kept_until_the_end_is_bounded_and_copied(tmp_path: Path) -> None:
     gallery = Gallery(tmp_path, 3, SCALE)
     everything = []
-    for first in range(0, 20, 4):
-        batch, prediction, rows = a_batch("gdgd", first)
+    for first in range(0, 200, 4):
+        batch, prediction, rows = a_batch("gdgd", first, side=4)
         gallery.consider(batch, prediction, rows)
         everything += rows
-        kept = [candidate for queue in gallery._kept.values() for candidate in queue]
-        assert len(kept) == 3
+        assert len(gallery._kept) <= 2 * 3 + 6
         whole = (batch.images.numpy(), batch.masks.numpy(), prediction.maps.numpy())
-        for part, candidate in itertools.product(whole, kept):
-            for copy in (candidate.image, candidate.mask, candidate.anomaly_map):
+        for part, candidate in itertools.product(whole, gallery._kept):
+            for copy in (candidate.pixels.image, candidate.pixels.mask, candidate.pixels.anomaly_map):
                 assert not np.shares_memory(copy, part), "a view would keep the whole batch in memory"
     assert not (tmp_path / "maps").exists()
     gallery.draw()
-    names = sorted(path.name for path in (tmp_path / "maps").iterdir())
-    assert names == ["0000-bolts-g-0.png", "0001-bolts-d-1.png", "0002-bolts-g-2.png"]
-    assert [row.picture for row in everything] == [*(f"maps/{name}" for name in names), *[""] * 17]
+    pictured = [(number, row) for number, row in enumerate(everything) if row.picture]
+    assert [row.picture for _, row in pictured] == [
+        f"maps/{place:04d}-bolts-{row.defect}-{number}.png" for place, (number, row) in enumerate(pictured)
+    ]
+    misses = min((row for row in everything if row.label == 1), key=lambda row: row.score)
+    alarms = max((row for row in everything if row.label == 0), key=lambda row: row.score)
+    highest = max(everything, key=lambda row: row.score)
+    assert {row.path for _, row in pictured} == {misses.path, alarms.path, highest.path}, "wherever in the test set they are"
 
 
-def test_a_false_alarm_is_shown_though_it_comes_last(tmp_path: Path) -> None:
-    batch, prediction, rows = a_batch("ggggd")
-    for row, verdict in zip(rows, (False, False, False, True, True), strict=True):
-        row.is_anomalous = verdict
-    gallery = Gallery(tmp_path, 3, SCALE)
+def test_an_image_without_a_score_leaves_its_place_to_another(tmp_path: Path) -> None:
+    batch, prediction, rows = a_batch("ggg")
+    rows[0].score, rows[0].is_anomalous, rows[0].error = float("nan"), None, "no finite score"
+    gallery = Gallery(tmp_path, 2, SCALE)
     gallery.consider(batch, prediction, rows)
     gallery.draw()
-    assert [bool(row.picture) for row in rows] == [True, False, False, True, True]
-
-
-def in_turn(kinds: str, wanted: int) -> list[int]:
-    """The positions that are shown, from all images at once: the first of each kind, then the second of each, ..."""
-    queues = {kind: [n for n, other in enumerate(kinds) if other == kind] for kind in dict.fromkeys(kinds)}
-    turns = itertools.zip_longest(*queues.values())
-    return [n for turn in turns for n in turn if n is not None][:wanted]
-
-
-def test_what_is_kept_on_the_way_is_what_would_be_chosen_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[str] = []
-    monkeypatch.setattr(module, "save_panel", lambda path, *_, **__: shown.append(path.stem.rpartition("-")[2]))
-    random = np.random.default_rng(0)
-    for _ in range(60):
-        kinds = "".join(random.choice(list("gabcd"[: random.integers(1, 6)]), random.integers(1, 25)))
-        wanted = int(random.integers(0, 9))
-        gallery = Gallery(tmp_path, wanted, SCALE)
-        for first in range(0, len(kinds), 5):
-            gallery.consider(*a_batch(kinds[first : first + 5], first, side=2))
-            assert sum(map(len, gallery._kept.values())) <= wanted
-        shown.clear()
-        gallery.draw()
-        assert shown == [str(n) for n in in_turn(kinds, wanted)], (kinds, wanted)
+    assert [bool(row.picture) for row in rows] == [False, True, True]
 
 
 def test_the_panel_shows_the_image_the_map_and_the_mask_where_it_is_known(tmp_path: Path) -> None:
     batch, prediction, rows = a_batch("du", side=100)
-    Gallery(tmp_path, "all", SCALE).consider(batch, prediction, rows)
+    gallery = Gallery(tmp_path, 2, SCALE)
+    gallery.consider(batch, prediction, rows)
+    gallery.draw()
     for number, row in enumerate(rows):
         parts = [pixels(tmp_path / row.picture)[16:116, left : left + 100] for left in (0, 104, 208)]
         np.testing.assert_array_equal(parts[0], (batch.images[number].permute(1, 2, 0).numpy() * 255).round())
@@ -127,8 +116,18 @@ def test_the_panel_shows_the_image_the_map_and_the_mask_where_it_is_known(tmp_pa
         np.testing.assert_array_equal(parts[2], np.broadcast_to(known if number == 0 else 200, (100, 100, 3)))
 
 
+@pytest.mark.parametrize(("pictures", "tiles"), [(4, [4, 4, 4]), ("all", [3, 4, 3])])
+def test_a_mask_has_a_tile_where_the_data_set_has_masks(tmp_path: Path, pictures: int | str, tiles: list[int]) -> None:
+    for kinds, expected in (("gdu", tiles), ("guu", [3, 3, 3])):
+        batch, prediction, rows = a_batch(kinds, side=100)
+        gallery = Gallery(tmp_path / kinds, pictures, SCALE)
+        gallery.consider(batch, prediction, rows)
+        gallery.draw()
+        assert [(pixels(tmp_path / kinds / row.picture).shape[1] + 4) / 104 for row in rows] == expected
+
+
 def test_a_reconstruction_stands_beside_the_image(tmp_path: Path) -> None:
-    batch, prediction, rows = a_batch("g", side=100)
+    batch, prediction, rows = a_batch("d", side=100)
     prediction.reconstruction = 1 - batch.images
     gallery = Gallery(tmp_path, 1, SCALE)
     gallery.consider(batch, prediction, rows)
@@ -147,26 +146,43 @@ def test_without_maps_there_is_no_picture(tmp_path: Path) -> None:
     assert not any(row.picture for row in rows) and list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def hooks(monkeypatch: pytest.MonkeyPatch) -> tuple[Hooks, list[str]]:
-    """The hooks as the core calls them, and what it warns of."""
-    monkeypatch.setenv("ANOMALY_PLUGINS", "anomaly-report")
-    monkeypatch.setattr("anomaly_report.hooks.OBSERVERS", Reporter())
-    failures: list[str] = []
-    return Hooks(Registry(), failures.append), failures
-
-
-def a_run(folder: Path, pictures: int | str) -> RunFolder:
+def a_run(folder: Path, pictures: int | str, **more: Any) -> RunFolder:
+    """A run on images of 60 x 30 pixels."""
     run = RunFolder(folder)
-    overrides = {"base.pictures": pictures, "data.normal": str(folder)}
+    overrides = {"base.pictures": pictures, "data.normal": str(folder), **more}
     run.write("config.yaml", RunConfig.create(model="vanilla_ae", data="folder", overrides=overrides).to_yaml())
+    run.write_json("images.json", ImageReader().to_dict())
+    for number in range(2):
+        Image.new("RGB", (60, 30)).save(folder / f"{number}.png")
     return run
 
 
-def score(hooks: Hooks, run: RunFolder, kinds: str) -> list[TestedImage]:
-    batch, prediction, rows = a_batch(kinds)
-    hooks.call("anomaly_scored", run=run, batch=batch, prediction=prediction, rows=rows, calibration=SCALE)
+def score(hooks: Hooks, run: RunFolder, kinds: str, *, side: int = 12, spec: InputSpec | None = None) -> list[TestedImage]:
+    batch, prediction, rows = a_batch(kinds, folder=run.folder, side=side)
+    parts = {"batch": batch, "prediction": prediction, "rows": rows, "input_spec": spec or InputSpec((side, side))}
+    hooks.call("anomaly_scored", run=run, calibration=SCALE, **parts)
     return rows
+
+
+@pytest.mark.parametrize(
+    ("resize", "shape"), [("stretch", (120, 240)), ("pad", (60, 120)), ("keep", (120, 120))], ids=lambda value: str(value)
+)
+def test_a_picture_has_the_proportions_of_what_the_model_sees(
+    tmp_path: Path, hooks: tuple[Hooks, list[str]], resize: Any, shape: tuple[int, int]
+) -> None:
+    calls, failures = hooks
+    run = a_run(tmp_path, 2)
+    rows = score(calls, run, "dd", side=120, spec=InputSpec((120, 120), resize))
+    calls.call("anomaly_tested", run=run, rows=rows, calibration=SCALE)
+    assert failures == [] and pixels(tmp_path / rows[0].picture).shape == (shape[0] + 32, 4 * (shape[1] + 4) - 4, 3)
+
+
+def test_a_picture_of_tiles_is_the_image_itself(tmp_path: Path, hooks: tuple[Hooks, list[str]]) -> None:
+    calls, failures = hooks
+    run = a_run(tmp_path, 2, **{"data.tile": 64})
+    rows = score(calls, run, "d", side=120)
+    calls.call("anomaly_tested", run=run, rows=rows, calibration=SCALE)
+    assert failures == [] and pixels(tmp_path / rows[0].picture).shape == (152, 4 * 124 - 4, 3)
 
 
 def test_runs_that_are_open_at_once_have_a_gallery_each(tmp_path: Path, hooks: tuple[Hooks, list[str]]) -> None:
@@ -175,11 +191,12 @@ def test_runs_that_are_open_at_once_have_a_gallery_each(tmp_path: Path, hooks: t
     rows = [score(calls, run, "gd") for run in (first, second, third)]
     for run in (second, third, first):
         calls.call("anomaly_tested", run=run, rows=[], calibration=SCALE)
-    assert [[bool(row.picture) for row in part] for part in rows] == [[True, False], [True, True], [True, True]]
+    assert [sorted(bool(row.picture) for row in part) for part in rows] == [[False, True], [True, True], [True, True]]
     assert [len(list((run.folder / "maps").iterdir())) for run in (first, second, third)] == [1, 2, 2]
     again = score(calls, first, "gd")
     calls.call("anomaly_tested", run=first, rows=[], calibration=SCALE)
-    assert [row.picture for row in again] == ["maps/0000-bolts-g-0.png", ""], "what was drawn is forgotten"
+    (picture,) = [row.picture for row in again if row.picture]
+    assert picture.startswith("maps/0000-"), "what was drawn is forgotten"
     assert failures == []
 
 
@@ -202,97 +219,3 @@ def test_what_cannot_be_drawn_is_one_warning(tmp_path: Path, hooks: tuple[Hooks,
     (text,) = failures
     assert "cannot write" in text and "The run goes on" in text
     assert not any(row.picture for row in rows)
-
-
-class Opened:
-    """A detector in use, as far as the observer looks at it."""
-
-    calibration = SCALE
-
-
-@dataclass
-class Verdict:
-    """As ``anomaly predict`` gives it, as far as the observer looks at it."""
-
-    path: str
-    regions: tuple[SimpleNamespace, ...] | None = None
-
-
-def predicted(hooks: Hooks, path: str, picture: Path | None, regions: Any = None, **parts: np.ndarray | None) -> None:
-    shape = {"scores": (1,), "maps": (1, 1, 100, 100)}
-    random = np.random.default_rng(0)
-    image = random.integers(0, 255, (100, 100, 3), dtype=np.uint8)
-    arrays = {**{name: random.random(size, dtype=np.float32) for name, size in shape.items()}, **parts}
-    verdict = Verdict(path, regions)
-    prediction = Prediction(**arrays)
-    calls = {"verdict": verdict, "image": image, "prediction": prediction, "detector": Opened(), "picture": picture}
-    hooks.call("anomaly_predicted", **calls)
-
-
-def test_a_new_image_is_drawn_where_it_is_asked_for(tmp_path: Path, hooks: tuple[Hooks, list[str]]) -> None:
-    calls, failures = hooks
-    predicted(calls, "/line/a b.png", None)
-    assert list(tmp_path.iterdir()) == []
-    predicted(calls, "/line/a b.png", tmp_path / "maps" / "00007-a b.png")
-    predicted(calls, f"/line/{'é-' * 100}.png", tmp_path / "maps" / f"123456-{'é-' * 100}.png", maps=None)
-    reconstruction = np.zeros((1, 3, 100, 100), np.float32)
-    predicted(calls, "/line/c.png", tmp_path / "maps" / "00008-c.png", reconstruction=reconstruction)
-    assert failures == []
-    shapes = {path.name: pixels(path).shape for path in (tmp_path / "maps").iterdir()}
-    assert shapes == {
-        "00007-a_b.png": (132, 3 * 104 - 4, 3),
-        f"123456-{'_-' * 60}.png": (132, 100, 3),
-        "00008-c.png": (132, 4 * 104 - 4, 3),
-    }
-    random = np.random.default_rng(0)
-    image, _ = random.integers(0, 255, (100, 100, 3), dtype=np.uint8), random.random(1, dtype=np.float32)
-    drawn = pixels(tmp_path / "maps" / "00007-a_b.png")
-    np.testing.assert_array_equal(drawn[16:116, :100], image)
-    np.testing.assert_array_equal(drawn[16:116, 104:204], heat_map(random.random((1, 100, 100), dtype=np.float32), SCALE))
-
-
-def test_the_regions_of_a_new_image_are_drawn(
-    tmp_path: Path, hooks: tuple[Hooks, list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls, failures = hooks
-    drawn: list[dict[str, Any]] = []
-    monkeypatch.setattr(module, "save_panel", lambda *_, **options: drawn.append(options))
-    region = SimpleNamespace(map_box=(1, 2, 3, 4))
-    for regions in ((region, region), (region,), (), None):
-        predicted(calls, "/line/a.png", tmp_path / "00000-a.png", regions=regions)
-    assert failures == [] and [one["boxes"] for one in drawn] == [[(1, 2, 3, 4)] * 2, [(1, 2, 3, 4)], (), ()]
-    assert [one["title"].partition("  ")[2][12:].strip() for one in drawn] == ["2 regions", "1 region", "no region", ""]
-
-
-def test_an_image_that_could_not_be_read_has_no_picture(tmp_path: Path, hooks: tuple[Hooks, list[str]]) -> None:
-    calls, failures = hooks
-    none = {"image": None, "prediction": None, "detector": Opened(), "picture": tmp_path / "00000-a.png"}
-    calls.call("anomaly_predicted", verdict=Verdict("a.png"), **none)
-    assert list(tmp_path.iterdir()) == [] and failures == []
-
-
-TORCH_FREE = """
-import sys
-sys.modules["torch"] = None
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-from types import SimpleNamespace
-from typing import Any
-import numpy as np
-from anomaly_report.hooks import OBSERVERS
-from anomaly_core import Calibration, Prediction
-class Opened:
-    calibration = Calibration(0.5, 0.01, 3, "", 0.1, 0.6)
-prediction = Prediction(np.ones(1, np.float32), np.ones((1, 1, 8, 8), np.float32))
-image = np.zeros((8, 8, 3), np.uint8)
-OBSERVERS.anomaly_predicted(SimpleNamespace(path="a.png", regions=None), image, prediction, Opened(), Path(sys.argv[1]))
-print([name for name in ("matplotlib", "jinja2", "scipy", "anomaly_metrics") if name in sys.modules])
-"""
-
-
-def test_a_new_image_is_drawn_without_torch_and_without_what_pages_need(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", TORCH_FREE, str(tmp_path / "00000-a.png")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
-    assert (tmp_path / "00000-a.png").is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,19 @@ import pytest
 import torch
 from PIL import Image
 
-from anomaly_core import NORMAL, Batch, Calibration, Hooks, NormalImage, Prediction, Registry, RunConfig, RunFolder, Sample
+from anomaly_core import (
+    NORMAL,
+    Batch,
+    Calibration,
+    Hooks,
+    InputSpec,
+    NormalImage,
+    Prediction,
+    Registry,
+    RunConfig,
+    RunFolder,
+    Sample,
+)
 from anomaly_report.hooks import Reporter
 from anomaly_report.normals import KEPT, NormalGallery
 
@@ -79,11 +92,19 @@ def test_a_run_draws_them_through_the_hooks(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("ANOMALY_PLUGINS", "anomaly-report")
     monkeypatch.setattr("anomaly_report.hooks.OBSERVERS", Reporter())
     failures: list[str] = []
-    hooks, run, normals = Hooks(Registry(), failures.append), RunFolder(tmp_path), rows(5)
+    hooks, run = Hooks(Registry(), failures.append), RunFolder(tmp_path)
     overrides = {"base.pictures": pictures, "data.normal": str(tmp_path)}
     run.write("config.yaml", RunConfig.create(model="vanilla_ae", data="folder", overrides=overrides).to_yaml())
-    batch, prediction = a_batch([1.0, 2.0, 3.0, 4.0, 5.0], side=8)
-    hooks.call("anomaly_normals_scored", run=run, batch=batch, prediction=prediction, input_spec=None)
+    batch, prediction = a_batch([1.0, 2.0, 3.0, 4.0, 5.0], side=100)
+    batch.samples = [replace(sample, path=tmp_path / sample.path.name) for sample in batch.samples]
+    for sample in batch.samples:
+        Image.new("RGB", (400, 200)).save(sample.path)
+    normals = [NormalImage(str(sample.path), sample.category, 0.0) for sample in batch.samples]
+    spec = InputSpec((100, 100))
+    hooks.call("anomaly_normals_scored", run=run, batch=batch, prediction=prediction, input_spec=spec)
     hooks.call("anomaly_calibrated", run=run, normals=normals, calibration=SCALE)
     assert failures == []
     assert [bool(row.picture) for row in normals] == [n >= 5 - pictures for n in range(5)]
+    for row in normals[5 - pictures :]:
+        with Image.open(tmp_path / row.picture) as picture:
+            assert picture.width >= 3 * 200 > 4.5 * picture.height, "images keep their shape"

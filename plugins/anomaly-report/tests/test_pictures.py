@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from anomaly_core import Calibration, RunError
+from anomaly_core import Calibration, InputSpec, RunError
+from anomaly_report.frame import Frame
+from anomaly_report.outlines import outlines
 from anomaly_report.pictures import heat_map, overlay, reduced, relative, safe_name, save_panel
 
 SCALE = Calibration(1.0, 0.01, 100, "test", map_low=2.0, map_threshold=5.0)
@@ -46,25 +50,21 @@ def test_colours_brighten_as_values_grow():
     assert brightness[-1] > 230
 
 
-def test_overlay_leaves_normal_pixels_alone_and_surrounds_anomalous_ones():
+def test_overlay_leaves_normal_pixels_alone_and_hides_no_anomalous_one():
     image = torch.full((3, 20, 20), 0.2)
+    image[:, 7, 7] = 0.8
     anomaly_map = torch.full((1, 20, 20), 2.0)
-    anomaly_map[0, 5:10, 5:10] = 7.0
+    anomaly_map[0, 5:10, 5:10] = 99.0
     drawn = overlay(image, anomaly_map, SCALE)
-    cyan = (drawn == (0, 230, 230)).all(axis=-1)
-    border = np.zeros((20, 20), dtype=bool)
-    border[5:10, 5:10] = True
-    border[6:9, 6:9] = False
-    assert (cyan == border).all()
     assert (drawn[0, 0] == 51).all()
-    assert drawn[7, 7].sum() > 3 * 51
-    assert not (overlay(image, anomaly_map, None) == (0, 230, 230)).all(axis=-1).any(), "no threshold, no line"
+    assert drawn[6, 6].sum() > 3 * 51
+    assert drawn[7, 7].sum() - drawn[6, 6].sum() > 150, "the defect itself is still seen"
 
 
 def test_panel_is_image_map_mask_overlay(tmp_path):
     generator = torch.Generator().manual_seed(0)
-    image, anomaly_map = torch.rand(3, 60, 100, generator=generator), ramp(0, 9, 60, 100)
-    mask = anomaly_map > 6
+    image, anomaly_map = torch.rand(3, 60, 100, generator=generator), ramp(0, 4.9, 60, 100)
+    mask = torch.zeros(1, 60, 100, dtype=torch.bool)
     path = tmp_path / "new" / "panel.png"
     save_panel(path, image, anomaly_map, mask, SCALE, title="bottle-broken-000  score 3.2 \N{GREEK SMALL LETTER SIGMA}")
     picture = read(path)
@@ -79,6 +79,88 @@ def test_panel_is_image_map_mask_overlay(tmp_path):
     for panel, wanted in zip(panels, expected, strict=True):
         assert (panel == wanted).all()
     assert [item.name for item in path.parent.iterdir()] == ["panel.png"], "nothing half-written stays"
+
+
+def bluish(picture: np.ndarray) -> np.ndarray:
+    """Where a picture in shades of grey has a line in cyan."""
+    return picture[..., 2].astype(int) - picture[..., 0] > 60
+
+
+def greenish(picture: np.ndarray) -> np.ndarray:
+    return picture[..., 1].astype(int) - picture[..., 2] > 60
+
+
+def test_lines_surround_what_exceeds_the_threshold_and_the_mask(tmp_path):
+    image, anomaly_map = torch.full((3, 100, 120), 0.2), torch.full((1, 100, 120), 2.0)
+    anomaly_map[0, 30:50, 20:60] = 5.5
+    mask = torch.zeros(1, 100, 120, dtype=torch.bool)
+    mask[0, 70:90, 70:90] = True
+    save_panel(tmp_path / "a.png", image, anomaly_map, mask, SCALE)
+    shown = read(tmp_path / "a.png")[16:, 3 * 124 :]
+    away = np.ones((100, 120), dtype=bool)
+    away[27:53, 17:63] = False
+    inside = np.zeros((100, 120), dtype=bool)
+    inside[33:47, 23:57] = True
+    line = bluish(shown)
+    assert not line[away].any() and not line[inside].any()
+    assert line[29:31, 25:55].any(axis=0).all() and line[49:51, 25:55].any(axis=0).all(), "without gaps"
+    assert line[32:48, 19:21].any(axis=1).all() and line[32:48, 59:61].any(axis=1).all()
+    true = greenish(shown)
+    assert true[69:71, 72:88].any(axis=0).all() and not true[73:87, 73:87].any() and not true[:66].any()
+    for scale in (None, Calibration(1.0, 0.01, 100, "test"), replace(SCALE, map_threshold=5.5)):
+        save_panel(tmp_path / "b.png", image, anomaly_map, None, scale)
+        drawn = read(tmp_path / "b.png")[16:, 3 * 124 :]
+        assert not bluish(drawn)[~inside].any(), "no threshold, or none that is exceeded: no line"
+
+
+def test_a_line_is_smooth_at_the_size_at_which_it_is_drawn(tmp_path):
+    y, x = np.mgrid[:16, :16] - 7.5
+    round_map = (10 - np.hypot(x, y))[None]  # above 5 within 5 cells of the middle
+    (line,) = outlines(round_map[0], 5.0, (320, 320))
+    far = np.hypot(*(line - 160).T)
+    assert len(line) > 20 and np.abs(far - 100).max() < 4, "no steps of the map's cells, which are 20 pixels wide"
+    assert outlines(np.full((4, 4), np.nan), 0.0, (40, 40)) == [] and outlines(np.full((4, 4), 9.0), 0.0, (40, 40)) == []
+
+
+@pytest.mark.parametrize(
+    ("resize", "crop", "size", "edges", "proportions"),
+    [
+        ("stretch", None, (480, 640), (0, 0, 1, 1), (640, 480)),
+        ("pad", None, (480, 640), (0, 1 / 8, 1, 7 / 8), (640, 480)),
+        ("pad", None, (300, 100), (1 / 3, 0, 2 / 3, 1), (100, 300)),
+        ("keep", None, (480, 640), (0, 0, 1, 1), (480, 480)),
+        ("stretch", (120, 120), (480, 640), (0, 0, 1, 1), (320, 240)),
+        ("pad", (200, 120), (480, 640), (0, 0.05, 1, 0.95), (320, 480)),
+    ],
+)
+def test_a_frame_is_where_the_image_lies(resize, crop, size, edges, proportions):
+    frame = Frame.of(InputSpec((240, 240), resize, crop), size)
+    assert frame.edges == pytest.approx(edges, abs=0.003)
+    assert (frame.width, frame.height) == pytest.approx(proportions, abs=1)
+
+
+def test_round_parts_are_round_whatever_the_model_sees(tmp_path):
+    """A disc in the middle of an image of 640 x 480, and a region whose box surrounds it."""
+    picture = Image.new("RGB", (640, 480))
+    ImageDraw.Draw(picture).ellipse((220, 140, 420, 340), fill="white")
+    for resize, crop in (("stretch", None), ("pad", None), ("keep", None), ("stretch", (180, 200))):
+        spec = InputSpec((240, 240), resize, crop)
+        image = spec.array(picture).transpose(2, 0, 1) / 255
+        rows, columns = spec.output_size
+        bright = np.argwhere(image[0] > 0.5)
+        (top, left), (bottom, right) = bright.min(axis=0), bright.max(axis=0) + 1
+        frame = Frame.of(spec, (480, 640))
+        path = tmp_path / f"{resize}.png"
+        boxes = [(left, top, right, bottom)]
+        save_panel(path, image, np.zeros((1, rows, columns)), None, SCALE, with_mask=False, boxes=boxes, frame=frame)
+        drawn = read(path)[16:]
+        tile = drawn[:, : (drawn.shape[1] - 8) // 3]
+        across, down = (np.ptp(axis) + 1 for axis in np.nonzero(tile[..., 0] > 127)[::-1])
+        assert abs(across - down) <= 2 and tile.shape[1] / tile.shape[0] == pytest.approx(frame.width / frame.height, rel=0.02)
+        disc = np.argwhere(tile[..., 0] > 127)
+        edge = (drawn[:, -tile.shape[1] :] == 255).all(axis=-1)
+        for row, column in ((disc[:, 0].min(), tile.shape[1] // 2), (disc[:, 0].max(), tile.shape[1] // 2)):
+            assert edge[row - 2 : row + 3, column].any(), "the box surrounds the disc"
 
 
 def test_an_unknown_mask_does_not_look_like_an_empty_one(tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_core import Calibration, DataError, ImageReader, Prediction
+from anomaly_core import Calibration, DataError, ImageReader, InputSpec, Prediction
 from anomaly_export.sessions import Session
 from anomaly_predict import Region, as_image, only_map, regions_of, several
 
@@ -65,6 +65,11 @@ class ExportedDetector:
     def reader(self) -> ImageReader:
         """How image files are decoded: as the run's were."""
         return self.metadata.reader
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """How an image becomes the graph's input, where maps lie on it."""
+        return self.metadata.input_spec
 
     def __call__(self, images: Any) -> tuple[Array, Array | None]:
         """Score images.

@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # an exported detector needs no torch
     import torch
     from torch import Tensor
 
-    from anomaly_core import BaseModeler, Calibration, RunConfig
+    from anomaly_core import BaseModeler, Calibration, InputSpec, RunConfig
 
 ImageLike = Any  # str | Path | PIL.Image.Image | numpy (H, W, 3) uint8 | tensor (3, H, W), as anomaly_predict.arrays checks
 
@@ -147,6 +147,11 @@ class RunDetector:
         self._portions = Portions("scoring")
         self._process = os.getpid()
 
+    @property
+    def input_spec(self) -> InputSpec | None:
+        """How an image becomes the model's input, on which maps lie; None with ``data.tile``: on the image itself."""
+        return self.modeler.input_spec if self.config.data.tile is None else None
+
     def predict(self, images: ImageLike, *, batch_size: int = 32) -> Prediction:
         """Score one image or several.
 
@@ -214,15 +219,14 @@ class RunDetector:
             only_map(prediction),
             self.calibration,
             size,
-            self.modeler.input_spec if data.tile is None else None,
+            self.input_spec,
             reader=self.reader,
             least_area=data.least_area if least_area is None else least_area,
             mm_per_px=data.mm_per_px if mm_per_px is None else mm_per_px,
         )
 
     def _placed(self, image: Image.Image) -> NDArray[np.uint8]:
-        geometry = self.modeler.input_spec if self.config.data.tile is None else Native()
-        return geometry.array(image)
+        return (self.input_spec or Native()).array(image)
 
     def _predict(self, images: Sequence[NDArray[np.uint8]], tiles: int) -> tuple[Tensor, Prediction]:
         """The images, (B, 3, H, W) in [0, 1], and their prediction; ``tiles`` of a large image at once."""
@@ -245,8 +249,8 @@ class RunDetector:
                 "damaged: `anomaly doctor RUN` compares its files with what it wrote. Else report it to the plugin's authors."
             ) from error
         if prediction.maps is not None and self.reader.roi:
-            spec = self.modeler.input_spec if self.config.data.tile is None else None
-            prediction = replace(prediction, maps=torch.from_numpy(self.reader.lowered(prediction.maps.numpy(), spec)))
+            lowered = self.reader.lowered(prediction.maps.numpy(), self.input_spec)
+            prediction = replace(prediction, maps=torch.from_numpy(lowered))
         return inputs, prediction
 
 

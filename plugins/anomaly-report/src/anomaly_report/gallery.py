@@ -1,9 +1,9 @@
-"""Gallery: which test images of a run are shown, and the panel that is drawn of each. Torch-free."""
+"""Gallery: the pictures of a run's test images, drawn of those that :mod:`anomaly_report.choice` chooses. Torch-free."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from anomaly_core import inside
+from anomaly_core import NORMAL, inside
+from anomaly_report.choice import chosen, kept
+from anomaly_report.frame import Frame
 from anomaly_report.pictures import Box, reduced, safe_name, save_panel
 
 if TYPE_CHECKING:
-    from anomaly_core import Batch, Calibration, Prediction, TestedImage
+    from anomaly_core import Batch, Calibration, InputSpec, Prediction, TestedImage
 
 FOLDER = "maps"
 
 
 @dataclass
-class _Candidate:
-    """An image that may be shown, and the row that will name its picture.
+class _Pixels:
+    """What is drawn of an image.
 
     Attributes:
         image, reconstruction: uint8 (3, H, W), a quarter of the memory that floats take.
@@ -30,11 +32,19 @@ class _Candidate:
         mask: bool (1, H, W); None where it is not known.
     """
 
-    row: TestedImage
     image: NDArray[np.uint8]
     anomaly_map: NDArray[np.float32]
     mask: NDArray[np.bool_] | None
     reconstruction: NDArray[np.uint8] | None
+
+
+@dataclass
+class _Candidate:
+    """An image that may be shown, its number in the test set, and the row that will name its picture."""
+
+    order: int
+    row: TestedImage
+    pixels: _Pixels | None = None
 
 
 class Gallery:
@@ -42,75 +52,90 @@ class Gallery:
 
     Args:
         folder: the run's.
-        wanted: how many images are shown, of each kind in turn; with ``all`` each is drawn as it comes, and none is kept.
+        wanted: how many images are shown; with ``all`` each is drawn as it comes, and none is kept.
         calibration: fixes the colour scale.
+        input_spec: how an image became the model's input; None if that has the image's own pixels (``data.tile``).
+        size: gives the (height, width) of an image file; None if pictures are as the model sees them.
     """
 
-    def __init__(self, folder: Path, wanted: int | str, calibration: Calibration) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        wanted: int | str,
+        calibration: Calibration,
+        input_spec: InputSpec | None = None,
+        size: Callable[[str], tuple[int, int]] | None = None,
+    ) -> None:
         self._folder = folder
         self._wanted = math.inf if wanted == "all" else int(wanted)
         self._calibration = calibration
-        self._kept: dict[tuple[str, str, bool | None], list[_Candidate]] = {}
+        self._input_spec, self._size = input_spec, size
+        self._kept: list[_Candidate] = []
+        self._masked = False  # whether the mask of any defect is known
+        self._count = 0
         self._drawn = 0
 
     def consider(self, batch: Batch, prediction: Prediction, rows: list[TestedImage]) -> None:
-        """Draw the images at once where all are shown; else keep the first of every kind, no more than will be shown.
+        """Draw the images at once where all are shown; else keep those that may yet be chosen.
 
         Raises:
+            DataError: the size of an image file cannot be read any more.
             RunError: a picture cannot be written.
         """
         if prediction.maps is None:
             return
-        for index, row in enumerate(rows):
-            kind = row.category, row.defect, row.is_anomalous  # so that false alarms and misses are among those shown
-            kept = self._kept.setdefault(kind, [])
-            if len(kept) >= self._wanted:
-                continue
-            candidate = _candidate(index, row, batch, prediction)
-            if math.isinf(self._wanted):
-                self._draw(candidate)
-            else:
-                kept.append(candidate)
-                self._drop_the_last()
+        masked = [batch.masks is not None and bool(known) for known in batch.has_mask]
+        defects = [known and row.label != NORMAL for known, row in zip(masked, rows, strict=True)]
+        if math.isinf(self._wanted):
+            for index, row in enumerate(rows):
+                self._draw(_Candidate(self._count + index, row, _pixels(index, batch, prediction)), with_mask=defects[index])
+        elif self._wanted:
+            self._masked |= any(defects)
+            new = [_Candidate(self._count + index, row) for index, row in enumerate(rows) if math.isfinite(row.score)]
+            self._kept = kept([*self._kept, *new], self._calibration.threshold, int(self._wanted))
+            for candidate in self._kept:
+                if candidate.pixels is None:
+                    candidate.pixels = _pixels(candidate.order - self._count, batch, prediction)
+        self._count += len(rows)
 
     def draw(self) -> None:
-        """Draw images of each kind in turn, until the number that was asked for is reached; their rows name the pictures.
+        """Draw the images that are chosen of all; their rows name the pictures.
 
         Raises:
-            RunError: a picture cannot be written.
+            DataError, RunError: as in :meth:`consider`.
         """
-        queues = list(self._kept.values())
-        turns = range(max(map(len, queues), default=0))
-        for candidate in [queue[turn] for turn in turns for queue in queues if turn < len(queue)]:
-            self._draw(candidate)
+        if self._kept:
+            for candidate in chosen(self._kept, self._calibration.threshold, int(self._wanted)):
+                self._draw(candidate, with_mask=self._masked)
 
-    def _drop_the_last(self) -> None:
-        """Of one too many, the last in the order of :meth:`draw`: what comes later can only push it further back."""
-        queues = list(self._kept.values())
-        if sum(map(len, queues)) > self._wanted:
-            deepest = max(map(len, queues))
-            [queue for queue in queues if len(queue) == deepest][-1].pop()
-
-    def _draw(self, candidate: _Candidate) -> None:
-        row = candidate.row
+    def _draw(self, candidate: _Candidate, *, with_mask: bool) -> None:
+        row, pixels = candidate.row, candidate.pixels
+        assert pixels is not None
         name = "-".join(part for part in (row.category, row.defect, Path(row.path).stem) if part)
         path = Path(FOLDER) / f"{self._drawn:04d}-{safe_name(name)}.png"
         self._drawn += 1
         try:
             save_panel(
                 inside(self._folder, str(path)),
-                _floats(candidate.image),
-                candidate.anomaly_map,
-                candidate.mask,
+                _floats(pixels.image),
+                pixels.anomaly_map,
+                pixels.mask,
                 self._calibration,
                 title=_title(name, row.score, None if row.regions is None else len(row.regions)),
-                reconstruction=None if candidate.reconstruction is None else _floats(candidate.reconstruction),
+                with_mask=with_mask,
+                reconstruction=None if pixels.reconstruction is None else _floats(pixels.reconstruction),
                 boxes=[region["map_box"] for region in row.regions or () if "map_box" in region],  # type: ignore[misc]
+                frame=self._frame(row.path),
             )
         except Exception:
-            self._wanted = 0  # what stopped this one, a full disk say, would stop the next: one warning is enough
+            self._wanted, self._kept = 0, []  # what stopped this one, a full disk say, would stop the next: one warning
             raise
         row.picture = path.as_posix()
+
+    def _frame(self, path: str) -> Frame | None:
+        if self._input_spec is None or self._size is None:
+            return None
+        return Frame.of(self._input_spec, self._size(path))
 
 
 def draw_prediction(
@@ -120,6 +145,7 @@ def draw_prediction(
     prediction: Prediction[Any],
     scale: Calibration,
     boxes: Sequence[Box] | None = None,
+    frame: Frame | None = None,
 ) -> None:
     """Write image | reconstruction | map | overlay of a new image.
 
@@ -130,6 +156,7 @@ def draw_prediction(
         prediction: of this image alone, numpy arrays.
         scale: fixes the colours.
         boxes: of the regions, in pixels of the map; None where that is not known.
+        frame: where the whole image lies in what was scored, and its proportions; None: it is the image.
 
     Raises:
         RunError: the file cannot be written.
@@ -145,6 +172,7 @@ def draw_prediction(
         with_mask=False,
         reconstruction=None if reconstruction is None else reconstruction[0],
         boxes=boxes or (),
+        frame=frame,
     )
 
 
@@ -153,12 +181,12 @@ def _title(name: str, score: float, regions: int | None) -> str:
     return f"{name}  score {score:.4g}{count}"
 
 
-def _candidate(index: int, row: TestedImage, batch: Batch, prediction: Prediction) -> _Candidate:
+def _pixels(index: int, batch: Batch, prediction: Prediction) -> _Pixels:
     """What is kept of an image: copies, so that the batch may go."""
     assert prediction.maps is not None
     mask = reduced(batch.masks[index]).copy() if batch.masks is not None and bool(batch.has_mask[index]) else None
     reconstruction = None if prediction.reconstruction is None else _bytes(prediction.reconstruction[index])
-    return _Candidate(row, _bytes(batch.images[index]), reduced(prediction.maps[index]).copy(), mask, reconstruction)
+    return _Pixels(_bytes(batch.images[index]), reduced(prediction.maps[index]).copy(), mask, reconstruction)
 
 
 def _bytes(image: ArrayLike) -> NDArray[np.uint8]:

@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from anomaly_core import RunFolder, expanded, hookimpl
+from anomaly_core import ImageReader, RunFolder, expanded, hookimpl
+from anomaly_report.frame import Frame
 from anomaly_report.gallery import Gallery, draw_prediction
 from anomaly_report.normals import NormalGallery
 from anomaly_report.pictures import safe_name
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from anomaly_core import Batch, Calibration, Detector, NormalImage, Prediction, TestedImage
+    from anomaly_core import Batch, Calibration, Detector, InputSpec, NormalImage, Prediction, TestedImage
     from anomaly_report.runs import RunRow
 
 
@@ -29,6 +30,10 @@ class Verdict(Protocol):
     @property
     def path(self) -> str:
         """The image file."""
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of the upright image."""
 
     @property
     def regions(self) -> Sequence[Region] | None:
@@ -67,9 +72,12 @@ class Reporter:
         self._normals: dict[Path, NormalGallery] = {}
 
     @hookimpl
-    def anomaly_normals_scored(self, run: RunFolder, batch: Batch, prediction: Prediction) -> None:
+    def anomaly_normals_scored(self, run: RunFolder, batch: Batch, prediction: Prediction, input_spec: InputSpec) -> None:
         if run.folder not in self._normals:
-            self._normals[run.folder] = NormalGallery(run.folder, run.config().base.pictures)
+            config = run.config()
+            spec = input_spec if config.data.tile is None else None
+            size = ImageReader.from_config(config.data).size
+            self._normals[run.folder] = NormalGallery(run.folder, config.base.pictures, spec, size)
         self._normals[run.folder].consider(batch, prediction)
 
     @hookimpl
@@ -79,10 +87,18 @@ class Reporter:
 
     @hookimpl
     def anomaly_scored(
-        self, run: RunFolder, batch: Batch, prediction: Prediction, rows: list[TestedImage], calibration: Calibration
+        self,
+        run: RunFolder,
+        batch: Batch,
+        prediction: Prediction,
+        rows: list[TestedImage],
+        calibration: Calibration,
+        input_spec: InputSpec,
     ) -> None:
         if run.folder not in self._galleries:
-            self._galleries[run.folder] = Gallery(run.folder, run.config().base.pictures, calibration)
+            config = run.config()
+            spec = input_spec if config.data.tile is None else None
+            self._galleries[run.folder] = Gallery(run.folder, config.base.pictures, calibration, spec, run.reader().size)
         self._galleries[run.folder].consider(batch, prediction, rows)
 
     @hookimpl
@@ -118,7 +134,8 @@ class Reporter:
         place = picture.with_name(f"{number}-{safe_name(path.stem)}.png")
         regions = verdict.regions
         boxes = None if regions is None else [region.map_box for region in regions]
-        draw_prediction(place, path.name, image, prediction, detector.calibration, boxes)
+        frame = _frame(detector, verdict)
+        draw_prediction(place, path.name, image, prediction, detector.calibration, boxes, frame)
 
     @hookimpl(optionalhook=True)  # of anomaly-benchmark, which need not be installed
     def anomaly_benchmark_end(self, folder: Path, cells: list[Cell]) -> None:
@@ -127,6 +144,15 @@ class Reporter:
 
         rows = [read_run(Path(cell.folder)) if cell.folder else _failed(cell) for cell in cells]
         write_leaderboard(folder, rows, title="Benchmark")
+
+
+def _frame(detector: Detector, verdict: Verdict) -> Frame | None:
+    """Where the image lies in what the detector scored; None if they are the same, or the detector does not say."""
+    spec: InputSpec | None = getattr(detector, "input_spec", None)
+    if spec is None or verdict.size is None:
+        return None
+    left, top, right, bottom = detector.reader.seen(*verdict.size)
+    return Frame.of(spec, (bottom - top, right - left))
 
 
 def _failed(cell: Cell) -> RunRow:

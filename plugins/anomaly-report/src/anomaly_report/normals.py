@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_core import inside
+from anomaly_report.frame import Frame
 from anomaly_report.pictures import reduced, safe_name, save_panel
 
 if TYPE_CHECKING:
-    from anomaly_core import Batch, Calibration, NormalImage, Prediction
+    from anomaly_core import Batch, Calibration, InputSpec, NormalImage, Prediction
 
 FOLDER, KEPT = "suspects", 24
 Key = tuple[str, str]  # path and category
@@ -36,10 +38,19 @@ class NormalGallery:
     Args:
         folder: the run's.
         wanted: how many pictures, at most 24; ``all`` is 24.
+        input_spec: how an image became the model's input; None if that has the image's own pixels (``data.tile``).
+        size: gives the (height, width) of an image file; None if pictures are as the model sees them.
     """
 
-    def __init__(self, folder: Path, wanted: int | str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        wanted: int | str,
+        input_spec: InputSpec | None = None,
+        size: Callable[[str], tuple[int, int]] | None = None,
+    ) -> None:
         self._folder = folder
+        self._input_spec, self._size = input_spec, size
         self._wanted = KEPT if wanted == "all" else min(int(wanted), KEPT)
         self._kept: list[_Candidate] = []
         self._pictures: dict[Key, str] = {}
@@ -65,6 +76,7 @@ class NormalGallery:
         dropped, is another set: the pictures of those that are no more in it stay.
 
         Raises:
+            DataError: the size of an image file cannot be read any more.
             RunError: a picture cannot be written.
         """
         kept, self._kept = self._kept, []
@@ -73,7 +85,11 @@ class NormalGallery:
             place = self._pictures.get(candidate.key, f"{FOLDER}/{name}")
             image = candidate.image.astype(np.float32) / np.float32(255)
             title = f"{Path(candidate.key[0]).name}  score {candidate.score:.4g}"
-            save_panel(inside(self._folder, place), image, candidate.anomaly_map, None, calibration, title, with_mask=False)
+            frame = None
+            if self._input_spec is not None and self._size is not None:
+                frame = Frame.of(self._input_spec, self._size(candidate.key[0]))
+            options: dict[str, Any] = {"with_mask": False, "frame": frame}
+            save_panel(inside(self._folder, place), image, candidate.anomaly_map, None, calibration, title, **options)
             self._pictures[candidate.key] = place
         for normal in normals:
             normal.picture = self._pictures.get((normal.path, normal.category), "")

@@ -14,16 +14,20 @@ from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 from anomaly_core import Calibration, write_whole
+from anomaly_report.frame import WIDEST, Frame
+from anomaly_report.outlines import outlines, traced
 
 # Dark violet, magenta, orange, pale yellow: perceptually ordered, and readable by the colour-blind.
 _ANCHORS = np.array(
     [[0, 0, 4], [40, 11, 84], [101, 21, 110], [159, 42, 99], [212, 72, 66], [245, 125, 21], [250, 193, 39], [252, 255, 164]],
     dtype=np.float64,
 )
-_CONTOUR = (0, 230, 230)
+_CONTOUR, _TRUE = (0, 230, 230), (90, 235, 60)
 Box = Sequence[float]  # left, top, right, bottom
+Colour = tuple[int, int, int]
+Outlined = tuple[str, Colour, list[NDArray[np.float64]]]  # what lines surround, their colour, and the lines
 _NUMBERED = 20  # regions whose boxes are drawn
-_GAP, _HEADER, _NARROWEST, _WIDEST = 4, 16, 96, 1024
+_GAP, _HEADER, _NARROWEST = 4, 16, 96
 
 
 def safe_name(text: str) -> str:
@@ -51,22 +55,14 @@ def heat_map(anomaly_map: ArrayLike, calibration: Calibration | None) -> NDArray
 
 
 def overlay(image: ArrayLike, anomaly_map: ArrayLike, calibration: Calibration | None) -> NDArray[np.uint8]:
-    """(3, H, W) image in [0, 1] under its map, uint8 (H, W, 3); the higher, the more opaque.
-
-    A cyan line surrounds what exceeds the map threshold; without a threshold there is none.
-    """
+    """(3, H, W) image in [0, 1] under its map, uint8 (H, W, 3); the higher, the more opaque, but the image still shows."""
     level = relative(anomaly_map, calibration)
-    alpha = (0.75 * np.clip(level * 1.6 - 0.3, 0, 1))[..., None]
-    blended = (1 - alpha) * _pixels(image) + alpha * heat_map(anomaly_map, calibration)
-    if calibration is not None and calibration.map_threshold is not None:
-        inside = np.asarray(anomaly_map)[0] > calibration.map_threshold
-        padded = np.pad(inside, 1, mode="edge")
-        surrounded = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-        blended[inside & ~surrounded] = _CONTOUR
+    alpha = (0.55 * np.clip(level * 1.6 - 0.3, 0, 1))[..., None]
+    blended: NDArray[np.float64] = (1 - alpha) * _pixels(image) + alpha * heat_map(anomaly_map, calibration)
     return blended.round().astype(np.uint8)
 
 
-def reduced(picture: ArrayLike, side: int = _WIDEST) -> NDArray[Any]:
+def reduced(picture: ArrayLike, side: int = WIDEST) -> NDArray[Any]:
     """(C, H, W) of at most ``side`` pixels a side for a picture: colours are averaged; of a map or a mask the maximum is kept,
     so that no small defect is lost.
 
@@ -99,8 +95,11 @@ def save_panel(
     with_mask: bool = True,
     reconstruction: ArrayLike | None = None,
     boxes: Sequence[Box] = (),
+    frame: Frame | None = None,
 ) -> None:
     """Write image | reconstruction | map | mask | overlay as one PNG, whole or not at all; what there is not is left out.
+
+    On the overlay a cyan line surrounds what exceeds the map threshold, a green one the mask.
 
     Args:
         image: float (3, H, W) in [0, 1].
@@ -111,52 +110,98 @@ def save_panel(
         with_mask: False leaves the mask's panel out, for new images, of which nobody expects one.
         reconstruction: float (3, H, W) in [0, 1] of a method that reconstructs.
         boxes: of regions, in pixels of the map; the first 20 are drawn on the overlay and numbered from 1.
+        frame: where the image lies in these arrays, and its proportions; None: they are the image.
 
     Images of more than 1024 pixels a side are shown :func:`reduced`.
 
     Raises:
         RunError: the file cannot be written.
     """
-    cells = None if anomaly_map is None else np.shape(anomaly_map)[-2:]
-    image = reduced(image)
-    mask = None if mask is None else reduced(mask)
-    anomaly_map, reconstruction = (None if part is None else reduced(part) for part in (anomaly_map, reconstruction))
-    panels: list[tuple[str, NDArray[np.uint8]]] = [("image", _pixels(image))]
-    if reconstruction is not None:
-        panels.append(("reconstruction", _pixels(reconstruction)))
-    if anomaly_map is not None:
-        panels.append(("anomaly map", heat_map(anomaly_map, calibration)))
+    frame = frame or Frame()
+    seen = frame.cut(reduced(image))
+    cells, true, again = (None if part is None else frame.cut(reduced(part)) for part in (anomaly_map, mask, reconstruction))
+    width, height = _size(frame.size(*seen.shape[-2:]))
+    drawn = _resized(seen, width, height)
+    panels: list[tuple[str, Image.Image]] = [("image", Image.fromarray(_pixels(drawn)))]
+    lines: list[Outlined] = []
+    if again is not None:
+        panels.append(("reconstruction", Image.fromarray(_pixels(_resized(again, width, height)))))
+    levels = None if cells is None else _resized(cells, width, height)
+    if levels is not None:
+        panels.append(("anomaly map", Image.fromarray(heat_map(levels, calibration))))
     if with_mask:
-        panels.append(("no mask" if mask is None else "mask", _mask_pixels(mask, panels[0][1].shape)))
-    if anomaly_map is not None:
-        panels.append(("overlay", overlay(image, anomaly_map, calibration)))
-    # Small images are enlarged by whole pixels until a label fits above them.
-    factor = math.ceil(_NARROWEST / image.shape[-1])
-    height, width = image.shape[-2] * factor, image.shape[-1] * factor
-    canvas = Image.new("RGB", (len(panels) * (width + _GAP) - _GAP, height + (2 if title else 1) * _HEADER), "white")
+        panels.append(("no mask" if true is None else "mask", _mask_picture(true, width, height)))
+    if cells is not None and levels is not None:
+        shown = Image.fromarray(overlay(drawn, levels, calibration))
+        lines = _outlined(cells, true, calibration, shown.size)
+        for _, colour, found in lines:
+            traced(shown, found, colour)
+        whole = np.asarray(anomaly_map).shape[-2:]
+        _number(shown, [frame.placed(tuple(box), whole, width, height) for box in boxes[:_NUMBERED]])
+        panels.append(("overlay", shown))
+    column = max(width, _NARROWEST)
+    canvas = Image.new("RGB", (len(panels) * (column + _GAP) - _GAP, height + (2 if title else 1) * _HEADER), "white")
     draw = ImageDraw.Draw(canvas)
-    for column, (label, picture) in enumerate(panels):
-        left = column * (width + _GAP)
+    for number, (label, picture) in enumerate(panels):
+        left = number * (column + _GAP)
         draw.text((left + 3, 2), label, fill="black")
-        canvas.paste(Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST), (left, _HEADER))
-    if cells is not None and boxes:
-        corner, scale = (canvas.width - width, _HEADER), (width / cells[1], height / cells[0])
-        _number(canvas, boxes[:_NUMBERED], corner, scale)
+        canvas.paste(picture, (left, _HEADER))
+    _explain(draw, lines, canvas.width - column + 3 + draw.textlength("overlay"), canvas.width)
     if title:
         # Pillow's own font has no more than Latin letters.
         draw.text((3, _HEADER + height + 2), title.encode("ascii", "replace").decode(), fill="black")
     _write_whole(canvas, path)
 
 
-def _number(canvas: Image.Image, boxes: Sequence[Box], corner: tuple[int, int], scale: tuple[float, float]) -> None:
-    """Draw boxes and their numbers: scaled, with the corner as origin. A number stands above its box where there is room."""
-    draw = ImageDraw.Draw(canvas)
+def _outlined(
+    cells: NDArray[Any], mask: NDArray[Any] | None, calibration: Calibration | None, size: tuple[int, int]
+) -> list[Outlined]:
+    """The lines on an overlay of that (width, height): around what exceeds the map threshold, and around the mask."""
+    found: list[Outlined] = []
+    if calibration is not None and calibration.map_threshold is not None:
+        found.append(("above threshold", _CONTOUR, outlines(cells[0].astype(np.float64), calibration.map_threshold, size)))
+    if mask is not None:
+        found.append(("mask", _TRUE, outlines(mask[0].astype(np.float64), 0.5, size)))
+    return [one for one in found if one[2]]
+
+
+def _size(size: tuple[int, int]) -> tuple[int, int]:
+    """Small images are enlarged by whole pixels until a label fits above them, unless that makes them too high."""
+    width, height = size
+    factor = max(1, min(math.ceil(_NARROWEST / width), WIDEST // height))
+    return width * factor, height * factor
+
+
+def _resized(picture: NDArray[Any], width: int, height: int) -> NDArray[Any]:
+    """(C, H, W) floats at the size of the picture: pixels repeated where that fits, else interpolated."""
+    down, across = height / picture.shape[-2], width / picture.shape[-1]
+    if down == across and down.is_integer() and len(picture) == 3:
+        return picture.repeat(int(down), axis=-2).repeat(int(down), axis=-1)
+    parts = [Image.fromarray(np.ascontiguousarray(part, np.float32)) for part in picture]
+    return np.stack([np.asarray(part.resize((width, height), Image.Resampling.BILINEAR)) for part in parts])
+
+
+def _explain(draw: ImageDraw.ImageDraw, lines: Sequence[Outlined], left: float, end: float) -> None:
+    """What the lines are, above the overlay, where there is room."""
+    for text, colour, _ in lines:
+        right = left + 28 + draw.textlength(text)
+        if right > end:
+            return
+        draw.line((left + 10, 8, left + 22, 8), fill="black", width=4)
+        draw.line((left + 10, 8, left + 22, 8), fill=colour, width=2)
+        draw.text((left + 26, 2), text, fill="black")
+        left = right
+
+
+def _number(picture: Image.Image, boxes: Sequence[Box]) -> None:
+    """Draw boxes and their numbers. A number stands above its box where there is room."""
+    draw = ImageDraw.Draw(picture)
     for number, box in reversed(list(enumerate(boxes, 1))):  # the first lies on top
-        left, top, right, bottom = (round(edge * scale[i % 2]) + corner[i % 2] for i, edge in enumerate(box))
-        draw.rectangle((left, top, right - 1, bottom - 1), outline="white")
+        left, top, right, bottom = map(round, box)
+        draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline="white")
         _, _, wide, high = draw.textbbox((0, 0), str(number))
-        x = min(left, canvas.width - int(wide) - 4)
-        y = top - int(high) - 3 if top - high - 3 >= corner[1] else top
+        x = min(left, picture.width - int(wide) - 4)
+        y = top - int(high) - 3 if top - high - 3 >= 0 else top
         draw.rectangle((x, y, x + wide + 3, y + high + 2), fill="white")
         draw.text((x + 2, y + 1), str(number), fill="black")
 
@@ -168,10 +213,11 @@ def _write_whole(picture: Image.Image, path: Path) -> None:
     write_whole(path, buffer.getvalue(), "Free some space or choose another folder.")
 
 
-def _mask_pixels(mask: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def _mask_picture(mask: NDArray[Any] | None, width: int, height: int) -> Image.Image:
     if mask is None:
-        return np.full(shape, 200, dtype=np.uint8)
-    return np.repeat(np.asarray(mask)[0].astype(np.uint8)[..., None] * 255, 3, axis=-1)
+        return Image.new("RGB", (width, height), (200, 200, 200))
+    picture = Image.fromarray(mask[0].astype(np.uint8) * 255)
+    return picture.resize((width, height), Image.Resampling.NEAREST).convert("RGB")
 
 
 def _pixels(image: ArrayLike) -> NDArray[np.uint8]:
