@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_core import inside
+from anomaly_core import NORMALS, RunError, RunFolder, inside
 from anomaly_report.frame import Frame
+from anomaly_report.panels import panel_size
 from anomaly_report.pictures import reduced, safe_name, save_panel
+from anomaly_report.runs import brief
 
 if TYPE_CHECKING:
     from anomaly_core import Batch, Calibration, InputSpec, NormalImage, Prediction
@@ -93,3 +95,37 @@ class NormalGallery:
             self._pictures[candidate.key] = place
         for normal in normals:
             normal.picture = self._pictures.get((normal.path, normal.category), "")
+
+
+@dataclass(frozen=True)
+class Odd:
+    """A normal image that stands out, as the report shows it: ``picture`` is below the run's folder, or empty."""
+
+    name: str
+    score: float
+    dropped: bool
+    picture: str
+    size: tuple[int, int] | None
+
+
+def odd_images(run: RunFolder, notes: list[str]) -> tuple[list[Odd], int]:
+    """The normal images of a run that stand out, the highest score first, and of how many they are; none where the run has no
+    list of them. What cannot be read is left out, and a note says so."""
+    if not (run.folder / NORMALS).exists():
+        return [], 0
+    try:
+        normals = run.normals()
+    except RunError as error:
+        notes.append(f"The odd normal images are left out: {brief(str(error))}")
+        return [], 0
+    odd = []
+    for image in sorted(normals, key=lambda image: -image.score):
+        if image.suspect or image.dropped:
+            picture, size = image.picture, None
+            try:
+                size = panel_size(run.folder, picture) if picture else None
+            except OSError as error:
+                notes.append(f"The picture {picture!r} is left out: {brief(str(error))}.")
+                picture = ""
+            odd.append(Odd(PurePath(image.path).name, image.score, image.dropped, picture, size))
+    return odd, len(normals)

@@ -67,8 +67,11 @@ def ranked(run: RunFolder) -> list[Ranked]:
     rows = []
     for category in dict.fromkeys(image.category for image in images):
         part = [image for image in images if image.category == category]
-        scores = [image.score for image in part]
-        for image, deviations in zip(part, robust_deviations(scores), strict=True):
+        kept = [image.score for image in part if not image.dropped]
+        inside = iter(robust_deviations(kept))
+        for image in part:  # what was dropped is compared with the others, each by itself
+            scores = [*kept, image.score] if image.dropped else kept
+            deviations = robust_deviations(scores)[-1] if image.dropped else next(inside)
             rows.append(Ranked(image, deviations, sum(score >= image.score for score in scores) / len(scores)))
     return sorted(rows, key=lambda row: (-row.image.dropped, -row.image.score))
 

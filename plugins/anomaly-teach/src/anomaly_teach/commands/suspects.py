@@ -47,9 +47,11 @@ def suspects(run_folder: Path, top: int | None, everything: bool, listed: Path |
         click.echo(f"Nothing is written to {listed}: no image stands out.")
     elif any(row.image.suspect and not row.image.dropped for row in rows):
         click.echo("Look at them. If they are no good images, fit without them:")
-        click.echo(_command(run, "data.drop_suspects=true"))
-        click.echo("or without those that you choose: write a list, remove the lines of good images, and name it:")
+        if not any(row.image.dropped for row in rows):
+            click.echo(_command(run, "data.drop_suspects=true"))
+            click.echo("or without those that you choose:")
         click.echo(f'  anomaly suspects "{run.folder}" --write-exclude exclude.txt')
+        click.echo("then remove the lines of good images from that list, and:")
         click.echo(_command(run, "data.exclude=exclude.txt"))
 
 
