@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
 from anomaly_core.errors import printable
@@ -23,6 +24,24 @@ class SafeWriter:
     def writerow(self, cells: Iterable[Any]) -> None:
         """Write one row."""
         self._writer.writerow(map(guarded, cells))
+
+
+def csv_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """A CSV file whose columns are the keys of all rows, in the order of their first appearance."""
+    rows = list(rows)
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = SafeWriter(text)
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow(row.get(column, "") for column in columns)
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def csv_rows(content: bytes) -> list[dict[str, str]]:
+    """The rows of a file of :func:`csv_bytes`, as text; csv.Error if it is damaged."""
+    rows = csv.DictReader(io.StringIO(content.decode("utf-8", "surrogateescape"), newline=""))
+    return [{key: plain(value) for key, value in row.items() if isinstance(value, str)} for row in rows]
 
 
 def guarded(value: Any) -> Any:

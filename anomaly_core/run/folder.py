@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import json
 import logging
 import time
@@ -19,7 +18,7 @@ from anomaly_core.discovery import registry
 from anomaly_core.errors import ConfigError, RunError, described, is_stop
 from anomaly_core.imaging.reading import ImageReader
 from anomaly_core.run.calibration import Calibration, NormalImage
-from anomaly_core.run.csv_safe import SafeWriter, plain
+from anomaly_core.run.csv_safe import csv_bytes, csv_rows
 from anomaly_core.run.files import exclusive, folder_name, run_id, sweep, write_whole
 from anomaly_core.run.memory import explained
 from anomaly_core.run.records import FORMAT, checked_manifest, fault, parse_json
@@ -111,8 +110,8 @@ class RunFolder:
 
     def locked(self) -> AbstractContextManager[None]:
         """A lock to hold while writing the run; RunError if another process is writing it."""
-        refusal = f"another process is writing the run in {str(self.folder)!r}"
-        return exclusive(self.folder, f"{refusal}. Wait until it is done, or start a run of its own without --resume.")
+        step = "Wait until it is done, or start a run of its own without --resume."
+        return exclusive(self.folder, f"another process is writing the run in {str(self.folder)!r}. {step}")
 
     @contextmanager
     def recording(self, config: RunConfig, hooks: Hooks, **facts: Any) -> Iterator[None]:
@@ -173,18 +172,8 @@ class RunFolder:
         self.write(name, text.encode("utf-8", "backslashreplace"))
 
     def write_rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write a CSV file whose columns are the keys of all rows, in the order of their first appearance.
-
-        Text that a spreadsheet would read as a formula gets a leading apostrophe, which :meth:`read_rows` removes.
-        """
-        rows = list(rows)
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        text = io.StringIO()
-        writer = SafeWriter(text)
-        writer.writerow(columns)
-        for row in rows:
-            writer.writerow(row.get(column, "") for column in columns)
-        self.write(name, text.getvalue().encode("utf-8", "surrogateescape"))
+        """Write a CSV file; text that a spreadsheet would read as a formula gets an apostrophe, which :meth:`read_rows` removes."""
+        self.write(name, csv_bytes(rows))
 
     def write_state(self, state: Mapping[str, Any]) -> None:
         """Write the model's tensors as safetensors, a format that cannot contain code."""
@@ -210,10 +199,9 @@ class RunFolder:
     def read_rows(self, name: str) -> list[dict[str, str]]:
         """The rows of a CSV file from :meth:`write_rows`, as text; RunError if it cannot be read."""
         try:
-            rows = list(csv.DictReader(io.StringIO(self.read(name).decode("utf-8", "surrogateescape"), newline="")))
+            return csv_rows(self.read(name))
         except csv.Error as error:
             raise self._damaged(name, error) from error
-        return [{key: plain(value) for key, value in row.items() if isinstance(value, str)} for row in rows]
 
     def read_json(self, name: str) -> dict[str, Any]:
         """The object in a JSON file; RunError if it cannot be read."""
@@ -244,10 +232,13 @@ class RunFolder:
 
     def normals(self) -> list[NormalImage]:
         """The normal images that set the threshold, with their scores; RunError if the file cannot be read."""
+        return self._rows(NORMALS, NormalImage.from_row)
+
+    def _rows(self, name: str, read: Callable[[dict[str, str]], T]) -> list[T]:
         try:
-            return [NormalImage.from_row(row) for row in self.read_rows(NORMALS)]
-        except ValueError as error:
-            raise self._damaged(NORMALS, error) from error
+            return list(map(read, self.read_rows(name)))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise self._damaged(name, error) from error
 
     def reader(self) -> ImageReader:
         """How the run's image files were decoded, and new ones are to be."""
@@ -291,16 +282,14 @@ class RunFolder:
 
     def result(self) -> RunResult:
         """The run's results; RunError if a file is damaged."""
-        manifest, metrics, rows = self.manifest(), self.read_json(METRICS), self.read_rows(PREDICTIONS)
+        manifest, metrics = self.manifest(), self.read_json(METRICS)
         if missing := {"category", "test_images_per_second"} - manifest.keys():
             raise self._damaged(MANIFEST, ValueError(f"it has no {min(missing)}"))
-        name = PREDICTIONS
+        predictions = self._rows(PREDICTIONS, TestedImage.from_row)
         try:
-            predictions = [TestedImage.from_row(row) for row in rows]
-            name = METRICS
             return RunResult.of_files(self.folder, manifest, metrics, predictions, self.calibration())
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise self._damaged(name, error) from error
+            raise self._damaged(METRICS, error) from error
 
     def differing(self) -> dict[str, str]:
         """The files that are not as the complete run wrote them, and what is wrong with each."""

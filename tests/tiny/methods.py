@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ FLOOR = 1e-3  # of the width of a range of colours, which is 0 where all images 
 class Palette(MemoryModeler):
     """Remembers the darkest and the brightest colour of each normal image; a pixel is as odd as it is far from their middle."""
 
+    leaves_out = math.inf
     config: PaletteConfig
     darkest: Tensor
     brightest: Tensor
@@ -38,6 +40,15 @@ class Palette(MemoryModeler):
         count = math.ceil(self.config.share * len(darkest))
         self.darkest, self.brightest = darkest[:count], brightest[:count]
         self._collected = []
+
+    def predict_without(self, images: Tensor, numbers: Sequence[Tensor]) -> Prediction:
+        whole, parts = (self.darkest, self.brightest), []
+        for image, lacking in zip(images, numbers, strict=True):
+            kept = ~torch.isin(torch.arange(len(whole[0]), device=lacking.device), lacking)
+            self.darkest, self.brightest = (part[kept] for part in whole)
+            parts.append(self.predict_step(image[None]))
+        self.darkest, self.brightest = whole
+        return Prediction.joined(parts)
 
     def describe(self) -> dict[str, float]:
         return {"remembered_images": float(len(self.darkest))}

@@ -12,7 +12,7 @@ from anomaly_patchcore.patchcore.model import PatchCoreModel
 from anomaly_patchcore.patchcore.store import PatchStore, parse_bytes
 
 DIM = 12
-ROW = 4 * DIM + 4  # a patch and its reach, in bytes
+ROW = 4 * DIM + 8  # a patch, its reach and the number of its image, in bytes
 
 
 @pytest.fixture

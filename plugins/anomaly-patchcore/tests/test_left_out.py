@@ -1,0 +1,131 @@
+"""Leave-one-out of the memories, against memories that never saw the image."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from anomaly_core import DataError
+from anomaly_patchcore.padim.config import PaDiMConfig
+from anomaly_patchcore.padim.model import PaDiMModel
+from anomaly_patchcore.padim.modeler import PaDiMModeler
+from anomaly_patchcore.padim.moments import Moments
+from anomaly_patchcore.patchcore.config import PatchCoreConfig
+from anomaly_patchcore.patchcore.modeler import PatchCoreModeler
+from anomaly_patchcore.patchcore.store import PatchStore
+from anomaly_patchcore.search import nearest
+
+GEOMETRY = {"backbone": "resnet18.tv_in1k", "image_size": 64, "center_crop": None}
+IMAGES = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def fitted(modeler, images, batch=4):
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        for part in images.split(batch):
+            modeler.eval().collect(part)
+        modeler.build()
+    return modeler
+
+
+def patchcore(**options):
+    torch.manual_seed(0)
+    return PatchCoreModeler(PatchCoreConfig(layers=("layer2",), target_dim=32, **GEOMETRY, **options))
+
+
+def numbers(*groups):
+    return [torch.tensor(group) for group in groups]
+
+
+@torch.inference_mode()
+def test_patchcore_without_an_image_has_the_patches_of_the_others():
+    modeler = fitted(patchcore(coreset_ratio=1.0), IMAGES)
+    others = fitted(patchcore(coreset_ratio=1.0), torch.cat([IMAGES[:2], IMAGES[4:]]))
+    assert modeler.leaves_out == math.inf
+    without = modeler.predict_without(IMAGES[2:3], numbers([2, 3]))
+    torch.testing.assert_close(without.scores, others.predict_step(IMAGES[2:3]).scores)
+    torch.testing.assert_close(without.maps, others.predict_step(IMAGES[2:3]).maps)
+    assert without.score > 1e-3 > modeler.predict_step(IMAGES[2:3]).score  # whose bank has the very patches
+
+
+@torch.inference_mode()
+def test_patchcore_leaves_each_image_of_a_batch_its_own_out():
+    modeler = fitted(patchcore(coreset_ratio=0.3), IMAGES)
+    together = modeler.predict_without(IMAGES, numbers(*([i] for i in range(6))))
+    for i in range(6):
+        alone = modeler.predict_without(IMAGES[i : i + 1], numbers([i]))
+        torch.testing.assert_close(together[i : i + 1].scores, alone.scores)
+        torch.testing.assert_close(together[i : i + 1].maps, alone.maps)
+    whole = modeler.predict_step(IMAGES)
+    assert (together.scores >= whole.scores).all()
+    assert len(modeler.model.memory_bank) == int(0.3 * 6 * 64)
+    torch.testing.assert_close(modeler.predict_step(IMAGES).scores, whole.scores)  # the bank is whole again
+
+
+@pytest.mark.parametrize("options", [{}, {"memory_budget": "30KB"}, {"search": "hnsw"}])
+@torch.inference_mode()
+def test_each_entry_of_the_bank_knows_its_image(options):
+    if options.get("search"):
+        pytest.importorskip("faiss")
+    modeler = fitted(patchcore(coreset_ratio=0.25, **options), IMAGES)
+    patches = modeler.embed(IMAGES).flatten(1, 2)
+    for number in range(6):
+        own = modeler.model.memory_bank[modeler._owners == number]
+        assert not len(own) or float(nearest(own, patches[number])[0].max()) < 1e-9
+    assert len(modeler._owners) == len(modeler.model.memory_bank)
+    assert modeler.predict_without(IMAGES[:1], numbers([0])).score >= modeler.predict_step(IMAGES[:1]).score
+
+
+@torch.inference_mode()
+def test_patchcore_says_when_nothing_remains():
+    modeler = fitted(patchcore(coreset_ratio=0.3), IMAGES[:1])
+    assert modeler.leaves_out == 0
+    with pytest.raises(DataError, match=r"one group of images alone"):
+        modeler.predict_without(IMAGES[:1], numbers([0]))
+
+
+def test_a_thinned_store_keeps_the_owners_with_their_patches():
+    points = torch.randn(600, 4, generator=torch.Generator().manual_seed(1))
+    owners = torch.arange(600, dtype=torch.int32) // 50
+    store = PatchStore(100 * (4 * 4 + 8), seed=0, ratio=0.05)
+    for rows, own in zip(points.split(70), owners.split(70), strict=True):
+        store.add(rows, owners=own)
+    assert len(store) < 600 == store.total
+    places = (store.patches()[:, None] == points[None]).all(dim=2).float().argmax(dim=1)
+    assert torch.equal(owners[places], store.owners)
+
+
+@pytest.mark.parametrize(("count", "dim", "regularization"), [(40, 12, 0.01), (6, 12, 0.01), (200, 8, 0.5), (3, 5, 0.1)])
+def test_padim_leaves_one_out_in_closed_form(count, dim, regularization):
+    generator = torch.Generator().manual_seed(count)
+    mix = torch.randn(9, dim, dim, generator=generator)
+    vectors = torch.randn(9, count, dim, generator=generator) @ mix + 3 * torch.randn(9, 1, dim, generator=generator)
+
+    def model(kept, regularization):
+        of_kept = PaDiMModel([dim], None, regularization)
+        moments = Moments(9, dim)
+        moments.add(vectors[:, kept])
+        of_kept.build(moments, (3, 3))
+        return of_kept
+
+    embedding = vectors.permute(1, 2, 0).reshape(count, dim, 3, 3)[:, torch.arange(dim)]
+    whole = model(list(range(count)), regularization)
+    assert torch.equal(whole.selected, torch.arange(dim))
+    left_out = whole.distances_without(embedding)
+    for i in range(min(count, 8)):
+        others = model([j for j in range(count) if j != i], regularization * (count - 1) / (count - 2))
+        torch.testing.assert_close(left_out[i], others.distances(embedding[i : i + 1])[0], rtol=2e-3, atol=1e-3)
+    assert (left_out >= whole.distances(embedding)).all()
+
+
+@pytest.mark.filterwarnings("ignore:PaDiM saw")
+@torch.inference_mode()
+def test_padim_without_an_image_scores_it_higher():
+    torch.manual_seed(0)
+    modeler = fitted(PaDiMModeler(PaDiMConfig(layers=("layer2",), n_features=8, **GEOMETRY)), IMAGES)
+    assert modeler.leaves_out == 1
+    without = modeler.predict_without(IMAGES, numbers(*([i] for i in range(6))))
+    assert (without.scores > modeler.predict_step(IMAGES).scores).all()
+    assert without.maps.shape == (6, 1, 64, 64)
