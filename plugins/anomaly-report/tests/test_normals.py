@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from anomaly_core import (
 )
 from anomaly_report.hooks import Reporter
 from anomaly_report.normals import KEPT, NormalGallery
+from anomaly_report.report import write_report
 
 SCALE = Calibration(0.5, 0.01, 3, "3 normal images", map_low=0.1, map_threshold=0.6, scores=(0.125, 0.25, 0.5))
 
@@ -108,3 +110,33 @@ def test_a_run_draws_them_through_the_hooks(tmp_path: Path, monkeypatch: pytest.
     for row in normals[5 - pictures :]:
         with Image.open(tmp_path / row.picture) as picture:
             assert picture.width >= 3 * 200 > 4.5 * picture.height, "images keep their shape"
+
+
+def write_normals(folder: Path, pictures: list[str]) -> None:
+    normals = [NormalImage(f"/good/{n}<b>.png", "m6", 10.0 - n, None, True, n == 0, name) for n, name in enumerate(pictures)]
+    RunFolder(folder).write_rows("normals.csv", [row.to_row() for row in [*normals, NormalImage("/good/x.png", "m6", 1.0)]])
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_the_page_shows_them(make_run: Callable[..., Path], tmp_path: Path, alone: bool) -> None:
+    folder = make_run(tmp_path / "run")
+    (folder / "suspects").mkdir()
+    Image.new("RGB", (60, 20)).save(folder / "suspects" / "0.png")
+    write_normals(folder, ["suspects/0.png", "../secret.png", ""])
+    page = write_report(folder, tmp_path / "page.html" if alone else None).read_text(encoding="utf-8")
+    section = page[page.index('<section id="suspects"') : page.index('<section id="gallery"')]
+    assert "3 of 4 normal images score far above the others" in section
+    assert section.count("<img") == 1 and ("data:image/png" if alone else "suspects/0.png") in section
+    assert 'width="60" height="20"' in section and "0&lt;b&gt;.png" in section
+    assert section.count("the run was fitted without it") == 1
+    assert "secret.png&#39; is left out" in page
+
+
+def test_a_page_of_a_run_without_a_list_has_no_such_section(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    assert 'id="suspects"' not in write_report(folder).read_text(encoding="utf-8")
+    write_normals(folder, [])
+    assert 'id="suspects"' not in write_report(folder).read_text(encoding="utf-8")
+    (folder / "normals.csv").write_text("path,score\nx,high\n")
+    page = write_report(folder, verify=False).read_text(encoding="utf-8")
+    assert 'id="suspects"' not in page and "The odd normal images are left out" in page

@@ -78,6 +78,18 @@ def test_deviations_and_p_values(tmp_path: Path) -> None:
     assert [row.deviations > 3.5 for row in rows] == [row.is_odd for row in rows]
 
 
+def test_dropped_images_are_compared_with_the_others(tmp_path: Path) -> None:
+    run = RunFolder(a_run(tmp_path, odd=0))
+    kept = run.normals()
+    run.write_rows("normals.csv", [row.to_row() for row in [*kept, NormalImage("x.png", "caps", 99.0, dropped=True)]])
+    first, second = ranked(RunFolder.open(tmp_path))[:2]
+    assert first.image.path == "x.png" and first.is_odd and not second.is_odd
+    assert first.deviations > 50 > 3.5 > second.deviations > 0
+    assert (first.p_value, second.p_value) == (1 / 41, 1 / 40)
+    output = call(tmp_path).output
+    assert "1 of 41 normal images stands out (1 of them dropped" in output and "drop_suspects=true" not in output
+
+
 def test_a_run_without_their_names_says_so_in_one_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = a_run(tmp_path, normals=False)
     with pytest.raises(SystemExit):

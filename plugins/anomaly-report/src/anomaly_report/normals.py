@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +82,7 @@ class NormalGallery:
             RunError: a picture cannot be written.
         """
         kept, self._kept = self._kept, []
+        scale = _scale(normals, calibration)
         for candidate in kept:
             name = f"{len(self._pictures):04d}-{safe_name(Path(candidate.key[0]).stem)}.png"
             place = self._pictures.get(candidate.key, f"{FOLDER}/{name}")
@@ -91,10 +92,17 @@ class NormalGallery:
             if self._input_spec is not None and self._size is not None:
                 frame = Frame.of(self._input_spec, self._size(candidate.key[0]))
             options: dict[str, Any] = {"with_mask": False, "frame": frame}
-            save_panel(inside(self._folder, place), image, candidate.anomaly_map, None, calibration, title, **options)
+            save_panel(inside(self._folder, place), image, candidate.anomaly_map, None, scale, title, **options)
             self._pictures[candidate.key] = place
         for normal in normals:
             normal.picture = self._pictures.get((normal.path, normal.category), "")
+
+
+def _scale(normals: list[NormalImage], calibration: Calibration) -> Calibration:
+    """Colours by what does not stand out: beside the map of a defect that set the map threshold, none would."""
+    peaks = [image.map_maximum for image in normals if not image.suspect and image.map_maximum is not None]
+    usable = calibration.map_low is not None and peaks and max(peaks) > calibration.map_low
+    return replace(calibration, map_threshold=max(peaks)) if usable else calibration
 
 
 @dataclass(frozen=True)
