@@ -112,11 +112,18 @@ def test_a_run_draws_them_through_the_hooks(tmp_path: Path, monkeypatch: pytest.
             assert picture.width >= 3 * 200 > 4.5 * picture.height, "images keep their shape"
 
 
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take seconds to draw."""
+    monkeypatch.setattr("anomaly_report.report.write_figures", lambda *_: [])
+
+
 def write_normals(folder: Path, pictures: list[str]) -> None:
     normals = [NormalImage(f"/good/{n}<b>.png", "m6", 10.0 - n, None, True, n == 0, name) for n, name in enumerate(pictures)]
     RunFolder(folder).write_rows("normals.csv", [row.to_row() for row in [*normals, NormalImage("/good/x.png", "m6", 1.0)]])
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("alone", [False, True])
 def test_the_page_shows_them(make_run: Callable[..., Path], tmp_path: Path, alone: bool) -> None:
     folder = make_run(tmp_path / "run")
@@ -132,6 +139,7 @@ def test_the_page_shows_them(make_run: Callable[..., Path], tmp_path: Path, alon
     assert "secret.png&#39; is left out" in page
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_page_of_a_run_without_a_list_has_no_such_section(make_run: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     assert 'id="suspects"' not in write_report(folder).read_text(encoding="utf-8")
