@@ -6,6 +6,7 @@ it. Folds: the images of each fold are scored by a detector that was fitted on t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -87,6 +88,17 @@ class NormalScores:
     def suspects(self) -> list[NormalImage]:
         """The images whose scores stand out, once :meth:`calibration` was called."""
         return [row for row in self.rows if row.suspect]
+
+    def warning(self, calibration: Calibration) -> str | None:
+        """What to say where the score of an image that stands out sets the threshold."""
+        odd = self.suspects()
+        if calibration.threshold is None or max((row.score for row in odd), default=-math.inf) < calibration.threshold:
+            return None
+        oddest = max(odd, key=lambda row: row.score).path
+        return (
+            f"{len(odd)} of {len(self.rows)} normal images stand out, such as {oddest!r}, and raise the threshold: if they are "
+            f'defective, few defects will be found. `anomaly suspects "{self._run.folder}"` shows them, and how to fit without.'
+        )
 
     def to_rows(self) -> list[dict[str, Any]]:
         """The contents of normals.csv: the images that set the threshold, and those that were dropped."""

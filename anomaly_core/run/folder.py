@@ -172,7 +172,7 @@ class RunFolder:
         self.write(name, text.encode("utf-8", "backslashreplace"))
 
     def write_rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write a CSV file; text that a spreadsheet would read as a formula gets an apostrophe, which :meth:`read_rows` removes."""
+        """Write a CSV file; what a spreadsheet would read as a formula gets an apostrophe, which :meth:`read_rows` removes."""
         self.write(name, csv_bytes(rows))
 
     def write_state(self, state: Mapping[str, Any]) -> None:

@@ -50,6 +50,8 @@ def test_they_are_named_and_left_out(root: Path, tmp_path: Path) -> None:
     assert len(images) == 24 == len({image.path for image in images})
     again = [image for image in images if not image.dropped]
     assert dropped.runs[0].calibration.scores == tuple(sorted(image.score for image in again))
+    odd = len(named(normals(kept), "suspect"))
+    assert f"{odd} of 24 normal images stand out" in log_of(kept) and f'`anomaly suspects "{kept.folder}"`' in log_of(kept)
     log = log_of(dropped)
     assert f"data.drop_suspects: {24 - len(again)} of 24 normal images are left out" in log and "anomaly suspects" in log
 
@@ -70,6 +72,7 @@ def test_where_none_stands_out_nothing_changes(tmp_path: Path) -> None:
     clean = write_tree(tmp_path / "clean", train=5)
     with_option, without = (run(clean, tmp_path / str(drop), **{"data.drop_suspects": drop}) for drop in (True, False))
     assert not named(normals(with_option), "dropped") and "drop_suspects" not in log_of(with_option)
+    assert "stand out" not in log_of(with_option)
     np.testing.assert_array_equal(scores(with_option), scores(without))
 
 

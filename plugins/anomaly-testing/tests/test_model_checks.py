@@ -33,19 +33,31 @@ class Modeler(MemoryModeler):
         self.input_spec = InputSpec.from_config(config)
         self.register_buffer("mean", torch.zeros(3))
         self.register_buffer("count", torch.zeros(()))
-        self.seen = []
+        self.seen, self.colours = [], []
 
     def collect(self, images):
         self.seen.append(images.mean(dim=(2, 3)))
 
     def build(self):
+        self.colours = list(torch.cat(self.seen))
         self.mean = torch.cat(self.seen).mean(dim=0)
         self.count = torch.tensor(float(len(self.seen)))
         self.seen.clear()
 
     def predict_step(self, images):
-        maps = (images - self.mean.view(3, 1, 1)).abs().pow(self.config.power).mean(dim=1, keepdim=True)
+        return self.prediction(images, self.mean.expand(len(images), 3))
+
+    def prediction(self, images, means):
+        maps = (images - means.view(-1, 3, 1, 1)).abs().pow(self.config.power).mean(dim=1, keepdim=True)
         return Prediction(maps.mean(dim=(1, 2, 3)), maps)
+
+    @property
+    def leaves_out(self):
+        return min(1, len(self.colours) - 1)
+
+    def predict_without(self, images, numbers):
+        others = [[c for i, c in enumerate(self.colours) if i not in lacking.tolist()] for lacking in numbers]
+        return self.prediction(images, torch.stack([torch.stack(colours).mean(dim=0) for colours in others]))
 """
 MAPS = "        return Prediction("
 # check -> (line that is replaced, what stands there instead, a word of the reason)
@@ -74,6 +86,7 @@ MODELERS = {
         "assert len(torch.cat(self.seen)) > 1; self.seen.clear()",
         "AssertionError",
     ),
+    "scores_without_an_image": ("if i not in lacking.tolist()", "", "as if it had left none of them out"),
     "exports": (MAPS, "        maps = torch.from_numpy(maps.detach().numpy() * 1)\n" + MAPS, "exports"),
 }
 CONFIGS = {

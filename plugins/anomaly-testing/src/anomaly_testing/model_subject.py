@@ -120,6 +120,14 @@ class ModelSubject(Subject):
         return Fitted(modeler.eval(), config, history)
 
     @cached_property
+    def collected(self) -> Tensor:
+        """float32 (4, 3, H, W): the first images that :attr:`fitted` was fitted on."""
+        modeler = self.fitted.modeler
+        samples = ObviousData(self.config().data, seed=self.config().base.seed).split(CATEGORY, modeler.fewest_images)[0]
+        data = ObviousData(self.config().data)
+        return torch.cat([batch.images for batch in data.loader(samples[:4], modeler.input_spec)])
+
+    @cached_property
     def fitted(self) -> Fitted:
         """Trained long enough to mean its scores."""
         return self.fit(self.config())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from anomaly_core import BaseModeler, RunConfig, pair, preset_names
-from anomaly_testing.checks import named, require
+from anomaly_core import BaseModeler, MemoryModeler, RunConfig, pair, preset_names
+from anomaly_testing.checks import Skip, named, require
 from anomaly_testing.common import SPEC
 from anomaly_testing.comparing import require_near, shown
 from anomaly_testing.model_state import STATE
@@ -113,6 +113,23 @@ def fits_its_fewest_images(subject: ModelSubject) -> None:
     require(scores.isfinite().all(), f"fitted on {fewest} images it scores {shown(scores)}. Raise its fewest_images.")
 
 
+def scores_without_an_image(subject: ModelSubject) -> None:
+    """A memory that leaves images out scores each without it, alone as in a batch, and is whole again afterwards."""
+    modeler, images = subject.fitted.modeler, subject.collected
+    if not isinstance(modeler, MemoryModeler) or not modeler.leaves_out:
+        raise Skip("it leaves no image out (MemoryModeler.leaves_out): cross-fitting fits several detectors")
+    numbers = [torch.tensor([i]) for i in range(len(images))]
+    before = predicted(modeler, images).scores
+    with torch.inference_mode():
+        together = modeler.predict_without(images, numbers)
+        alone = [modeler.predict_without(images[i : i + 1], [numbers[i]]).scores for i in range(len(images))]
+    require(together.scores.shape == (len(images),), f"scores have the shape {tuple(together.scores.shape)}.")
+    require(together.scores.isfinite().all(), f"without each image it scores {shown(together.scores)}.")
+    require_near("scores", together.scores, torch.cat(alone), "with and without batch mates")
+    require(not torch.equal(together.scores, before), "it scores its own images as if it had left none of them out.")
+    require(torch.equal(predicted(modeler, images).scores, before), "afterwards its memory is another.")
+
+
 MODEL = (
     SPEC
     + named(
@@ -124,6 +141,7 @@ MODEL = (
         takes_other_sizes,
         takes_unlabelled_images,
         fits_its_fewest_images,
+        scores_without_an_image,
     )
     + STATE
 )
