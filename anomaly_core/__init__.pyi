@@ -12,10 +12,12 @@ from .base.trainer import Progress as Progress
 from .base.trainer import RunContext as RunContext
 from .base.trainer import quiet as quiet
 from .cli import main as main
+from .cli.completion import all_alone as all_alone
 from .cli.completion import category_option as category_option
 from .cli.completion import complete_names as complete_names
 from .cli.completion import complete_presets as complete_presets
 from .cli.completion import metric_option as metric_option
+from .cli.completion import refuse_ignored as refuse_ignored
 from .cli.completion import set_option as set_option
 from .cli.console import LAUNCHED as LAUNCHED
 from .cli.console import progress_bar as progress_bar
@@ -24,6 +26,8 @@ from .cli.run import print_summary as print_summary
 from .component import Component as Component
 from .component import require_training as require_training
 from .config.describe import describe_type as describe_type
+from .config.needs import Needs as Needs
+from .config.needs import needs_of as needs_of
 from .config.resolve import RunConfig as RunConfig
 from .config.resolve import parse_assignment as parse_assignment
 from .config.resolve import preset_layer as preset_layer
@@ -49,6 +53,7 @@ from .errors import PluginFailure as PluginFailure
 from .errors import RunError as RunError
 from .errors import Terminated as Terminated
 from .errors import UndefinedMetric as UndefinedMetric
+from .errors import UnusedOption as UnusedOption
 from .errors import described as described
 from .errors import is_stop as is_stop
 from .errors import printable as printable
@@ -57,6 +62,7 @@ from .hooks import Hooks as Hooks
 from .hooks import hookimpl as hookimpl
 from .hooks import hookspec as hookspec
 from .imaging.facts import FileFacts as FileFacts
+from .imaging.findings import fitted_reader as fitted_reader
 from .imaging.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from .imaging.formats import OTHER_PICTURES as OTHER_PICTURES
 from .imaging.geometry import InputSpec as InputSpec
@@ -82,6 +88,7 @@ from .installed import distributions as distributions
 from .installed import normalise as normalise
 from .run.calibration import Calibration as Calibration
 from .run.calibration import NormalImage as NormalImage
+from .run.calibration import calibrate as calibrate
 from .run.calibration import robust_deviations as robust_deviations
 from .run.calibration import stands_out as stands_out
 from .run.csv_safe import SafeWriter as SafeWriter

@@ -22,6 +22,14 @@ class ConfigError(AnomalyError):
     exit_code = 2
 
 
+class UnusedOption(ConfigError):
+    """An option that would be ignored, ``option``, because another one that it needs is not set."""
+
+    def __init__(self, message: str, option: str = "") -> None:
+        super().__init__(message)
+        self.option = option
+
+
 class PluginError(AnomalyError):
     """A component that is missing, broken, blocked or claimed by two distributions."""
 

@@ -62,7 +62,7 @@ class RunHooks:
 
     @hookspec
     def anomaly_predicted(self, verdict: Any, image: Any, prediction: Any, detector: Any, picture: Any) -> None:
-        """A detector scored an image file, or failed to: ``image`` (uint8 (H, W, 3)) and ``prediction`` are then None.
+        """A detector scored an image file, or failed to: ``image`` (uint8 (H, W, 3) RGB) and ``prediction`` are then None.
         ``verdict`` is what ``anomaly predict`` prints; ``picture`` is the file that ``--maps`` requests, or None."""
 
     @hookspec

@@ -102,6 +102,7 @@ class MetricSpec(ComponentSpec):
         higher_is_better: the direction in which a method improves.
         default: computed when the user names no metric.
         oracle: its threshold is chosen on the test set itself; tables and reports mark its name.
+        bounded: its values lie in [0, 1], and so do the intervals that are stated for them.
     """
 
     kind: ClassVar[str] = "metric"
@@ -112,6 +113,7 @@ class MetricSpec(ComponentSpec):
     higher_is_better: bool = True
     default: bool = False
     oracle: bool = False
+    bounded: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, cast
 
 from typing_extensions import TypeVar
+
+from anomaly_core.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,11 +115,16 @@ class Prediction(Generic[Array]):
         scores: float32 (B,), raw: never clamped, squashed or rescaled.
         maps: float32 (B, 1, H, W) at the model's input size (with ``data.tile`` the image's own), or None.
         reconstruction: float32 (B, 3, H, W) in [0, 1] from methods that reconstruct, else None.
+        p_values: float64 (B,), from a detector with a threshold, else None: each the share of normal images with at least this
+            score; NaN where the score or the map is not finite, and there is no verdict.
+        threshold: of the detector; None without one.
     """
 
     scores: Array
     maps: Array | None = None
     reconstruction: Array | None = None
+    p_values: Array | None = None
+    threshold: float | None = None
 
     @property
     def score(self) -> float:
@@ -124,10 +132,25 @@ class Prediction(Generic[Array]):
         (score,) = cast(Any, self.scores)
         return float(score)
 
-    def __getitem__(self, chosen: slice | list[int]) -> Prediction[Array]:
-        """The prediction for some of the images."""
-        parts: list[Any] = [self.scores, self.maps, self.reconstruction]
-        return Prediction(*(None if part is None else part[chosen] for part in parts))
+    @property
+    def is_anomalous(self) -> Array | None:
+        """The verdicts, bool (B,): scores above the threshold; None without one. DataError if an image has no verdict."""
+        if self.threshold is None or self.p_values is None:
+            return None
+        p_values = cast(Any, self.p_values)
+        if damaged := [number for number, value in enumerate(p_values.tolist()) if math.isnan(value)]:
+            raise DataError(
+                f"no verdict on {len(damaged)} of {len(p_values)} images, first number {damaged[0]}: its score or map is "
+                "NaN or infinite. The verdicts on the others: `prediction[prediction.p_values >= 0].is_anomalous`."
+            )
+        verdicts: Array = self.scores + 0 * p_values > self.threshold  # in float64: float32 would round the threshold
+        return verdicts
+
+    def __getitem__(self, chosen: slice | list[int] | Array) -> Prediction[Array]:
+        """The prediction for some of the images: a slice, their numbers, or a mask of type bool (B,)."""
+        arrays: list[Any] = [self.scores, self.maps, self.reconstruction, self.p_values]
+        parts: list[Any] = [None if array is None else array[chosen] for array in arrays]
+        return Prediction(*[*parts, self.threshold])
 
     def finite(self: Prediction) -> list[bool]:
         """For each image, whether its score and its map are finite; for tensors."""
@@ -141,12 +164,13 @@ class Prediction(Generic[Array]):
         maps, reconstruction = (
             None if part is None else part.detach().float().cpu() for part in (self.maps, self.reconstruction)
         )
-        return Prediction(self.scores.detach().float().cpu(), maps, reconstruction)
+        return replace(self, scores=self.scores.detach().float().cpu(), maps=maps, reconstruction=reconstruction)
 
     def apart(self: Prediction) -> list[Prediction[NDArray[np.float32]]]:
         """A prediction for each image, as numpy arrays; the tensors must be on the CPU."""
-        parts = (None if part is None else part.numpy() for part in (self.scores, self.maps, self.reconstruction))
-        whole: Prediction[NDArray[np.float32]] = Prediction(*parts)  # type: ignore[arg-type]  # scores are never None
+        tensors = self.scores, self.maps, self.reconstruction, self.p_values
+        parts: list[Any] = [None if part is None else part.numpy() for part in tensors]
+        whole: Prediction[NDArray[np.float32]] = Prediction(*[*parts, self.threshold])
         return [whole[i : i + 1] for i in range(len(self.scores))]
 
     @staticmethod
@@ -168,7 +192,9 @@ class Prediction(Generic[Array]):
 
         maps = joined([part.maps for part in parts if part.maps is not None])
         reconstruction = joined([part.reconstruction for part in parts if part.reconstruction is not None])
-        return Prediction(torch.cat([part.scores for part in parts]), maps, reconstruction)
+        p_values = [part.p_values for part in parts if part.p_values is not None]
+        scores = torch.cat([part.scores for part in parts])
+        return Prediction(scores, maps, reconstruction, torch.cat(p_values) if p_values else None, parts[0].threshold)
 
 
 class Detector(Protocol):
@@ -186,4 +212,8 @@ class Detector(Protocol):
         """An image file as uint8 (H, W, 3) RGB for :meth:`score`; thread-safe. DataError if it cannot be read."""
 
     def score(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction[NDArray[np.float32]]]:
-        """A prediction (B = 1) for each of several decoded images; called by one thread at a time."""
+        """A prediction (B = 1) for each of several decoded images, RGB; called by one thread at a time."""
+
+    def predict(self, images: Any, *, batch_size: int | None = None, colour: str = "RGB") -> Prediction[Any]:
+        """The prediction for one image or several: paths, PIL images, arrays (H, W, 3) or tensors (3, H, W), RGB unless
+        ``colour`` is ``BGR``. A run's has tensors, an exported file's numpy arrays, as it needs no torch."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from anomaly_core import Batch, Prediction, Sample
+from anomaly_core import Batch, DataError, Prediction, Sample
 
 
 @pytest.fixture
@@ -48,10 +51,32 @@ def test_a_prediction_of_several_comes_apart_as_numpy_arrays() -> None:
     parts = whole.apart()
     assert [part.score for part in parts] == whole.scores.tolist()
     for index, part in enumerate(parts):
-        assert all(isinstance(array, np.ndarray) and array.dtype == np.float32 for array in vars(part).values())
+        arrays = part.scores, part.maps, part.reconstruction
+        assert all(isinstance(array, np.ndarray) and array.dtype == np.float32 for array in arrays)
         assert part.maps.shape == (1, 1, 2, 4) and np.array_equal(part.maps, whole.maps[index : index + 1])
         assert np.array_equal(part.reconstruction, whole.reconstruction[index : index + 1])
     assert [part.maps for part in Prediction(torch.zeros(2)).apart()] == [None, None]
+
+
+@pytest.mark.parametrize("as_array", [np.asarray, torch.as_tensor])
+def test_verdicts_are_of_the_kind_of_the_scores_and_wrong_for_no_image(as_array: Callable[[object], Any]) -> None:
+    scores, p_values = np.array([0.1, 0.2, 0.3], dtype=np.float32), np.array([1.0, 0.5, 0.25])
+    assert Prediction(as_array(scores)).is_anomalous is None
+    # between 0.2 and its float32: a threshold that was rounded to float32 would be equal to that score
+    whole = Prediction(as_array(scores), p_values=as_array(p_values), threshold=0.2000000025)
+    assert whole.is_anomalous.tolist() == [False, True, True] and type(whole.is_anomalous) is type(whole.scores)
+    assert whole[1:].is_anomalous.tolist() == [True, True] and whole[[0]].p_values.tolist() == [1.0]
+    damaged = replace(whole, p_values=as_array([1.0, np.nan, 0.25]))
+    with pytest.raises(DataError, match="no verdict on 1 of 3 images, first number 1"):
+        _ = damaged.is_anomalous
+    assert damaged[damaged.p_values >= 0].is_anomalous.tolist() == [False, True]  # as the message says
+
+
+def test_verdicts_stay_when_predictions_are_joined_and_taken_apart() -> None:
+    parts = [Prediction(torch.ones(n), p_values=torch.full((n,), 0.5, dtype=torch.float64), threshold=0.5) for n in (1, 2)]
+    joined = Prediction.joined(parts)
+    assert joined.is_anomalous.tolist() == [True] * 3 and joined.p_values.tolist() == [0.5] * 3
+    assert [one.is_anomalous.tolist() for one in joined.cpu().apart()] == [[True]] * 3
 
 
 def test_the_score_of_several_is_not_one() -> None:

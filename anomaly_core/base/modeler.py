@@ -54,7 +54,7 @@ class BaseModeler(nn.Module, ABC):
 
     @abstractmethod
     def predict_step(self, images: Tensor) -> Prediction:
-        """Score float32 (B, 3, H, W) images in [0, 1]; must not depend on the other images of the batch."""
+        """Score float32 (B, 3, H, W) RGB images in [0, 1]; must not depend on the other images of the batch."""
 
     def describe(self) -> dict[str, float]:
         """Figures of the fitted method, reported with the metrics: for example a bank's size or a coreset's radius."""
@@ -105,7 +105,7 @@ class MemoryModeler(BaseModeler):
 
     @abstractmethod
     def collect(self, images: Tensor) -> None:
-        """Take in float32 (B, 3, H, W) normal images in [0, 1]; called under ``torch.inference_mode`` in eval mode."""
+        """Take in float32 (B, 3, H, W) RGB normal images in [0, 1]; called under ``torch.inference_mode`` in eval mode."""
 
     @abstractmethod
     def build(self) -> None:
@@ -115,7 +115,7 @@ class MemoryModeler(BaseModeler):
         """As :meth:`predict_step`, each image by a memory that lacks some of the images that it was built from.
 
         Args:
-            images: float32 (B, 3, H, W) in [0, 1], of the images that are lacking, or tiles of them.
+            images: float32 (B, 3, H, W) RGB in [0, 1], of the images that are lacking, or tiles of them.
             numbers: for each image, int64 (n,): which of the collected images or tiles are lacking, counted from 0 in their
                 order. It is the same tensor for images that lack the same.
         """
@@ -132,7 +132,7 @@ class MemoryModeler(BaseModeler):
             raise AnomalyError(f"{type(self).__name__} does not merge what several processes collect. Run it in one process.")
 
     def held_out_step(self, images: Tensor) -> dict[str, Tensor]:
-        """Compare float32 (B, 3, H, W) held-out normal images with the memory: means by name, logged as metrics."""
+        """Compare float32 (B, 3, H, W) RGB held-out normal images with the memory: means by name, logged as metrics."""
         return {}
 
 

@@ -36,12 +36,15 @@ def prepared() -> Iterator[None]:
             stream.reconfigure(errors=escape.__name__)
     logger, printer = logging.getLogger("anomaly_core"), _Printer()
     logger.addHandler(printer)
+    level = logger.level
+    logger.setLevel(logging.INFO)
     usual, warnings.formatwarning = warnings.formatwarning, _formatted
     try:
         with stoppable():
             yield
     finally:
         warnings.formatwarning = usual
+        logger.setLevel(level)
         logger.removeHandler(printer)
 
 
@@ -95,8 +98,9 @@ def escape(error: UnicodeError) -> tuple[str | bytes, int]:
 
 class _Printer(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        text = printable(f"{record.levelname.lower()}: {record.getMessage()}", kept="\n")
-        click.secho(text, fg="yellow", err=True)  # colours only on a terminal
+        is_note = record.levelno <= logging.INFO
+        text = printable(f"{'note' if is_note else record.levelname.lower()}: {record.getMessage()}", kept="\n")
+        click.secho(text, fg=None if is_note else "yellow", err=True)  # colours only on a terminal
 
 
 def progress_bar(items: Iterable[Any], description: str | Callable[[], str], total: int | None = None) -> Iterator[Any]:

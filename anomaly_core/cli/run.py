@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from anomaly_core.cli.completion import category_option, complete_names, complete_presets, metric_option, set_option
+from anomaly_core.cli.completion import (
+    category_option,
+    complete_names,
+    complete_presets,
+    metric_option,
+    refuse_ignored,
+    set_option,
+)
+from anomaly_core.cli.console import LAUNCHED, progress_bar
 from anomaly_core.component import require_training
 from anomaly_core.discovery import registry
 from anomaly_core.errors import printable
@@ -83,9 +91,10 @@ def run(
         going_on, config_file = resume, str(Path(resume) / "config.yaml")
     overrides = dict(map(parse_assignment, assignments))
     config = RunConfig.create(model=model, data=data, preset=preset, config=config_file, overrides=overrides, flags=flags)
-    if devices > 1 and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    refuse_ignored(devices=launched and LAUNCHED not in os.environ and "torchrun says how many processes there are.")
+    if devices > 1 and not launched:
         raise SystemExit(registry.trainers[config.train.name].load("launcher")(devices, click.get_current_context().obj))
-    from anomaly_core.cli.console import progress_bar
     from anomaly_core.run.runner import run_experiment
 
     results = run_experiment(config, progress=progress_bar, resume=going_on)
@@ -96,10 +105,12 @@ def run(
 
 
 def print_summary(results: RunResults, named: Sequence[str] | None = None) -> None:
-    """Print the final table, one row per category and their mean, with the named metrics; then where the results are."""
+    """Print what was found; a table, one row per category and their mean, with the named metrics; and where the results are."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Column, Table
+
+    from anomaly_core.run.result import outcome
 
     measures = {name: measure for run in results.runs for name, measure in run.measures.items() if measure.value is not None}
     shown = [name for name, measure in measures.items() if (name in named if named else measure.prominence != "detail")]
@@ -120,15 +131,31 @@ def print_summary(results: RunResults, named: Sequence[str] | None = None) -> No
         table.add_row("mean", *cells(results.metrics))
     console = Console()
     console = console if console.is_terminal else Console(width=160)  # a pipe has no width of its own
-    console.print(table)
+
+    def say(category: str, text: str) -> None:
+        console.print(printable(f"{category}: {text}"), markup=False, highlight=False, soft_wrap=True)
+
     for run in results.runs:
-        undefined: dict[str, list[str]] = {}
-        for name, reason in run.undefined.items():
-            undefined.setdefault(reason, []).append(name)
-        texts = [f"{', '.join(n)} {'is' if len(n) == 1 else 'are'} undefined: {why}" for why, n in undefined.items()]
+        tested = list(dict.fromkeys(row.category for row in run.predictions))
+        for name in tested if len(tested) > 1 else []:
+            say(name, run.outcome(name))
+        say(run.category, run.outcome())
+    if len(results.runs) > 1 and all(run.calibration.threshold is not None for run in results.runs):
+        say("all", outcome(results.predictions, "each category at its own threshold"))
+    console.print(table)
+    missing: dict[str, list[str]] = {}  # what is undefined and why -> categories
+    for run in results.runs:
+        names = {why: [name for name, reason in run.undefined.items() if reason == why] for why in run.undefined.values()}
+        reasons = [f"{', '.join(n)} {'is' if len(n) == 1 else 'are'} undefined: {why}" for why, n in names.items()]
+        missing.setdefault("; ".join(reasons), []).append(run.category)
+    for text, categories in missing.items():
+        if text:
+            say(", ".join(categories), text)
+    for run in results.runs:
+        texts = []
         if str(run.resolution) and any(measures[name].level == "pixel" for name in shown):
             texts.append(f"pixels judged at {run.resolution}")
         texts.append(f"threshold from {run.calibration.source}; {run.calibration.promise()}".rstrip("; "))
         texts.append(f"results in {run.folder}")
         for text in texts:
-            console.print(printable(f"{run.category}: {text}"), markup=False, highlight=False, soft_wrap=True)
+            say(run.category, text)

@@ -17,9 +17,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from anomaly_core.component import Component
 from anomaly_core.config.describe import describe_type, takes_list, takes_scalar, takes_text
+from anomaly_core.config.needs import TERM, needs_of
 from anomaly_core.config.sections import BaseConfig, DataConfig, ModelConfig, TrainConfig
 from anomaly_core.discovery import registry
-from anomaly_core.errors import ConfigError
+from anomaly_core.errors import ConfigError, UnusedOption
 from anomaly_core.untrusted import open_untrusted
 
 SECTIONS = ("base", "data", "model", "train")
@@ -68,13 +69,15 @@ class RunConfig:
 
         Raises:
             ConfigError: an unknown section, key, preset or a value that its annotation refuses.
+            UnusedOption: an option of ``overrides``, ``flags`` or a config file that would do nothing, by its ``Needs``. What a
+                mapping holds, such as a finished run's config, is taken as it is.
             PluginError: a component that is not installed or cannot be used.
         """
-        layers = [_read(config) if isinstance(config, str | Path) else _checked(config or {}, "the config")]
-        layers.append(_nested(overrides or {}))
+        file = _read(config) if isinstance(config, str | Path) else _checked(config or {}, "the config")
         named = {"model.name": model, "data.name": data, "base.preset": preset}
-        layers.append(_nested({**(flags or {}), **{key: value for key, value in named.items() if value is not None}}))
-        above = _merge(*layers)
+        named = {key: value for key, value in named.items() if value is not None}
+        given = {**(overrides or {}), **(flags or {}), **named}
+        above = _merge(file, _nested(overrides or {}), _nested({**(flags or {}), **named}))
         names = {section: str(above.get(section, {}).get("name") or "") for section in ("data", "model", "train")}
         for section in ("model", "data"):
             if not names[section]:
@@ -82,16 +85,38 @@ class RunConfig:
                 raise ConfigError(f"no {section} was chosen. Name one {where}.")
         model_component = registry.models[names["model"]]
         chosen = above.get("base", {}).get("preset")
-        beneath = {"train": dict(model_component.spec.train)}
-        merged = _merge(beneath, preset_layer(model_component, chosen) if chosen else {}, above)
+        beneath = _merge({"train": model_component.spec.train}, preset_layer(model_component, chosen) if chosen else {})
+        merged = _merge(beneath, above)
         trainer = str(merged.get("train", {}).get("name") or model_component.spec.trainer)
         merged.setdefault("train", {})["name"] = trainer
-        return cls(
+        resolved = cls(
             base=validate(BaseConfig, merged.get("base", {}), "base"),
             data=validate(registry.datasets[names["data"]].config_class(), merged.get("data", {}), "data"),
             model=validate(model_component.config_class(), merged.get("model", {}), "model"),
             train=validate(registry.trainers[trainer].config_class(), merged["train"], "train"),
         )
+        return resolved._without_unused(file if isinstance(config, str | Path) else {}, given, beneath)
+
+    def _without_unused(self, file: Layer, given: Mapping[str, Any], beneath: Layer) -> RunConfig:
+        """UnusedOption for an option that does nothing; one of a file is reset if ``given`` options are why."""
+        reset: dict[str, Any] = {}
+        declared = {section: needs_of(type(getattr(self, section))) for section in SECTIONS}
+        for key in [*given, *(f"{section}.{name}" for section, values in file.items() for name in values)]:
+            section, _, option = key.partition(".")
+            own = getattr(self, section)
+            needs = declared[section].get(option)
+            lacking = needs.lacking(self) if needs else ""
+            if not lacking:
+                continue
+            others = {name: value for name, value in vars(own).items() if name != option}
+            usual = getattr(validate(type(own), {**others, **beneath.get(section, {})}, section), option)
+            value = getattr(own, option)
+            if value != usual and (key in given or not any(f"{term[1]}.{term[2]}" in given for term in TERM.finditer(lacking))):
+                raise UnusedOption(
+                    f"{key}={value} would be ignored: it acts only with {lacking}. Leave it out, or set that.", key
+                )
+            reset[key] = usual
+        return self.replace(**reset)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """The sections as plain values, ready for YAML."""

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ByteSize, Field
 
+from anomaly_core.config.needs import Needs
+
 Side = Annotated[int, Field(ge=8, le=65536)]
 Size = Side | tuple[Side, Side]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -38,10 +40,12 @@ class BaseConfig:
 
     output: Annotated[str, Field(description="folder under which runs are written")] = "experiments"
     preset: Annotated[str | None, Field(description="the model's preset that lies beneath the other options")] = None
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="governs everything that is random")] = 0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="governs everything that is random"), Needs(fitting=True)] = 0
     device: Annotated[str, Field(pattern=f"^{DEVICES}$", description="auto, cpu, cuda, cuda:N or mps")] = "auto"
     false_alarm_rate: Annotated[
-        float, Field(gt=0, lt=1, description="share of normal images that may exceed the threshold")
+        float,
+        Field(gt=0, lt=1, description="share of normal images that may exceed the threshold"),
+        Needs("data.holdout!=0 or base.calibration=cross"),
     ] = 0.01
     calibration: Annotated[
         Literal["auto", "cross", "holdout"],
@@ -49,14 +53,17 @@ class BaseConfig:
             description="how normal images set the threshold: cross scores each by a detector that did not see it, and the "
             "run's own is fitted on all; holdout keeps a share out; auto: cross for methods with a memory, without data.holdout"
         ),
+        Needs(fitting=True),
     ] = "auto"
     folds: Annotated[
         int,
         Field(ge=2, le=1000, description="detectors that cross-fitting fits, for methods that cannot leave an image out"),
+        Needs("base.calibration!=holdout and data.holdout=null or base.calibration=cross", fitting=True),
     ] = 5
     metrics: Annotated[list[str] | None, Field(description="names of the metrics; none means the defaults")] = None
     pictures: Annotated[
-        int | Literal["all"], Field(description="how many test images are saved as image | map | mask | overlay")
+        int | Literal["all"],
+        Field(description="how many test images are saved as pictures: wrong verdicts first, then near, high and low scores"),
     ] = 24
 
 
@@ -67,7 +74,7 @@ class DataConfig:
     name: Annotated[str, Field(description="the data set, as `anomaly list-plugins` names it")] = ""
     root: Annotated[str | None, Field(description="its folder; else $ANOMALY_DATA/<name>, else data/<name>")] = None
     category: Annotated[list[str] | None, Field(description="one or more categories; none means all of them")] = None
-    unified: Annotated[bool, Field(description="one model on all categories instead of one each")] = False
+    unified: Annotated[bool, Field(description="one model on all categories instead of one each"), Needs(fitting=True)] = False
     holdout: Annotated[
         float | None,
         Field(
@@ -76,12 +83,15 @@ class DataConfig:
             description="share of the normal training images kept for threshold and validation; none: a tenth, or with "
             "base.calibration=cross none",
         ),
+        Needs(fitting=True),
     ] = None
     exclude: Annotated[
         str | None, Field(description="a text file of images, a path a line, that are neither learnt nor tested")
     ] = None
     drop_suspects: Annotated[
-        bool, Field(description="fit again without the normal images whose scores stand out (`anomaly suspects`)")
+        bool,
+        Field(description="fit again without the normal images whose scores stand out (`anomaly suspects`)"),
+        Needs(fitting=True),
     ] = False
     evaluate_at: Annotated[
         Literal["input", "native"],
@@ -92,7 +102,9 @@ class DataConfig:
     ] = "input"
     batch_size: Annotated[int, Field(ge=1, description="images a batch")] = 32
     image_cache: Annotated[
-        ByteSize, Field(ge=0, description="bytes of decoded training images kept for the next epoch, such as 1GiB; 0: none")
+        ByteSize,
+        Field(ge=0, description="bytes of decoded training images kept for the next epoch, such as 1GiB; 0: none"),
+        Needs(fitting=True),
     ] = ONE_GIB
     num_workers: Annotated[
         int | None, Field(ge=0, description="processes that decode; none chooses by the machine, 0 is the main process")
@@ -102,7 +114,9 @@ class DataConfig:
         Field(description="pixels of the tiles that large images are cut into: one number, or height,width; none: no tiles"),
     ] = None
     tile_overlap: Annotated[
-        int | None, Field(ge=0, description="pixels that neighbouring tiles share, at most half a tile; none: an eighth of it")
+        int | None,
+        Field(ge=0, description="pixels that neighbouring tiles share, at most half a tile; none: an eighth of it"),
+        Needs("data.tile"),
     ] = None
     roi: Annotated[
         Areas | None,
@@ -121,8 +135,13 @@ class DataConfig:
             description="how copies of training images that enter a memory too differ: brightness:0.2,rotate:5,shift:0.02, "
             "or some of these (up to 1.2 times brighter or darker, degrees, share of a side)"
         ),
+        Needs(fitting=True),
     ] = None
-    augment_copies: Annotated[int, Field(ge=1, le=100, description="copies of each training image with data.augment")] = 1
+    augment_copies: Annotated[
+        int,
+        Field(ge=1, le=100, description="copies of each training image with data.augment"),
+        Needs("data.augment", fitting=True),
+    ] = 1
     least_area: Annotated[
         float, Field(ge=0, allow_inf_nan=False, description="pixels of an image that a region must have to be listed")
     ] = 0.0
@@ -135,7 +154,9 @@ class DataConfig:
         ),
     ] = None
     prompt: Annotated[
-        str, Field(description="what the images show, in words, for methods that read text; empty: the category's name")
+        str,
+        Field(description="what the images show, in words, for methods that read text; empty: the category's name"),
+        Needs(fitting=True),
     ] = ""
     bit_depth: Annotated[
         int | None,
@@ -171,7 +192,7 @@ class ModelConfig:
     image_size: Annotated[Size, Field(description="pixels after resizing: one number, or height,width")] = 256
     resize: Annotated[
         Literal["stretch", "keep", "pad"],
-        Field(description="stretch to the size; keep the aspect and cover it; keep the aspect and pad to it"),
+        Field(description="stretch to the size; keep the aspect and cover it; keep the aspect and pad it with grey"),
     ] = "stretch"
     center_crop: Annotated[Size | None, Field(description="pixels cut from the centre after resizing; none keeps all")] = None
 

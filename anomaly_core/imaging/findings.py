@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from anomaly_core.errors import DataError
 from anomaly_core.imaging.facts import FileFacts, oddities
+from anomaly_core.imaging.geometry import InputSpec
 from anomaly_core.imaging.reading import MOST_SIZES, ImageReader
 from anomaly_core.imaging.values import WHOLE, Range
 from anomaly_core.types import ANOMALOUS, Sample
 
 FactsByFile = Mapping[Path, FileFacts]
 _DEPTHS = (8, 10, 12, 14, 16)  # of cameras
+_SHRUNK = 2  # times, from which on it is told
+_SMALLEST = 3  # pixels of the input: holes and scratches of 2 were missed, of 4 found (docs/guides/own-images.md)
 
 
 def fitted_reader(reader: ImageReader, training: FactsByFile, all_images: FactsByFile) -> tuple[ImageReader, list[str]]:
@@ -80,6 +84,23 @@ def _range(deep: Sequence[FileFacts]) -> tuple[Range, str]:
     raise DataError(
         f"the training images hold values of {_words((low, high))}, which do not say what is black and what is white. Say it: "
         f"data.range=LOW,HIGH, such as data.range={low:g},{high:g}."
+    )
+
+
+def shrunk(reader: ImageReader, spec: InputSpec) -> str:
+    """What a fitted reader's images lose in a model's input, if that is much; empty if not, or if they have many sizes."""
+    seen = [(right - left, bottom - top) for left, top, right, bottom in (reader.seen(*size) for size in reader.sizes)]
+    width, height = max(seen, key=math.prod, default=(1, 1))
+    times = max(side / fitted for side, fitted in zip((width, height), spec.fitted(width, height), strict=True))
+    if times < _SHRUNK:
+        return ""
+    options = {"image_size": spec.size, **({"center_crop": spec.center_crop} if spec.center_crop else {})}
+    larger = (f"--set model.{name}={2 * h}{'' if h == w else f',{2 * w}'}" for name, (h, w) in options.items())
+    return (
+        f"the images are {width}x{height} and are shrunk {times:.1f} times, for an input of "
+        f"{spec.output_size[1]}x{spec.output_size[0]}: a defect of less than about {math.ceil(_SMALLEST * times)} pixels will "
+        f"probably be missed. For smaller ones, try {' '.join(larger)}, or tiles: --set "
+        f"data.tile={max(width, height) // 2}. `anomaly suggest` compares such settings on your images."
     )
 
 

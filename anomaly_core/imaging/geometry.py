@@ -12,6 +12,7 @@ from PIL import Image
 from anomaly_core.config.sections import ModelConfig
 from anomaly_core.errors import ConfigError
 from anomaly_core.imaging.images import as_images
+from anomaly_core.imaging.roi import FILL
 
 if TYPE_CHECKING:  # an exported detector resizes images without torch
     from torch import Tensor
@@ -44,7 +45,7 @@ class InputSpec:
     Args:
         size: (height, width) in pixels after resizing.
         resize: ``stretch`` to the size; ``keep`` the aspect ratio, cover the size and crop its centre;
-            ``pad``: keep the aspect ratio, fit inside and repeat the border.
+            ``pad``: keep the aspect ratio, fit inside and fill the border with grey.
         center_crop: (height, width) cut from the centre after resizing, or None.
         mean, std: the modeler itself uses them to normalise images in [0, 1].
     """
@@ -103,7 +104,7 @@ class InputSpec:
         from torch.nn import functional as F
 
         assert self == self.whole
-        columns, rows = self._fitted(width, height)
+        columns, rows = self.fitted(width, height)
         top, left = (self.size[0] - rows) // 2, (self.size[1] - columns) // 2
         maps = maps[..., top : top + rows, left : left + columns]
         if maps.shape[-2:] == (height, width):
@@ -141,12 +142,12 @@ class InputSpec:
     def _axes(self, width: int, height: int) -> list[tuple[int, int, int]]:
         """For x, then y: length of the whole resized image, start of the network's input within it, length of that input."""
         axes = []
-        for scaled, side, seen in zip(self._fitted(width, height), self.size[::-1], self.output_size[::-1], strict=True):
+        for scaled, side, seen in zip(self.fitted(width, height), self.size[::-1], self.output_size[::-1], strict=True):
             start = _middle(scaled, side) if self.resize == "keep" else -((side - scaled) // 2)
             axes.append((scaled, start + _middle(side, seen), seen))
         return axes
 
-    def _fitted(self, width: int, height: int) -> tuple[int, int]:
+    def fitted(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) of the whole image after resizing."""
         if self.resize == "stretch":
             return self.size[1], self.size[0]
@@ -156,12 +157,12 @@ class InputSpec:
 
     def _place(self, image: Image.Image, resample: Image.Resampling) -> Image.Image:
         height, width = self.size
-        fitted = self._fitted(image.width, image.height)
+        fitted = self.fitted(image.width, image.height)
         if fitted[0] * fitted[1] > _LONGEST * height * width:  # only `keep` enlarges beyond the size
             # A centre crop with twice the aspect of the size is enough: the rest would be enlarged and then cut off.
             long = 2 * max(height, width) / min(height, width)
             image = _crop(image, min(image.height, round(image.width * long)), min(image.width, round(image.height * long)))
-            fitted = self._fitted(image.width, image.height)
+            fitted = self.fitted(image.width, image.height)
         image = image.resize(fitted, resample)
         if self.resize == "keep":
             image = _crop(image, height, width)
@@ -187,10 +188,9 @@ def _crop(image: Image.Image, height: int, width: int) -> Image.Image:
 
 
 def _pad(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Centre the image: an RGB image's border is repeated, a mask's is filled with zeros, so that no defect is added."""
+    """Centre the image. An RGB image's border is grey, in which no network finds anything: what it repeats or mirrors is often
+    the oddest place of a normal image. A mask's is zero, so that no defect is added."""
     top, left = (height - image.height) // 2, (width - image.width) // 2
-    widths = [(top, height - image.height - top), (left, width - image.width - left)]
     array = np.asarray(image)
-    if array.ndim == 3:
-        return Image.fromarray(np.pad(array, [*widths, (0, 0)], mode="edge"))
-    return Image.fromarray(np.pad(array, widths))
+    widths = [(top, height - image.height - top), (left, width - image.width - left), (0, 0)][: array.ndim]
+    return Image.fromarray(np.pad(array, widths, constant_values=FILL if array.ndim == 3 else 0))

@@ -122,7 +122,7 @@ def _is_noisy(values: NDArray[Any], lossy: bool) -> bool:
 
 
 def as_images(pixels: NDArray[np.uint8]) -> Tensor:
-    """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) in [0, 1], the input of modelers."""
+    """uint8 (B, H, W, 3) RGB -> float32 (B, 3, H, W) in [0, 1], the input of modelers."""
     import torch
 
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2)

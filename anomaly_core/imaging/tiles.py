@@ -46,8 +46,6 @@ class Tiling:
     def from_config(cls, config: DataConfig) -> Tiling | None:
         """From ``data.tile`` and ``data.tile_overlap``; ConfigError if tiles would overlap by more than half a side."""
         if config.tile is None:
-            if config.tile_overlap is not None:
-                raise ConfigError(f"data.tile_overlap={config.tile_overlap} says nothing without data.tile. Set both, or none.")
             return None
         size = pair(config.tile)
         overlap = min(size) // 8 if config.tile_overlap is None else config.tile_overlap

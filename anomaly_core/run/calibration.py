@@ -89,6 +89,18 @@ class Calibration:
         low, high = (f"{100 * rate:.2g}" for rate in interval)
         return f"false alarms: {100 * self.false_alarm_rate:.3g} % asked for, {low} to {high} % with 95 % confidence"
 
+    def operating_point(self) -> str:
+        """The threshold in words, by the false alarms that it is for: ``at a threshold for 1 false alarm in 100``; or empty."""
+        if self.threshold is None:
+            return ""
+        if self.chosen_by == "rate":
+            least = 1 / (self.count + 1)  # what the greatest of the scores is good for
+            short = least > self.false_alarm_rate
+            asked = f" ({_odds(self.false_alarm_rate)} was asked for)" if short else ""
+            return f"at a threshold for {'about ' * short}{_odds(max(least, self.false_alarm_rate))}{asked}"
+        how = {"tail": "from a fitted tail", "costs": "chosen by costs", "value": "that was given"}[self.chosen_by]
+        return f"at a threshold {how}, for about {_odds(self.false_alarm_rate)}"
+
     def to_dict(self) -> dict[str, Any]:
         """A dict for JSON, which :meth:`from_dict` reads without loss."""
         return {**dataclasses.asdict(self), "scores": list(self.scores), "map_maxima": list(self.map_maxima)}
@@ -226,6 +238,14 @@ _SCORED = {
 
 def _p_value(held_out: tuple[float, ...], value: float) -> float:
     return (1 + len(held_out) - bisect_left(held_out, value)) / (len(held_out) + 1)
+
+
+def _odds(rate: float) -> str:
+    """A rate as ``1 false alarm in 20`` where that is close to it, else as so many in 100."""
+    images = round(1 / rate)
+    if abs(images * rate - 1) < 0.005:
+        return f"1 false alarm in {images:,}"
+    return f"{100 * rate:.3g} false alarms in 100"
 
 
 def _rank(count: int, rate: float) -> int:

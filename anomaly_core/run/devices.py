@@ -35,6 +35,8 @@ def choose_device(name: str) -> torch.device:
     """The device for a name; with ``auto``, Accelerate chooses. ConfigError if there is no such device, or not here."""
     if not re.fullmatch(DEVICES, name):
         raise ConfigError(f"no device is called {name!r}. Give auto, cpu, mps, cuda or, for one of several, cuda:N.")
+    if is_launched() and ":" in name:
+        raise ConfigError(f"the device {name!r} is one, and this run has several processes. Use cuda, or leave out --devices.")
     if name == "auto" or is_launched():
         return torch.device(process_state(name).device)
     device = torch.device(name)

@@ -15,7 +15,7 @@ from pydantic import Field, TypeAdapter
 from anomaly_core.discovery import registry
 from anomaly_core.run.calibration import Calibration
 from anomaly_core.run.records import Count, Finite
-from anomaly_core.types import Prediction
+from anomaly_core.types import ANOMALOUS, NORMAL, Prediction
 
 Values = dict[str, Finite | None]
 _LEVELS, _PROMINENCE = ("image", "pixel", "reconstruction"), ("headline", "table", "detail")
@@ -31,7 +31,7 @@ class Measure:
         name: the metric's name in the registry.
         value: None if the metric is undefined; ``undefined`` is then the reason.
         categories: for a unified run, the value of each category.
-        title, meaning, level, prominence, oracle, higher_is_better: from its :class:`~anomaly_core.MetricSpec`.
+        title, meaning, level, prominence, oracle, higher_is_better, bounded: from its :class:`~anomaly_core.MetricSpec`.
     """
 
     name: str
@@ -44,12 +44,13 @@ class Measure:
     prominence: Literal["headline", "table", "detail"] = "detail"
     oracle: bool = False
     higher_is_better: bool = True
+    bounded: bool = False
 
     @classmethod
     def of(cls, name: str, value: float | None, undefined: str = "", categories: Values | None = None) -> Measure:
         """The measure of an installed metric."""
         spec = registry.metrics[name].spec
-        shown = {key: getattr(spec, key) for key in ("level", "prominence", "oracle", "higher_is_better")}
+        shown = {key: getattr(spec, key) for key in ("level", "prominence", "oracle", "higher_is_better", "bounded")}
         return cls(name, value, undefined, categories or {}, spec.title or name.replace("_", " "), spec.summary, **shown)
 
     @property
@@ -206,6 +207,11 @@ class RunResult:
         """Why metrics have no value, by name."""
         return {name: measure.undefined for name, measure in self.measures.items() if measure.undefined}
 
+    def outcome(self, category: str | None = None) -> str:
+        """What the verdicts on the test set, or on one of its categories, came to: ``found 3 of 4 defects, ...``."""
+        rows = [row for row in self.predictions if category in (None, row.category)]
+        return outcome(rows, self.calibration.operating_point())
+
     def metrics_json(self) -> dict[str, Any]:
         """The contents of metrics.json, which include each metric's description."""
         metrics = {name: {k: v for k, v in vars(m).items() if k != "name"} for name, m in self.measures.items()}
@@ -240,6 +246,36 @@ class RunResults:
     def folder(self) -> Path:
         """The run's folder; for several runs, the folder ``<output>/<dataset>`` that contains them."""
         return self.runs[0].folder if len(self.runs) == 1 else self.runs[0].folder.parents[2]
+
+
+def outcome(rows: Iterable[TestedImage], threshold: str) -> str:
+    """The verdicts counted, in words; ``threshold`` says at which one they were given, and is empty where there is none."""
+    rows = list(rows)
+    if not rows:
+        return "no image was tested"
+    judged = [row for row in rows if not row.error]
+    unscored = len(rows) - len(judged)
+    verdicts = [[row.is_anomalous for row in judged if row.label == label] for label in (ANOMALOUS, NORMAL, None)]
+    defects, good, unknown = map(len, verdicts)
+    found, alarms, called = (sum(map(bool, part)) for part in verdicts)
+    scored = _counted(defects, "defect"), _counted(good, "good image"), _counted(unknown, "image") + " without a label"
+    tested = [text for text, part in zip(scored, verdicts, strict=True) if part]
+    texts = []
+    if not threshold and tested:
+        texts.append(f"no threshold, so no verdict on {', '.join(tested)}")
+    elif tested:
+        counts = [f"found {found:,} of {scored[0]}"] if defects else []
+        counts += [f"{_counted(alarms, 'false alarm')} in {scored[1]}"] if good else []
+        counts += [f"{called:,} of {scored[2]} called anomalous"] if unknown else []
+        texts.append(", ".join([*counts, threshold]))
+        texts += ["no good image was tested, so false alarms were not counted"] if defects and not good else []
+        texts += ["no defect was tested"] if good and not defects else []
+    texts += [f"{_counted(unscored, 'image')} without a score, and so without a verdict"] if unscored else []
+    return "; ".join(texts)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def mean_values(rows: Iterable[Values]) -> Values:

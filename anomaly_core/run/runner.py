@@ -22,6 +22,7 @@ from anomaly_core.config.resolve import RunConfig
 from anomaly_core.discovery import registry
 from anomaly_core.errors import AnomalyError, ConfigError, RunError, described
 from anomaly_core.hooks import Hooks
+from anomaly_core.imaging.findings import shrunk
 from anomaly_core.imaging.variation import Variation
 from anomaly_core.installed import distributions
 from anomaly_core.run.cross_fitting import cross_fits
@@ -183,6 +184,9 @@ class _Run:
             self.config, self.data, self.categories, self.device, self.hooks, self.progress, self.main, self.variation
         )
         splits = self._split(run, fitter.modeler.fewest_images)
+        if self.main and not self.data.tiling and (note := shrunk(self.data.reader, fitter.modeler.input_spec)):
+            run.facts["note"] = note
+            log.info(note)  # now, and not with the warnings at the end: fitting may take long
         return fitter.fit(run, splits, resume)
 
     def _split(self, run: RunFolder, fewest: int) -> Splits:

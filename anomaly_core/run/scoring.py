@@ -42,7 +42,7 @@ def within_region(batch: Batch, prediction: Prediction) -> Prediction:
 
 
 def score_images(modeler: BaseModeler, images: Tensor, device: torch.device, portions: Portions) -> Prediction:
-    """The prediction of (B, 3, H, W) images, in parts that fit; the modeler must be on the device and in eval mode."""
+    """The prediction of (B, 3, H, W) RGB images, in parts that fit; the modeler must be on the device and in eval mode."""
 
     def predict(part: Tensor) -> Prediction:
         with torch.inference_mode():
@@ -86,7 +86,7 @@ class TiledModeler(BaseModeler):
         self.batch_size = batch_size
 
     def predict_step(self, images: Tensor) -> Prediction:
-        """Score float32 (B, 3, H, W) images in [0, 1] of any size; maps (B, 1, H, W) of that size."""
+        """Score float32 (B, 3, H, W) RGB images in [0, 1] of any size; maps (B, 1, H, W) of that size."""
         return Prediction.joined([self._whole(image) for image in images])
 
     def _whole(self, image: Tensor) -> Prediction:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from anomaly_core import Calibration, Measure, RunFolder, RunResult, RunResults
+from anomaly_core import Calibration, Measure, RunFolder, RunResult, RunResults, TestedImage
 from anomaly_core.cli.run import print_summary
 from tiny.runs import arguments, config
 
@@ -22,7 +22,8 @@ pytestmark = pytest.mark.usefixtures("tiny")
 def test_a_run_ends_with_a_table_and_says_where_it_is(anomaly: Callable[..., Any], tmp_path: Path) -> None:
     done = anomaly(*arguments(config(tmp_path)), "--seed", "3", "--metric", "auroc", "--metric", "best_accuracy")
     assert done.code == 0, done.err
-    header, row, threshold, folder = done.out.splitlines()
+    found, header, row, threshold, folder = done.out.splitlines()
+    assert re.match(r"linen: found 4 of 4 defects, 2 false alarms in 3 good images, at a threshold for about 1 .* in 3", found)
     assert header.split() == ["category", "auroc", "best", "accuracy", "(oracle)", "threshold", "images/s"]
     assert row.split()[:3] == ["linen", "1.0000", "1.0000"]
     assert threshold.startswith("linen: threshold from 2 held-out normal images; false alarms: 1 % asked for")
@@ -44,17 +45,21 @@ def test_resume_goes_on_with_a_run_or_the_newest(anomaly: Callable[..., Any], tm
 def test_several_categories_end_with_their_mean(anomaly: Callable[..., Any], tmp_path: Path) -> None:
     line = [*arguments(config(tmp_path)), "--category", "all"]
     lines = anomaly(*line).out.splitlines()
-    assert [row.split()[0] for row in lines[1:3]] == ["linen", "wool"]
+    assert [row.split(" found")[0] for row in lines[:3]] == ["linen:", "wool:", "all:"]
+    assert lines[2].endswith(" good images, each category at its own threshold")
+    assert [row.split()[0] for row in lines[4:6]] == ["linen", "wool"]
     mean = [row.split()[1] for row in lines if row.split()[:1] == ["mean"]]
     assert mean == ["1.0000"]
     unified = anomaly(*line, "--unified").out.splitlines()
-    assert [row.split()[0] for row in unified[1:4]] == ["linen", "wool", "unified"]
+    assert [row.split(" found")[0] for row in unified[:3]] == ["linen:", "wool:", "unified:"]
+    assert [row.split()[0] for row in unified[4:7]] == ["linen", "wool", "unified"]
 
 
 def result(category: str, **facts: Any) -> RunResult:
     measures = {"auroc": Measure("auroc", 0.9, prominence="headline")}
     calibration = Calibration(1.0, 0.01, 3, "3 held-out normal images")
-    return replace(RunResult(Path("run"), category, measures, {}, [], calibration, 1.0, 1.0), **facts)
+    rows = [TestedImage("a.png", category, "bad", 1, 2.0, True)]
+    return replace(RunResult(Path("run"), category, measures, {}, rows, calibration, 1.0, 1.0), **facts)
 
 
 HOSTILE = (
@@ -84,12 +89,15 @@ def test_what_is_undefined_and_at_which_resolution_is_said(capsys: pytest.Captur
         "contrast": Measure("contrast", 0.25, level="pixel", prominence="table"),
         "aupro": Measure("aupro", None, "no mask marks a pixel", level="pixel", prominence="headline"),
         "pixel_ap": Measure("pixel_ap", None, "no mask marks a pixel", level="pixel"),
+        "f1": Measure("f1", None, "there is no threshold"),
         "small": Measure("small", 0.5, prominence="detail"),
     }
-    print_summary(RunResults([result("bolts", measures=measures, resolution=Resolution("native", (8, 9), (20, 30)))]))
+    run = result("bolts", measures=measures, resolution=Resolution("native", (8, 9), (20, 30)))
+    print_summary(RunResults([run, replace(run, category="nuts")]))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["category", "contrast", "threshold", "images/s"]
-    assert "bolts: aupro, pixel_ap are undefined: no mask marks a pixel" in lines
+    assert lines[3].split() == ["category", "contrast", "threshold", "images/s"]
+    undefined = "aupro, pixel_ap are undefined: no mask marks a pixel; f1 is undefined: there is no threshold"
+    assert [line for line in lines if "undefined" in line] == [f"bolts, nuts: {undefined}"]
     assert "bolts: pixels judged at 9 × 8 to 30 × 20 pixels, the images' own" in lines
 
 
@@ -97,7 +105,7 @@ def test_without_a_threshold_the_table_says_why(capsys: pytest.CaptureFixture[st
     calibration = Calibration(None, 0.01, 0, "none: no held-out normal images (data.holdout=0)")
     print_summary(RunResults([result("bolts", calibration=calibration)]))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split()[2] == "-"
+    assert lines[2].split()[2] == "-"
     assert "bolts: threshold from none: no held-out normal images (data.holdout=0)" in lines
 
 

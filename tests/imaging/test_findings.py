@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from anomaly_core import ImageReader, RunFolder, Sample, run_experiment
-from anomaly_core.imaging.findings import fitted_reader, telling
+from anomaly_core import ImageReader, InputSpec, RunFolder, Sample, run_experiment
+from anomaly_core.imaging.findings import fitted_reader, shrunk, telling
 from anomaly_core.imaging.roi import RegionOfInterest
 from anomaly_core.imaging.screening import screen
 from tiny.data import write_tree
@@ -109,3 +109,45 @@ def test_a_range_that_no_image_has_the_bits_for_is_told(tmp_path: Path) -> None:
     _, texts = fitted_reader(ImageReader(range=(0, 4095)), found, found)
     assert [text.partition(":")[0] for text in texts] == ["no image has more than 8 bits a sample"]
     assert fitted_reader(ImageReader(), found, found)[1] == []
+
+
+def test_images_that_are_shrunk_a_lot_are_told_before_fitting(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = write_tree(tmp_path / "parts", train=6, good=4, bad=2)
+    caplog.set_level("INFO", logger="anomaly_core")
+    of_root = {"data.root": str(root), "base.pictures": 0}
+    (whole,) = run_experiment(config(tmp_path, data="tree", **of_root, **{"model.image_size": 32})).runs
+    (tiled,) = run_experiment(
+        config(tmp_path, data="tree", **of_root, **{"model.image_size": 8, "data.tile": 16, "data.tile_overlap": 0})
+    ).runs
+    assert "shrunk" not in caplog.text
+    assert not {"note"} & {*RunFolder.open(whole.folder).manifest(), *RunFolder.open(tiled.folder).manifest()}
+    (small,) = run_experiment(config(tmp_path, data="tree", **of_root, **{"model.image_size": 8})).runs
+    (note,) = [record.getMessage() for record in caplog.records if record.levelname == "INFO"]
+    assert "are 32x32 and are shrunk 4.0 times, for an input of 8x8: a defect of less than about 12 pixels" in note
+    assert RunFolder.open(small.folder).manifest()["note"] == note
+
+
+@pytest.mark.parametrize(
+    ("reader", "spec", "expected"),
+    [
+        (ImageReader(sizes=((480, 640),)), InputSpec((224, 224)), r"640x480 .* 2\.9 times, .* 224x224: .* about 9 pixels"),
+        (
+            ImageReader(sizes=((480, 640),)),
+            InputSpec((224, 224), "pad"),
+            r"2\.9 times.*model\.image_size=448, .*data\.tile=320",
+        ),
+        (ImageReader(sizes=((480, 640), (960, 1280))), InputSpec((224, 224)), r"1280x960 and are shrunk 5\.7 times"),
+        (ImageReader(sizes=((480, 640),)), InputSpec((112, 160)), r"model\.image_size=224,320"),
+        (ImageReader(sizes=((768, 768),)), InputSpec((256, 256), "keep", (224, 224)), r"size=512 --set model\.center_crop=448"),
+        (ImageReader(sizes=((900, 900),), roi=RegionOfInterest((0, 0, 300, 300))), InputSpec((224, 224)), "^$"),
+        (
+            ImageReader(sizes=((900, 900),), roi=RegionOfInterest((0, 0, 600, 450))),
+            InputSpec((224, 224)),
+            r"600x450.*2\.7 times",
+        ),
+        (ImageReader(), InputSpec((8, 8)), "^$"),
+        (ImageReader(sizes=((447, 447),)), InputSpec((224, 224)), "^$"),
+    ],
+)
+def test_how_much_is_lost_in_the_input(reader: ImageReader, spec: InputSpec, expected: str) -> None:
+    assert re.search(expected, shrunk(reader, spec))

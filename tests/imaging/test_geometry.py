@@ -12,6 +12,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from anomaly_core import InputSpec, read_image
+from anomaly_core.imaging.roi import FILL
 
 SPECS = [
     InputSpec((32, 32)),
@@ -86,3 +87,14 @@ def test_a_whole_spec_loses_nothing_of_the_image(resize: str) -> None:
     cropping = InputSpec((64, 64), resize, center_crop=(48, 40))  # type: ignore[arg-type]
     assert cropping.whole == InputSpec((48, 40), "pad")
     assert cropping.whole.output_size == cropping.output_size
+
+
+def test_the_border_of_pad_is_grey_and_no_defect() -> None:
+    spec = InputSpec((32, 32), "pad")
+    image = np.random.default_rng(0).integers(0, 256, (20, 40, 3), dtype=np.uint8)
+    placed = spec.array(Image.fromarray(image))
+    assert (placed[:8] == FILL).all() and (placed[24:] == FILL).all() and not (placed[8:24] == FILL).all(axis=(1, 2)).any()
+    grey = Image.fromarray(image[..., 0])
+    assert (spec.array(grey)[:8] == FILL).all()
+    mask = spec.mask(Image.new("L", (40, 20), 255))[0]
+    assert not mask[:8].any() and not mask[24:].any() and mask[8:24].all()

@@ -63,7 +63,6 @@ def test_a_disagreement_of_two_tiles_becomes_a_slope_not_a_step() -> None:
     [
         ({"tile": 64, "tile_overlap": 33}, "more than half"),
         ({"tile": (64, 16), "tile_overlap": 16}, "more than half"),
-        ({"tile_overlap": 8}, "without data.tile"),
     ],
 )
 def test_tiles_that_cannot_be(options: dict[str, Any], said: str) -> None:

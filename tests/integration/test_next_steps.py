@@ -78,7 +78,7 @@ OPTIONS: dict[str, tuple[list[str], str, list[str]]] = {
     "no such root": (
         run("data.root=nowhere"), r"Name its folder with --set data\.root=DIR", run("--set data.root=parts")),
     "an overlap without tiles": (
-        run("data.tile_overlap=4"), r"Set both, or none\.", run("data.tile_overlap=4", "data.tile=32")),
+        run("data.tile_overlap=4"), "Leave it out, or set that", run("data.tile_overlap=4", "data.tile=32")),
     "too large an overlap": (
         run("data.tile=32", "data.tile_overlap=20"), "Choose at most 16", run("data.tile=32", "data.tile_overlap=16")),
     "a crop that does not fit": (

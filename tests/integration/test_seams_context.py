@@ -11,7 +11,17 @@ import torch
 from seams import NOBODY, added, config, run, scores
 from torch import Tensor
 
-from anomaly_core import Hooks, InputSpec, MemoryModeler, ModelConfig, ModelContext, ModelSpec, Prediction, RunConfig
+from anomaly_core import (
+    ConfigError,
+    Hooks,
+    InputSpec,
+    MemoryModeler,
+    ModelConfig,
+    ModelContext,
+    ModelSpec,
+    Prediction,
+    RunConfig,
+)
 from anomaly_predict import evaluate, load_run, open_detector
 
 COLOURS = {"red": (1.0, 0.0, 0.0), "green": (0.0, 1.0, 0.0), "linen": (0.45, 0.375, 0.275)}
@@ -89,7 +99,8 @@ def test_a_unified_run_knows_all_its_categories(tmp_path: Path) -> None:
 
 
 def test_an_evaluation_keeps_what_the_run_was_fitted_with(tmp_path: Path) -> None:
-    """Other data have their own prompt and categories; the detector is the one that was fitted."""
     result = run(of(tmp_path, **{"data.prompt": "a red cloth"}))
-    again = evaluate(result.folder, overrides={"data.prompt": "a green cloth"}, device="cpu", hooks=Hooks(NOBODY))
+    with pytest.raises(ConfigError, match=r"data.prompt=a green cloth would be ignored: the run is fitted"):
+        evaluate(result.folder, overrides={"data.prompt": "a green cloth"}, device="cpu", hooks=Hooks(NOBODY))
+    again = evaluate(result.folder, device="cpu", hooks=Hooks(NOBODY))
     assert [row.score for row in again.predictions] == pytest.approx(scores(result))

@@ -53,6 +53,7 @@ def test_metrics_json_describes_itself(finished: RunResults) -> None:
         "prominence": "headline",
         "oracle": False,
         "higher_is_better": True,
+        "bounded": False,
     }
     assert best["oracle"] is True
     assert (residue["value"], residue["undefined"]) == (None, "the method does not reconstruct")

@@ -15,6 +15,27 @@ def test_spread_is_students_interval() -> None:
     low, high = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
     assert (interval.low, interval.high) == (pytest.approx(low), pytest.approx(high))
     assert spread([0.9]).low is None
+    agreeing = spread([0.9] * 3)
+    assert (agreeing.std, agreeing.low, agreeing.high) == (0, None, None)
+
+
+def test_the_interval_of_a_bounded_figure_stays_within_its_bounds() -> None:
+    assert spread([0.98, 0.85]).high > 1  # Student's own
+    for values in ([0.98, 0.85], [1.0, 0.9], [0.0, 0.1, 0.0], [1.0, 1.0, 0.0]):
+        interval = spread(values, bounded=True)
+        assert 0 <= interval.low < interval.mean < interval.high <= 1
+    narrow, student = spread([0.501, 0.5, 0.499], bounded=True), spread([0.501, 0.5, 0.499])
+    assert (narrow.low, narrow.high) == (pytest.approx(student.low, abs=1e-5), pytest.approx(student.high, abs=1e-5))
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize(("mean", "std"), [(0.6, 0.05), (0.95, 0.02), (0.98, 0.01)])
+def test_intervals_hold_the_true_mean_as_often_as_they_say(mean: float, std: float, seeds: int) -> None:
+    size = mean * (1 - mean) / std**2 - 1
+    drawn = np.random.default_rng(seeds).beta(mean * size, (1 - mean) * size, (2000, seeds))
+    intervals = [spread(list(values), bounded=True) for values in drawn]
+    held = np.mean([one.low <= mean <= one.high for one in intervals])
+    assert held == pytest.approx(0.95, abs=3 * (0.95 * 0.05 / 2000) ** 0.5)
 
 
 def test_friedman_and_nemenyi_find_the_one_that_differs() -> None:

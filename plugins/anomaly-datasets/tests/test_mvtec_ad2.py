@@ -84,7 +84,7 @@ def test_a_tiff_of_half_precision_floats(tmp_path):
 @pytest.fixture
 def finished(ad2_tree) -> RunResults:
     with added(mvtec_ad2=plugin.MVTEC_AD2, palette=PALETTE):
-        options = {"train.name": "memory", "base.false_alarm_rate": 0.3, "base.metrics": ["image_auroc"]}
+        options = {"train.name": "memory", "base.false_alarm_rate": 0.3, "data.holdout": None}
         yield run(config(ad2_tree.parent, "palette", "mvtec_ad2", **options))
 
 
@@ -143,7 +143,7 @@ def test_an_image_that_cannot_be_scored_leaves_nothing(finished, tmp_path):
 
 def test_a_run_that_sees_a_part_of_the_images_is_refused(ad2_tree, tmp_path):
     with added(mvtec_ad2=plugin.MVTEC_AD2, palette=PALETTE):
-        options = {"train.name": "memory", "base.metrics": ["image_auroc"], "data.roi": "0,0,12,12"}
+        options = {"train.name": "memory", "data.holdout": None, "data.roi": "0,0,12,12"}
         part = run(config(ad2_tree.parent, "palette", "mvtec_ad2", **options))
         result = invoke(part.folder, "--output", tmp_path / "submission")
     assert isinstance(result.exception, RunError) and "data.roi" in str(result.exception)

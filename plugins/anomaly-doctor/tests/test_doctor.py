@@ -231,3 +231,11 @@ def test_what_is_no_run_is_said(tmp_path: Path) -> None:
     for path, words in ((tmp_path, "no run's folder"), (tmp_path / "notes.txt", "neither a run's folder nor")):
         done = run(str(path))
         assert done.exit_code == 1 and words in done.output
+
+
+def test_a_variable_that_names_nothing_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANOMALY_BLOCK", "anomaly-tiny:auroc, Pallette,anomaly_tiny")
+    notes = json.loads(run("--json", "--output", str(tmp_path)).stdout)["notes"]
+    assert [note for note in notes if "ANOMALY_BLOCK names" in note] == [
+        "ANOMALY_BLOCK names Pallette, and nothing that is installed has that name."
+    ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from anomaly_core import BaseConfig
+from anomaly_core import BaseConfig, DataConfig
 from anomaly_doctor import describe_options
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -45,5 +45,12 @@ def test_show_needs_no_torch() -> None:
 
 def test_every_option_of_the_run_has_a_meaning() -> None:
     rows = describe_options(BaseConfig)
-    assert ("seed", "int >= 0 and <= 4294967295", 0, "governs everything that is random") in rows
+    assert ("seed", "int >= 0 and <= 4294967295", 0, "governs everything that is random (in fitting alone)") in rows
     assert all(meaning for *_, meaning in rows)
+
+
+def test_what_an_option_needs_is_shown() -> None:
+    meanings = {name: meaning for name, _, _, meaning in describe_options(DataConfig)}
+    assert meanings["tile_overlap"].endswith(" (only with data.tile)")
+    assert meanings["augment_copies"].endswith(" (only with data.augment; in fitting alone)")
+    assert not meanings["tile"].endswith(")")

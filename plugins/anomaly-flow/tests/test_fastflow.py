@@ -156,7 +156,9 @@ def test_fixed_norm_has_no_parameters(images: Tensor) -> None:
 
 
 @pytest.mark.parametrize("config", [SMALL, TRANSFORMER], ids=["resnet", "transformer"])
-def test_weights_come_from_the_backbones(config: FastFlowConfig, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_come_from_the_backbones(
+    config: FastFlowConfig, images: Tensor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     asked: list[tuple[str, str]] = []
 
     def load(backbones: Backbones, name: str) -> dict[str, Tensor]:
@@ -164,9 +166,9 @@ def test_weights_come_from_the_backbones(config: FastFlowConfig, images: Tensor,
         return dict(timm.create_model(name).state_dict())
 
     monkeypatch.setattr(Backbones, "load", load)
-    modeler = FastFlowModeler(replace(config, backbones="carried"), ModelContext(pretrained=True)).eval()
+    modeler = FastFlowModeler(replace(config, backbones=str(tmp_path)), ModelContext(pretrained=True)).eval()
     assert len(asked) == 1
-    assert asked[0][0] == "carried"
+    assert asked[0][0] == str(tmp_path)
     assert asked[0][1].startswith(config.backbone)
     assert modeler.input_spec.mean == modeler.extractor.mean
     assert modeler.predict_step(images).scores.shape == (6,)

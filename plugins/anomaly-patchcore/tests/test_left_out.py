@@ -64,6 +64,38 @@ def test_patchcore_leaves_each_image_of_a_batch_its_own_out():
     torch.testing.assert_close(modeler.predict_step(IMAGES).scores, whole.scores)  # the bank is whole again
 
 
+@pytest.mark.parametrize("options", [{}, {"projection_dim": 8}, {"memory_budget": "200KB"}, {"bank_dtype": "float16"}])
+@torch.inference_mode()
+def test_while_it_is_fitted_the_bank_gets_back_what_it_loses(options):
+    modeler = patchcore(coreset_ratio=0.05, **options)
+    with modeler.fitting(True):
+        fitted(modeler, IMAGES)
+        left_out = modeler._left_out
+        assert left_out is not None
+        size = len(modeler.model.memory_bank)
+        for i in range(6):
+            bank = left_out.bank(torch.tensor([i]))
+            assert len(bank) == size
+            patches = modeler.embed(IMAGES[[j for j in range(6) if j != i]]).flatten(0, 2)
+            assert float(nearest(bank, patches)[0].max()) < 1e-6  # none of its own
+        regained = modeler.predict_without(IMAGES, numbers(*([i] for i in range(6)))).scores
+    assert modeler._left_out is None
+    lost = modeler.predict_without(IMAGES, numbers(*([i] for i in range(6)))).scores
+    refitted = [fitted(patchcore(coreset_ratio=0.05, **options), torch.cat([IMAGES[:i], IMAGES[i + 1 :]])) for i in range(6)]
+    exact = torch.cat([m.predict_step(IMAGES[i : i + 1]).scores for i, m in enumerate(refitted)])
+    assert (regained - exact).mean().abs() < (lost - exact).mean()
+
+
+@torch.inference_mode()
+def test_a_bank_of_one_image_is_rebuilt_from_the_others():
+    modeler = patchcore(coreset_ratio=0.001)
+    with modeler.fitting(True):
+        fitted(modeler, IMAGES[:2])
+        assert len(modeler.model.memory_bank) == 1
+        assert modeler.leaves_out == math.inf
+        assert modeler.predict_without(IMAGES[:2], numbers([0], [1])).scores.isfinite().all()
+
+
 @pytest.mark.parametrize("options", [{}, {"memory_budget": "30KB"}, {"search": "hnsw"}])
 @torch.inference_mode()
 def test_each_entry_of_the_bank_knows_its_image(options):

@@ -191,6 +191,7 @@ def test_presets_are_valid(preset: str) -> None:
     assert isinstance(config, PatchCoreConfig)
     if preset == "paper":
         assert config == PatchCoreConfig(resize="keep")
+    assert config.resize != "stretch"  # a round part stays round
 
 
 def test_layers_from_the_command_line() -> None:

@@ -10,7 +10,17 @@ import pytest
 import torch
 from PIL import Image
 
-from anomaly_core import AnomalyError, ConfigError, DataError, ModelContext, PluginError, RunError, RunResults, run_experiment
+from anomaly_core import (
+    AnomalyError,
+    Calibration,
+    ConfigError,
+    DataError,
+    ModelContext,
+    PluginError,
+    RunError,
+    RunResults,
+    run_experiment,
+)
 from anomaly_predict import load_run, open_detector
 from odd_images import BAD, spoil
 from poison import KINDS, poisons
@@ -57,6 +67,20 @@ def test_a_loaded_run_takes_every_form_of_image_and_agrees(finished: RunResults)
 def test_what_is_no_image_is_refused(image: object, words: str, finished: RunResults) -> None:
     with pytest.raises(DataError, match=words):
         load_run(finished.folder).predict(image)
+
+
+def test_predictions_have_the_verdicts_of_the_run(finished: RunResults) -> None:
+    detector = load_run(finished.folder)
+    paths, rows = [row.path for row in finished.predictions], finished.predictions
+    prediction = detector.predict(paths, batch_size=2)
+    assert prediction.is_anomalous.dtype == torch.bool and len({*prediction.is_anomalous.tolist()}) == 2
+    assert prediction.is_anomalous.tolist() == [row.is_anomalous for row in rows]
+    assert prediction.p_values.tolist() == [row.p_value for row in rows]
+    scored = detector.score([detector.decode(path) for path in paths])
+    assert [one.is_anomalous.tolist() for one in scored] == [[row.is_anomalous] for row in rows]
+    detector.calibration = Calibration(None, 0.01, 0, "none")
+    without = detector.predict(paths[0])
+    assert without.is_anomalous is without.p_values is None
 
 
 def test_predictions_of_files_are_those_of_the_run(finished: RunResults) -> None:

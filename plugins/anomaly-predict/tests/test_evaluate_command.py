@@ -28,10 +28,9 @@ def test_evaluate_prints_the_same_table(anomaly: Callable[..., Any], tmp_path: P
     ("arguments", "expected", "words"),
     [
         (["predict", "/nowhere", "/nowhere.png"], 1, "/nowhere"),
-        (["predict", "/nowhere", "a", "--address", "tcp://x"], 2, "--address needs --jobs"),
+        (["predict", "/nowhere", "a", "--address", "tcp://x"], 2, "--address would be ignored"),
         (["predict", "/nowhere", "a", "b", "--watch"], 2, "--watch takes one folder"),
         (["evaluate", "/nowhere"], 1, "'/nowhere' is not a run's folder"),
-        (["evaluate", "/nowhere", "--set", "model.share=1"], 2, "only options of data and base can change"),
     ],
 )
 def test_errors_are_one_paragraph(anomaly: Callable[..., Any], arguments: list[str], expected: int, words: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from typing import Any
 
@@ -43,7 +44,7 @@ def test_the_numbers_agree_with_scikit_learn_wherever_the_slider_stands(open_pag
         value = low + (high - low) * position / 1000
         driver.wait(f"return Math.abs(threshold.value - {value}) < 1e-9")
         assert_matches_scikit_learn(driver, scores, labels, value)
-    assert driver.text("which") == "your trial; nothing is saved"
+    assert driver.text("which") == "your trial; the run keeps its own"
     # Every score is itself a threshold: the image that has it is not above it.
     for value in scores[:6]:
         driver.put("exact", repr(float(value)), "input")
@@ -51,6 +52,36 @@ def test_the_numbers_agree_with_scikit_learn_wherever_the_slider_stands(open_pag
     driver.press("reset")
     assert_matches_scikit_learn(driver, scores, labels, 5.0)
     assert driver.find_element("id", "slider").get_attribute("aria-valuetext") == "5"
+
+
+def test_the_sentence_moves_with_the_slider_and_the_command_repeats_it(open_page, reported):
+    driver = open_page(reported.folder / "report.html")
+    sentences = "return [...document.querySelectorAll('.headline')].map((e) => e.textContent)"
+
+    def found(threshold):
+        hits, alarms = (sum(i.label == label and i.score > threshold for i in reported.images) for label in (1, 0))
+        return f"Found {hits} of 20 defects, {alarms} false alarm{'s' * (alarms != 1)} in 20 good images"
+
+    assert driver.execute_script(sentences) == [f"{found(5)}."] * 2
+    page = (reported.folder / "report.html").read_text("utf-8")
+    assert page.count(f'<p class="headline">{found(5)}.</p>') == 2, "the same without scripts"
+    assert not driver.find_element("id", "command").is_displayed() and not driver.find_element("id", "copy").is_enabled()
+    for position in (137, 500, 803):
+        driver.put("slider", str(position), "input")
+        driver.wait(f"return document.getElementById('slider').value === '{position}' && threshold.value !== 5")
+        value = driver.execute_script("return threshold.value")
+        driver.wait(f"return document.querySelector('.headline').textContent.startsWith({json.dumps(found(value))})")
+        *command, given = shlex.split(driver.text("command"))
+        assert command == ["anomaly", "threshold", str(reported.folder.absolute()), "--value"]
+        assert found(float(given)) == found(value) and float(given) == pytest.approx(value, rel=1e-4)
+    driver.put("exact", "5.25", "input")
+    assert driver.text("command").endswith(" --value 5.25")
+    driver.press("copy")
+    driver.wait("return document.getElementById('copied').textContent !== ''")
+    assert driver.text("copied") in ("Copied.", "The command is selected: copy it by the keyboard.")
+    assert driver.execute_script("return getSelection().toString()") == driver.text("command")
+    driver.press("reset")
+    assert not driver.find_element("id", "command").is_displayed()
 
 
 def test_the_oracle_is_a_labelled_mark_and_never_the_start(open_page, reported):

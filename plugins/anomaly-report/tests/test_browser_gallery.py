@@ -13,7 +13,12 @@ HOSTILE = "<img src=x onerror=alert(1)>.png"
 
 def test_sort_filter_search_and_pages(open_page, reported):
     driver = open_page(reported.folder / "report.html")
-    assert driver.text("found") == "20 of 40 images, those with a picture"
+    assert driver.text("found") == "20 of 40 images are shown; the others have no picture"
+    driver.put("verdict", "miss")
+    misses = [image for image in reported.images if image.label == 1 and image.score <= 5]
+    shown = sum(bool(image.picture) for image in misses)
+    assert shown == len(misses) - 1
+    assert driver.text("found") == f"{shown} of {len(misses)} misses are shown; the other has no picture"
     driver.press("clear")
     assert driver.text("found") == "40 of 40 images" and len(driver.cards()) == 24
     falling = sorted(reported.images, key=lambda image: -image.score)

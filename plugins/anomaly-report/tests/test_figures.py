@@ -142,12 +142,23 @@ def test_the_histogram_counts_each_image_once(make_run, tmp_path):
     assert sum(patch.get_height() for patch in bars) == 40
 
 
+KINDS = {"holdout": "held-out", "folds": "cross-fitted", "leave_one_out": "cross-fitted"}
+
+
+@pytest.mark.parametrize(("scored_by", "kind"), KINDS.items())
+def test_the_histogram_says_what_the_ticks_are(make_run, tmp_path, scored_by, kind):
+    run = FinishedRun.read(make_run(tmp_path))
+    result = replace(run.result, calibration=replace(run.result.calibration, scored_by=scored_by))
+    with drawing(LIGHT):
+        (axes,) = draw_scores(replace(run, result=result), LIGHT).axes
+    assert f"{kind} normal (3), beneath" in axes.get_legend_handles_labels()[1]
+
+
 def test_the_examples_are_the_worst_of_their_kind(make_run, example_rows, tmp_path):
     rows = [replace(row, picture=f"maps/{n}.png" if n % 5 else "") for n, row in enumerate(example_rows(120))]
     run = FinishedRun.read(make_run(tmp_path, rows=rows))
     groups = {group.title: group for group in examples(run)}
-    pictured = [image for image in run.images if image.picture]
-    by_score = sorted(pictured, key=lambda image: image.score)
+    by_score = sorted(run.images, key=lambda image: image.score)
     assert groups["Most anomalous"].images == by_score[:-4:-1]
     assert groups["Least anomalous"].images == by_score[:3]
     alarms = [image for image in by_score[::-1] if image.label == 0 and image.score > 5]
@@ -155,6 +166,9 @@ def test_the_examples_are_the_worst_of_their_kind(make_run, example_rows, tmp_pa
     assert groups["False alarms"].images == alarms[:3]
     assert groups["Misses"].images == misses[:3]
     assert len(alarms) > 3 and len(misses) > 3
+    with_picture = sum(bool(image.picture) for image in misses)
+    assert groups["Misses"].note == f"{with_picture} of {len(misses)} misses are shown in pictures (base.pictures)."
+    assert groups["Most anomalous"].note == "" and with_picture < len(misses)
 
 
 def test_a_broken_picture_does_not_cost_the_figure(make_run, tmp_path):

@@ -245,3 +245,9 @@ def test_means_weigh_by_images() -> None:
     means.add({"a": torch.tensor(1.0)}, 3)
     means.add({"a": torch.tensor(5.0)}, 1)
     assert means.values() == {"a": 2.0}
+
+
+def test_patience_without_held_out_images_is_said_to_do_nothing() -> None:
+    config = GradientTrainConfig(epochs=1, keep="last", patience=3)
+    with pytest.warns(UserWarning, match=r"train.patience=3 stops nothing"):
+        GradientTrainer(config, "cpu").fit(Noisy(), loader(), None)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from anomaly_core import ModelConfig, Size
+from anomaly_core import ModelConfig, Needs, Size
 
 Width = Annotated[int, Field(ge=1)]
 Cell = Annotated[int, Field(ge=1)]
@@ -35,11 +35,17 @@ class AutoencoderConfig(ModelConfig):
         float, Field(ge=0, description="standard deviation of the blots that the network learns to remove; 0: none")
     ] = 0.0
     noise_cells: Annotated[
-        tuple[Cell, ...], Field(min_length=1, description="sizes of the blots in pixels; each image gets one of them")
+        tuple[Cell, ...],
+        Field(min_length=1, description="sizes of the blots in pixels; each image gets one of them"),
+        Needs("model.noise_strength"),
     ] = (4, 8, 16)
-    noise_share: Annotated[float, Field(gt=0, le=1, description="of an image that is blotted, on average")] = 1.0
+    noise_share: Annotated[
+        float, Field(gt=0, le=1, description="of an image that is blotted, on average"), Needs("model.noise_strength")
+    ] = 1.0
     map_error: Annotated[
-        Literal["squared", "absolute"], Field(description="the error of a pixel in the map, mean over channels")
+        Literal["squared", "absolute"],
+        Field(description="the error of a pixel in the map, mean over channels"),
+        Needs("model.map_error_weight"),
     ] = "absolute"
     map_error_weight: Annotated[float, Field(ge=0, description="of the pixel's error in the map")] = 0.0
     map_ssim_weight: Annotated[float, Field(ge=0, description="of 1 - SSIM around the pixel in the map")] = 1.0

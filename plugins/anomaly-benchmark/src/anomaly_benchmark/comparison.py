@@ -16,6 +16,7 @@ from anomaly_core import ANOMALOUS, RunError, RunFolder, RunResult, TestedImage
 
 DRAWS = 2000
 LEVEL = 0.95
+Wins = NDArray[np.float32]  # (anomalous, normal): 1 where the anomalous image scores higher, 1/2 for a tie
 
 
 @dataclass(frozen=True)
@@ -59,21 +60,30 @@ def compare(folders: Sequence[str | Path], *, draws: int = DRAWS, seed: int = 0,
         RunError: a folder is no complete run, or the runs share no normal or no anomalous image.
     """
     runs = [RunFolder.open(folder, verify).result() for folder in folders]
-    scores, labels = _shared(runs)
-    wins = [_wins(row, labels) for row in scores]
-    random = np.random.default_rng(seed)
-    anomalous, normal = wins[0].shape
-    rows = random.multinomial(anomalous, np.full(anomalous, 1 / anomalous), size=draws) / anomalous
-    columns = random.multinomial(normal, np.full(normal, 1 / normal), size=draws) / normal
-    # AUROC of a draw: the mean of the pairs that it took, each as often as both of its images
-    drawn = [((rows @ won) * columns).sum(axis=1) for won in wins]
+    wins = shared_wins(runs)
+    drawn = drawn_aurocs(wins, draws, np.random.default_rng(seed))
     tail = 50 * (1 - LEVEL)
     comparisons = []
     for run, won, values in zip(runs, wins, drawn, strict=True):
         low, high = np.percentile(values - drawn[0], [tail, 100 - tail])
         auroc, first = (float(pairs.mean(dtype=np.float64)) for pairs in (won, wins[0]))
-        comparisons.append(Comparison(run.folder, auroc, auroc - first, float(low), float(high), len(labels)))
+        comparisons.append(Comparison(run.folder, auroc, auroc - first, float(low), float(high), sum(won.shape)))
     return comparisons
+
+
+def shared_wins(runs: list[RunResult]) -> list[Wins]:
+    """Each run's pairs of images that all of the runs scored; RunError if they share no normal or no anomalous image."""
+    scores, labels = _shared(runs)
+    return [_wins(row, labels) for row in scores]
+
+
+def drawn_aurocs(wins: Sequence[Wins], draws: int, random: np.random.Generator) -> list[NDArray[np.float64]]:
+    """The AUROC of each run in each draw of the bootstrap, (draws,); the images of a draw are the same ones for all of them."""
+    anomalous, normal = wins[0].shape
+    rows = random.multinomial(anomalous, np.full(anomalous, 1 / anomalous), size=draws) / anomalous
+    columns = random.multinomial(normal, np.full(normal, 1 / normal), size=draws) / normal
+    # AUROC of a draw: the mean of the pairs that it took, each as often as both of its images
+    return [((rows @ won) * columns).sum(axis=1) for won in wins]
 
 
 def _shared(runs: list[RunResult]) -> tuple[list[NDArray[Any]], NDArray[np.bool_]]:
@@ -112,8 +122,7 @@ def _score(run: RunResult, row: TestedImage) -> float:
     return row.score
 
 
-def _wins(scores: NDArray[Any], labels: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """(anomalous, normal): 1 where the anomalous image scores higher, 1/2 for a tie."""
+def _wins(scores: NDArray[Any], labels: NDArray[np.bool_]) -> Wins:
     anomalous, normal = scores[labels][:, None], scores[~labels][None, :]
-    won: NDArray[np.float32] = (anomalous > normal).astype(np.float32) + 0.5 * (anomalous == normal).astype(np.float32)
+    won: Wins = (anomalous > normal).astype(np.float32) + 0.5 * (anomalous == normal).astype(np.float32)
     return won

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 LEVEL = 0.95
 
@@ -18,7 +18,7 @@ class Spread:
     Attributes:
         mean: of the seeds' means over categories.
         std: sample standard deviation over seeds; None with one seed.
-        low, high: Student's interval of the mean at 95 %; None with one seed.
+        low, high: the interval of the mean at 95 %; None with one seed, and where all seeds agree: they say nothing of others.
         seeds: how many.
     """
 
@@ -29,11 +29,21 @@ class Spread:
     seeds: int
 
 
-def spread(values: Sequence[float]) -> Spread:
-    """The mean of one figure over seeds, with its interval.
+def spread(values: Sequence[float], *, bounded: bool = False) -> Spread:
+    """The mean of one figure over seeds, with Student's interval.
+
+    Args:
+        values: one a seed.
+        bounded: whether the figure lies in [0, 1]. The interval is then Student's of the mean's logit, by the delta method, so
+            that it lies there too; a seed may well have 0 or 1.
+
+    Source of the logit: Agresti, Categorical Data Analysis, 2002 (the delta method); Pepe, The Statistical Evaluation of
+    Medical Tests for Classification and Prediction, 2003 (intervals of AUROC).
 
     >>> round(spread([0.90, 0.92, 0.94]).high, 3)
     0.97
+    >>> round(spread([0.90, 0.99], bounded=True).high, 3)
+    1.0
     """
     array = np.asarray(values, dtype=np.float64)
     mean = float(array.mean())
@@ -41,7 +51,12 @@ def spread(values: Sequence[float]) -> Spread:
         return Spread(mean, None, None, None, len(array))
     std = float(array.std(ddof=1))
     half = float(stats.t.ppf(0.5 + LEVEL / 2, len(array) - 1)) * std / len(array) ** 0.5
-    return Spread(mean, std, mean - half, mean + half, len(array))
+    if np.ptp(array) == 0:
+        return Spread(mean, 0.0, None, None, len(array))
+    if not bounded:
+        return Spread(mean, std, mean - half, mean + half, len(array))
+    low, high = special.expit(special.logit(mean) + np.array([-1, 1]) * half / (mean * (1 - mean)))
+    return Spread(mean, std, float(low), float(high), len(array))
 
 
 @dataclass(frozen=True)

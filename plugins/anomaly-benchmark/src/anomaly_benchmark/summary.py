@@ -20,6 +20,7 @@ class Summary:
         measures: an example of each metric that has a value, by name: its label and its direction.
         metrics: the names of those that tables show: the ones that were asked for, else the headlines.
         resolutions: at which pixels were judged, in words.
+        sentences: by metric, which model is the best, once :func:`anomaly_benchmark.best.sentence` was asked.
     """
 
     def __init__(self, cells: Sequence[Cell]) -> None:
@@ -34,6 +35,7 @@ class Summary:
         headlines = [name for name, measure in self.measures.items() if measure.prominence == "headline"]
         self.metrics = [name for name in named if name in self.measures] if named else headlines
         self.resolutions = list(dict.fromkeys(cell.resolution for cell in cells if cell.resolution))
+        self.sentences: dict[str, str] = {}
         self._by_place = {(cell.model, cell.data, cell.category, cell.seed): cell for cell in cells}
 
     def value(self, model: str, block: tuple[str, str], name: str, seed: int) -> float | None:
@@ -56,8 +58,19 @@ class Summary:
         blocks = self.shared_blocks(name)
         if not blocks:
             return None
+        measure = self.measures.get(name)
+        return spread(self.by_seed(model, name), bounded=measure is not None and measure.bounded)
+
+    def by_seed(self, model: str, name: str) -> list[float]:
+        """The mean over the shared categories, one a seed."""
+        blocks = self.shared_blocks(name)
         rows = [[self.value(model, block, name, seed) or 0.0 for block in blocks] for seed in self.seeds]
-        return spread([sum(row) / len(row) for row in rows])
+        return [sum(row) / len(row) for row in rows]
+
+    def folders(self, block: tuple[str, str]) -> list[list[str]]:
+        """The runs' folders in one category: a row a model, a column a seed; empty for a run that has none."""
+        cells = [[self._by_place.get((model, *block, seed)) for seed in self.seeds] for model in self.models]
+        return [["" if cell is None else cell.folder for cell in row] for row in cells]
 
     def ranks(self, metric: str) -> Ranks | None:
         """Whether the models differ in a metric over the shared categories."""

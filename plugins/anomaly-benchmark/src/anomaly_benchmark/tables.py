@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+from anomaly_benchmark.best import sentence
 from anomaly_benchmark.cells import COSTS
 from anomaly_benchmark.statistics import Spread
 from anomaly_benchmark.summary import Summary
@@ -52,7 +53,7 @@ def to_markdown(summary: Summary) -> str:
     parts = []
     for metric in summary.metrics:
         parts.append(f"## {summary.measures[metric].label}\n\n{_markdown(*rows(summary, metric))}")
-        parts.append(verdict(summary, metric))
+        parts += filter(None, [_cell(sentence(summary, metric)), verdict(summary, metric)])
     parts += notes(summary)
     parts.append(f"## cost, mean over cells\n\n{_markdown(*costs(summary))}")
     if summary.failed:
@@ -83,7 +84,8 @@ def to_latex(summary: Summary) -> str:
                 ]
             )
         )
-    return "\n\n".join([*parts, *(f"% {note}" for note in notes(summary))]) + "\n"
+    said = [f"{summary.measures[name].label}: {text}" for name in summary.metrics if (text := sentence(summary, name))]
+    return "\n\n".join([*parts, *(f"% {' '.join(note.split())}" for note in [*said, *notes(summary)])]) + "\n"
 
 
 def notes(summary: Summary) -> list[str]:
@@ -100,10 +102,10 @@ def notes(summary: Summary) -> list[str]:
 
 
 def verdict(summary: Summary, metric: str) -> str:
-    """The rank test in words."""
+    """The rank test in words; empty where there are too few models or categories for one."""
     ranks = summary.ranks(metric)
     if ranks is None:
-        return "Too few models or categories for a rank test."
+        return ""
     order = ", ".join(f"{model} {rank:.2f}" for model, rank in sorted(ranks.mean_ranks.items(), key=lambda item: item[1]))
     real = [f"{a} and {b} (p = {p:.2g})" for (a, b), p in ranks.pairs.items() if p < 0.05]
     pairs = f"Different at the 5 % level: {'; '.join(real)}." if real else "No pair differs at the 5 % level."

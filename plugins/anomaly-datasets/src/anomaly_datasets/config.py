@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from anomaly_core import DataConfig
+from anomaly_core import DataConfig, Needs
 
 Folders = str | list[str] | None  # an alias, as FolderConfig has an option called list
 
@@ -40,7 +40,13 @@ class ValidationConfig(DataConfig):
             description="hold out the images of validation/good, whatever data.holdout is, as the publisher does; "
             "false: a share data.holdout of the training images"
         ),
+        Needs(fitting=True),
     ] = True
+    holdout: Annotated[
+        float | None,
+        Field(ge=0, lt=1, description="share of the normal training images kept for threshold and validation"),
+        Needs("data.validation=false", fitting=True),
+    ] = None
 
 
 @dataclass(kw_only=True)
@@ -149,19 +155,26 @@ class FolderConfig(DataConfig):
 
     normal: Annotated[Folders, Field(description="folder or folders of normal images, or a zip; a share of them tests")] = None
     normal_test: Annotated[
-        Folders, Field(description="folder or folders of normal images that test; else a share of data.normal")
+        Folders,
+        Field(description="folder or folders of normal images that test; else a share of data.normal"),
+        Needs("data.list=null and data.images=null"),
     ] = None
     abnormal: Annotated[
-        Folders, Field(description="folder or folders of abnormal images; a folder in it is a kind of defect")
+        Folders,
+        Field(description="folder or folders of abnormal images; a folder in it is a kind of defect"),
+        Needs("data.list=null and data.images=null"),
     ] = None
     masks: Annotated[
         str | None,
         Field(
             description="the abnormal images' masks: a folder of images, LabelMe JSON or YOLO text files, or a COCO JSON file"
         ),
+        Needs("data.list=null and data.images=null"),
     ] = None
     mask_format: Annotated[
-        Literal["auto", "image", "labelme", "coco", "yolo"], Field(description="what data.masks holds; auto looks")
+        Literal["auto", "image", "labelme", "coco", "yolo"],
+        Field(description="what data.masks holds; auto looks"),
+        Needs("data.list=null and data.images=null and data.masks or data.normal=null"),
     ] = "auto"
     mask_pattern: Annotated[
         str | None,
@@ -170,6 +183,7 @@ class FolderConfig(DataConfig):
             description="a mask's name where {stem} is its image's and * anything, such as {stem}_defects or {stem}/*; "
             "none: {stem}, {stem}_mask and other usual ones",
         ),
+        Needs("data.list=null"),
     ] = None
     mask_threshold: Annotated[
         float | None,
@@ -179,6 +193,7 @@ class FolderConfig(DataConfig):
             description="least value of a defective pixel in a mask; below 1: share of the mask's largest; "
             "none: any but 0, and half of the largest in JPEG, blurred and anti-aliased masks",
         ),
+        Needs("data.images=null"),
     ] = None
     images: Annotated[
         Folders, Field(description="folder or folders of images of which nothing is known; they train, a share of them tests")
@@ -195,8 +210,13 @@ class FolderConfig(DataConfig):
     normal_test_share: Annotated[
         float,
         Field(gt=0, le=1, description="share of the normal images that tests, where no folder or list says which; 1: all"),
+        Needs("data.normal_test=null"),
     ] = 0.2
-    split_seed: Annotated[int, Field(ge=0, description="draws that share; apart from base.seed")] = 0
+    split_seed: Annotated[
+        int,
+        Field(ge=0, description="draws that share; apart from base.seed"),
+        Needs("data.normal_test=null and data.normal_test_share!=1"),
+    ] = 0
 
     @classmethod
     def of_new_images(cls, options: Mapping[str, Any], fitted: Mapping[str, Any]) -> dict[str, Any]:

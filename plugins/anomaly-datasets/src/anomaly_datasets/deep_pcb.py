@@ -26,7 +26,17 @@ from typing import cast
 
 from PIL import Image, ImageDraw
 
-from anomaly_core import ANOMALOUS, NORMAL, BaseDataModule, DataError, MaskSource, Sample, image_size, read_untrusted
+from anomaly_core import (
+    ANOMALOUS,
+    NORMAL,
+    BaseDataModule,
+    ConfigError,
+    DataError,
+    MaskSource,
+    Sample,
+    image_size,
+    read_untrusted,
+)
 from anomaly_datasets.config import DeepPCBConfig
 from anomaly_datasets.facts import DEEP_PCB, DEEP_PCB_GROUPS
 from anomaly_datasets.files import drawn, missing_root, natural_key
@@ -111,8 +121,13 @@ class DeepPCBData(BaseDataModule):
                 f"{str(alone[0].parent)!r}. Unpack the data set again."
             )
         lists = [self._listed(file) for file in ("trainval.txt", "test.txt")]
+        seed = cast(DeepPCBConfig, self.config).split_seed
         if not all(lists):
-            return drawn(found, round(len(found) * 2 / 3), cast(DeepPCBConfig, self.config).split_seed)
+            return drawn(found, round(len(found) * 2 / 3), seed)
+        if seed:
+            raise ConfigError(
+                f"data.split_seed={seed} would be ignored: trainval.txt and test.txt divide DeepPCB as published. Leave it out."
+            )
         unlisted = [pair for pair in found if not any(pair.name in names for names in lists)]
         if unlisted:
             warnings.warn(

@@ -20,7 +20,18 @@ import click
 import psutil
 from packaging.requirements import Requirement
 
-from anomaly_core import CORE, VERSION, Hooks, PluginError, core_count, distributions, expanded, registry
+from anomaly_core import (
+    CORE,
+    VERSION,
+    Hooks,
+    PluginError,
+    core_count,
+    distributions,
+    expanded,
+    normalise,
+    refuse_ignored,
+    registry,
+)
 from anomaly_doctor.list_plugins import examined
 from anomaly_doctor.runs import examine_run
 
@@ -109,6 +120,11 @@ def _plugins(report: Report) -> dict[str, str]:
         report.problems.append(brief(f"{damaged.owner} in {damaged.location} is damaged: {damaged.reason}"))
     for (owner, need), labels in missing.items():
         report.notes.append(brief(f"{owner}: {', '.join(labels)}: {need}"))
+    known = {normalise(name) for c in registry.components() for name in (c.distribution, c.name, c.qualified)}
+    for variable in ("ANOMALY_PLUGINS", "ANOMALY_BLOCK"):
+        for name in filter(str.strip, os.environ.get(variable, "").split(",")):
+            if normalise(name.strip()) not in known:
+                report.notes.append(f"{variable} names {name.strip()}, and nothing that is installed has that name.")
     for name in sorted(registry.blocked):
         report.notes.append(f"--no-plugin {name} was given: what it leaves out was not examined.")
     return {owner: "; ".join(remarks) or "ok" for owner, remarks in owners.items()}
@@ -180,6 +196,7 @@ def doctor(run: Path | None, as_json: bool, output: Path) -> None:
     Imports every plugin. The exit code is 1 if something is broken. Prints no secrets: its output can go into a bug report.
     """
     report = Report()
+    refuse_ignored(output=run is not None and "it is for the installation, and RUN is examined alone. Leave one of them out.")
     if run is None:
         report = examine(output)
     else:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import click
 from click.shell_completion import CompletionItem
 
-from anomaly_core import BaseConfig, Component, describe_type, preset_names, registry
+from anomaly_core import BaseConfig, Component, describe_type, needs_of, preset_names, registry
 
 SHOWN = ("model", "dataset", "trainer", "metric", "backbone")  # the kinds that it knows
 
@@ -68,6 +68,8 @@ def describe_options(cls: type[Any]) -> list[tuple[str, str, Any, str]]:
     for item in dataclasses.fields(cls):
         extras = typing.get_args(hints[item.name])[1:] if typing.get_origin(hints[item.name]) is Annotated else ()
         meaning = next((extra.description for extra in extras if getattr(extra, "description", None)), "")
+        if needs := needs_of(cls).get(item.name):
+            meaning = f"{meaning} ({needs})".strip()
         default = item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
         rows.append((item.name, describe_type(hints[item.name]), default, meaning))
     return rows

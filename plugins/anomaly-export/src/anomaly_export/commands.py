@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from anomaly_core import MissingLibrary
+from anomaly_core import MissingLibrary, refuse_ignored
 from anomaly_export.metadata import Precision
 
 
@@ -43,6 +43,8 @@ def export(
     if not source.is_dir():
         if threshold is None or format_ is not None or output is not None:
             raise click.UsageError("with FILE there is one thing to change: --threshold X. To export, give a run's folder.")
+        of_runs = "the graph in FILE stays as it is. Leave it out, or give the run's folder to export again."
+        refuse_ignored(precision=of_runs, images=of_runs)
         from anomaly_export.metadata import read_metadata
         from anomaly_export.writers import rewrite
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from anomaly_core import Calibration, DataError, ImageReader, InputSpec, Prediction
 from anomaly_export.sessions import Session
-from anomaly_predict import Region, as_image, only_map, regions_of, several
+from anomaly_predict import Region, as_image, judged, only_map, placed, regions_of, whole
 
 Array = NDArray[np.float32]
 
@@ -71,45 +71,46 @@ class ExportedDetector:
         """How an image becomes the graph's input, where maps lie on it."""
         return self.metadata.input_spec
 
-    def __call__(self, images: Any) -> tuple[Array, Array | None]:
-        """Score images.
+    def predict(self, images: Any, *, batch_size: int | None = None, colour: str = "RGB") -> Prediction[Array]:
+        """Score one image or several, as the run's own detector does.
 
         Args:
-            images: uint8 (B, H, W, 3) RGB, or a sequence of paths, PIL images and uint8 (H, W, 3) or (H, W) arrays of any
-                size; a single one is a batch of one. They are resized and cropped as in the run. A fourth channel is alpha
-                and is dropped, as it is from a file.
+            images: paths, PIL images, uint8 arrays (H, W, 3) RGB or (H, W), or tensors (3, H, W) RGB of uint8 or of floats in
+                [0, 1]: one, a sequence, or a (B, ...) array or tensor. Any size: they are resized and cropped as in the run. A
+                fourth channel is alpha and is dropped, as it is from a file.
+            batch_size: images per pass through the graph; None: the detector's own.
+            colour: the order of colours in arrays and tensors: ``RGB``, or ``BGR`` as OpenCV has it. The values do not tell.
 
         Returns:
-            float32 (B,) raw scores and float32 (B, 1, h, w) maps at the detector's input size, or None without maps.
+            Scores (B,), maps (B, 1, h, w) and, for methods that reconstruct, reconstructions (B, 3, h, w) at the detector's
+            input size, float32 numpy arrays, with ``is_anomalous`` and ``p_values`` (B,); B is 1 for one image.
 
         Raises:
             DataError: an image cannot be read, or an array has another shape or dtype.
+            ConfigError: ``colour`` is neither, or is BGR for a file or a PIL image, which know their own.
         """
-        predictions = [one for batch in self._batches(several(images)) for one in self.score(batch)]
-        if not predictions:
-            raise DataError("no image was given to the detector.")
-        maps = [one.maps for one in predictions if one.maps is not None]
-        return np.concatenate([one.scores for one in predictions]), np.concatenate(maps) if maps else None
+        batches = placed(images, self.place, batch_size or self.batch_size, colour)
+        return whole([self._predict(batch) for batch in batches])
+
+    def __call__(self, images: Any) -> tuple[Array, Array | None]:
+        """The raw scores (B,) and the maps (B, 1, h, w) of :meth:`predict` alone; no maps are None."""
+        prediction = self.predict(images)
+        return prediction.scores, prediction.maps
 
     def is_anomalous(self, scores: Array) -> NDArray[np.bool_]:
         """The verdicts on raw scores (B,); DataError if the detector has no threshold."""
         if self.calibration.threshold is None:
             raise DataError("this detector has no threshold: give one, ExportedDetector(path, threshold=X).")
-        return np.asarray(scores) > self.calibration.threshold
+        return np.asarray(scores, dtype=np.float64) > self.calibration.threshold
 
     def decode(self, path: str | Path) -> NDArray[np.uint8]:
-        """An image file in the form that the graph needs: uint8 (h, w, 3)."""
+        """An image file in the form that the graph needs: uint8 (h, w, 3) RGB."""
         return self.metadata.input_spec.array(self.reader.read(path, grey=True))
 
     def score(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction[Array]]:
-        """A prediction (B = 1) for each of several images from :meth:`decode`; RunError if the engine fails."""
-        predictions: list[Prediction[Array]] = []
-        for start in range(0, len(images), self.batch_size):
-            whole = self._session(np.stack(images[start : start + self.batch_size]))
-            if whole.maps is not None and self.reader.roi:
-                whole = replace(whole, maps=self.reader.lowered(whole.maps, self.metadata.input_spec))
-            predictions += [whole[i : i + 1] for i in range(len(whole.scores))]
-        return predictions
+        """A prediction (B = 1) for each of several images of :meth:`decode` or :meth:`place`; RunError if the engine fails."""
+        parts = [self._predict(images[start : start + self.batch_size]) for start in range(0, len(images), self.batch_size)]
+        return [part[i : i + 1] for part in parts for i in range(len(part.scores))]
 
     def regions(
         self,
@@ -137,14 +138,13 @@ class ExportedDetector:
             mm_per_px=own_scale if mm_per_px is None else mm_per_px,
         )
 
-    def place(self, image: Any) -> NDArray[np.uint8]:
-        """A path, PIL image or array of any size in the form that the graph needs: uint8 (h, w, 3)."""
-        return (
-            self.decode(image)
-            if isinstance(image, str | Path)
-            else self.metadata.input_spec.array(as_image(image, self.reader))
-        )
+    def place(self, image: Any, *, colour: str = "RGB") -> NDArray[np.uint8]:
+        """An image in any form that :meth:`predict` takes, with ``colour`` as there, in the form that the graph needs: uint8
+        (h, w, 3) RGB."""
+        return self.metadata.input_spec.array(as_image(image, self.reader, colour, grey=True))
 
-    def _batches(self, images: Sequence[Any]) -> Iterator[list[NDArray[np.uint8]]]:
-        for start in range(0, len(images), self.batch_size):
-            yield [self.place(image) for image in images[start : start + self.batch_size]]
+    def _predict(self, images: Sequence[NDArray[np.uint8]]) -> Prediction[Array]:
+        prediction = self._session(np.stack(images))
+        if prediction.maps is not None and self.reader.roi:
+            prediction = replace(prediction, maps=self.reader.lowered(prediction.maps, self.metadata.input_spec))
+        return judged(prediction, self.calibration)

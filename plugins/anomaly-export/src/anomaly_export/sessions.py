@@ -73,7 +73,7 @@ class Session:
         return metadata
 
     def __call__(self, images: NDArray[np.uint8]) -> Prediction[Array]:
-        """The prediction for uint8 (B, H, W, 3) images; RunError if the engine fails or its output is not what it must be."""
+        """The prediction for uint8 (B, H, W, 3) RGB images; RunError if the engine fails or its output is wrong."""
         if self._inherited:
             self._reopen()
         try:
@@ -107,7 +107,8 @@ class Session:
                 f"{self.engine} computes with {str(self.path)!r} what is no detector's output: {_described(computed)}; for "
                 f"{count} images, {_described(expected)} are expected ({', '.join(names)}). Export the run again."
             )
-        return Prediction(**dict(zip(names, outputs, strict=True)))
+        arrays: dict[str, Any] = dict(zip(names, outputs, strict=True))
+        return Prediction(**arrays)
 
 
 def _leave(session: weakref.ref[Session]) -> None:

@@ -1,7 +1,7 @@
 """Engines compute frozen networks.
 
 An engine's target is a function ``(network, size) -> compute``. It takes a :class:`FrozenNetwork` and the images' (H, W). It
-returns a callable from float32 (B, 3, H, W) images in [0, 1], for any B, to one float32 feature map (B, C, h, w) per layer.
+returns a callable from float32 (B, 3, H, W) RGB images in [0, 1], for any B, to one float32 feature map (B, C, h, w) per layer.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class FeatureExtractor(FrozenNetwork):
         self.register_buffer("_std", torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """float32 (B, 3, H, W) images in [0, 1] -> one (B, C, H/stride, W/stride) map per layer."""
+        """float32 (B, 3, H, W) RGB images in [0, 1] -> one (B, C, H/stride, W/stride) map per layer."""
         # channels last: nearly twice as fast on a CPU, where convolutions then need no reordering
         images = images.contiguous(memory_format=torch.channels_last)
         features = self.network((images - self._mean) / self._std)

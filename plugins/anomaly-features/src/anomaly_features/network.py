@@ -46,10 +46,10 @@ class FrozenNetwork(nn.Module, ABC):
 
     @abstractmethod
     def features(self, images: Tensor) -> list[Tensor]:
-        """float32 (B, 3, H, W) images in [0, 1] -> one feature map (B, C, h, w) a layer."""
+        """float32 (B, 3, H, W) RGB images in [0, 1] -> one feature map (B, C, h, w) a layer."""
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """float32 (B, 3, H, W) images in [0, 1] -> one feature map (B, C, h, w) a layer."""
+        """float32 (B, 3, H, W) RGB images in [0, 1] -> one feature map (B, C, h, w) a layer."""
         if not self.frozen:
             return self.features(images)
         compute: Compute = self._compiled or self.features

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import ByteSize, Field
 
+from anomaly_core import ConfigError, Needs, expanded
+
 if TYPE_CHECKING:
     from anomaly_core import ModelContext
     from anomaly_features.backbones import Backbones
@@ -33,13 +35,23 @@ class ExtractorOptions:
             description="compute frozen features once: kept in memory while training (auto: on a CPU), or on disk for all runs"
         ),
     ] = "auto"
-    cache_budget: Annotated[ByteSize, Field(ge=0, description="bytes that cached features may take, such as 2GiB")] = TWO_GIB
-    cache_folder: Annotated[str, Field(description="folder of the features that are cached on disk")] = (
-        "experiments/.cache/features"
-    )
+    cache_budget: Annotated[
+        ByteSize,
+        Field(ge=0, description="bytes that cached features may take, such as 2GiB"),
+        Needs("model.feature_cache!=off"),
+    ] = TWO_GIB
+    cache_folder: Annotated[
+        str, Field(description="folder of the features that are cached on disk"), Needs("model.feature_cache=disk")
+    ] = "experiments/.cache/features"
 
     def weights(self, context: ModelContext) -> Backbones | None:
-        """The source of the extractor's weights; None for a finished run, whose saved weights are loaded later."""
+        """The source of the extractor's weights; None for a finished run, whose saved weights are loaded later.
+
+        Raises:
+            ConfigError: ``backbones`` is no folder: the weights would come from elsewhere, whatever it says.
+        """
         from anomaly_features.backbones import Backbones
 
+        if self.backbones is not None and context.pretrained and not expanded(self.backbones).is_dir():
+            raise ConfigError(f"model.backbones={self.backbones!r} is no folder. Check the path, or leave it out.")
         return Backbones(self.backbones) if context.pretrained else None

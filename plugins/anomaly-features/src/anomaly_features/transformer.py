@@ -82,7 +82,7 @@ class TransformerExtractor(FrozenNetwork):
         self.register_buffer("_std", torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """float32 (B, 3, H, W) images in [0, 1] -> one (B, C, H/patch, W/patch) map per layer."""
+        """float32 (B, 3, H, W) RGB images in [0, 1] -> one (B, C, H/patch, W/patch) map per layer."""
         features: list[Tensor] = self.network.forward_intermediates(
             (images - self._mean) / self._std,
             indices=sorted(set(self._indices)),

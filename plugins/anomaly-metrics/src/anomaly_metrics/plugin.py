@@ -10,7 +10,8 @@ ORACLE = "That threshold was chosen on the test images themselves: do not expect
 
 
 def _metric(target: str, title: str, summary: str, **facts: Any) -> MetricSpec:
-    return MetricSpec(target=f"anomaly_metrics.{target}", title=title, summary=summary, **{"default": True, **facts})
+    facts = {"default": True, "bounded": True, **facts}
+    return MetricSpec(target=f"anomaly_metrics.{target}", title=title, summary=summary, **facts)
 
 
 IMAGE_AUROC = _metric(

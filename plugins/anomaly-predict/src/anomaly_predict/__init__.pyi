@@ -1,9 +1,12 @@
 from .detector import RunDetector as RunDetector
-from .detector import as_image as as_image
 from .detector import load_run as load_run
 from .detector import open_detector as open_detector
-from .detector import several as several
 from .evaluation import evaluate as evaluate
+from .given import as_image as as_image
+from .given import placed as placed
+from .given import several as several
+from .judged import judged as judged
+from .judged import whole as whole
 from .regions import Region as Region
 from .regions import only_map as only_map
 from .regions import regions_of as regions_of

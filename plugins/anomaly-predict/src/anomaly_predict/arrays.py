@@ -13,8 +13,8 @@ from anomaly_core import DataError
 CHANNELS = (1, 3, 4)  # grey, RGB, and RGBA, whose alpha is dropped as it is from a file
 NARROWEST = 8  # pixels: a last axis below it is no side of an image
 HALF_A_LEVEL = 0.5 / 255  # what rounds to 0 or 255 counts as 0 or 1
-ARRAYS = "an array image must be uint8 of (H, W, 3), or of (H, W, 4), (H, W, 1) or (H, W), with B in front for several"
-TENSORS = "a tensor image must be uint8, or float in [0, 1], of (3, H, W), (4, H, W) or (1, H, W), with B in front for several"
+ARRAYS = "an array image must be uint8 of (H, W, 3) RGB, or of (H, W, 4), (H, W, 1) or (H, W), with B in front for several"
+TENSORS = "a tensor image must be uint8 or float in [0, 1], of (3, H, W) RGB, (4, H, W), (1, H, W), with B in front for several"
 
 
 def is_tensor(image: Any) -> bool:
@@ -41,8 +41,8 @@ def holds_several(images: Any) -> bool:
     return several
 
 
-def pixels(image: Any) -> NDArray[np.uint8]:
-    """One image as uint8 (H, W) or (H, W, 3); alpha is dropped. DataError names what came, if it is no image."""
+def pixels(image: Any, bgr: bool = False) -> NDArray[np.uint8]:
+    """One image as uint8 (H, W) or (H, W, 3) RGB; alpha is dropped. DataError names what came, if it is no image."""
     if holds_several(image):
         _refuse(image, "It holds several images: give them by themselves, not within a list.")
     if is_tensor(image):
@@ -51,7 +51,9 @@ def pixels(image: Any) -> NDArray[np.uint8]:
         image = (image if image.ndim == 2 else image.permute(1, 2, 0)).cpu().numpy()
     if image.ndim == 2:
         return np.asarray(image)
-    return np.asarray(image[..., 0] if image.shape[2] == 1 else image[..., :3])
+    if image.shape[2] == 1:
+        return np.asarray(image[..., 0])
+    return np.ascontiguousarray(image[..., 2::-1] if bgr else image[..., :3])
 
 
 def _layout(images: Any, shape: tuple[int, ...]) -> bool:

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from anomaly_core import RunError, write_whole
+from anomaly_core import ConfigError, RunError, write_whole
 from anomaly_predict.regions import Region
-from anomaly_predict.stream import Verdict
+from anomaly_predict.stream import NO_REGIONS, Verdict
 
 CATEGORY = {"id": 1, "name": "anomaly", "supercategory": ""}
 _ELSEWHERE = "Free some space, or choose another file with --coco."
@@ -31,9 +31,11 @@ class CocoFile:
         self._annotations: list[dict[str, Any]] = []
 
     def add(self, verdict: Verdict) -> None:
-        """Add an image and its regions."""
+        """Add an image and its regions; ConfigError if the detector finds none, whatever the image: a file would mislead."""
         if verdict.size is None or verdict.error:
             return
+        if verdict.regions is None:
+            raise ConfigError(f"--coco would hold no region of any image: {NO_REGIONS} Leave it out.")
         height, width = verdict.size
         number = len(self._images) + 1
         self._images.append({"id": number, "file_name": verdict.path, "width": width, "height": height})

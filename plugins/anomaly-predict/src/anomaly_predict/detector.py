@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,6 @@ from PIL import Image
 from anomaly_core import (
     AnomalyError,
     ConfigError,
-    DataError,
     Detector,
     ImageReader,
     Native,
@@ -28,7 +27,8 @@ from anomaly_core import (
     registry,
     require_training,
 )
-from anomaly_predict.arrays import holds_several, is_tensor, pixels
+from anomaly_predict.given import ImageLike, as_image, placed, several
+from anomaly_predict.judged import judged, whole
 from anomaly_predict.regions import Region, only_map, regions_of
 
 if TYPE_CHECKING:  # an exported detector needs no torch
@@ -36,8 +36,6 @@ if TYPE_CHECKING:  # an exported detector needs no torch
     from torch import Tensor
 
     from anomaly_core import BaseModeler, Calibration, InputSpec, RunConfig
-
-ImageLike = Any  # str | Path | PIL.Image.Image | numpy (H, W, 3) uint8 | tensor (3, H, W), as anomaly_predict.arrays checks
 
 
 def open_detector(
@@ -152,50 +150,46 @@ class RunDetector:
         """How an image becomes the model's input, on which maps lie; None with ``data.tile``: on the image itself."""
         return self.modeler.input_spec if self.config.data.tile is None else None
 
-    def predict(self, images: ImageLike, *, batch_size: int = 32) -> Prediction:
+    def predict(self, images: ImageLike, *, batch_size: int | None = None, colour: str = "RGB") -> Prediction:
         """Score one image or several.
 
         Args:
-            images: paths, PIL images, uint8 numpy arrays (H, W, 3) or (H, W), or tensors (3, H, W) of uint8 or of floats in
+            images: paths, PIL images, uint8 arrays (H, W, 3) RGB or (H, W), or tensors (3, H, W) RGB of uint8 or of floats in
                 [0, 1]: one, a sequence, or a (B, ...) array or tensor. Any size: they are resized as in the run. A fourth
                 channel is alpha and is dropped, as it is from a file.
-            batch_size: images per forward pass; does not change the scores.
+            batch_size: images per forward pass; does not change the scores. None: 32.
+            colour: the order of colours in arrays and tensors: ``RGB``, or ``BGR`` as OpenCV has it. The values do not tell.
 
         Returns:
             Scores (B,), maps (B, 1, H, W) and, for methods that reconstruct, reconstructions (B, 3, H, W) at the model's
-            input size, float32 on the CPU; B is 1 for one image. For a run with ``data.tile``, maps have the image's own
-            size; if sizes differ, the smaller ones are padded with NaN at the right and bottom.
+            input size, float32 tensors on the CPU, with ``is_anomalous`` and ``p_values`` (B,); B is 1 for one image. For a run
+            with ``data.tile``, maps have the image's own size; if sizes differ, the smaller ones are padded with NaN at the
+            right and bottom.
         """
-        parts = [prediction for _, prediction in self.stream(several(images), batch_size=batch_size)]
-        if not parts:
-            raise DataError("no image was given to predict.")
-        return Prediction.joined(parts)
+        return whole([part for _, part in self.stream(several(images), batch_size=batch_size or 32, colour=colour)])
 
-    def stream(self, images: Iterable[ImageLike], *, batch_size: int = 32) -> Iterator[tuple[Tensor, Prediction]]:
-        """Yield batches of (inputs (B, 3, H, W) in [0, 1], prediction), in order and in constant memory.
+    def stream(
+        self, images: Iterable[ImageLike], *, batch_size: int = 32, colour: str = "RGB"
+    ) -> Iterator[tuple[Tensor, Prediction]]:
+        """Yield batches of (inputs (B, 3, H, W) RGB in [0, 1], prediction), in order and in constant memory.
 
-        For a run with ``data.tile``: one image per batch, inputs and maps at its own size; ``batch_size`` counts tiles.
+        ``images`` and ``colour`` are those of :meth:`predict`. For a run with ``data.tile``: one image per batch, inputs and
+        maps at its own size; ``batch_size`` counts tiles.
         """
-        held: list[NDArray[np.uint8]] = []
         size = batch_size if self.config.data.tile is None else 1
-        for image in images if isinstance(images, Iterator) else several(images):
-            held.append(self._placed(as_image(image, self.reader)))
-            if len(held) == size:
-                yield self._predict(held, batch_size)
-                held = []
-        if held:
+        for held in placed(images, self.place, size, colour):
             yield self._predict(held, batch_size)
 
     def decode(self, path: str | Path) -> NDArray[np.uint8]:
         """An image file as uint8 (H, W, 3) RGB, in the geometry of the run; DataError if it cannot be read."""
         return self._placed(self.reader.read(path, grey=self.config.data.tile is None))
 
-    def place(self, image: ImageLike) -> NDArray[np.uint8]:
-        """An image in any form that :meth:`predict` takes, as :meth:`decode` gives a file."""
-        return self.decode(image) if isinstance(image, str | Path) else self._placed(as_image(image, self.reader))
+    def place(self, image: ImageLike, *, colour: str = "RGB") -> NDArray[np.uint8]:
+        """An image in any form that :meth:`predict` takes, with ``colour`` as there, as :meth:`decode` gives a file: RGB."""
+        return self._placed(as_image(image, self.reader, colour, grey=self.config.data.tile is None))
 
     def score(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction[NDArray[np.float32]]]:
-        """A prediction for each of several images from :meth:`decode` or :meth:`place`."""
+        """A prediction for each of several images from :meth:`decode` or :meth:`place`, uint8 (H, W, 3) RGB."""
         batches = [images] if self.config.data.tile is None else [[image] for image in images]
         return [one for batch in batches for one in self._predict(batch, self.config.data.batch_size)[1].apart()]
 
@@ -251,7 +245,7 @@ class RunDetector:
         if prediction.maps is not None and self.reader.roi:
             lowered = self.reader.lowered(prediction.maps.numpy(), self.input_spec)
             prediction = replace(prediction, maps=torch.from_numpy(lowered))
-        return inputs, prediction
+        return inputs, judged(prediction, self.calibration)
 
 
 def _compute_alone(device: torch.device) -> None:
@@ -270,39 +264,3 @@ def _compute_alone(device: torch.device) -> None:
     torch.set_num_threads(1)  # of this thread, and of those that begin later
     if faiss := sys.modules.get("faiss"):
         faiss.omp_set_num_threads(1)
-
-
-def as_image(image: ImageLike, reader: ImageReader) -> Image.Image:
-    """Any accepted form of an image as a reader gives it, 8-bit RGB; DataError says why any other is rejected."""
-    if isinstance(image, str | os.PathLike):
-        return reader.read(Path(image))
-    if isinstance(image, Image.Image):
-        try:
-            return reader.convert(image)
-        except (DataError, Warning):  # a warning, where the user has made errors of them
-            raise
-        except Exception as error:  # Pillow decodes an opened file only here, and may raise any exception
-            name = getattr(image, "filename", "") or "given"
-            raise DataError(f"cannot read the image {name!r}: {error or type(error).__name__}. Give another.") from error
-    if isinstance(image, np.ndarray) or is_tensor(image):
-        return reader.convert(Image.fromarray(pixels(image)))
-    raise _no_image(image)
-
-
-def several(images: ImageLike) -> Sequence[ImageLike]:
-    """One image or several, as a sequence; DataError says why anything else is rejected."""
-    if isinstance(images, str | os.PathLike | Image.Image):
-        return [images]
-    if isinstance(images, np.ndarray) and images.ndim == 1 and images.dtype.kind in "OU":  # of paths, or images of many sizes
-        return list(images)
-    if isinstance(images, np.ndarray) or is_tensor(images):
-        return list(images) if holds_several(images) else [images]
-    if isinstance(images, Iterable) and not isinstance(images, bytes | bytearray | Mapping):
-        return list(images)
-    raise _no_image(images)
-
-
-def _no_image(value: object) -> DataError:
-    step = "Decode it: PIL.Image.open(io.BytesIO(data))." if isinstance(value, bytes | bytearray) else "Check what you give."
-    kinds = "a path, a PIL image, an array, a tensor or a list of these"
-    return DataError(f"an image must be {kinds}; this is of type {type(value).__name__}. {step}")

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_core import DataError, Detector, Hooks, ImageReader, Prediction
+from anomaly_core import ConfigError, DataError, Detector, Hooks, ImageReader, Prediction
 from anomaly_core import decoders as decoder_count
 from anomaly_predict.pool import Pool, ahead, batched
 from anomaly_predict.regions import Region
 
 Pixels = NDArray[np.uint8]
 Answer = Prediction[NDArray[np.float32]] | DataError
+NO_REGIONS = "this detector has no anomaly maps, or no threshold for them, and so no regions."
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,14 @@ def verdicts(
         first: number of the first picture.
         postponed: asked about each file that cannot be read; True leaves it out, because it will be given again.
         least_area, mm_per_px: of regions, in place of the detector's own ``data.least_area`` and ``data.mm_per_px``.
+
+    Raises:
+        ConfigError: one of these for a detector that finds no regions.
     """
     options = {"least_area": least_area, "mm_per_px": mm_per_px}
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
+    if given and (getattr(detector, "regions", None) is None or detector.calibration.map_threshold is None):
+        raise ConfigError(f"{given[0]} would be ignored: {NO_REGIONS} Leave it out.")
     reader: ImageReader = getattr(detector, "reader", None) or ImageReader()  # a detector of somebody else may have none
     whole = reader.whole
     if _tiled(detector):  # one is scored at a time anyway, and each is held in its own size, with its map

@@ -54,7 +54,7 @@ class FinishedRun:
         history: a row an epoch, name to number.
         curves: category -> ``pixel_roc``, ``pixel_pr``, ``pro`` -> (x, y).
         config_text: config.yaml as it is; empty where it cannot be used.
-        panel: width and height of the first picture: the page keeps its place before it is loaded.
+        sizes: width and height of each picture: the page keeps its place before it is loaded.
         notes: what is left out of the report because it is missing or damaged, in words.
     """
 
@@ -65,7 +65,7 @@ class FinishedRun:
     history: list[dict[str, float]]
     curves: dict[str, dict[str, Points]]
     config_text: str
-    panel: tuple[int, int] | None = None
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @classmethod
@@ -75,10 +75,9 @@ class FinishedRun:
         result, manifest = run.result(), run.manifest()
         images, root = _images(result.predictions)
         sizes, refused = _sizes(run.folder, images)
-        panel = next(iter(sizes.values()), None)
         notes: list[str] = []
         history = [] if "evaluates" in manifest else _history(run, notes)
-        read = cls(result, manifest, images, root, history, _curves(run, notes), _config(run, notes), panel, notes)
+        read = cls(result, manifest, images, root, history, _curves(run, notes), _config(run, notes), sizes, notes)
         return without(read, refused)
 
     @property

@@ -67,7 +67,7 @@ class Gallery:
         size: Callable[[str], tuple[int, int]] | None = None,
     ) -> None:
         self._folder = folder
-        self._wanted = math.inf if wanted == "all" else int(wanted)
+        self._wanted = math.inf if wanted == "all" else max(0, int(wanted))
         self._calibration = calibration
         self._input_spec, self._size = input_spec, size
         self._kept: list[_Candidate] = []

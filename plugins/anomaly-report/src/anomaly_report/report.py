@@ -17,7 +17,8 @@ from anomaly_report.normals import odd_images
 from anomaly_report.page import relative_url, render
 from anomaly_report.panels import panel_png
 from anomaly_report.runs import read_sections
-from anomaly_report.verdicts import FALSE_ALARM, HIT, Oracle, Scale, verdict
+from anomaly_report.thresholds import former, headline, kind_of_normals, promise, shell_path
+from anomaly_report.verdicts import Oracle, Scale
 
 REPORT = "report.html"
 MOST_EMBEDDED = 1 << 28  # bytes of pictures in a page that stands alone
@@ -72,10 +73,12 @@ def write_report(folder: str | Path, output: str | Path | None = None, *, verify
         score=_score,
         warnings=_warnings(run),
         calibration=run.result.calibration,
-        promise=_promise(run),
+        promise=promise(run.result.calibration),
+        headline=headline(run),
+        former=former(run),
+        when=_when,
         figures=figures,
         examples=examples(run),
-        panel=run.panel,
         odd=odd,
         normals=normals,
         scale=Scale.of(run),
@@ -127,6 +130,7 @@ def page_data(run: FinishedRun, link: Callable[[str], str] = relative_url) -> di
     oracle, scale = Oracle.of(run), Scale.of(run)
     defects = {name: number for number, name in enumerate(dict.fromkeys(image.defect for image in run.images))}
     categories = {name: number for number, name in enumerate(run.categories)}
+    sizes = {size: number for number, size in enumerate(dict.fromkeys(run.sizes.values()))}
     return {
         "names": [image.name for image in run.images],
         "categories": run.categories,
@@ -137,10 +141,13 @@ def page_data(run: FinishedRun, link: Callable[[str], str] = relative_url) -> di
         "scores": [image.score for image in run.images],
         "pictures": [link(image.picture) for image in run.images],
         "regions": [_regions(image) for image in run.images],
-        "panel": run.panel,
+        "sizes": list(sizes),
+        "size": [sizes[run.sizes[image.picture]] if image.picture else -1 for image in run.images],
         "threshold": run.threshold,
         "oracle": None if oracle is None else {"threshold": oracle.threshold, "f1": oracle.f1},
-        "heldOut": [score for score in run.result.calibration.scores if math.isfinite(score)],
+        "normals": [score for score in run.result.calibration.scores if math.isfinite(score)],
+        "kindOfNormals": kind_of_normals(run.result.calibration),
+        "run": shell_path(run),
         "scale": {"low": scale.low, "high": scale.high, "log": scale.log},
     }
 
@@ -168,7 +175,7 @@ def _facts(run: FinishedRun) -> list[tuple[str, str]]:
     """The summary's rows: what was fitted, on what, when and how long."""
     manifest, data = run.manifest, run.manifest.get("data", {})
     kinds = (("fit", "fitted"), ("held_out", "held out"))
-    counts = [f"{count:,} {what}" for key, what in kinds if isinstance(count := data.get(key), int)]
+    counts = [f"{count:,} {what}" for key, what in kinds if isinstance(count := data.get(key), int) and count]
     facts = [
         ("Data set", _dataset(run)),
         ("Category", run.result.category if len(run.categories) < 2 else f"{run.result.category}: {', '.join(run.categories)}"),
@@ -188,16 +195,6 @@ def _facts(run: FinishedRun) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts if value]
 
 
-def _promise(run: FinishedRun) -> str:
-    """What the rate that was asked for is worth; empty without a threshold."""
-    interval = run.result.calibration.false_alarm_interval()
-    if interval is None:
-        return ""
-    low, high = (f"{100 * rate:.2g}" for rate in interval)
-    count = run.result.calibration.count
-    return f"with {count:,} held-out images the true rate lies between {low} and {high} % (95 % confidence)"
-
-
 def _label_counts(run: FinishedRun) -> str:
     counts = {
         "normal": sum(image.label == 0 for image in run.images),
@@ -209,19 +206,8 @@ def _label_counts(run: FinishedRun) -> str:
 
 
 def _tiles(run: FinishedRun) -> list[tuple[str, str, str]]:
-    """The figures that a reader looks for first: (name, value, beside it)."""
+    """The figures that a reader looks for after the headline: (name, value, beside it)."""
     tiles = []
-    anomalous = sum(image.label == 1 for image in run.images)
-    normal = sum(image.label == 0 for image in run.images)
-    if run.threshold is not None and anomalous:
-        hits = sum(verdict(image, run.threshold) == HIT for image in run.images)
-        tiles.append(("Anomalies found", f"{hits:,} of {anomalous:,}", "at the run's threshold"))
-    if run.threshold is not None and normal:
-        alarms = sum(verdict(image, run.threshold) == FALSE_ALARM for image in run.images)
-        tiles.append(("False alarms", f"{alarms:,} of {normal:,}", "normal test images"))
-    if run.threshold is not None and not anomalous + normal:
-        called = sum(image.score is not None and image.score > run.threshold for image in run.images)
-        tiles.append(("Called anomalous", f"{called:,} of {len(run.images):,}", "at the run's threshold"))
     for measure in run.result.measures.values():
         if measure.prominence == "headline" and measure.value is not None:
             beside = "higher is better" if measure.higher_is_better else "lower is better"

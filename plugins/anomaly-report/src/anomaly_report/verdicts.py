@@ -65,7 +65,7 @@ class Scale:
     """The axis of scores, the same in the figure and on the page.
 
     Attributes:
-        low, high: its ends; all scores, the held-out ones and the threshold lie between.
+        low, high: its ends; all scores, those that set the threshold and the threshold itself lie between.
         log: logarithmic, where positive scores span more than twentyfold.
     """
 

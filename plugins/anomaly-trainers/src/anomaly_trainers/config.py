@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from anomaly_core import TrainConfig
+from anomaly_core import Needs, TrainConfig
 
 
 @dataclass(kw_only=True)
@@ -32,5 +32,9 @@ class GradientTrainConfig(TrainConfig):
     patience: Annotated[
         int | None, Field(ge=1, description="stop after so many epochs without a better held-out loss; none never stops early")
     ] = None
-    min_delta: Annotated[float, Field(ge=0, description="by how much a held-out loss must fall to count as better")] = 0.0
+    min_delta: Annotated[
+        float,
+        Field(ge=0, description="by how much a held-out loss must fall to count as better"),
+        Needs("train.keep=best or train.patience"),
+    ] = 0.0
     keep_checkpoints: Annotated[bool, Field(description="leave the folder checkpoints/ when the run is complete")] = False

@@ -84,6 +84,12 @@ class GradientTrainer(BaseTrainer):
                 "0, or say so with train.keep=last.",
                 stacklevel=2,
             )
+        if validation is None and self.config.patience is not None:
+            warnings.warn(
+                f"train.patience={self.config.patience} stops nothing: no normal image is held out whose loss could tell. Add "
+                "normal images, with data.holdout above 0, or leave it out.",
+                stacklevel=2,
+            )
         bar = Bar(self.progress, self.config.epochs, len(training.loader), checkpoints.epoch)
         for epoch in range(checkpoints.epoch + 1, self.config.epochs + 1):
             if self._is_patience_over(checkpoints):

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from anomaly_autoencoder.config import AutoencoderConfig, SkipConfig
+from anomaly_core import Needs
 
 
 @dataclass(kw_only=True)
@@ -17,7 +18,7 @@ class VanillaVAEConfig(AutoencoderConfig):
     beta: Annotated[
         float, Field(ge=0, description="weight of the latent values' divergence, in nats for each value of the image")
     ] = 1.0
-    beta_warmup_epochs: Annotated[int, Field(ge=0, description="epochs over which beta rises from 0")] = 0
+    beta_warmup_epochs: Annotated[int, Field(ge=0, description="epochs over which beta rises from 0"), Needs("model.beta")] = 0
 
 
 @dataclass(kw_only=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from anomaly_benchmark.backends import BACKENDS
-from anomaly_core import category_option, complete_names, complete_presets, metric_option, printable, set_option
+from anomaly_core import all_alone, category_option, complete_names, complete_presets, metric_option, printable, set_option
 
 if TYPE_CHECKING:
     from anomaly_benchmark.summary import Summary
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     multiple=True,
     required=True,
     metavar="NAME",
+    callback=all_alone,
     shell_complete=complete_names("model", "all"),
     help="A method; repeatable; `all` for all.",
 )
@@ -64,7 +65,8 @@ def benchmark(
     """Run models x data sets x categories x seeds, and say which differences are real.
 
     Each cell is an ordinary run. One that fails is reported, and the rest goes on; killed at any moment, the same command with
-    --resume loses at most the cells in flight. Options of `model` and `train` go to the models that know them.
+    --resume loses at most the cells in flight. Options of `model` and `train` go to the models that know them, and one that
+    acts in some of the cells alone to those.
     """
     from anomaly_benchmark.cells import grid, output_folder
     from anomaly_benchmark.grids import run_grid
@@ -125,6 +127,7 @@ def print_grid(summary: Summary) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from anomaly_benchmark.best import sentence
     from anomaly_benchmark.tables import costs, notes, rows, verdict
 
     console = Console()
@@ -142,7 +145,8 @@ def print_grid(summary: Summary) -> None:
 
     for metric in summary.metrics:
         show(summary.measures[metric].label, *rows(summary, metric))
-        console.print(verdict(summary, metric) + "\n", markup=False, highlight=False)
+        texts = [text for text in (sentence(summary, metric), verdict(summary, metric)) if text]
+        console.print(printable("\n".join([*texts, ""]), "\n"), markup=False, highlight=False, soft_wrap=True)
     for note in notes(summary):
         console.print(printable(note) + "\n", markup=False, highlight=False, soft_wrap=True)
     show("cost, mean over cells", *costs(summary))

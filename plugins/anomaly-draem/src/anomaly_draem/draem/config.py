@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from anomaly_core import ModelConfig
+from anomaly_core import ModelConfig, Needs
 
 
 @dataclass(kw_only=True)
@@ -19,9 +19,12 @@ class DRAEMConfig(ModelConfig):
     textures: Annotated[
         str | None,
         Field(description="folder of source images, such as DTD; none: procedural textures and the training images themselves"),
+        Needs("model.anomaly_probability"),
     ] = None
     self_share: Annotated[
-        float, Field(ge=0, le=1, description="without textures: share of anomalies that are cut from another training image")
+        float,
+        Field(ge=0, le=1, description="without textures: share of anomalies that are cut from another training image"),
+        Needs("model.textures=null and model.anomaly_probability"),
     ] = 0.5
     anomaly_probability: Annotated[float, Field(ge=0, le=1, description="that an image gets a synthetic anomaly")] = 0.5
     rotation_probability: Annotated[
@@ -30,9 +33,12 @@ class DRAEMConfig(ModelConfig):
     rotation_fill: Annotated[
         Literal["black", "mirror"],
         Field(description="what fills the corners of a turned image; black ones teach that black is normal"),
+        Needs("model.rotation_probability"),
     ] = "black"
     max_transparency: Annotated[
-        float, Field(ge=0, lt=1, description="greatest share of the normal image that shows through an anomaly")
+        float,
+        Field(ge=0, lt=1, description="greatest share of the normal image that shows through an anomaly"),
+        Needs("model.anomaly_probability"),
     ] = 0.8
     score_window: Annotated[int, Field(ge=1, description="side in pixels of the window whose mean probability scores; odd")] = (
         21

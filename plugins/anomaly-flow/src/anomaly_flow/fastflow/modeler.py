@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from anomaly_core import Batch, GradientModeler, InputSpec, ModelContext, Prediction
+from anomaly_core import Batch, ConfigError, GradientModeler, InputSpec, ModelContext, Prediction
 from anomaly_features import ExtractorModeler, FeatureExtractor, TransformerExtractor, is_transformer
 from anomaly_flow.fastflow.config import FastFlowConfig
 from anomaly_flow.fastflow.model import FastFlowModel, Shape
@@ -35,6 +35,11 @@ class FastFlowModeler(ExtractorModeler, GradientModeler):
         super().__init__(config, context)
         size = InputSpec.from_config(config).output_size
         transformer, weights = is_transformer(config.backbone), config.weights(self.context)
+        if transformer and not config.trainable_norm and weights is not None:  # None: of a finished run
+            raise ConfigError(
+                f"model.trainable_norm=false would be ignored: the transformer {config.backbone!r} has a frozen norm. "
+                "Leave it out."
+            )
         if transformer:
             self.extractor = TransformerExtractor(config.backbone, config.layers, size, weights, config)
         else:

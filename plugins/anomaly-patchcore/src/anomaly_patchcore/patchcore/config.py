@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from anomaly_core import ModelConfig, Size
+from anomaly_core import ModelConfig, Needs, Size
 from anomaly_features import ExtractorOptions
 
 
@@ -25,14 +25,18 @@ class PatchCoreConfig(ExtractorOptions, ModelConfig):
         tuple[int | str, ...], Field(min_length=1, description="feature maps, by module name or features_only index")
     ] = ("layer2", "layer3")
     patch_size: Annotated[int, Field(ge=1, le=15, description="side of a patch in feature cells; odd")] = 3
-    pretrain_dim: Annotated[int, Field(ge=1, description="values that each layer's patch is pooled to")] = 1024
+    pretrain_dim: Annotated[
+        int, Field(ge=1, description="values that each layer's patch is pooled to"), Needs("model.target_dim")
+    ] = 1024
     target_dim: Annotated[
         int | None,
         Field(ge=1, description="values of a patch's embedding; none: patches averaged, layers concatenated, no pooling"),
     ] = 1024
     coreset_ratio: Annotated[float, Field(gt=0, le=1, description="share of all patches that the memory bank keeps")] = 0.1
     projection_dim: Annotated[
-        int | None, Field(ge=0, description="values that the coreset is searched in, by a random projection; none or 0: all")
+        int | None,
+        Field(ge=0, description="values that the coreset is searched in, by a random projection; none or 0: all"),
+        Needs("model.coreset_ratio!=1 or model.memory_budget"),
     ] = 128
     neighbors: Annotated[int, Field(ge=1, description="nearest entries whose squared distances are averaged")] = 1
     search: Annotated[
@@ -49,5 +53,7 @@ class PatchCoreConfig(ExtractorOptions, ModelConfig):
         Field(description="most memory that patches may take while they are collected, such as 2GiB; none: no bound"),
     ] = None
     reweight: Annotated[bool, Field(description="weigh the image score by the paper's equation 7")] = False
-    reweight_neighbors: Annotated[int, Field(ge=2, description="entries around the nearest one that equation 7 looks at")] = 9
+    reweight_neighbors: Annotated[
+        int, Field(ge=2, description="entries around the nearest one that equation 7 looks at"), Needs("model.reweight")
+    ] = 9
     sigma: Annotated[float, Field(ge=0, description="of the Gaussian that smooths the map, in pixels; 0: none")] = 4.0

@@ -198,10 +198,10 @@ class PatchCoreModel(nn.Module):
         return distances.flatten(0, 1), indices.flatten(0, 1)
 
     @contextmanager
-    def lacking(self, kept: Tensor) -> Iterator[None]:
-        """Inside, the bank has only the entries in bool (M,) ``kept``, and is searched exactly."""
+    def having(self, bank: Tensor) -> Iterator[None]:
+        """Inside, the memory bank is another, float (M, D), and is searched exactly."""
         whole = self.memory_bank, self.search, self._searched_bank
-        self.memory_bank, self.search = self.memory_bank[kept], "exact"
+        self.memory_bank, self.search = bank.to(self.bank_dtype), "exact"
         try:
             yield
         finally:

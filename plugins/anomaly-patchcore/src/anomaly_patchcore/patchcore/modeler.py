@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from anomaly_core import ConfigError, DataError, InputSpec, MemoryModeler, ModelContext, Prediction, RunError
 from anomaly_features import ExtractorModeler, FeatureExtractor
 from anomaly_patchcore.patchcore.config import PatchCoreConfig
+from anomaly_patchcore.patchcore.left_out import LeftOut
 from anomaly_patchcore.patchcore.model import PatchCoreModel
 from anomaly_patchcore.patchcore.store import PatchStore, parse_bytes
 from anomaly_patchcore.search import require_faiss
@@ -61,7 +63,18 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
         self._store = self._new_store()
         self._collected = 0  # images
         self._owners = torch.empty(0, dtype=torch.int32)  # of each entry of the bank; not saved
+        self._left_out: LeftOut | None = None
+        self._keeps = False  # whether the patches are needed after the bank is built
         self._built = False
+
+    @contextmanager
+    def fitting(self, repeated: bool) -> Iterator[None]:
+        self._keeps = repeated  # images come again to be scored without themselves
+        with super().fitting(repeated):
+            try:
+                yield
+            finally:
+                self._keeps, self._left_out = False, None
 
     def embed(self, images: Tensor) -> Tensor:
         """float32 (B, 3, H, W) in [0, 1] -> (B, h, w, D) patches."""
@@ -109,25 +122,32 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
                     stacklevel=2,
                 )
         self._owners = store.owners[picked]
+        if self._keeps:
+            projection = self.model.projection
+            searched = patches @ projection if len(projection) else patches
+            self._left_out = LeftOut(patches, searched, store.owners, picked)
         self._store, self._collected = self._new_store(), 0
         self._built = True
 
     @property
     def leaves_out(self) -> float:  # type: ignore[override]  # depends on the bank
-        """Any number of images, if the bank has patches of several."""
-        return math.inf if len(self._owners.unique()) > 1 else 0
+        """Any number of images, if others remain."""
+        return math.inf if self._left_out is not None or len(self._owners.unique()) > 1 else 0
 
     def predict_without(self, images: Tensor, numbers: Sequence[Tensor]) -> Prediction:
         patches, size, parts = self.embed(images), (images.shape[-2], images.shape[-1]), []
         for _, run in groupby(range(len(images)), key=lambda i: id(numbers[i])):
             rows = list(run)
-            kept = ~torch.isin(self._owners, numbers[rows[0]])
-            if not kept.any():
+            if self._left_out is None:
+                bank = self.model.memory_bank[~torch.isin(self._owners, numbers[rows[0]])]
+            else:
+                bank = self._left_out.bank(numbers[rows[0]])
+            if not len(bank):
                 raise DataError(
                     "PatchCore's memory bank has patches of one group of images alone, so that these cannot be scored without "
                     "them. Raise model.coreset_ratio, or set base.calibration=holdout."
                 )
-            with self.model.lacking(kept):
+            with self.model.having(bank):
                 parts.append(Prediction(*self.model.score(patches[rows], size)))
         return Prediction.joined(parts)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from anomaly_core import complete_names, metric_option, require_training, set_option
+from anomaly_core import all_alone, complete_names, metric_option, require_training, set_option
 
 
 @click.command("evaluate")
@@ -14,7 +14,14 @@ from anomaly_core import complete_names, metric_option, require_training, set_op
 @click.option(
     "--data", metavar="NAME", shell_complete=complete_names("dataset"), help="Another data set; none means the run's own."
 )
-@click.option("--category", "categories", multiple=True, metavar="NAME", help="A category; repeatable; `all` for all of them.")
+@click.option(
+    "--category",
+    "categories",
+    multiple=True,
+    metavar="NAME",
+    callback=all_alone,
+    help="A category; repeatable; `all` for all of them.",
+)
 @set_option("Options of data and base")
 @metric_option
 @click.option("--output", metavar="DIR", help="Folder below which the results are written; none means RUN/evaluations.")
@@ -39,15 +46,12 @@ def evaluate(
 ) -> None:
     """Test the finished run in the folder RUN again, without fitting, at its own threshold.
 
-    The results are written below RUN/evaluations/, or DIR.
+    The results are written below RUN/evaluations/, or DIR. --set base.false_alarm_rate=R judges at the threshold for that rate.
     """
     require_training("`anomaly evaluate`")
     from anomaly_core import parse_assignment
 
     overrides: dict[str, Any] = dict(map(parse_assignment, assignments))
-    for key in overrides:
-        if key.startswith(("model.", "train.")):
-            raise click.UsageError(f"--set {key}: the run is fitted; only options of data and base can change.")
     if categories:
         overrides["data.category"] = None if "all" in categories else list(categories)
     if metrics:

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from anomaly_core import PluginError, RunError, SafeWriter, complete_names, is_stop, printable, registry
+from anomaly_core import (
+    PluginError,
+    RunError,
+    RunFolder,
+    SafeWriter,
+    complete_names,
+    is_stop,
+    printable,
+    refuse_ignored,
+    registry,
+)
 
 if TYPE_CHECKING:
     from anomaly_predict.coco import CocoFile
@@ -36,7 +46,7 @@ BATCH_OF_A_RUN, BATCH_OF_A_FILE = 32, 8  # fastest as measured: small batches st
     "--mm-per-px",
     type=click.FloatRange(min=0, min_open=True),
     metavar="MM",
-    help="Millimetres that a pixel of the images spans; none means data.mm_per_px.",
+    help="With --jsonl: millimetres that a pixel of the images spans; none means data.mm_per_px.",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images a batch; 32 by default, and 8 with a FILE.")
 @click.option("--device", default="auto", show_default=True, help="Of a run: auto, cpu, cuda, cuda:N or mps.")
@@ -83,8 +93,15 @@ def predict(
     """
     if watch and (len(images) != 1 or jobs > 1):
         raise click.UsageError("--watch takes one folder, and no --jobs.")
-    if address is not None and jobs == 1:
-        raise click.UsageError("--address needs --jobs.")
+    jobless = jobs == 1 and "it is for several processes. Add --jobs N, or leave it out."
+    refuse_ignored(
+        interval=not watch and "it says how often --watch looks. Add --watch, or leave it out.",
+        executor=jobless,
+        address=jobless,
+        mm_per_px=not jsonl and "it is for the areas of regions, which --jsonl lists. Add --jsonl, or leave it out.",
+        batch_size=_looks_at_tiles(source, batch_size, not no_verify)
+        and "the run looks at tiles of large images, one image at a time. Leave it out.",
+    )
 
     from anomaly_core import Hooks
     from anomaly_predict.coco import CocoFile
@@ -126,6 +143,11 @@ def predict(
     printer.total()
     if printer.failed or printer.folders:
         raise SystemExit(1)
+
+
+def _looks_at_tiles(source: str, batch_size: int | None, verify: bool) -> bool:
+    """Whether a run has ``data.tile``; asked only where a batch size is given."""
+    return batch_size is not None and Path(source).is_dir() and RunFolder.open(source, verify).config().data.tile is not None
 
 
 def _require_painter() -> None:
@@ -176,12 +198,12 @@ class _Printer:
             if self._header:
                 self._writer.writerow(["path", "score", "is_anomalous", "p_value", "regions"])
                 self._header = False
+            if self._coco is not None:
+                self._coco.add(verdict)
             self.count += 1
             if verdict.error:
                 self.failed += 1
                 _warn(verdict.error)
-            if self._coco is not None:
-                self._coco.add(verdict)
             if self.jsonl:
                 # a surrogate stands for a byte of a name that is no text: as \udcff it is valid JSON
                 click.echo(json.dumps(verdict.to_dict(), allow_nan=False).replace("\x7f", "\\u007f"))

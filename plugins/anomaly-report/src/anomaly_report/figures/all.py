@@ -86,7 +86,8 @@ PLANS = [
     Plan(
         "scores",
         "Scores",
-        "How far normal and anomalous images lie apart. The threshold comes from the held-out images, the ticks beneath.",
+        "How far normal and anomalous images lie apart. The ticks beneath are the normal images that set the threshold, each "
+        "scored by a detector that did not see it.",
         "No test image has a score.",
         draw_scores,
     ),

@@ -10,12 +10,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from anomaly_report.choice import HEADED
 from anomaly_report.figures.style import Theme, new_figure
 from anomaly_report.finished import FinishedRun, Image
 from anomaly_report.panels import panel
 from anomaly_report.verdicts import FALSE_ALARM, MISS, verdict
 
-SHOWN = 3
+NO_PICTURE = "No picture was drawn of this image."
+FALSE_ALARMS, MISSES = "False alarms", "Misses"
 
 
 @dataclass(frozen=True)
@@ -24,19 +26,28 @@ class Examples:
 
     Attributes:
         title: what the images have in common.
-        images: the first few that have a picture.
-        count: how many belong to the group, with or without a picture.
-        empty: said where there is no image to show.
+        images: the first few, whether or not they have a picture.
+        count, pictured: how many belong to the group, and how many of those have a picture.
+        empty: said where there is no image.
     """
 
     title: str
     images: list[Image]
     count: int
+    pictured: int
     empty: str
+
+    @property
+    def note(self) -> str:
+        """What is missing: of wrong verdicts, which a reader wants to see all of, how many have no picture."""
+        wrong = self.title in (FALSE_ALARMS, MISSES)
+        if not wrong or self.pictured == self.count:
+            return ""
+        return f"{self.pictured:,} of {self.count:,} {self.title.lower()} are shown in pictures (base.pictures)."
 
 
 def examples(run: FinishedRun) -> list[Examples]:
-    """The four groups, each in the order of what is worst."""
+    """The four groups of all test images, each in the order of what is worst."""
     scored = [image for image in run.images if image.score is not None]
     rising = sorted(scored, key=_score)
     falling = rising[::-1]
@@ -50,23 +61,24 @@ def examples(run: FinishedRun) -> list[Examples]:
     return [
         _group("Most anomalous", falling, "No image has a score."),
         _group("Least anomalous", rising, "No image has a score."),
-        _group("False alarms", list(filter(judged(FALSE_ALARM), falling)), none),
-        _group("Misses", list(filter(judged(MISS), rising)), none),
+        _group(FALSE_ALARMS, list(filter(judged(FALSE_ALARM), falling)), none),
+        _group(MISSES, list(filter(judged(MISS), rising)), none),
     ]
 
 
 def draw_examples(run: FinishedRun, theme: Theme) -> Figure | None:
     """The groups as one picture, two by two; None where no image has a picture."""
     groups = examples(run)
-    if not any(group.images for group in groups):
+    if not any(image.picture for group in groups for image in group.images):
         return None
     figure = new_figure(12.8, 11.2)
     grid = figure.add_gridspec(2, 2, hspace=0.03, wspace=0.03)
     for number, group in enumerate(groups):
         part = figure.add_subfigure(grid[divmod(number, 2)])
-        part.suptitle(f"{group.title} ({group.count})", fontsize=12, fontweight="bold", x=0.01, ha="left")
-        for row in range(SHOWN):
-            axes = part.add_subplot(SHOWN, 1, row + 1)
+        count = f"{group.count}, {group.pictured} of them in pictures" if group.note else f"{group.count}"
+        part.suptitle(f"{group.title} ({count})", fontsize=12, fontweight="bold", x=0.01, ha="left")
+        for row in range(HEADED):
+            axes = part.add_subplot(HEADED, 1, row + 1)
             axes.axis("off")
             if row < len(group.images):
                 image = group.images[row]
@@ -78,13 +90,13 @@ def draw_examples(run: FinishedRun, theme: Theme) -> Figure | None:
 
 
 def _group(title: str, images: list[Image], empty: str) -> Examples:
-    pictured = [image for image in images if image.picture]
-    if images and not pictured:
-        empty = "No picture was drawn of them (base.pictures says how many are)."
-    return Examples(title, pictured[:SHOWN], len(images), empty)
+    return Examples(title, images[:HEADED], len(images), sum(bool(image.picture) for image in images), empty)
 
 
 def _show(axes: Axes, folder: Path, picture: str) -> None:
+    if not picture:
+        axes.text(0, 0.5, NO_PICTURE, transform=axes.transAxes)
+        return
     try:
         axes.imshow(np.asarray(panel(folder, picture)))
     except OSError:

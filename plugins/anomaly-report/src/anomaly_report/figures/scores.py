@@ -1,4 +1,4 @@
-"""The histogram of scores: normal, anomalous, unlabelled and held-out images, and the threshold."""
+"""The histogram of scores: of test images, of the normal images that set the threshold, and the threshold."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from matplotlib.ticker import MaxNLocator
 
 from anomaly_report.figures.style import Theme, legend, new_figure
 from anomaly_report.finished import FinishedRun
+from anomaly_report.thresholds import kind_of_normals
 from anomaly_report.verdicts import Oracle, Scale
 
 BINS = 48
 
 
 def draw_scores(run: FinishedRun, theme: Theme) -> Figure | None:
-    """Test images as bars, held-out ones as ticks beneath, thresholds as lines; None where no image has a score."""
+    """Test images as bars, those that set the threshold as ticks beneath; None where no image has a score."""
     kinds = {
         "normal": ([image.score for image in run.images if image.label == 0 and image.score is not None], theme.normal),
         "anomalous": ([image.score for image in run.images if image.label == 1 and image.score is not None], theme.anomalous),
@@ -30,12 +31,12 @@ def draw_scores(run: FinishedRun, theme: Theme) -> Figure | None:
         if scores:
             axes.hist(scores, bins=list(edges), color=colour, alpha=0.55, label=f"{name} ({len(scores)})")
             axes.hist(scores, bins=list(edges), histtype="step", color=colour, linewidth=1.5)
-    held_out = [score for score in run.result.calibration.scores if np.isfinite(score)]
-    if held_out:
+    unseen = [score for score in run.result.calibration.scores if np.isfinite(score)]
+    if unseen:
         # Beneath zero, out of the bars' way.
         axes.plot(
-            held_out,
-            np.full(len(held_out), -0.045),
+            unseen,
+            np.full(len(unseen), -0.045),
             transform=axes.get_xaxis_transform(),
             linestyle="",
             marker="|",
@@ -43,7 +44,7 @@ def draw_scores(run: FinishedRun, theme: Theme) -> Figure | None:
             markeredgewidth=1.4,
             color=theme.held_out,
             clip_on=False,
-            label=f"held-out normal ({len(held_out)}), beneath",
+            label=f"{kind_of_normals(run.result.calibration)} ({len(unseen)}), beneath",
         )
         axes.tick_params(axis="x", pad=11)
     if run.threshold is not None:

@@ -1,6 +1,6 @@
 // The gallery: filters, order, pages and the viewer. Only one page of images is ever in the document.
 "use strict";
-const gallery = { order: [], shown: [], page: 0, cards: new Map(), viewed: -1 };
+const gallery = { order: [], matching: 0, shown: [], page: 0, cards: new Map(), viewed: -1 };
 
 const compareNames = new Intl.Collator("en", { numeric: true }).compare;
 const texts = data.names.map((name, index) => `${name} ${data.categories[data.category[index]]} ${data.defects[data.defect[index]]}`
@@ -37,13 +37,14 @@ function filterGallery() {
   const verdict = byId("verdict").value, defect = byId("defect").value, category = byId("category");
   const words = byId("search").value.toLocaleLowerCase().split(/\s+/).filter(Boolean);
   const within = category && category.value !== "" ? Number(category.value) : null;
-  gallery.shown = gallery.order.filter((index) => (
+  const matching = gallery.order.filter((index) => (
     (verdict === "" || verdictOf(index, threshold.value) === verdict)
     && (within === null || data.category[index] === within)
     && (defect === "" || data.defect[index] === Number(defect))
-    && (!pictured() || data.pictures[index] !== "")
     && words.every((word) => texts[index].includes(word))
   ));
+  gallery.matching = matching.length;
+  gallery.shown = pictured() ? matching.filter((index) => data.pictures[index] !== "") : matching;
 }
 
 function showGallery() {
@@ -60,7 +61,7 @@ function showGallery() {
   }
   gallery.cards = cards;
   for (const [index, card] of cards) markCard(index, card);
-  byId("found").textContent = `${gallery.shown.length.toLocaleString("en")} of ${data.names.length.toLocaleString("en")} images${pictured() ? ", those with a picture" : ""}`;
+  byId("found").textContent = howMany();
   byId("nothing").hidden = gallery.shown.length > 0;
   byId("page").value = gallery.page + 1;
   byId("page").max = pages;
@@ -69,13 +70,22 @@ function showGallery() {
   byId("next").disabled = gallery.page >= pages - 1;
 }
 
+// Says what is not shown, so that nobody takes the pictures for all misses.
+function howMany() {
+  const shown = gallery.shown.length.toLocaleString("en"), verdict = byId("verdict").value;
+  const unseen = gallery.matching - gallery.shown.length;
+  if (!unseen) return `${shown} of ${data.names.length.toLocaleString("en")} images`;
+  const what = verdict === "" ? "images" : VERDICTS[verdict].many;
+  return `${shown} of ${gallery.matching.toLocaleString("en")} ${what} are shown; ${unseen === 1 ? "the other has" : "the others have"} no picture`;
+}
+
 function makeCard(index) {
   const card = element("article", { class: "card" });
   if (data.pictures[index] === "") {
     card.append(element("p", { class: "nothing" }, "No picture was drawn of this image."));
   } else {
     const picture = element("img", { alt: "", loading: "lazy", decoding: "async", src: data.pictures[index] });
-    if (data.panel) { picture.width = data.panel[0]; picture.height = data.panel[1]; }
+    [picture.width, picture.height] = data.sizes[data.size[index]];
     const open = element("button", { type: "button", class: "open", "aria-label": `Enlarge ${data.names[index]}` }, picture);
     picture.addEventListener("error", () => open.replaceChildren(element("span", { class: "nothing" }, "The picture is missing.")));
     open.addEventListener("click", () => view(index));
@@ -137,7 +147,7 @@ function view(index) {
   gallery.viewed = index;
   const place = gallery.shown.indexOf(index);
   byId("viewer-picture").src = data.pictures[index];
-  byId("viewer-picture").alt = `${data.names[index]}: the image, its anomaly map, the mask and the overlay`;
+  byId("viewer-picture").alt = `${data.names[index]}: the image, its anomaly map and the overlay`;
   byId("viewer-name").textContent = data.names[index];
   byId("viewer-text").textContent = [`score ${formatScore(data.scores[index])}`, describe(index), oddity(data.scores[index])]
     .filter(Boolean).join(" · ");

@@ -90,11 +90,11 @@ function regionsOf(index) {
   return `${count === 1 ? "1 region" : `${count} regions, the largest`} of ${areaOf(largest)}`;
 }
 
-// The calibrated p-value in words: how many held-out normal images score at least as high, as Calibration.oddity says it.
+// The calibrated p-value in words: how many of the normal images that set the threshold score as high.
 function oddity(score) {
-  const count = data.heldOut.length;
+  const count = data.normals.length;
   if (score === null || !count) return "";
-  const above = data.heldOut.filter((held) => held >= score).length + 1;
+  const above = data.normals.filter((other) => other >= score).length + 1;
   const share = above / (count + 1);
   if (share > 0.5) return "most normal images look this odd";
   return `${above === 1 ? "at most " : ""}1 normal image in ${Number((1 / share).toPrecision(3)).toLocaleString("en")} looks this odd`;

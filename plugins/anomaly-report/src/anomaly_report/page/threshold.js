@@ -15,7 +15,7 @@ function histogramRows() {
   const scores = (label) => data.scores.filter((score, index) => score !== null && data.labels[index] === label
     && (threshold.category === null || data.category[index] === threshold.category));
   return [
-    { title: "held-out normal", scores: data.heldOut, left: "plain", right: "plain" },
+    { title: data.kindOfNormals, scores: data.normals, left: "plain", right: "plain" },
     { title: "normal", scores: scores(0), left: "right", right: "wrong" },
     { title: "anomalous", scores: scores(1), left: "wrong", right: "right" },
     { title: "no label", scores: scores(-1), left: "plain", right: "strong" },
@@ -106,6 +106,53 @@ function showNumbers() {
   return counts;
 }
 
+// What is found, as the summary says it of the run's own threshold; of all images, whichever are counted below.
+function headline() {
+  if (threshold.value === null) return "The run has no threshold: no image was judged.";
+  const counts = countVerdicts(threshold.value, null);
+  const some = (count, one, many = `${one}s`) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
+  const of = (label) => data.labels.filter((other) => other === label).length;
+  const anomalous = of(1), normal = of(0), unknown = of(-1);
+  const parts = [];
+  if (anomalous) parts.push(`found ${counts.hit.toLocaleString("en")} of ${some(anomalous, "defect")}`);
+  if (normal) parts.push(`${some(counts["false-alarm"], "false alarm")} in ${some(normal, "good image")}`);
+  if (unknown) parts.push(`called ${counts.flagged.toLocaleString("en")} of ${some(unknown, "image")}${parts.length ? " without a label" : ""} anomalous`);
+  const text = parts.join(", ") || "no image was tested";
+  const trial = threshold.value === data.threshold ? "." : `, at your trial threshold of ${formatScore(threshold.value)}.`;
+  return text[0].toUpperCase() + text.slice(1) + trial;
+}
+
+// The shortest number that gives the same verdicts on all test images.
+function shortest(value) {
+  const same = (other) => data.scores.every((score) => score === null || (score > other) === (score > value));
+  for (let digits = 5; digits < 17; digits += 1) {
+    const rounded = Number(value.toPrecision(digits));
+    if (same(rounded)) return String(rounded);
+  }
+  return String(value);
+}
+
+function showCommand() {
+  const other = threshold.value !== null && threshold.value !== data.threshold;
+  byId("command").textContent = other ? `anomaly threshold ${data.run} --value ${shortest(threshold.value)}` : "";
+  byId("command").hidden = !other;
+  byId("copy").disabled = !other;
+  byId("copied").textContent = other ? "" : "Move the threshold to get the command that gives it to the run.";
+}
+
+async function copyCommand() {
+  const range = document.createRange();
+  range.selectNodeContents(byId("command"));
+  getSelection().removeAllRanges();
+  getSelection().addRange(range);
+  try {
+    await navigator.clipboard.writeText(byId("command").textContent);
+    byId("copied").textContent = "Copied.";
+  } catch {  // a browser that gives a page from disk no clipboard
+    byId("copied").textContent = "The command is selected: copy it by the keyboard.";
+  }
+}
+
 function sentence(counts) {
   if (threshold.value === null) return "No threshold is set. Move the slider to try one.";
   const parts = ["hit", "miss", "false-alarm", "correct", "flagged", "passed"].filter((key) => counts[key])
@@ -122,10 +169,12 @@ function setThreshold(value, from) {
   slider.setAttribute("aria-valuetext", value === null ? "not set" : formatScore(value));
   const own = value === data.threshold;
   byId("reset").disabled = own;
-  byId("which").textContent = value === null ? "not set" : own ? "the run's own" : "your trial; nothing is saved";
+  byId("which").textContent = value === null ? "not set" : own ? "the run's own" : "your trial; the run keeps its own";
   byId("which").classList.toggle("trial", !own && value !== null);
   cutHistogram();
   const counts = showNumbers();
+  for (const place of document.querySelectorAll(".headline")) place.textContent = headline();
+  showCommand();
   // A screen reader hears where the slider came to rest, not every step on its way.
   clearTimeout(spoken);
   spoken = setTimeout(() => { byId("spoken").textContent = sentence(counts); }, from ? 400 : 0);
@@ -142,6 +191,7 @@ function startThreshold() {
   });
   exact.addEventListener("input", () => { if (exact.value !== "" && exact.validity.valid) setThreshold(Number(exact.value), exact); });
   exact.addEventListener("change", () => { exact.value = threshold.value === null ? "" : formatScore(threshold.value); });
+  byId("copy").addEventListener("click", copyCommand);
   byId("reset").addEventListener("click", () => { setThreshold(data.threshold, null); slider.focus(); });
   const category = byId("threshold-category");
   if (category) {

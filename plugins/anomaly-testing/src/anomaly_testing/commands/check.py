@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from anomaly_core import KINDS, Component, ConfigError, registry
+from anomaly_core import KINDS, Component, ConfigError, refuse_ignored, registry
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 WIDTH = 160  # in a pipe
 STYLES = {"passed": "green", "failed": "bold red", "expected": "yellow", "skipped": "cyan"}
+WITH_OPTIONS = ("model", "dataset", "trainer", "hook")  # kinds whose checks take --set
 Checked = list[tuple[Component, list["Outcome"]]]
 
 
@@ -50,6 +51,10 @@ def check(
 
     Methods are trained for a moment on pictures that the kit draws; nothing is fetched, and nothing is written but --markdown.
     """
+    of_checks = listing and "--list runs no check. Leave one of them out."
+    refused = ("everything", "distribution", "preset", "assignments", "only", "expected", "markdown")
+    refuse_ignored(names=of_checks, **dict.fromkeys(refused, of_checks))
+    refuse_ignored(everything=bool(names) and "it is every component, and some are named. Leave one of the two out.")
     if listing:
         _list(kind)
         return
@@ -61,6 +66,11 @@ def check(
     from anomaly_core import parse_assignment
 
     components = _chosen(names, kind, distribution)
+    kinds = {component.kind for component in components}
+    refuse_ignored(
+        preset="model" not in kinds and "presets are those of models, and none is checked. Leave it out.",
+        assignments=kinds.isdisjoint(WITH_OPTIONS) and "what is checked has no options. Leave it out.",
+    )
     options = {
         "overrides": dict(parse_assignment(text) for text in assignments),
         "expected_failures": dict(_expectation(text) for text in expected),

@@ -1,0 +1,53 @@
+"""The memory bank that a coreset would have kept without some of the images.
+
+To take an image's own patches out of the bank is not enough: they also stand for patches of other images, which the coreset
+would have kept instead, and without which normal images score too high. So the bank gets back as many patches of the others,
+the farthest first, as it loses.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from anomaly_patchcore.search import nearest
+
+
+class LeftOut:
+    """A bank, and the patches that it was chosen from.
+
+    Args:
+        patches: float32 (N, D).
+        searched: float32 (N, d): where the coreset was searched, the patches or their random projection.
+        owners: int32 (N,): the number of the image that each patch comes from.
+        picked: int64 (M,): which patches the bank has.
+    """
+
+    def __init__(self, patches: Tensor, searched: Tensor, owners: Tensor, picked: Tensor) -> None:
+        self._patches, self._searched, self._owners, self._picked = patches, searched, owners, picked
+
+    def bank(self, numbers: Tensor) -> Tensor:
+        """float32 (M, D): the bank without the images of these numbers; empty if there are no others."""
+        lost = torch.isin(self._owners[self._picked], numbers)
+        kept = self._picked[~lost]
+        orphans = (torch.isin(self._representatives, numbers) & ~torch.isin(self._owners, numbers)).nonzero()[:, 0]
+        if not len(kept) and len(others := (~torch.isin(self._owners, numbers)).nonzero()[:, 0]):
+            kept, orphans = others[:1], others
+        if not len(kept) or not len(orphans):
+            return self._patches[kept]
+        points = self._searched[orphans]
+        distances = nearest(points, self._searched[kept])[0][:, 0]
+        regained = []
+        for _ in range(min(int(lost.sum()), len(orphans))):
+            farthest = distances.argmax()
+            regained.append(orphans[farthest])
+            distances = torch.minimum(distances, (points - points[farthest]).square().sum(dim=1))
+        return self._patches[torch.cat([kept, torch.stack(regained)])] if regained else self._patches[kept]
+
+    @cached_property
+    def _representatives(self) -> Tensor:
+        """int32 (N,): the image whose patch in the bank stands for each patch, the nearest one."""
+        _, places = nearest(self._searched, self._searched[self._picked])
+        return self._owners[self._picked][places[:, 0]]
