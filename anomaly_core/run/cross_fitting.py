@@ -96,8 +96,9 @@ class NormalScores:
             return None
         oddest = max(odd, key=lambda row: row.score).path
         return (
-            f"{len(odd)} of {len(self.rows)} normal images stand out, such as {oddest!r}, and raise the threshold: if they are "
-            f'defective, few defects will be found. `anomaly suspects "{self._run.folder}"` shows them, and how to fit without.'
+            f"the threshold is raised by normal images that stand out ({len(odd)} of {len(self.rows)}, such as {oddest!r}): if "
+            f'they are defective, few defects will be found. `anomaly suspects "{self._run.folder}"` shows them, and how to '
+            "fit without."
         )
 
     def to_rows(self) -> list[dict[str, Any]]:
