@@ -90,6 +90,7 @@ from .installed import normalise as normalise
 from .run.calibration import Calibration as Calibration
 from .run.calibration import NormalImage as NormalImage
 from .run.calibration import calibrate as calibrate
+from .run.calibration import robust_deviations as robust_deviations
 from .run.calibration import stands_out as stands_out
 from .run.csv_safe import SafeWriter as SafeWriter
 from .run.devices import choose_device as choose_device
@@ -106,6 +107,7 @@ from .run.folder import CONFIG as CONFIG
 from .run.folder import IMAGES as IMAGES
 from .run.folder import MANIFEST as MANIFEST
 from .run.folder import METRICS as METRICS
+from .run.folder import NORMALS as NORMALS
 from .run.folder import PREDICTIONS as PREDICTIONS
 from .run.folder import RunFolder as RunFolder
 from .run.memory import Items as Items

@@ -19,6 +19,7 @@ from anomaly_core.run.records import Count, Finite
 if TYPE_CHECKING:
     from torch import Tensor
 
+STANDS_OUT = 3.5  # robust deviations
 Kind = Literal["holdout", "folds", "leave_one_out"]
 Rate = Annotated[float, Field(strict=True, ge=0, le=1)]
 
@@ -165,6 +166,7 @@ class NormalImage:
         map_maximum: the greatest value of its map; None without maps.
         suspect: whether the score stands out, by :func:`stands_out`.
         dropped: whether the run was fitted without it for that reason (``data.drop_suspects``).
+        picture: a picture's path below the run's folder; empty where none was drawn.
     """
 
     path: str
@@ -173,6 +175,7 @@ class NormalImage:
     map_maximum: Finite | None = None
     suspect: bool = False
     dropped: bool = False
+    picture: str = ""
 
     def to_row(self) -> dict[str, Any]:
         """Cells of a CSV file; unknown values are empty."""
@@ -185,18 +188,22 @@ class NormalImage:
         return TypeAdapter(cls).validate_python({**row, "map_maximum": row.get("map_maximum") or None}, strict=False)
 
 
-def stands_out(scores: Sequence[float]) -> list[bool]:
-    """Which scores are far above the others: more than 3.5 robust standard deviations above the median.
+def robust_deviations(scores: Sequence[float]) -> list[float]:
+    """How far each score lies above the median, in robust standard deviations: 1.4826 times the median distance of the upper
+    half from the median, for scores have a long upper tail. A quarter of all may be anything before it fails. Zeros where the
+    upper half does not differ.
 
-    The deviation is the median of the upper half's distances from the median, times 1.4826: scores have a long upper tail,
-    and half of them may be anything before the rule fails. Source: Iglewicz and Hoaglin, How to Detect and Handle Outliers,
-    1993 (3.5); Rosenmai, Using the Median Absolute Deviation to Find Outliers, 2013 (each side apart).
+    Source: Rosenmai, Using the Median Absolute Deviation to Find Outliers, 2013 (each side apart).
     """
-    if not scores:
-        return []
-    middle = median(scores)
-    spread = 1.4826 * median([score - middle for score in scores if score >= middle])
-    return [score - middle > 3.5 * spread > 0 for score in scores]
+    middle, upper = median(scores) if scores else 0.0, sorted(scores)[(len(scores) + 1) // 2 :]
+    spread = 1.4826 * (median(upper) - middle) if upper else 0.0
+    return [(score - middle) / spread if spread > 0 else 0.0 for score in scores]
+
+
+def stands_out(scores: Sequence[float]) -> list[bool]:
+    """Which scores lie more than 3.5 :func:`robust_deviations` above the median (Iglewicz and Hoaglin, How to Detect and Handle
+    Outliers, 1993). Of clean normal images that is about one in a hundred; of fewer than six it is none."""
+    return [deviation > STANDS_OUT for deviation in robust_deviations(scores)]
 
 
 def calibrate(

@@ -6,6 +6,7 @@ it. Folds: the images of each fold are scored by a detector that was fitted on t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -77,14 +78,28 @@ class NormalScores:
         maxima = torch.tensor([row.map_maximum for row in self.rows]) if self._medians else None
         medians = torch.tensor(self._medians) if self._medians else None
         calibration = calibrate(scores, maxima, medians, false_alarm_rate=rate, kind=self._kind)
-        for row, odd in zip(self.rows, stands_out([row.score for row in self.rows]), strict=True):
-            row.suspect = odd
+        for category in dict.fromkeys(row.category for row in self.rows):
+            rows = [row for row in self.rows if row.category == category]
+            for row, odd in zip(rows, stands_out([row.score for row in rows]), strict=True):
+                row.suspect = odd
         self._hooks.call("anomaly_calibrated", run=self._run, normals=self.rows, calibration=calibration)
         return calibration
 
     def suspects(self) -> list[NormalImage]:
         """The images whose scores stand out, once :meth:`calibration` was called."""
         return [row for row in self.rows if row.suspect]
+
+    def warning(self, calibration: Calibration) -> str | None:
+        """What to say where the score of an image that stands out sets the threshold."""
+        odd = self.suspects()
+        if calibration.threshold is None or max((row.score for row in odd), default=-math.inf) < calibration.threshold:
+            return None
+        oddest = max(odd, key=lambda row: row.score).path
+        return (
+            f"the threshold is raised by normal images that stand out ({len(odd)} of {len(self.rows)}, such as {oddest!r}): if "
+            f'they are defective, few defects will be found. `anomaly suspects "{self._run.folder}"` shows them, and how to '
+            "fit without."
+        )
 
     def to_rows(self) -> list[dict[str, Any]]:
         """The contents of normals.csv: the images that set the threshold, and those that were dropped."""

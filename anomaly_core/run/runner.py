@@ -168,8 +168,9 @@ class _Run:
         run.write_json(IMAGES, self.data.reader.to_dict())
         run.write_rows(NORMALS, normals.to_rows())
         run.write_json(CALIBRATION, calibration.to_dict())
-        if calibration.warning:
-            warnings.warn(calibration.warning, stacklevel=2)
+        for text in (calibration.warning, normals.warning(calibration)):
+            if text:
+                warnings.warn(text, stacklevel=2)
         watched: dict[str, Any] = {"device": self.device, "hooks": self.hooks, "progress": self.progress}
         with undisturbed():
             result = test(run, self.config, modeler, calibration, self.data, splits.test, figures=history.figures, **watched)

@@ -14,6 +14,7 @@ from anomaly_core.base.data import BaseDataModule
 from anomaly_core.errors import DataError
 from anomaly_core.imaging.findings import fitted_reader
 from anomaly_core.imaging.screening import Screened, content_hash, screen, warnings_of, without_mask
+from anomaly_core.run.exclusion import excluded, unused, without
 from anomaly_core.threads import decoders
 from anomaly_core.types import Sample
 
@@ -34,7 +35,7 @@ def split(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
     Raises:
         DataError: there is no image to test on, too few to fit on, or one that cannot be used (``data.on_bad_image=error``).
     """
-    pairs, parts = _drawn(data, categories, fewest)
+    pairs, parts, left_out = _drawn(data, categories, fewest)
     data.reader = data.reader.afresh(data.config)  # it may know the images of another category
     screened = screen(list(chain(*parts.values())), data.config.on_bad_image, data.reader)
     bad = {item.path for item in screened.skipped}
@@ -47,7 +48,8 @@ def split(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
         count = sum(sample.path not in bad for sample in fit)
         if count < fewest:
             shortage = f"{count} normal training images that can be used, and the method needs {fewest}"
-            raise DataError(f"category {category!r} of {data.config.name!r} has {shortage}: {screened.skipped[0].reason}")
+            reason = screened.skipped[0].reason if bad else f"data.exclude leaves out {left_out['excluded']}. Shorten its list."
+            raise DataError(f"category {category!r} of {data.config.name!r} has {shortage}: {reason}")
     if data.config.holdout != 0 and not kept["held_out"]:
         warnings.warn(
             "there are too few normal images to hold any out: the run has no threshold, and its images get scores but no "
@@ -58,20 +60,35 @@ def split(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
     data.reader, texts = fitted_reader(data.reader, training, screened.facts)
     for text in [*texts, *warnings_of(screened, **kept, reader=data.reader)]:
         warnings.warn(text, stacklevel=2)
-    left_out = {"skipped": skipped(screened), "without_mask": without_mask(kept["test"])}
+    left_out |= {"skipped": skipped(screened), "without_mask": without_mask(kept["test"])}
     return Splits(**kept, facts={"data": identity(kept), **left_out})
 
 
 def unscreened(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
     """As :func:`split` where no image has to be skipped, in the time of reading the files: nothing is decoded."""
-    _, parts = _drawn(data, categories, fewest)
+    _, parts, _ = _drawn(data, categories, fewest)
     return Splits(**parts, facts={"data": identity(parts)})
 
 
-def _drawn(data: BaseDataModule, categories: list[str], fewest: int) -> tuple[list[Any], dict[str, list[Sample]]]:
-    pairs = [data.split(category, fewest) for category in categories]
+def _drawn(
+    data: BaseDataModule, categories: list[str], fewest: int
+) -> tuple[list[Any], dict[str, list[Sample]], dict[str, Any]]:
+    """(fit, held out) of each category; all parts; and how many images ``data.exclude`` leaves out of them."""
+    files = excluded(data)
+    drawn = [data.split(category, fewest) for category in categories]
+    pairs = [[without(part, files) for part in pair] for pair in drawn]  # the others are divided as without the list
     fit, held_out = (list(chain(*(pair[part] for pair in pairs))) for part in (0, 1))
-    return pairs, {"fit": fit, "held_out": held_out, "test": images_to_test(data, categories)}
+    parts = {"fit": fit, "held_out": held_out, "test": images_to_test(data, categories)}
+    if not files:
+        return pairs, parts, {}
+    every = [*chain(*chain(*drawn)), *_to_test(data, categories)]
+    if others := unused(every, files):
+        warnings.warn(
+            f"{len(others)} of the {len(files)} files that data.exclude lists, such as {others[0]!r}, are no images of "
+            f"{' and '.join(categories)}: nothing is left out for them.",
+            stacklevel=2,
+        )
+    return pairs, parts, {"excluded": len(every) - sum(map(len, parts.values()))}
 
 
 def identity(parts: Mapping[str, Sequence[Sample]]) -> dict[str, int | str]:
@@ -87,11 +104,16 @@ def identity(parts: Mapping[str, Sequence[Sample]]) -> dict[str, int | str]:
 
 def images_to_test(data: BaseDataModule, categories: list[str]) -> list[Sample]:
     """The test images of some categories; DataError if there is none."""
-    samples = [sample for category in categories for sample in data.test_samples(category)]
+    samples = without(_to_test(data, categories), excluded(data, strict=False))
     if not samples:
         named = f"{' and '.join(categories)} of {data.config.name!r}"
-        raise DataError(f"{named} has no test image under {str(data.root)!r}. Check data.root and data.category.")
+        check = "data.root and data.category" + (", and the list in data.exclude" if data.config.exclude else "")
+        raise DataError(f"{named} has no test image under {str(data.root)!r}. Check {check}.")
     return samples
+
+
+def _to_test(data: BaseDataModule, categories: list[str]) -> list[Sample]:
+    return [sample for category in categories for sample in data.test_samples(category)]
 
 
 def skipped(screened: Screened) -> list[dict[str, str]]:

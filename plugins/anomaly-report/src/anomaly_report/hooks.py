@@ -10,16 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from anomaly_core import RunFolder, expanded, hookimpl
+from anomaly_core import ImageReader, RunFolder, expanded, hookimpl
 from anomaly_report.frame import Frame
 from anomaly_report.gallery import Gallery, draw_prediction
+from anomaly_report.normals import NormalGallery
 from anomaly_report.pictures import safe_name
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from anomaly_core import Batch, Calibration, Detector, InputSpec, Prediction, TestedImage
+    from anomaly_core import Batch, Calibration, Detector, InputSpec, NormalImage, Prediction, TestedImage
     from anomaly_report.runs import RunRow
 
 
@@ -60,14 +61,29 @@ class Cell(Protocol):
 
 
 class Reporter:
-    """Draws ``maps/`` of a run and the pictures of ``anomaly predict``, and writes ``figures/`` and ``report.html`` into a
-    run's folder, ``leaderboard.html`` beside a grid's tables.
+    """Draws ``maps/`` and ``suspects/`` of a run and the pictures of ``anomaly predict``, and writes ``figures/`` and
+    ``report.html`` into a run's folder, ``leaderboard.html`` beside a grid's tables.
 
     Several runs may be open at once, as in a grid's threads.
     """
 
     def __init__(self) -> None:
         self._galleries: dict[Path, Gallery] = {}
+        self._normals: dict[Path, NormalGallery] = {}
+
+    @hookimpl
+    def anomaly_normals_scored(self, run: RunFolder, batch: Batch, prediction: Prediction, input_spec: InputSpec) -> None:
+        if run.folder not in self._normals:
+            config = run.config()
+            spec = input_spec if config.data.tile is None else None
+            size = ImageReader.from_config(config.data).size
+            self._normals[run.folder] = NormalGallery(run.folder, config.base.pictures, spec, size)
+        self._normals[run.folder].consider(batch, prediction)
+
+    @hookimpl
+    def anomaly_calibrated(self, run: RunFolder, normals: list[NormalImage], calibration: Calibration) -> None:
+        if run.folder in self._normals:
+            self._normals[run.folder].draw(normals, calibration)
 
     @hookimpl
     def anomaly_scored(
@@ -87,6 +103,7 @@ class Reporter:
 
     @hookimpl
     def anomaly_tested(self, run: RunFolder) -> None:
+        self._normals.pop(run.folder, None)
         gallery = self._galleries.pop(run.folder, None)
         if gallery is not None:
             gallery.draw()
@@ -94,6 +111,7 @@ class Reporter:
     @hookimpl
     def anomaly_run_error(self, run: RunFolder) -> None:
         self._galleries.pop(run.folder, None)
+        self._normals.pop(run.folder, None)
 
     @hookimpl
     def anomaly_run_end(self, run: RunFolder) -> None:

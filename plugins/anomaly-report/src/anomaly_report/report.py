@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from anomaly_core import Measure, write_whole
+from anomaly_core import Measure, RunFolder, write_whole
 from anomaly_report.figures.all import WRITE_ELSEWHERE, write_figures
 from anomaly_report.figures.examples import examples
 from anomaly_report.finished import SHOWN, FinishedRun, Image, without
+from anomaly_report.normals import odd_images
 from anomaly_report.page import relative_url, render
 from anomaly_report.panels import panel_png
 from anomaly_report.runs import read_sections
@@ -48,10 +49,11 @@ def write_report(folder: str | Path, output: str | Path | None = None, *, verify
         RunError: the run is not complete, its folder is damaged or cannot be written.
     """
     run = FinishedRun.read(folder, verify)
+    odd, normals = odd_images(RunFolder(folder, verify), run.notes)
     place = run.folder / REPORT if output is None else Path(output)
     files: dict[str, bytes] | None = None if output is None else {}
     figures = write_figures(run, files)
-    run, link = (run, relative_url) if files is None else _embedded(run, files)
+    run, link = (run, relative_url) if files is None else _embedded(run, files, [image.picture for image in odd])
     labels = {image.label for image in run.images}
     data = page_data(run, link)
     page = render(
@@ -77,6 +79,8 @@ def write_report(folder: str | Path, output: str | Path | None = None, *, verify
         when=_when,
         figures=figures,
         examples=examples(run),
+        odd=odd,
+        normals=normals,
         scale=Scale.of(run),
         oracle=Oracle.of(run),
         labelled=bool(labels - {None}),
@@ -91,16 +95,17 @@ def write_report(folder: str | Path, output: str | Path | None = None, *, verify
     return place
 
 
-def _embedded(run: FinishedRun, figures: dict[str, bytes]) -> tuple[FinishedRun, Callable[[str], str]]:
+def _embedded(run: FinishedRun, figures: dict[str, bytes], more: list[str]) -> tuple[FinishedRun, Callable[[str], str]]:
     """For a page that stands alone: the run without the pictures that cannot be in it, and what makes URLs of the others.
 
     Args:
         figures: path below the run's folder -> PNG file.
+        more: further pictures.
     """
     urls = {path: _data_url(content) for path, content in figures.items()}
     refused: dict[str, str] = {}
     left = MOST_EMBEDDED
-    for name in dict.fromkeys(image.picture for image in run.images if image.picture):
+    for name in dict.fromkeys(name for name in (*(image.picture for image in run.images), *more) if name):
         try:
             content = panel_png(run.folder, name)
             left -= len(content)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anomaly_core import CommandSpec, HookSpec
+from anomaly_core import CommandSpec
 
 THRESHOLD = CommandSpec(
     target="anomaly_teach.commands.threshold:threshold",
@@ -16,7 +16,4 @@ SUGGEST = CommandSpec(
 )
 EXTEND = CommandSpec(
     target="anomaly_teach.commands.extend:extend", summary="Add normal images to a finished run, without fitting it anew."
-)
-NORMALS = HookSpec(
-    target="anomaly_teach.normals:OBSERVER", summary="draws the oddest of a run's normal images, for `anomaly suspects`"
 )
