@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import signal
+import subprocess
 from types import FrameType
 
 LONGEST = 2000  # letters of a message that is not ours
@@ -92,6 +95,11 @@ def described(error: BaseException) -> str:
 def printable(text: str, kept: str = "") -> str:
     """Text whose control characters, such as a terminal's escape sequences, show as ``\\x1b``; the ``kept`` ones stay."""
     return _CONTROL.sub(lambda match: match[0] if match[0] in kept else _code(match[0]), text)
+
+
+def quoted(word: object) -> str:
+    """A path or another word of a command, such as is printed for the user to copy, quoted for the shell where it must be."""
+    return subprocess.list2cmdline([str(word)]) if os.name == "nt" else shlex.quote(str(word))
 
 
 def _code(letter: str) -> str:

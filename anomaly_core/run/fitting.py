@@ -19,7 +19,7 @@ from anomaly_core.base.modeler import BaseModeler, MemoryModeler, ModelContext
 from anomaly_core.base.trainer import BaseTrainer, History, Progress, RunContext
 from anomaly_core.config.resolve import RunConfig
 from anomaly_core.discovery import registry
-from anomaly_core.errors import ConfigError
+from anomaly_core.errors import ConfigError, quoted
 from anomaly_core.hooks import Hooks
 from anomaly_core.imaging.variation import Variation
 from anomaly_core.run.cross_fitting import NormalScores, can_leave_out, cross_fits, folds, left_out
@@ -186,7 +186,7 @@ class Fitter:
         if paths and self.main:
             warnings.warn(
                 f"data.drop_suspects: {len(paths)} of {len(normals.rows)} normal images are left out, because their scores "
-                f'stand out: {", ".join(paths[:3])}{", ..." * (len(paths) > 3)}. `anomaly suspects "{run.folder}"` shows '
+                f"stand out: {', '.join(paths[:3])}{', ...' * (len(paths) > 3)}. `anomaly suspects {quoted(run.folder)}` shows "
                 "them.",
                 stacklevel=2,
             )

@@ -55,7 +55,7 @@ def test_they_are_named_and_left_out(root: Path, tmp_path: Path) -> None:
     odd = len(named(normals(kept), "suspect"))
     assert f"normal images that stand out ({odd} of 24, such as" in log_of(
         kept
-    ) and f'`anomaly suspects "{kept.folder}"`' in log_of(kept)
+    ) and f"`anomaly suspects {kept.folder}`" in log_of(kept)
     log = log_of(dropped)
     assert f"data.drop_suspects: {24 - len(again)} of 24 normal images are left out" in log and "anomaly suspects" in log
 

@@ -29,6 +29,7 @@ from anomaly_core import (
     inside,
     needs_of,
     quiet,
+    quoted,
     registry,
     screen,
     skipped,
@@ -147,7 +148,7 @@ def _config(folder: str | Path, config: RunConfig, data: str | None, overrides: 
         if key in ELSEWHERE:
             raise ConfigError(f"{key}={value} would be ignored in an evaluation: {ELSEWHERE[key]}.")
         if key.startswith(("model.", "train.")) or (key in needs and needs[key].fitting):
-            again = f"anomaly run --config {Path(folder) / 'config.yaml'} --set {key}={value}"
+            again = f"anomaly run --config {quoted(Path(folder) / 'config.yaml')} --set {quoted(f'{key}={value}')}"
             raise ConfigError(
                 f"{key}={value} would be ignored: the run is fitted, and an evaluation leaves that as it is. Leave it "
                 f"out, or fit again: `{again}`."

@@ -35,6 +35,7 @@ from anomaly_core import (
     images_to_test,
     inside,
     quiet,
+    quoted,
     read_untrusted,
     registry,
     stands_out,
@@ -268,7 +269,7 @@ def _require_memory(config: RunConfig, parent: RunFolder, evaluates: str | None)
         return
     raise RunError(
         f"{config.model.name!r} cannot take in more images once it is fitted, as patchcore and padim can. Fit it anew with the "
-        f"new images among the others: `anomaly run --config {parent.folder / 'config.yaml'}`, with them in its data set."
+        f"new images among the others: `anomaly run --config {quoted(parent.folder / CONFIG)}`, with them in its data set."
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from anomaly_core import (
     described,
     parse_assignment,
     quiet,
+    quoted,
     run_experiment,
 )
 from anomaly_teach.suggest_images import Chosen
@@ -206,7 +206,7 @@ def command(setting: Setting, data: str, preset: str, category: str | None, assi
     words += ["--category", category] if category else []
     words += [word for pair in assignments for word in ("--set", pair)]
     words += [word for key, value in setting.options.items() for word in ("--set", f"{key}={value}")]
-    return shlex.join(words)
+    return " ".join(map(quoted, words))
 
 
 @contextmanager

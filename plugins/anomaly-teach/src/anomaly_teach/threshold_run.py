@@ -22,6 +22,7 @@ from anomaly_core import (
     RunFolder,
     RunResult,
     TestedImage,
+    quoted,
     registry,
     require_training,
 )
@@ -110,7 +111,8 @@ def used_before(run: RunFolder) -> list[TestedImage]:
 def evaluation_of(run: RunFolder, fewer: bool = False) -> str:
     """The command that tests the run again, without the images that chose a threshold."""
     used = run.folder / USED_LIST
-    return f"anomaly evaluate {run.folder}" + (f" --set data.exclude={used}" if fewer or used.is_file() else "")
+    without = f" --set {quoted(f'data.exclude={used}')}" if fewer or used.is_file() else ""
+    return f"anomaly evaluate {quoted(run.folder)}{without}"
 
 
 def judged(run: RunFolder, before: RunResult, change: Change) -> RunResult:
