@@ -53,4 +53,5 @@ class LeftOut:
         _, places = nearest(self._searched, self._searched[self._picked])
         representatives = self._owners[self._picked][places[:, 0]]
         counts = representatives.bincount(minlength=int(self._owners.max()) + 1)
-        return representatives.argsort().split(counts.tolist())
+        parts: tuple[Tensor, ...] = representatives.argsort().split(counts.tolist())
+        return parts
