@@ -17,10 +17,11 @@ from anomaly_core.config.resolve import RunConfig, sections_of
 from anomaly_core.discovery import registry
 from anomaly_core.errors import ConfigError, RunError, described, is_stop, quoted
 from anomaly_core.imaging.reading import ImageReader
-from anomaly_core.run.calibration import Calibration, NormalImage
+from anomaly_core.run.calibration import Calibration
 from anomaly_core.run.csv_safe import csv_bytes, csv_rows
 from anomaly_core.run.files import exclusive, folder_name, run_id, sweep, write_whole
 from anomaly_core.run.memory import explained
+from anomaly_core.run.normals import NormalImage
 from anomaly_core.run.records import FORMAT, checked_manifest, fault, parse_json
 from anomaly_core.run.result import RunResult, TestedImage
 from anomaly_core.untrusted import expanded, inside, open_untrusted, read_untrusted

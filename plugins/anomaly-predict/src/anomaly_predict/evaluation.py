@@ -23,7 +23,6 @@ from anomaly_core import (
     RunFolder,
     RunResult,
     build_data,
-    calibrate,
     folder_name,
     images_to_test,
     inside,
@@ -170,8 +169,5 @@ def _calibration(folder: str | Path, own: Calibration, overrides: Mapping[str, A
             f"base.false_alarm_rate={rate:g} needs the scores of normal images, and the run in {str(folder)!r} has none: its "
             f"threshold is from {own.source}. Leave it out, or fit again so that normal images set the threshold."
         )
-    import torch
-
-    maxima = torch.tensor(own.map_maxima) if own.map_maxima else None
-    new = calibrate(torch.tensor(own.scores), maxima, false_alarm_rate=rate, kind=own.scored_by)
-    return replace(new, map_low=own.map_low, source=f"{new.source}, at the rate that this evaluation asks for")
+    new = own.at_rate(rate)
+    return replace(new, source=f"{new.source}, at the rate that this evaluation asks for")

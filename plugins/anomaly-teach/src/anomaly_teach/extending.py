@@ -16,6 +16,7 @@ from anomaly_core import (
     CALIBRATION,
     CONFIG,
     IMAGES,
+    NORMALS,
     BaseDataModule,
     BaseTrainer,
     Calibration,
@@ -31,18 +32,19 @@ from anomaly_core import (
     Variation,
     build_data,
     distributions,
+    excluded,
     folder_name,
     images_to_test,
     inside,
+    mark_suspects,
     quiet,
     quoted,
     read_untrusted,
     registry,
-    stands_out,
     test,
 )
 from anomaly_predict import RunDetector, load_run
-from anomaly_teach.extend_images import NORMALS, Known, NewImage, left_out, named, new_images, require_not_defective
+from anomaly_teach.extend_images import Known, NewImage, named, new_images, require_not_defective
 from anomaly_teach.extend_scores import look_at, recalibrated, scored
 
 HISTORY, EXCLUDED = "history.csv", "excluded.txt"
@@ -182,9 +184,7 @@ class _Work:
         run.write_json(CALIBRATION, after.to_dict())
         if (self.parent.folder / NORMALS).is_file():
             rows = [*map(self._with_picture, self.parent.normals()), *([] if self.false_alarms else counted)]
-            kept = [row for row in rows if not row.dropped]
-            for row, odd in zip(kept, stands_out([row.score for row in kept]), strict=True):
-                row.suspect = odd
+            mark_suspects(row for row in rows if not row.dropped)
             run.write_rows(NORMALS, [row.to_row() for row in rows])
         learnt = self._learnt(after)
         seconds = run.facts["fit_seconds"] = time.perf_counter() - self.start
@@ -194,7 +194,6 @@ class _Work:
             data = build_data(config)
             data.reader = self.data.reader
             no_test = {Path(entry["path"]).resolve() for entry in run.facts.get("skipped", [])}
-            no_test |= {path.resolve() for path in left_out(data)}
             samples = [s for s in images_to_test(data, data.chosen_categories()) if s.path.resolve() not in no_test]
             result = test(run, config, self.detector.modeler, after, data, samples, figures=figures, **watched)
         else:
@@ -215,7 +214,7 @@ class _Work:
                 stacklevel=3,
             )
         if tested or others:
-            lines = [*map(str, left_out(self.data)), *(str(Path(path).absolute()) for path in others), *tested]
+            lines = [*excluded(self.data, strict=False), *(str(Path(path).absolute()) for path in others), *tested]
             text = "# Learnt or used for the threshold after the fit, and what the run left out before: none of these tests.\n"
             self.run.write(EXCLUDED, (text + "".join(f"{line}\n" for line in lines)).encode("utf-8", "surrogateescape"))
             config = config.replace(**{"data.exclude": str((self.run.folder / EXCLUDED).absolute())})
@@ -226,11 +225,11 @@ class _Work:
 
     def _with_picture(self, row: NormalImage) -> NormalImage:
         """A row of the parent's with its picture, if that is there."""
-        if picture := str(vars(row).get("picture") or ""):
+        if row.picture:
             try:
-                self.run.write(picture, read_untrusted(inside(self.parent.folder, picture)))
+                self.run.write(row.picture, read_untrusted(inside(self.parent.folder, row.picture)))
             except OSError:
-                vars(row)["picture"] = ""
+                row.picture = ""
         return row
 
     def _learn(self) -> History:
