@@ -122,12 +122,12 @@ class Calibration:
         """A copy with the conformal threshold for a false-alarm rate, the ceil((N+1)(1-rate))-th smallest of N scores, and the
         map threshold of the same rank. With too few images for the rate it is the greatest, and ``warning`` says so."""
         count, needed = len(self.scores), math.ceil(1 / _exact(rate)) - 1
-        source = self.source if self.chosen_by == "rate" else _source(count, self.scored_by)
-        warning = None
+        images, warning = _images(count, self.scored_by), None
+        source = self.source if self.chosen_by == "rate" else images + _SCORED[self.scored_by]
         if count < needed:
             warning = (
-                f"{source} cannot support a false-alarm rate of {rate:g}: the threshold is their greatest score, good for "
-                f"about {1 / (count + 1):.2g}. That rate needs {needed} images: "
+                f"{images} cannot support a false-alarm rate of {rate:g}: the threshold is their greatest score, good for about "
+                f"{1 / (count + 1):.2g}. That rate needs {needed} images: "
                 f"{'raise data.holdout, ' * (self.scored_by == 'holdout')}add normal images, or raise base.false_alarm_rate."
             )
         rank = _rank(count, rate)
@@ -204,7 +204,7 @@ def calibrate(
         threshold=None,
         false_alarm_rate=false_alarm_rate,
         count=count,
-        source=_source(count, kind),
+        source=_images(count, kind) + _SCORED[kind],
         map_low=None if map_medians is None else float(map_medians.median()),
         scores=tuple(scores.sort().values.tolist()),
         map_maxima=() if map_maxima is None else tuple(map_maxima.sort().values.tolist()),
@@ -219,8 +219,8 @@ _SCORED = {
 }
 
 
-def _source(count: int, kind: Kind) -> str:
-    return f"{count} {'held-out ' * (kind == 'holdout')}normal image{'s' * (count > 1)}{_SCORED[kind]}"
+def _images(count: int, kind: Kind) -> str:
+    return f"{count} {'held-out ' * (kind == 'holdout')}normal image{'s' * (count > 1)}"
 
 
 def _p_value(held_out: tuple[float, ...], value: float) -> float:
