@@ -126,8 +126,8 @@ class Calibration:
         source = self.source if self.chosen_by == "rate" else images + _SCORED[self.scored_by]
         if count < needed:
             warning = (
-                f"{images} cannot support a false-alarm rate of {rate:g}: the threshold is their greatest score, good for about "
-                f"{1 / (count + 1):.2g}. That rate needs {needed} images: "
+                f"{images} cannot support a false-alarm rate of {rate:g}: the threshold is their greatest score, good for "
+                f"about {1 / (count + 1):.2g}. That rate needs {needed} images: "
                 f"{'raise data.holdout, ' * (self.scored_by == 'holdout')}add normal images, or raise base.false_alarm_rate."
             )
         rank = _rank(count, rate)

@@ -33,17 +33,7 @@ if TYPE_CHECKING:
 MANIFEST, CONFIG, LOG, CHECKPOINTS = "manifest.json", "config.yaml", "log.txt", "checkpoints"
 WEIGHTS, IMAGES, CALIBRATION, HISTORY = "model.safetensors", "images.json", "calibration.json", "history.csv"
 METRICS, PREDICTIONS, CURVES, NORMALS = "metrics.json", "predictions.csv", "curves.json", "normals.csv"
-RECORDED = (
-    CONFIG,
-    WEIGHTS,
-    IMAGES,
-    CALIBRATION,
-    HISTORY,
-    METRICS,
-    PREDICTIONS,
-    CURVES,
-    NORMALS,
-)  # with SHA-256
+RECORDED = (CONFIG, WEIGHTS, IMAGES, CALIBRATION, HISTORY, METRICS, PREDICTIONS, CURVES, NORMALS)  # with SHA-256
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
