@@ -29,7 +29,6 @@ from anomaly_core.run.scoring import score, tiled
 from anomaly_core.run.splits import Splits
 from anomaly_core.types import Sample
 
-LONG = 60  # seconds that cross-fitting may take without a word before
 log = logging.getLogger(__name__)
 
 
@@ -125,8 +124,9 @@ class Fitter:
                 normals.take(scored, modeler.input_spec)
             return normals
         seconds = run.facts["fit_seconds"] * (len(parts) - 1)
-        if seconds > LONG:
-            log.warning("cross-fitting fits %d more detectors for the threshold: about %.0f minutes.", len(parts), seconds / 60)
+        if self.main:
+            took = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+            log.info("cross-fitting fits %d more detectors for the threshold: about %s.", len(parts), took)
         normals = NormalScores(run, self.hooks, "folds")
         for number, part in enumerate(parts, 1):
             chosen = set(part)

@@ -71,7 +71,7 @@ class Known:
     @staticmethod
     def _parts(run: RunFolder, data: BaseDataModule, fewest: int) -> Iterable[tuple[str, Sequence[Sample]]]:
         dropped = {row.path for row in run.normals() if row.dropped} if (run.folder / NORMALS).is_file() else set()
-        if run.calibration().scored_by != "holdout":  # by cross-fitting: all normal images were learnt
+        if run.manifest().get("data", {}).get("held_out") == 0:  # by cross-fitting: all normal images were learnt
             data.config = replace(data.config, holdout=0.0)
         files = excluded(data, strict=False)
         for category in data.chosen_categories():

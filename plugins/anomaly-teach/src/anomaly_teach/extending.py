@@ -276,7 +276,9 @@ def _facts(manifest: dict[str, Any], parent: RunFolder, new: list[NewImage], fal
     """What the manifest says of the new run."""
     added = [{"path": image.path, "sha256": image.digest, "false_alarm": false_alarms} for image in new]
     digest = hashlib.sha256("".join(sorted(image.digest for image in new)).encode()).hexdigest()
-    kept: dict[str, Any] = {name: manifest[name] for name in ("seed", "skipped", "without_mask") if name in manifest}
+    kept: dict[str, Any] = {
+        name: manifest[name] for name in ("seed", "skipped", "without_mask", "dropped", "excluded") if name in manifest
+    }
     facts: dict[str, Any] = {"category": manifest["category"], "parent": str(parent.folder.absolute()), **kept}
     facts |= {"added": [*manifest.get("added", []), *added], "added_digest": digest, "versions": _versions()}
     if images := manifest.get("data"):
