@@ -131,7 +131,7 @@ class SegF1(_StreamedMetric):
             raise self._undefined
         if self.calibration is None or self.calibration.map_threshold is None:
             raise UndefinedMetric(
-                "there is no map threshold: no normal image was left to set it (add some; without data.holdout=0)"
+                "there is no map threshold: no normal image was left to set it (add some, or leave data.holdout out)"
             )
         if not self._judged:
             raise UndefinedMetric("the data set has no masks")

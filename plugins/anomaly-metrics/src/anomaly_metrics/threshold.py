@@ -16,7 +16,7 @@ class VerdictMetric(ImageMetric):
         """(truth (N,), verdict (N,)); UndefinedMetric without a threshold."""
         if self.calibration is None or self.calibration.threshold is None:
             raise UndefinedMetric(
-                "there is no threshold: no normal image was left to set it (add some; without data.holdout=0)"
+                "there is no threshold: no normal image was left to set it (add some, or leave data.holdout out)"
             )
         scores, labels = self.gathered()
         return labels.numpy() == 1, scores.double().numpy() > self.calibration.threshold
