@@ -22,9 +22,8 @@ from anomaly_core import (
     refuse_ignored,
     registry,
 )
-from anomaly_predict import verdicts
+from anomaly_predict import Verdict, verdicts
 from anomaly_predict.coco import CocoFile
-from anomaly_predict.stream import Verdict
 
 # a command line in which {file} is a file and {folder} a folder; the option, and a word of what to do instead
 LINES = [
