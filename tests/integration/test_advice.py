@@ -21,7 +21,7 @@ from anomaly_core.cli import SHARED_OPTIONS
 HERE = Path(__file__).parents[2]
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 OPTION = re.compile(r"(?<![\w./$<-])(base|data|model|train)\.([a-z_]+)\b(?![./(])")
-COMMAND = re.compile(r"(?:`|^ *)anomaly ([a-z-]+)((?: [a-z-]+)?)")  # in prose, or alone for copying
+COMMAND = re.compile(r"(?:`|^  )anomaly ([a-z-]+)((?: [a-z-]+)?)")  # in prose, or indented for copying
 PACKAGE = re.compile(r"pip install (?:--upgrade )?\"?([a-z][\w-]*(?:\[[\w,-]+\])?)")
 FOREIGN = re.compile(r"pip install [^.`]*|docker run [^.)`]*")  # flags of other programs
 FILES = {"safetensors", "onnx", "yaml", "xml", "csv", "json", "py", "pt", "ts"}  # model.onnx is a file's name
