@@ -57,6 +57,7 @@ from .errors import UnusedOption as UnusedOption
 from .errors import described as described
 from .errors import is_stop as is_stop
 from .errors import printable as printable
+from .errors import shell_words as shell_words
 from .hooks import HOOKS as HOOKS
 from .hooks import Hooks as Hooks
 from .hooks import hookimpl as hookimpl

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import signal
+import subprocess
 from types import FrameType
 
 LONGEST = 2000  # letters of a message that is not ours
@@ -92,6 +95,12 @@ def described(error: BaseException) -> str:
 def printable(text: str, kept: str = "") -> str:
     """Text whose control characters, such as a terminal's escape sequences, show as ``\\x1b``; the ``kept`` ones stay."""
     return _CONTROL.sub(lambda match: match[0] if match[0] in kept else _code(match[0]), text)
+
+
+def shell_words(*words: object) -> str:
+    """Words of a command as a shell of this machine takes them: quoted where blanks or quotes ask for it."""
+    texts = list(map(str, words))
+    return subprocess.list2cmdline(texts) if os.name == "nt" else shlex.join(texts)
 
 
 def _code(letter: str) -> str:

@@ -249,8 +249,8 @@ def calibrate(
     warning = None
     if count < needed:
         warning = (
-            f"{source} cannot support a false-alarm rate of {false_alarm_rate:g}: the threshold is their greatest score, "
-            f"good for about {1 / (count + 1):.2g}. That rate needs {needed} images: "
+            f"{source}{',' * bool(_SCORED[kind])} cannot support a false-alarm rate of {false_alarm_rate:g}: the "
+            f"threshold is their greatest score, good for about {1 / (count + 1):.2g}. That rate needs {needed} images: "
             f"{'raise data.holdout, ' * (kind == 'holdout')}add normal images, or raise base.false_alarm_rate."
         )
     rank = _rank(count, false_alarm_rate)

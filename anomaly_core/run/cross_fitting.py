@@ -19,7 +19,7 @@ from anomaly_core.base.modeler import BaseModeler, MemoryModeler
 from anomaly_core.base.trainer import Progress
 from anomaly_core.config.resolve import RunConfig
 from anomaly_core.discovery import registry
-from anomaly_core.errors import ConfigError
+from anomaly_core.errors import ConfigError, shell_words
 from anomaly_core.hooks import Hooks
 from anomaly_core.imaging.geometry import InputSpec
 from anomaly_core.run.calibration import Calibration, Kind, NormalImage, calibrate, stands_out
@@ -97,8 +97,8 @@ class NormalScores:
         oddest = max(odd, key=lambda row: row.score).path
         return (
             f"the threshold is raised by normal images that stand out ({len(odd)} of {len(self.rows)}, such as {oddest!r}): if "
-            f'they are defective, few defects will be found. `anomaly suspects "{self._run.folder}"` shows them, and how to '
-            "fit without."
+            f"they are defective, few defects will be found. `anomaly suspects {shell_words(self._run.folder)}` shows them, "
+            "and how to fit without."
         )
 
     def to_rows(self) -> list[dict[str, Any]]:

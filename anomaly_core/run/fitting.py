@@ -19,6 +19,7 @@ from anomaly_core.base.modeler import BaseModeler, MemoryModeler, ModelContext
 from anomaly_core.base.trainer import BaseTrainer, History, Progress, RunContext
 from anomaly_core.config.resolve import RunConfig
 from anomaly_core.discovery import registry
+from anomaly_core.errors import shell_words
 from anomaly_core.hooks import Hooks
 from anomaly_core.imaging.variation import Variation
 from anomaly_core.run.cross_fitting import NormalScores, can_leave_out, cross_fits, folds, left_out
@@ -167,7 +168,8 @@ class Fitter:
         if odd:
             warnings.warn(
                 f"data.drop_suspects: {len(odd)} of {len(normals.rows)} normal images are left out, because their scores stand "
-                f"out: {', '.join(odd[:3])}{', ...' * (len(odd) > 3)}. `anomaly suspects {run.folder}` shows them.",
+                f"out: {', '.join(odd[:3])}{', ...' * (len(odd) > 3)}. `anomaly suspects {shell_words(run.folder)}` shows "
+                "them.",
                 stacklevel=2,
             )
         return set(odd)

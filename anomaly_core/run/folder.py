@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from anomaly_core.config.resolve import RunConfig, sections_of
 from anomaly_core.discovery import registry
-from anomaly_core.errors import ConfigError, RunError, described, is_stop
+from anomaly_core.errors import ConfigError, RunError, described, is_stop, shell_words
 from anomaly_core.imaging.reading import ImageReader
 from anomaly_core.run.calibration import Calibration, NormalImage
 from anomaly_core.run.csv_safe import csv_bytes, csv_rows
@@ -100,7 +100,7 @@ class RunFolder:
             printed = "the folder that `anomaly run` printed, such as experiments/<dataset>/<category>/<model>/<run-id>"
             raise RunError(f"{str(folder)!r} is not a run's folder: it has no {MANIFEST}. Give {printed}.")
         if (status := run.manifest()["status"]) != "complete":
-            resume = f"Go on with `anomaly run --resume {run.folder}`."
+            resume = f"Go on with `anomaly run --resume {shell_words(run.folder)}`."
             raise RunError(f"the run in {str(folder)!r} is {status!r}, not complete. {resume}")
         return run
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from anomaly_core import ConfigError, Hooks, NormalImage, RunFolder, RunResults, hookimpl, registry, run_experiment
+from anomaly_core import ConfigError, Hooks, NormalImage, RunFolder, RunResults, hookimpl, registry, run_experiment, shell_words
 from tiny.data import write_tree
 from tiny.runs import config, log_of, scores
 
@@ -51,9 +51,9 @@ def test_they_are_named_and_left_out(root: Path, tmp_path: Path) -> None:
     again = [image for image in images if not image.dropped]
     assert dropped.runs[0].calibration.scores == tuple(sorted(image.score for image in again))
     odd = len(named(normals(kept), "suspect"))
-    assert f"normal images that stand out ({odd} of 24, such as" in log_of(
-        kept
-    ) and f'`anomaly suspects "{kept.folder}"`' in log_of(kept)
+    log = log_of(kept)
+    assert f"normal images that stand out ({odd} of 24, such as" in log
+    assert f"`anomaly suspects {shell_words(kept.folder)}`" in log
     log = log_of(dropped)
     assert f"data.drop_suspects: {24 - len(again)} of 24 normal images are left out" in log and "anomaly suspects" in log
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def test_those_that_stand_out_are_listed_the_highest_first(tmp_path: Path) -> No
     assert places == sorted(places) and "\x1b" not in output
     assert "suspects/0000-a_b.png" in output and "3.5 robust standard deviations above the median" in output
     assert "=a b3.png" not in output and "held out" not in output
-    assert f'anomaly run --config "{tmp_path / "config.yaml"}" --set data.drop_suspects=true' in output
+    assert f"anomaly run --config {shlex.quote(str(tmp_path / 'config.yaml'))} --set data.drop_suspects=true" in output
 
 
 def test_the_table_can_be_longer(tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ def test_a_run_without_their_names_says_so_in_one_error(tmp_path: Path, capsys: 
 def test_a_list_can_be_written_edited_and_continued(tmp_path: Path) -> None:
     folder, listed = a_run(tmp_path / "run"), tmp_path / "my list.txt"
     output = call(folder, "--write-exclude", listed).output
-    assert "3 added" in output and f'--set data.exclude="{listed}"' in output
+    assert "3 added" in output and f"--set {shlex.quote(f'data.exclude={listed}')}" in output
     lines = listed.read_text().splitlines()
     assert lines[0].startswith("# normal images that stand out in")
     assert lines[1:] == ["/data/good parts/=a b0.png", "/data/good parts/Prüfling1.png", "/data/good parts/wild\x1b[2J2.png"]

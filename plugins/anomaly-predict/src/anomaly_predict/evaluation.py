@@ -31,6 +31,7 @@ from anomaly_core import (
     quiet,
     registry,
     screen,
+    shell_words,
     skipped,
     test,
     validate,
@@ -147,7 +148,7 @@ def _config(folder: str | Path, config: RunConfig, data: str | None, overrides: 
         if key in ELSEWHERE:
             raise ConfigError(f"{key}={value} would be ignored in an evaluation: {ELSEWHERE[key]}.")
         if key.startswith(("model.", "train.")) or (key in needs and needs[key].fitting):
-            again = f"anomaly run --config {Path(folder) / 'config.yaml'} --set {key}={value}"
+            again = shell_words("anomaly", "run", "--config", Path(folder) / "config.yaml", "--set", f"{key}={value}")
             raise ConfigError(
                 f"{key}={value} would be ignored: the run is fitted, and an evaluation leaves that as it is. Leave it "
                 f"out, or fit again: `{again}`."

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
-import shlex
-import subprocess
 from typing import Any, TypeGuard
 
-from anomaly_core import Calibration
+from anomaly_core import Calibration, shell_words
 from anomaly_report.finished import FinishedRun
 from anomaly_report.runs import brief
 from anomaly_report.verdicts import FALSE_ALARM, FLAGGED, HIT, verdict
@@ -67,8 +64,7 @@ def headline(run: FinishedRun) -> str:
 
 def shell_path(run: FinishedRun) -> str:
     """The folder of the run that has the threshold, quoted for a shell of this machine."""
-    path = str(run.manifest.get("evaluates") or run.folder.absolute())
-    return subprocess.list2cmdline([path]) if os.name == "nt" else shlex.quote(path)
+    return shell_words(run.manifest.get("evaluates") or run.folder.absolute())
 
 
 def former(run: FinishedRun) -> list[dict[str, Any]]:

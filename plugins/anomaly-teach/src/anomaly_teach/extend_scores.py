@@ -87,5 +87,7 @@ def recalibrated(before: Calibration, new: Sequence[NormalImage], rate: float) -
         kind="leave_one_out",
     )
     source = f"{len(scores)} normal images, the last {len(new)} scored before they were learnt (`anomaly extend`)"
-    warning = found.warning and found.warning.replace(found.source, f"{len(scores)} normal images")
+    warning = found.warning and found.warning.replace(f"{found.source},", f"{len(scores)} normal images").replace(
+        "raise base.false_alarm_rate", "choose a higher rate with `anomaly threshold`"
+    )
     return replace(found, source=source, warning=warning, map_low=before.map_low, scored_by=before.scored_by)

@@ -37,6 +37,7 @@ from anomaly_core import (
     quiet,
     read_untrusted,
     registry,
+    shell_words,
     stands_out,
     test,
 )
@@ -209,8 +210,8 @@ class _Work:
         config, others = self.config, self.parent.manifest().get("threshold_images", [])  # by costs, in `anomaly threshold`
         if tested:
             warnings.warn(
-                f"{len(tested)} of the images tested until now: they are learnt, and test no more ({EXCLUDED} in the run's "
-                f"folder, data.exclude): {named(tested)}.",
+                f"images that were in the test set are learnt, and test no more ({len(tested)}, listed for data.exclude in "
+                f"{EXCLUDED} in the new run's folder): {named(tested)}.",
                 stacklevel=3,
             )
         if tested or others:
@@ -268,7 +269,8 @@ def _require_memory(config: RunConfig, parent: RunFolder, evaluates: str | None)
         return
     raise RunError(
         f"{config.model.name!r} cannot take in more images once it is fitted, as patchcore and padim can. Fit it anew with the "
-        f"new images among the others: `anomaly run --config {parent.folder / 'config.yaml'}`, with them in its data set."
+        f"new images among the others: `anomaly run --config {shell_words(parent.folder / 'config.yaml')}`, with them "
+        "in its data set."
     )
 
 

@@ -26,7 +26,7 @@ from anomaly_teach.threshold_costs import Costs, drawn
 from anomaly_teach.threshold_images import ScoredImage, calibration_from, known_among, normals_of, score_folder, warn_of_known
 from anomaly_teach.threshold_run import Change, change_run, require_changeable, used_before
 from anomaly_teach.threshold_table import at_tail, needed, smallest_rate
-from anomaly_teach.threshold_tail import Tail
+from anomaly_teach.threshold_tail import LEAST_IMAGES, Tail
 
 
 @dataclass
@@ -128,8 +128,8 @@ def by_rate(calibration: Calibration, rate: float, *, tail: bool = False) -> Cal
     if count < needed(rate):
         warning = (
             f"{count} normal image{'s' if count > 1 else ''} cannot support a false-alarm rate of {rate:g}: the threshold is "
-            f"their greatest score, good for about {1 / (count + 1):.2g}. That rate needs {needed(rate)} images, or an "
-            "extrapolation: --tail."
+            f"their greatest score, good for about {1 / (count + 1):.2g}. That rate needs {needed(rate)} images"
+            f"{', or an extrapolation: --tail' * (count >= LEAST_IMAGES)}."
         )
     return calibration.at_rate(rate, source=_origin(calibration), warning=warning)
 

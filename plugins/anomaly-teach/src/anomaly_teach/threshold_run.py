@@ -24,6 +24,7 @@ from anomaly_core import (
     TestedImage,
     registry,
     require_training,
+    shell_words,
 )
 
 CURVES, NORMALS = "curves.json", "normals.csv"
@@ -110,7 +111,8 @@ def used_before(run: RunFolder) -> list[TestedImage]:
 def evaluation_of(run: RunFolder, fewer: bool = False) -> str:
     """The command that tests the run again, without the images that chose a threshold."""
     used = run.folder / USED_LIST
-    return f"anomaly evaluate {run.folder}" + (f" --set data.exclude={used}" if fewer or used.is_file() else "")
+    options = ["--set", f"data.exclude={used}"] if fewer or used.is_file() else []
+    return shell_words("anomaly", "evaluate", run.folder, *options)
 
 
 def judged(run: RunFolder, before: RunResult, change: Change) -> RunResult:

@@ -25,7 +25,11 @@ MOST_SHOWN = 20  # images in the table
 )
 @click.option("--yes", "accept", is_flag=True, help="Learn images too that look anomalous to the run.")
 @click.option("--test/--no-test", "with_test", default=False, show_default=True, help="Score the run's test set again.")
-@click.option("--output", metavar="DIR", help="Folder under which the new run is written; none means beside RUN.")
+@click.option(
+    "--output",
+    metavar="DIR",
+    help="Folder under which the new run is written; none means beside RUN (moved: as its config says).",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--no-verify", is_flag=True, help="Use the run's files as they are, without comparing them with what it wrote.")
 def extend(
@@ -67,7 +71,7 @@ def _show(extension: Extension) -> None:
     from rich.markup import escape
     from rich.table import Column, Table
 
-    from anomaly_core import RunResults, print_summary, printable
+    from anomaly_core import RunResults, print_summary, printable, shell_words
 
     columns = [Column(name, justify="right") for name in ("before", "after")]
     table = Table(Column("image", overflow="fold"), *columns, box=None, padding=(0, 1), header_style="bold")
@@ -90,6 +94,6 @@ def _show(extension: Extension) -> None:
         print_summary(RunResults([extension.result]))
     else:
         texts.append(f"results in {extension.run.folder}")
-        texts.append(f"not tested: `anomaly evaluate {extension.run.folder}` scores the test set")
+        texts.append(f"not tested: `anomaly evaluate {shell_words(extension.run.folder)}` scores the test set")
     for text in texts:
         console.print(printable(text), markup=False, highlight=False, soft_wrap=True)

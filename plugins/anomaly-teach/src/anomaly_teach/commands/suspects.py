@@ -29,7 +29,7 @@ def suspects(run_folder: Path, top: int | None, everything: bool, listed: Path |
 
     A defect among the images that a detector learns from teaches it that such defects are normal, and raises its threshold.
     """
-    from anomaly_core import RunFolder
+    from anomaly_core import RunFolder, shell_words
     from anomaly_teach.suspects import add_to_list, ranked
 
     if everything and (top or listed):
@@ -41,7 +41,7 @@ def suspects(run_folder: Path, top: int | None, everything: bool, listed: Path |
     if listed and shown:
         added, before = add_to_list(listed, shown, run.folder)
         click.echo(f"{added} added to {listed}, which named {before}. Remove the lines of good images, then fit again:")
-        click.echo(_command(run, f'data.exclude="{listed}"'))
+        click.echo(_command(run, f"data.exclude={listed}"))
         _warn_of_another_list(run, listed)
     elif listed:
         click.echo(f"Nothing is written to {listed}: no image stands out.")
@@ -50,7 +50,7 @@ def suspects(run_folder: Path, top: int | None, everything: bool, listed: Path |
         if not any(row.image.dropped for row in rows):
             click.echo(_command(run, "data.drop_suspects=true"))
             click.echo("or without those that you choose:")
-        click.echo(f'  anomaly suspects "{run.folder}" --write-exclude exclude.txt')
+        click.echo(f"  anomaly suspects {shell_words(run.folder)} --write-exclude exclude.txt")
         click.echo("then remove the lines of good images from that list, and:")
         click.echo(_command(run, "data.exclude=exclude.txt"))
 
@@ -123,9 +123,10 @@ def _shared(paths: list[str]) -> str:
 
 
 def _command(run: RunFolder, *options: str) -> str:
-    from anomaly_core import CONFIG
+    from anomaly_core import CONFIG, shell_words
 
-    return f'  anomaly run --config "{run.folder / CONFIG}" ' + " ".join(f"--set {option}" for option in options)
+    settings = [word for option in options for word in ("--set", option)]
+    return f"  {shell_words('anomaly', 'run', '--config', run.folder / CONFIG, *settings)}"
 
 
 def _warn_of_another_list(run: RunFolder, listed: Path) -> None:

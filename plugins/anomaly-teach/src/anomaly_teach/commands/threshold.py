@@ -129,7 +129,10 @@ def _show(subject: Subject, tail: bool) -> None:
         click.echo("-  more images are needed to show such a rate; --tail extrapolates to it.")
     if tail:
         click.echo("tail: an extrapolation by a curve through the upper scores, which no image has confirmed.")
-    click.echo(f"Change it: anomaly threshold {subject.source} --false-alarm-rate R | --value X | --from DIR | --cost-miss C")
+    from anomaly_core import shell_words
+
+    source = shell_words(subject.source)
+    click.echo(f"Change it: anomaly threshold {source} --false-alarm-rate R | --value X | --from DIR | --cost-miss C")
 
 
 def _change(
