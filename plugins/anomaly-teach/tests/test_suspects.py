@@ -50,7 +50,7 @@ def test_those_that_stand_out_are_listed_the_highest_first(tmp_path: Path) -> No
     places = [output.index(name) for name in ("=a b0.png", "Prüfling1.png", r"wild\x1b[2J2.png")]
     assert places == sorted(places) and "\x1b" not in output
     assert "suspects/0000-a_b.png" in output and "3.5 robust standard deviations above the median" in output
-    assert "=a b3.png" not in output and "held out" not in output
+    assert "=a b3.png" not in output and "learnt from" not in output
     assert f"anomaly run --config {shlex.quote(str(tmp_path / 'config.yaml'))} --set data.drop_suspects=true" in output
 
 
@@ -68,7 +68,7 @@ def test_none(tmp_path: Path) -> None:
 
 def test_held_out_images_are_said_to_be_a_part(tmp_path: Path) -> None:
     output = call(a_run(tmp_path, scored_by="holdout")).output
-    assert "Only the images that were held out have a score" in output and "base.calibration=cross" in output
+    assert "Only the images that set the threshold have a score" in output and "base.calibration=cross" in output
 
 
 def test_deviations_and_p_values(tmp_path: Path) -> None:

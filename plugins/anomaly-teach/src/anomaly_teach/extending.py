@@ -124,6 +124,8 @@ def extend(
     config = parent.config()
     manifest = parent.manifest()
     _require_memory(config, parent, manifest.get("evaluates"))
+    if (parent.folder / NORMALS).is_file():
+        parent.normals()  # damaged: said before the images are scored
     set_seed(config.base.seed)  # what the method draws when it is made, it draws as in the fit
     detector = load_run(folder, device, verify=verify)
     assert isinstance(detector.modeler, MemoryModeler)
