@@ -42,6 +42,7 @@ PACKAGES = {
     "anomaly_features": "What a method with a frozen extractor imports.",
     "anomaly_metrics": "The metrics as pure functions of raw scores and maps. The classes that a run feeds are found by name.",
     "anomaly_predict": "Finished runs and exported detectors in use.",
+    "anomaly_teach": "Decisions about a finished run: more images, and synthetic defects to try it on.",
     "anomaly_trainers": "The trainers are found by name. A trainer of your own may extend them.",
     "anomaly_benchmark": "Grids of runs and comparisons of finished runs, from Python.",
     "anomaly_export": "Exported detectors, written and used.",

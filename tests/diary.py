@@ -35,6 +35,8 @@ DIARY = """
 
     for name, arguments in {
         "anomaly_configure": ["config"], "anomaly_run_start": ["run"], "anomaly_log": ["run", "metrics", "step"],
+        "anomaly_normals_scored": ["run", "batch", "prediction", "input_spec"],
+        "anomaly_calibrated": ["run", "normals", "calibration"],
         "anomaly_scored": ["run", "batch", "prediction", "rows", "calibration", "input_spec"],
         "anomaly_tested": ["run", "rows", "calibration"], "anomaly_run_end": ["run", "results"],
         "anomaly_run_error": ["run", "error"],

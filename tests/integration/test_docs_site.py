@@ -23,6 +23,7 @@ PACKAGES = (
     "anomaly_features",
     "anomaly_metrics",
     "anomaly_predict",
+    "anomaly_teach",
     "anomaly_trainers",
     "anomaly_benchmark",
     "anomaly_export",

@@ -29,7 +29,7 @@ def test_a_run_is_told_from_its_start_to_its_end(diary: Any, tmp_path: Path) -> 
     written: list[list[str]] = []
     diary.WORK["anomaly_tested"] = lambda run, **_: written.append(sorted(path.name for path in run.folder.iterdir()))
     results = run_experiment(settings)
-    assert told(diary) == ["configure", "run_start", "log", "scored", "tested", "run_end"]
+    assert told(diary) == ["configure", "run_start", "log", "normals_scored", "calibrated", "scored", "tested", "run_end"]
     (run,) = {arguments["run"].folder for _, arguments in diary.PAGES if "run" in arguments}
     assert run == results.folder and isinstance(pages(diary, "run_start")[0]["run"], RunFolder)
     assert pages(diary, "configure") == [{"config": settings}]
@@ -52,6 +52,17 @@ def test_every_batch_of_the_test_set_is_shown_with_its_rows(diary: Any, tmp_path
     (tested,) = pages(diary, "tested")
     assert tested["rows"] == results.predictions == [row for page in shown for row in page["rows"]]
     assert isinstance(tested["calibration"], Calibration)
+
+
+def test_normal_images_are_shown_with_what_they_score(diary: Any, tmp_path: Path) -> None:
+    results = run_experiment(config(tmp_path, **{"data.holdout": None}))
+    shown = pages(diary, "normals_scored")
+    (calibrated,) = pages(diary, "calibrated")
+    normals = calibrated["normals"]
+    assert [row.path for row in normals] == [str(sample.path) for page in shown for sample in page["batch"].samples]
+    assert [row.score for row in normals] == [score for page in shown for score in page["prediction"].scores.tolist()]
+    assert calibrated["calibration"] == results.runs[0].calibration
+    assert all(page["input_spec"].output_size == (32, 32) for page in shown)
 
 
 def test_a_row_may_be_given_a_picture_before_anything_is_written(diary: Any, tmp_path: Path) -> None:

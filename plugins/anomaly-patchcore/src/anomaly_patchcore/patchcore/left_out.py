@@ -32,7 +32,8 @@ class LeftOut:
         """float32 (M, D): the bank without the images of these numbers; empty if there are no others."""
         lost = torch.isin(self._owners[self._picked], numbers)
         kept = self._picked[~lost]
-        orphans = (torch.isin(self._representatives, numbers) & ~torch.isin(self._owners, numbers)).nonzero()[:, 0]
+        orphans = torch.cat([self._represented[number] for number in numbers.tolist()])
+        orphans = orphans[~torch.isin(self._owners[orphans], numbers)]
         if not len(kept) and len(others := (~torch.isin(self._owners, numbers)).nonzero()[:, 0]):
             kept, orphans = others[:1], others
         if not len(kept) or not len(orphans):
@@ -47,7 +48,10 @@ class LeftOut:
         return self._patches[torch.cat([kept, torch.stack(regained)])] if regained else self._patches[kept]
 
     @cached_property
-    def _representatives(self) -> Tensor:
-        """int32 (N,): the image whose patch in the bank stands for each patch, the nearest one."""
+    def _represented(self) -> tuple[Tensor, ...]:
+        """For each image, int64 (n,): the patches for which a patch of it stands in the bank, the nearest one."""
         _, places = nearest(self._searched, self._searched[self._picked])
-        return self._owners[self._picked][places[:, 0]]
+        representatives = self._owners[self._picked][places[:, 0]]
+        counts = representatives.bincount(minlength=int(self._owners.max()) + 1)
+        parts: tuple[Tensor, ...] = representatives.argsort().split(counts.tolist())
+        return parts
