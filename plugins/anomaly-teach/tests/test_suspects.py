@@ -54,6 +54,17 @@ def test_those_that_stand_out_are_listed_the_highest_first(tmp_path: Path) -> No
     assert f"anomaly run --config {shlex.quote(str(tmp_path / 'config.yaml'))} --set data.drop_suspects=true" in output
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell's quotes")
+def test_the_commands_can_be_pasted_whatever_the_folder_is_called(tmp_path: Path) -> None:
+    folder = a_run(tmp_path / 'the line\'s $HOME "b"')
+    commands = [shlex.split(line) for line in call(folder).output.splitlines() if line.startswith("  anomaly ")]
+    assert [words[3] if words[1] == "run" else words[2] for words in commands] == [
+        str(folder / "config.yaml"),
+        str(folder),
+        str(folder / "config.yaml"),
+    ]
+
+
 def test_the_table_can_be_longer(tmp_path: Path) -> None:
     a_run(tmp_path)
     assert call(tmp_path, "--top", 4).output.count("does not stand out") == 1
