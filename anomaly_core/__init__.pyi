@@ -57,7 +57,7 @@ from .errors import UnusedOption as UnusedOption
 from .errors import described as described
 from .errors import is_stop as is_stop
 from .errors import printable as printable
-from .errors import shell_words as shell_words
+from .errors import quoted as quoted
 from .hooks import HOOKS as HOOKS
 from .hooks import Hooks as Hooks
 from .hooks import hookimpl as hookimpl
@@ -89,10 +89,7 @@ from .installed import VERSION as VERSION
 from .installed import distributions as distributions
 from .installed import normalise as normalise
 from .run.calibration import Calibration as Calibration
-from .run.calibration import NormalImage as NormalImage
 from .run.calibration import calibrate as calibrate
-from .run.calibration import robust_deviations as robust_deviations
-from .run.calibration import stands_out as stands_out
 from .run.csv_safe import SafeWriter as SafeWriter
 from .run.devices import choose_device as choose_device
 from .run.devices import is_launched as is_launched
@@ -100,6 +97,8 @@ from .run.devices import process_state as process_state
 from .run.evaluation import Evaluator as Evaluator
 from .run.evaluation import build_data as build_data
 from .run.evaluation import test as test
+from .run.exclusion import excluded as excluded
+from .run.exclusion import without as without
 from .run.files import exclusive as exclusive
 from .run.files import folder_name as folder_name
 from .run.files import write_whole as write_whole
@@ -115,6 +114,10 @@ from .run.memory import Items as Items
 from .run.memory import Portions as Portions
 from .run.memory import is_out_of_memory as is_out_of_memory
 from .run.memory import release as release
+from .run.normals import NormalImage as NormalImage
+from .run.normals import mark_suspects as mark_suspects
+from .run.normals import robust_deviations as robust_deviations
+from .run.normals import stands_out as stands_out
 from .run.records import Finite as Finite
 from .run.records import fault as fault
 from .run.records import parse_json as parse_json

@@ -97,10 +97,9 @@ def printable(text: str, kept: str = "") -> str:
     return _CONTROL.sub(lambda match: match[0] if match[0] in kept else _code(match[0]), text)
 
 
-def shell_words(*words: object) -> str:
-    """Words of a command as a shell of this machine takes them: quoted where blanks or quotes ask for it."""
-    texts = list(map(str, words))
-    return subprocess.list2cmdline(texts) if os.name == "nt" else shlex.join(texts)
+def quoted(word: object) -> str:
+    """A path or another word of a command, such as is printed for the user to copy, quoted for the shell where it must be."""
+    return subprocess.list2cmdline([str(word)]) if os.name == "nt" else shlex.quote(str(word))
 
 
 def _code(letter: str) -> str:

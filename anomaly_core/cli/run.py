@@ -20,7 +20,7 @@ from anomaly_core.cli.completion import (
 from anomaly_core.cli.console import LAUNCHED, progress_bar
 from anomaly_core.component import require_training
 from anomaly_core.discovery import registry
-from anomaly_core.errors import printable, shell_words
+from anomaly_core.errors import printable, quoted
 
 if TYPE_CHECKING:
     from anomaly_core.run.result import RunResults
@@ -86,7 +86,7 @@ def run(
         if model or data or preset or config_file or assignments or flags:
             raise click.UsageError(
                 "--resume RUN goes on with the run's own options: leave the others out, or give --resume alone. A new run with "
-                f"others: `anomaly run --config {shell_words(Path(resume) / 'config.yaml')} --set ...`."
+                f"others: `anomaly run --config {quoted(Path(resume) / 'config.yaml')} --set ...`."
             )
         going_on, config_file = resume, str(Path(resume) / "config.yaml")
     overrides = dict(map(parse_assignment, assignments))

@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
-from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
@@ -19,7 +17,6 @@ from anomaly_core.run.records import Count, Finite
 if TYPE_CHECKING:
     from torch import Tensor
 
-STANDS_OUT = 3.5  # robust deviations
 Kind = Literal["holdout", "folds", "leave_one_out"]
 Rate = Annotated[float, Field(strict=True, ge=0, le=1)]
 
@@ -121,12 +118,22 @@ class Calibration:
             new["map_threshold"] = self.map_maxima[count - above - 1]
         return dataclasses.replace(self, threshold=float(value), **{**new, **changes})
 
-    def at_rate(self, rate: float, **changes: Any) -> Calibration:
-        """A copy with the threshold for another false-alarm rate, as :func:`calibrate` chooses it."""
-        rank = _rank(len(self.scores), rate)
+    def at_rate(self, rate: float) -> Calibration:
+        """A copy with the conformal threshold for a false-alarm rate, the ceil((N+1)(1-rate))-th smallest of N scores, and the
+        map threshold of the same rank. With too few images for the rate it is the greatest, and ``warning`` says so."""
+        count, needed = len(self.scores), math.ceil(1 / _exact(rate)) - 1
+        images, warning = _images(count, self.scored_by), None
+        source = self.source if self.chosen_by == "rate" else images + _SCORED[self.scored_by]
+        if count < needed:
+            warning = (
+                f"{images} cannot support a false-alarm rate of {rate:g}: the threshold is their greatest score, good for "
+                f"about {1 / (count + 1):.2g}. That rate needs {needed} images: "
+                f"{'raise data.holdout, ' * (self.scored_by == 'holdout')}add normal images, or raise base.false_alarm_rate."
+            )
+        rank = _rank(count, rate)
         maximum = {"map_threshold": self.map_maxima[rank - 1]} if self.map_maxima else {}
-        chosen = {"chosen_by": "rate", "false_alarm_rate": rate, **maximum, **changes}
-        return self.with_threshold(self.scores[rank - 1], **chosen)
+        new = {"chosen_by": "rate", "false_alarm_rate": rate, "warning": warning, **maximum}
+        return self.with_threshold(self.scores[rank - 1], source, **new)
 
     def operating_point(self) -> str:
         """The threshold in words, by the false alarms that it is for: ``at a threshold for 1 false alarm in 100``; or empty."""
@@ -157,55 +164,6 @@ class Calibration:
         return calibration
 
 
-@dataclasses.dataclass
-class NormalImage:
-    """A row of normals.csv: a normal image that a detector scored which did not see it.
-
-    Attributes:
-        score: the raw score.
-        map_maximum: the greatest value of its map; None without maps.
-        suspect: whether the score stands out, by :func:`stands_out`.
-        dropped: whether the run was fitted without it for that reason (``data.drop_suspects``).
-        picture: a picture's path below the run's folder; empty where none was drawn.
-    """
-
-    path: str
-    category: str
-    score: Finite
-    map_maximum: Finite | None = None
-    suspect: bool = False
-    dropped: bool = False
-    picture: str = ""
-
-    def to_row(self) -> dict[str, Any]:
-        """Cells of a CSV file; unknown values are empty."""
-        cells = {name: repr(value) if isinstance(value, float) else value for name, value in vars(self).items()}
-        return {name: int(cell) if isinstance(cell, bool) else "" if cell is None else cell for name, cell in cells.items()}
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, str]) -> NormalImage:
-        """The image from a row of :meth:`to_row`; ValueError if a cell is missing, of the wrong type or out of range."""
-        return TypeAdapter(cls).validate_python({**row, "map_maximum": row.get("map_maximum") or None}, strict=False)
-
-
-def robust_deviations(scores: Sequence[float]) -> list[float]:
-    """How far each score lies above the median, in robust standard deviations: 1.4826 times the median distance of the upper
-    half from the median, for scores have a long upper tail. A quarter of all may be anything before it fails. Zeros where the
-    upper half does not differ.
-
-    Source: Rosenmai, Using the Median Absolute Deviation to Find Outliers, 2013 (each side apart).
-    """
-    middle, upper = median(scores) if scores else 0.0, sorted(scores)[(len(scores) + 1) // 2 :]
-    spread = 1.4826 * (median(upper) - middle) if upper else 0.0
-    return [(score - middle) / spread if spread > 0 else 0.0 for score in scores]
-
-
-def stands_out(scores: Sequence[float]) -> list[bool]:
-    """Which scores lie more than 3.5 :func:`robust_deviations` above the median (Iglewicz and Hoaglin, How to Detect and Handle
-    Outliers, 1993). Of clean normal images that is about one in a hundred; of fewer than six it is none."""
-    return [deviation > STANDS_OUT for deviation in robust_deviations(scores)]
-
-
 def calibrate(
     scores: Tensor,
     map_maxima: Tensor | None = None,
@@ -214,9 +172,7 @@ def calibrate(
     false_alarm_rate: float,
     kind: Kind = "holdout",
 ) -> Calibration:
-    """The conformal threshold: the ceil((N+1)(1-rate))-th smallest score of N normal images that the detector did not see.
-
-    If there are too few images for the rate, it is their maximum, and ``warning`` says so.
+    """The conformal threshold of N normal images that the detector did not see (:meth:`Calibration.at_rate`).
 
     Args:
         scores: float (N,), raw image scores.
@@ -244,28 +200,16 @@ def calibrate(
                 f"the {what} of {damaged} of {count} {'held-out ' * (kind == 'holdout')}normal images are NaN or infinite: "
                 "no threshold can rest on them. The model did not fit; look at its losses, or lower the learning rate."
             )
-    needed = math.ceil(1 / _exact(false_alarm_rate)) - 1
-    source = f"{count} {'held-out ' * (kind == 'holdout')}normal image{'s' if count > 1 else ''}{_SCORED[kind]}"
-    warning = None
-    if count < needed:
-        warning = (
-            f"{source}{',' * bool(_SCORED[kind])} cannot support a false-alarm rate of {false_alarm_rate:g}: the "
-            f"threshold is their greatest score, good for about {1 / (count + 1):.2g}. That rate needs {needed} images: "
-            f"{'raise data.holdout, ' * (kind == 'holdout')}add normal images, or raise base.false_alarm_rate."
-        )
-    rank = _rank(count, false_alarm_rate)
     return Calibration(
-        threshold=float(scores.sort().values[rank - 1]),
+        threshold=None,
         false_alarm_rate=false_alarm_rate,
         count=count,
-        source=source,
+        source=_images(count, kind) + _SCORED[kind],
         map_low=None if map_medians is None else float(map_medians.median()),
-        map_threshold=None if map_maxima is None else float(map_maxima.sort().values[rank - 1]),
-        warning=warning,
         scores=tuple(scores.sort().values.tolist()),
         map_maxima=() if map_maxima is None else tuple(map_maxima.sort().values.tolist()),
         scored_by=kind,
-    )
+    ).at_rate(false_alarm_rate)
 
 
 _SCORED = {
@@ -273,6 +217,10 @@ _SCORED = {
     "folds": ", each scored by a detector that was fitted on the others (cross-fitting)",
     "leave_one_out": ", each scored without itself (cross-fitting)",
 }
+
+
+def _images(count: int, kind: Kind) -> str:
+    return f"{count} {'held-out ' * (kind == 'holdout')}normal image{'s' * (count > 1)}"
 
 
 def _p_value(held_out: tuple[float, ...], value: float) -> float:

@@ -19,12 +19,13 @@ from anomaly_core.base.modeler import BaseModeler, MemoryModeler
 from anomaly_core.base.trainer import Progress
 from anomaly_core.config.resolve import RunConfig
 from anomaly_core.discovery import registry
-from anomaly_core.errors import ConfigError, shell_words
+from anomaly_core.errors import ConfigError, quoted
 from anomaly_core.hooks import Hooks
 from anomaly_core.imaging.geometry import InputSpec
-from anomaly_core.run.calibration import Calibration, Kind, NormalImage, calibrate, stands_out
+from anomaly_core.run.calibration import Calibration, Kind, calibrate
 from anomaly_core.run.folder import RunFolder
 from anomaly_core.run.memory import Portions
+from anomaly_core.run.normals import NormalImage, mark_suspects
 from anomaly_core.run.scoring import Scored, predicted, tiled, within_region
 from anomaly_core.types import Batch, Prediction, Sample
 
@@ -78,10 +79,7 @@ class NormalScores:
         maxima = torch.tensor([row.map_maximum for row in self.rows]) if self._medians else None
         medians = torch.tensor(self._medians) if self._medians else None
         calibration = calibrate(scores, maxima, medians, false_alarm_rate=rate, kind=self._kind)
-        for category in dict.fromkeys(row.category for row in self.rows):
-            rows = [row for row in self.rows if row.category == category]
-            for row, odd in zip(rows, stands_out([row.score for row in rows]), strict=True):
-                row.suspect = odd
+        mark_suspects(self.rows)
         self._hooks.call("anomaly_calibrated", run=self._run, normals=self.rows, calibration=calibration)
         return calibration
 
@@ -97,8 +95,8 @@ class NormalScores:
         oddest = max(odd, key=lambda row: row.score).path
         return (
             f"the threshold is raised by normal images that stand out ({len(odd)} of {len(self.rows)}, such as {oddest!r}): if "
-            f"they are defective, few defects will be found. `anomaly suspects {shell_words(self._run.folder)}` shows them, "
-            "and how to fit without."
+            f"they are defective, few defects will be found. `anomaly suspects {quoted(self._run.folder)}` shows them, and how "
+            "to fit without."
         )
 
     def to_rows(self) -> list[dict[str, Any]]:

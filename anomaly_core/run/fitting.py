@@ -12,14 +12,14 @@ from numbers import Real
 from typing import Any, NamedTuple, cast
 
 import torch
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast_object_list, set_seed
 
 from anomaly_core.base.data import BaseDataModule, SampleDataset
 from anomaly_core.base.modeler import BaseModeler, MemoryModeler, ModelContext
 from anomaly_core.base.trainer import BaseTrainer, History, Progress, RunContext
 from anomaly_core.config.resolve import RunConfig
 from anomaly_core.discovery import registry
-from anomaly_core.errors import shell_words
+from anomaly_core.errors import ConfigError, quoted
 from anomaly_core.hooks import Hooks
 from anomaly_core.imaging.variation import Variation
 from anomaly_core.run.cross_fitting import NormalScores, can_leave_out, cross_fits, folds, left_out
@@ -29,7 +29,6 @@ from anomaly_core.run.scoring import score, tiled
 from anomaly_core.run.splits import Splits
 from anomaly_core.types import Sample
 
-LONG = 60  # seconds that cross-fitting may take without a word before
 log = logging.getLogger(__name__)
 
 
@@ -63,19 +62,32 @@ class Fitter:
         self.modeler, self.trainer = self._built()
 
     def fit(self, run: RunFolder, splits: Splits, resume: bool) -> Fitted:
-        """Fit on the images to fit on; with ``data.drop_suspects`` again, without those whose scores stand out."""
-        crosses = cross_fits(self.config) and not splits.held_out
-        history, normals = self._fit(run, splits, resume, crosses)
-        if self.config.data.drop_suspects and (odd := self._suspects(run, normals)):
+        """Fit on the images to fit on; with ``data.drop_suspects`` again, without those whose scores stand out.
+
+        ConfigError if these are to be dropped, and the data set itself sets the images apart that get a score.
+        """
+        crosses, drops = cross_fits(self.config) and not splits.held_out, self.config.data.drop_suspects
+        if drops and not crosses:
+            raise ConfigError(
+                f"data.drop_suspects needs a score of every image that is learnt, and {self.config.data.name!r} has normal "
+                "images of its own for the threshold. Set data.validation=false, or leave data.drop_suspects out."
+            )
+        history, normals = self._fit(run, splits, resume, crosses, run)
+        if drops and (odd := self._suspects(run, normals)):
             kept = [sample for sample in splits.fit if str(sample.path) not in odd]
             splits, dropped = replace(splits, fit=kept), normals.suspects()
+            run.facts["dropped"] = len(odd)
             self.modeler, self.trainer = self._built()
-            history, normals = self._fit(run, splits, False, crosses)
+            # Of its own: a run that is resumed must not take the checkpoints of one fit for those of the other.
+            checkpoints = RunFolder(run.folder / CHECKPOINTS / "without-suspects")
+            history, normals = self._fit(run, splits, resume, crosses, checkpoints)
             normals.dropped = dropped
         return Fitted(self.modeler, splits, history, normals)
 
-    def _fit(self, run: RunFolder, splits: Splits, resume: bool, crosses: bool) -> tuple[History, NormalScores]:
-        of_run = RunContext(self.config.base.seed, run.folder, run.write, resume)
+    def _fit(
+        self, run: RunFolder, splits: Splits, resume: bool, crosses: bool, checkpoints: RunFolder
+    ) -> tuple[History, NormalScores]:
+        of_run = RunContext(self.config.base.seed, checkpoints.folder, checkpoints.write, resume)
         if self.main:
             of_run.log = lambda row, step: self.hooks.call("anomaly_log", run=run, metrics=row, step=step)
         with self.modeler.fitting(self.trainer.shuffles or crosses), undisturbed():
@@ -84,14 +96,16 @@ class Fitter:
             fitted = time.perf_counter()
             run.facts["fit_seconds"] = fitted - begun
             if crosses:
-                normals = self._cross_fit(run, splits.fit, collected, resume)
+                normals = self._cross_fit(run, splits.fit, collected, resume, checkpoints)
             else:
                 normals = NormalScores(run, self.hooks)
                 self._score(normals, self.modeler, splits.held_out)
             run.facts["calibration_seconds"] = time.perf_counter() - fitted
         return history, normals
 
-    def _cross_fit(self, run: RunFolder, samples: list[Sample], collected: SampleDataset, resume: bool) -> NormalScores:
+    def _cross_fit(
+        self, run: RunFolder, samples: list[Sample], collected: SampleDataset, resume: bool, checkpoints: RunFolder
+    ) -> NormalScores:
         """The scores of all normal images, each by a detector that did not see it; none if there are too few images."""
         modeler, count = self.modeler, self.config.base.folds
         parts = folds(samples, count, self.config.base.seed)
@@ -110,14 +124,15 @@ class Fitter:
                 normals.take(scored, modeler.input_spec)
             return normals
         seconds = run.facts["fit_seconds"] * (len(parts) - 1)
-        if seconds > LONG:
-            log.warning("cross-fitting fits %d more detectors for the threshold: about %.0f minutes.", len(parts), seconds / 60)
+        if self.main:
+            took = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+            log.info("cross-fitting fits %d more detectors for the threshold: about %s.", len(parts), took)
         normals = NormalScores(run, self.hooks, "folds")
         for number, part in enumerate(parts, 1):
             chosen = set(part)
             others = [sample for i, sample in enumerate(samples) if i not in chosen]
-            checkpoints = RunFolder(run.folder / CHECKPOINTS / f"fold-{number}")
-            of_fold = RunContext(self.config.base.seed, checkpoints.folder, checkpoints.write, resume)
+            own = RunFolder(checkpoints.folder / CHECKPOINTS / f"fold-{number}")
+            of_fold = RunContext(self.config.base.seed, own.folder, own.write, resume)
             modeler, trainer = self._built(f"fold {number} of {len(parts)}: ")
             with modeler.fitting(trainer.shuffles):
                 self._train(modeler, trainer, others, [], of_fold)
@@ -162,17 +177,20 @@ class Fitter:
         return history, cast(SampleDataset, train.dataset)
 
     def _suspects(self, run: RunFolder, normals: NormalScores) -> set[str]:
-        """The paths of the images whose scores stand out; the run's log names them."""
-        normals.calibration(self.config.base.false_alarm_rate)
-        odd = [row.path for row in normals.suspects()]
-        if odd:
+        """The paths of the images whose scores stand out, in all processes; the run's log names them."""
+        odd: list[list[str]] = [[]]
+        if self.main:
+            normals.calibration(self.config.base.false_alarm_rate)
+            odd = [[row.path for row in normals.suspects()]]
+        (paths,) = broadcast_object_list(odd)  # only the main process has scores
+        if paths and self.main:
             warnings.warn(
-                f"data.drop_suspects: {len(odd)} of {len(normals.rows)} normal images are left out, because their scores stand "
-                f"out: {', '.join(odd[:3])}{', ...' * (len(odd) > 3)}. `anomaly suspects {shell_words(run.folder)}` shows "
+                f"data.drop_suspects: {len(paths)} of {len(normals.rows)} normal images are left out, because their scores "
+                f"stand out: {', '.join(paths[:3])}{', ...' * (len(paths) > 3)}. `anomaly suspects {quoted(run.folder)}` shows "
                 "them.",
                 stacklevel=2,
             )
-        return set(odd)
+        return set(paths)
 
 
 def _checked(history: Any, trainer: BaseTrainer, modeler: BaseModeler) -> History:

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from anomaly_core.config.resolve import RunConfig, sections_of
 from anomaly_core.discovery import registry
-from anomaly_core.errors import ConfigError, RunError, described, is_stop, shell_words
+from anomaly_core.errors import ConfigError, RunError, described, is_stop, quoted
 from anomaly_core.imaging.reading import ImageReader
-from anomaly_core.run.calibration import Calibration, NormalImage
+from anomaly_core.run.calibration import Calibration
 from anomaly_core.run.csv_safe import csv_bytes, csv_rows
 from anomaly_core.run.files import exclusive, folder_name, run_id, sweep, write_whole
 from anomaly_core.run.memory import explained
+from anomaly_core.run.normals import NormalImage
 from anomaly_core.run.records import FORMAT, checked_manifest, fault, parse_json
 from anomaly_core.run.result import RunResult, TestedImage
 from anomaly_core.untrusted import expanded, inside, open_untrusted, read_untrusted
@@ -32,17 +33,7 @@ if TYPE_CHECKING:
 MANIFEST, CONFIG, LOG, CHECKPOINTS = "manifest.json", "config.yaml", "log.txt", "checkpoints"
 WEIGHTS, IMAGES, CALIBRATION, HISTORY = "model.safetensors", "images.json", "calibration.json", "history.csv"
 METRICS, PREDICTIONS, CURVES, NORMALS = "metrics.json", "predictions.csv", "curves.json", "normals.csv"
-RECORDED = (
-    CONFIG,
-    WEIGHTS,
-    IMAGES,
-    CALIBRATION,
-    HISTORY,
-    METRICS,
-    PREDICTIONS,
-    CURVES,
-    NORMALS,
-)  # with SHA-256
+RECORDED = (CONFIG, WEIGHTS, IMAGES, CALIBRATION, HISTORY, METRICS, PREDICTIONS, CURVES, NORMALS)  # with SHA-256
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -101,7 +92,7 @@ class RunFolder:
             missing = f"it has no {MANIFEST}" if run.folder.exists() else "there is nothing at that path"
             raise RunError(f"{str(folder)!r} is not a run's folder: {missing}. Give {printed}.")
         if (status := run.manifest()["status"]) != "complete":
-            resume = f"Go on with `anomaly run --resume {shell_words(run.folder)}`."
+            resume = f"Go on with `anomaly run --resume {quoted(run.folder)}`."
             raise RunError(f"the run in {str(folder)!r} is {status!r}, not complete. {resume}")
         return run
 

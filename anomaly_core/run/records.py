@@ -34,6 +34,8 @@ class Manifest(TypedDict, total=False):
     peak_memory_mb: Seconds
     seed: Count
     data: dict[str, Count | str]
+    dropped: Count
+    excluded: Count
     evaluates: str
     versions: dict[str, str]
     warnings: list[str]

@@ -14,10 +14,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from anomaly_core import LAUNCHED
 from anomaly_core.cli.console import hand_over
 from anomaly_trainers.launch import UNEXPECTED, _rank
+from tiny.data import write_tree
 from tiny.runs import arguments, config
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -147,3 +149,20 @@ def test_errors_are_handed_over_where_somebody_shows_them_alone(tmp_path: Path, 
     assert hand_over("Error: kein Bild in größe.", 2)
     answer = json.loads(file.read_text("utf-8"))
     assert (answer["message"], answer["code"]) == ("Error: kein Bild in größe.", 2)
+
+
+@pytest.mark.slow
+def test_two_processes_drop_the_same_suspects(process: Callable[..., Any], tmp_path: Path) -> None:
+    folder = write_tree(tmp_path / "parts", train=24)
+    for name, colour in (("7.png", "white"), ("11.png", "black")):
+        Image.new("RGB", (32, 32), colour).save(folder / "train" / "good" / name)
+    options = {"data.root": str(tmp_path / "parts"), "data.holdout": None, "data.drop_suspects": True}
+    runs = []
+    for devices in ("1", "2"):
+        settings = config(tmp_path / devices, data="tree", **options)
+        done = process(*arguments(settings), "--devices", devices)
+        assert done.code == 0, done.err
+        assert done.err.count("data.drop_suspects") == 1
+        runs.append(only(tmp_path / devices))
+    one, two = ((run / "normals.csv").read_text() for run in runs)
+    assert one == two

@@ -119,7 +119,7 @@ def test_non_square_inputs(root, tmp_path, resize):
 def test_no_held_out_image_means_no_threshold_and_says_so(root, tmp_path):
     result = run_experiment(config(root, tmp_path, **{"data.holdout": 0}))
     assert result.metrics["image_f1"] is None
-    assert "no normal image was held out" in result.runs[0].undefined["image_f1"]
+    assert "no normal image was left to set it" in result.runs[0].undefined["image_f1"]
     assert result.metrics["image_auroc"] is not None
 
 

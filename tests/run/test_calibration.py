@@ -186,7 +186,7 @@ def test_a_threshold_set_by_hand_has_the_interval_of_the_scores_above_it() -> No
     assert changed.false_alarm_interval() == pytest.approx(tuple(stats.binomtest(7, 100).proportion_ci(0.95)))
     assert changed.promise() == "false alarms: about 7.84 %, 2.9 to 14 % with 95 % confidence"
     assert Calibration.from_dict(json.loads(json.dumps(changed.to_dict()))) == changed
-    assert changed.at_rate(0.05, source=calibration.source) == calibration
+    assert changed.at_rate(0.05) == calibration
     tail = calibration.with_threshold(130, chosen_by="tail", false_alarm_rate=0.001, interval=(0.0, 0.02))
     assert tail.promise() == (
         "false alarms: about 0.1 %, an extrapolation beyond the 100 images, 0 to 2 % with 95 % confidence"

@@ -11,9 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from anomaly_core import ConfigError, Hooks, NormalImage, RunFolder, RunResults, hookimpl, registry, run_experiment, shell_words
-from tiny.data import write_tree
+from anomaly_core import ConfigError, Hooks, NormalImage, RunFolder, RunResults, hookimpl, registry, run_experiment
+from anomaly_core.run import fitting
+from tiny.data import Tree, write_tree
 from tiny.runs import config, log_of, scores
+from tiny.trainers import Descent
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -51,9 +53,9 @@ def test_they_are_named_and_left_out(root: Path, tmp_path: Path) -> None:
     again = [image for image in images if not image.dropped]
     assert dropped.runs[0].calibration.scores == tuple(sorted(image.score for image in again))
     odd = len(named(normals(kept), "suspect"))
-    log = log_of(kept)
-    assert f"normal images that stand out ({odd} of 24, such as" in log
-    assert f"`anomaly suspects {shell_words(kept.folder)}`" in log
+    assert f"normal images that stand out ({odd} of 24, such as" in log_of(
+        kept
+    ) and f"`anomaly suspects {kept.folder}`" in log_of(kept)
     log = log_of(dropped)
     assert f"data.drop_suspects: {24 - len(again)} of 24 normal images are left out" in log and "anomaly suspects" in log
 
@@ -114,3 +116,38 @@ def test_each_category_is_a_measure_of_its_own(root: Path, tmp_path: Path) -> No
     result = run(tmp_path / "two", tmp_path, **{"data.unified": True})
     assert {image.category for image in normals(result)} == {"plain", "odd"}
     assert named(normals(result), "suspect") >= set(ODD)
+
+
+def test_no_fit_takes_the_checkpoints_of_another(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    goes: list[tuple[int, Path | None, bool]] = []
+    fit = Descent.fit
+
+    def noted(self: Descent, modeler: Any, train: Any, validation: Any, run: Any = None) -> Any:
+        goes.append((len(train.dataset), run.folder, run.resume))
+        return fit(self, modeler, train, validation, run)
+
+    monkeypatch.setattr(Descent, "fit", noted)
+    monkeypatch.setattr(fitting.NormalScores, "suspects", lambda self: self.rows[:2])
+    options = {"data.root": str(root), "data.holdout": None, "data.drop_suspects": True, "base.folds": 3}
+    wanted = config(tmp_path, model="mirror", data="tree", **{**options, "base.calibration": "cross"})
+    result = run_experiment(wanted).runs[0]
+    assert [count for count, *_ in goes] == [24, 16, 16, 16, 22, 14, 15, 15]
+    assert len({folder for _, folder, _ in goes}) == len(goes)
+    manifest = RunFolder.open(result.folder).manifest()
+    assert manifest["dropped"] == 2 and manifest["data"]["fit"] == 24
+    first = list(goes)
+    goes.clear()
+    (result.folder / "manifest.json").unlink()
+    run_experiment(wanted, resume=result.folder)
+    assert goes == [(count, folder, True) for count, folder, _ in first]
+
+
+def test_a_data_set_with_normal_images_of_its_own_for_the_threshold(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = Tree.train_samples
+    monkeypatch.setattr(
+        Tree, "split", lambda self, category, fewest=1: (samples(self, category)[:20], samples(self, category)[20:])
+    )
+    with pytest.raises(ConfigError, match="has normal images of its own for the threshold"):
+        run(root, tmp_path, **{"data.drop_suspects": True})

@@ -194,7 +194,7 @@ def finished(tiny: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_finished_run_is_as_it_was_written_or_the_files_are_named_that_are_not(finished: Path, tmp_path: Path) -> None:
     done = run(str(finished))
     assert done.exit_code == 0 and done.output.rstrip().endswith("healthy"), done.output
-    assert done.output.count("as the run wrote it") == 8
+    assert done.output.count("as the run wrote it") == 9
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     with (folder / "predictions.csv").open("a") as file:
@@ -216,7 +216,7 @@ def test_a_run_whose_manifest_knows_no_file_is_not_healthy(finished: Path, tmp_p
     shutil.copytree(finished, folder)
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps({**manifest, "files": {}}))
-    assert run(str(folder)).output.count("is not what the run wrote") == 8
+    assert run(str(folder)).output.count("is not what the run wrote") == 9
     (folder / "manifest.json").write_text(json.dumps({**manifest, "status": "failed", "error": "ValueError: no"}))
     done = run(str(folder))
     assert done.exit_code == 1 and "ValueError: no" in done.output and "--resume" in done.output

@@ -13,6 +13,7 @@ from anomaly_patchcore.padim.model import PaDiMModel
 from anomaly_patchcore.padim.modeler import PaDiMModeler
 from anomaly_patchcore.padim.moments import Moments
 from anomaly_patchcore.patchcore.config import PatchCoreConfig
+from anomaly_patchcore.patchcore.left_out import LeftOut
 from anomaly_patchcore.patchcore.modeler import PatchCoreModeler
 from anomaly_patchcore.patchcore.store import PatchStore
 from anomaly_patchcore.search import nearest
@@ -108,6 +109,14 @@ def test_each_entry_of_the_bank_knows_its_image(options):
         assert not len(own) or float(nearest(own, patches[number])[0].max()) < 1e-9
     assert len(modeler._owners) == len(modeler.model.memory_bank)
     assert modeler.predict_without(IMAGES[:1], numbers([0])).score >= modeler.predict_step(IMAGES[:1]).score
+
+
+def test_an_image_of_which_a_budget_kept_nothing_takes_nothing_away():
+    points = torch.randn(30, 4, generator=torch.Generator().manual_seed(1))
+    owners, picked = torch.arange(30, dtype=torch.int32) // 10, torch.tensor([3, 14, 25])
+    left_out = LeftOut(points, points, owners, picked)
+    assert torch.equal(left_out.bank(torch.tensor([7])), points[picked])
+    assert len(left_out.bank(torch.tensor([2, 7]))) == 3
 
 
 @torch.inference_mode()

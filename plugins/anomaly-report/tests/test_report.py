@@ -57,6 +57,13 @@ def test_the_report_tells_what_the_run_found(make_run, tmp_path):
     assert "memory bank size" in page.text
 
 
+def test_dropped_and_excluded_images_are_not_counted_as_fitted(make_run, tmp_path):
+    facts = {"data": {"fit": 9, "held_out": 0}, "dropped": 2, "excluded": 1}
+    text = page_of(make_run(tmp_path, manifest=facts)).text
+    assert "7 fitted, 2 dropped as suspects" in text and "Left out by data.exclude1 image" in re.sub(r"\s*\n\s*", "", text)
+    assert "data.exclude" not in page_of(make_run(tmp_path / "all")).text
+
+
 def test_a_metric_is_shown_as_the_run_describes_it_whether_or_not_it_is_installed(make_run, tmp_path):
     missed = Measure("missed_defects", 4.0, title="Missed defects", meaning="How many were overlooked.", prominence="headline")
     chosen = Measure("best_f9", 0.25, title="Best F9", meaning="Of all thresholds.", prominence="headline", oracle=True)

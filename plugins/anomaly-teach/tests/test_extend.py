@@ -171,6 +171,15 @@ def test_images_that_the_run_has(tmp_path: Path) -> None:
         extended(extension.run.folder, [new, learnt[0]])
 
 
+def test_a_cross_fitted_run_has_learnt_all_whatever_set_its_threshold_since(tmp_path: Path) -> None:
+    parent = RunFolder.open(finished(tmp_path, **{"data.holdout": None}))
+    # as `anomaly threshold --from` writes it
+    parent.write_json("calibration.json", replace(parent.calibration(), scored_by="holdout").to_dict())
+    train = sorted((tmp_path / "weave" / "linen" / "train" / "good").iterdir())
+    with pytest.raises(DataError, match=r"the run has learnt all 8 before"):
+        extended(parent.folder, train)
+
+
 def test_test_images_that_are_learnt_test_no_more(tmp_path: Path) -> None:
     parent = finished(tmp_path)
     good = sorted((tmp_path / "weave" / "linen" / "test" / "good").iterdir())

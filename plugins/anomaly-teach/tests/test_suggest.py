@@ -162,6 +162,24 @@ def test_synthetic_defects_lie_on_images_that_are_not_fitted(tmp_path: Path) -> 
         assert columns.mean() >= 20 and rows.mean() >= 10
 
 
+def test_what_is_left_out_neither_trains_nor_chooses(tmp_path: Path, anomaly: Anomaly) -> None:
+    root = write_plates(tmp_path / "plates", good=18, bad=12, size=16)
+    apart = [root / "good" / "003.png", root / "bad" / "002.png"]
+    (tmp_path / "apart.txt").write_text("".join(f"{path}\n" for path in apart))
+    options = {"data.abnormal": str(root / "bad"), "data.exclude": str(tmp_path / "apart.txt")}
+    chosen = choose(build_data(folder_config(root, **options)), share=1, sizes=(), synthetic=False, folder=tmp_path, seed=0)
+    assert len(chosen.judged) == 11
+    assert not {*apart} & {*(sample.path for sample in chosen.normal), *(path for path, _ in chosen.judged)}
+    assigned = [
+        part for key, value in {"data.normal": root / "good", **options}.items() for part in ("--set", f"{key}={value}")
+    ]
+    done = anomaly("suggest", *assigned, "--model", "patchcore", "--minutes", 0, "--output", tmp_path / "out")
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[-1].count("data.exclude=") == 1
+    lines = (tmp_path / "out" / "chose.txt").read_text().splitlines()
+    assert lines[:2] == [str(path.resolve()) for path in apart] and len(lines) > 6
+
+
 def test_too_few_images_and_several_categories_are_errors(tmp_path: Path, anomaly: Anomaly) -> None:
     root = write_plates(tmp_path / "plates", good=8)
     with pytest.raises(DataError, match="needs 10 or more"):

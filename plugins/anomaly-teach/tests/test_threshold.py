@@ -147,6 +147,17 @@ def test_costs_take_anomalous_images_out_of_the_test(anomaly: Callable[..., Any]
     assert "leave --share out" in anomaly("threshold", run, "--cost-miss", "1", "--share", "0.5").err
 
 
+def test_what_the_run_left_out_before_does_not_test_again(anomaly: Callable[..., Any], tmp_path: Path) -> None:
+    first = run_experiment(config(tmp_path, **EXTRA)).runs[0]
+    apart = next(row.path for row in first.predictions if row.label == 1)
+    (tmp_path / "apart.txt").write_text(f"{apart}\n")
+    run = run_experiment(config(tmp_path, **EXTRA, **{"data.exclude": str(tmp_path / "apart.txt")})).runs[0].folder
+    assert anomaly("threshold", run, "--cost-miss", "100").code == 0
+    used = values(run, "manifest.json")["threshold_images"]
+    assert apart not in used
+    assert (run / "threshold_images.txt").read_text().split("\n")[:-1] == [str(Path(apart).resolve()), *used]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anomaly_core import CONFIG, MANIFEST, AnomalyError, RunFolder, registry, shell_words
+from anomaly_core import CONFIG, MANIFEST, AnomalyError, RunFolder, quoted, registry
 
 if TYPE_CHECKING:
     from anomaly_doctor.doctor import Report
@@ -36,9 +36,7 @@ def _examine_folder(run: RunFolder, report: Report) -> None:
     report.sections["run"] = {"folder": place, **facts, **{f"made with {name}": text for name, text in versions.items()}}
     if status != "complete":
         cause = f": {manifest['error']}" if manifest.get("error") else ""
-        report.problems.append(
-            f"the run in {place!r} is {status!r}{cause}. Go on with `anomaly run --resume {shell_words(place)}`."
-        )
+        report.problems.append(f"the run in {place!r} is {status!r}{cause}. Go on with `anomaly run --resume {quoted(place)}`.")
         return
     differing = run.differing()
     names = [*dict.fromkeys([*manifest.get("files", {}), *differing])]

@@ -130,7 +130,9 @@ class SegF1(_StreamedMetric):
         if self._undefined is not None:
             raise self._undefined
         if self.calibration is None or self.calibration.map_threshold is None:
-            raise UndefinedMetric("there is no map threshold: no normal image was held out (add some; data.holdout above 0)")
+            raise UndefinedMetric(
+                "there is no map threshold: no normal image was left to set it (add some, or leave data.holdout out)"
+            )
         if not self._judged:
             raise UndefinedMetric("the data set has no masks")
         return f1_of(self._counts)

@@ -15,7 +15,9 @@ class VerdictMetric(ImageMetric):
     def verdicts(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """(truth (N,), verdict (N,)); UndefinedMetric without a threshold."""
         if self.calibration is None or self.calibration.threshold is None:
-            raise UndefinedMetric("there is no threshold: no normal image was held out (add some; data.holdout above 0)")
+            raise UndefinedMetric(
+                "there is no threshold: no normal image was left to set it (add some, or leave data.holdout out)"
+            )
         scores, labels = self.gathered()
         return labels.numpy() == 1, scores.double().numpy() > self.calibration.threshold
 

@@ -23,15 +23,14 @@ from anomaly_core import (
     RunFolder,
     RunResult,
     build_data,
-    calibrate,
     folder_name,
     images_to_test,
     inside,
     needs_of,
     quiet,
+    quoted,
     registry,
     screen,
-    shell_words,
     skipped,
     test,
     validate,
@@ -148,7 +147,7 @@ def _config(folder: str | Path, config: RunConfig, data: str | None, overrides: 
         if key in ELSEWHERE:
             raise ConfigError(f"{key}={value} would be ignored in an evaluation: {ELSEWHERE[key]}.")
         if key.startswith(("model.", "train.")) or (key in needs and needs[key].fitting):
-            again = shell_words("anomaly", "run", "--config", Path(folder) / "config.yaml", "--set", f"{key}={value}")
+            again = f"anomaly run --config {quoted(Path(folder) / 'config.yaml')} --set {quoted(f'{key}={value}')}"
             raise ConfigError(
                 f"{key}={value} would be ignored: the run is fitted, and an evaluation leaves that as it is. Leave it "
                 f"out, or fit again: `{again}`."
@@ -170,8 +169,5 @@ def _calibration(folder: str | Path, own: Calibration, overrides: Mapping[str, A
             f"base.false_alarm_rate={rate:g} needs the scores of normal images, and the run in {str(folder)!r} has none: its "
             f"threshold is from {own.source}. Leave it out, or fit again so that normal images set the threshold."
         )
-    import torch
-
-    maxima = torch.tensor(own.map_maxima) if own.map_maxima else None
-    new = calibrate(torch.tensor(own.scores), maxima, false_alarm_rate=rate, kind=own.scored_by)
-    return replace(new, map_low=own.map_low, source=f"{new.source}, at the rate that this evaluation asks for")
+    new = own.at_rate(rate)
+    return replace(new, source=f"{new.source}, at the rate that this evaluation asks for")

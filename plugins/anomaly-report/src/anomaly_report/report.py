@@ -174,8 +174,10 @@ def _verdicts(labels: set[int | None]) -> list[str]:
 def _facts(run: FinishedRun) -> list[tuple[str, str]]:
     """The summary's rows: what was fitted, on what, when and how long."""
     manifest, data = run.manifest, run.manifest.get("data", {})
-    kinds = (("fit", "fitted"), ("held_out", "held out"))
-    counts = [f"{count:,} {what}" for key, what in kinds if isinstance(count := data.get(key), int) and count]
+    dropped, excluded = manifest.get("dropped", 0), manifest.get("excluded", 0)
+    fit, held_out = (count if isinstance(count := data.get(part), int) else 0 for part in ("fit", "held_out"))
+    kinds = {"fitted": fit - dropped, "held out": held_out, "dropped as suspects": dropped}
+    counts = [f"{count:,} {what}" for what, count in kinds.items() if count > 0]
     facts = [
         ("Data set", _dataset(run)),
         ("Category", run.result.category if len(run.categories) < 2 else f"{run.result.category}: {', '.join(run.categories)}"),
@@ -183,6 +185,7 @@ def _facts(run: FinishedRun) -> list[tuple[str, str]]:
         ("Preset", _named(run, "base", "preset")),
         ("Normal images", ", ".join(counts)),
         ("Test images", f"{len(run.images):,}{_label_counts(run)}"),
+        ("Left out by data.exclude", f"{excluded:,} image{'s' * (excluded > 1)}" if excluded else ""),
         ("Maps judged at", str(run.result.resolution)),
         ("Seed", str(manifest.get("seed", ""))),
         ("Started", _when(manifest.get("started"))),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, TypeGuard
 
-from anomaly_core import Calibration, shell_words
+from anomaly_core import Calibration, quoted
 from anomaly_report.finished import FinishedRun
 from anomaly_report.runs import brief
 from anomaly_report.verdicts import FALSE_ALARM, FLAGGED, HIT, verdict
@@ -64,7 +64,7 @@ def headline(run: FinishedRun) -> str:
 
 def shell_path(run: FinishedRun) -> str:
     """The folder of the run that has the threshold, quoted for a shell of this machine."""
-    return shell_words(run.manifest.get("evaluates") or run.folder.absolute())
+    return quoted(run.manifest.get("evaluates") or run.folder.absolute())
 
 
 def former(run: FinishedRun) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,21 +12,20 @@ from typing import Any
 from anomaly_core import (
     ANOMALOUS,
     NORMAL,
+    NORMALS,
     AnomalyError,
     BaseDataModule,
     DataError,
     RunFolder,
     Sample,
-    expanded,
+    excluded,
     open_untrusted,
     printable,
-    read_untrusted,
     screen,
     warnings_of,
+    without,
 )
-from anomaly_predict import marked_encoding
 
-NORMALS = "normals.csv"
 MOST_NAMED = 10  # images that a message names
 
 
@@ -72,14 +70,14 @@ class Known:
 
     @staticmethod
     def _parts(run: RunFolder, data: BaseDataModule, fewest: int) -> Iterable[tuple[str, Sequence[Sample]]]:
-        dropped = {Path(row.path) for row in run.normals() if row.dropped} if (run.folder / NORMALS).is_file() else set()
-        if run.calibration().scored_by != "holdout":  # by cross-fitting: all normal images were learnt
+        dropped = {row.path for row in run.normals() if row.dropped} if (run.folder / NORMALS).is_file() else set()
+        if run.manifest().get("data", {}).get("held_out") == 0:  # by cross-fitting: all normal images were learnt
             data.config = replace(data.config, holdout=0.0)
-        unused = {os.path.normcase(os.path.realpath(path)) for path in [*dropped, *left_out(data)]}
+        files = excluded(data, strict=False)
         for category in data.chosen_categories():
             fit, held_out = data.split(category, fewest)
             for part, samples in (("fit", fit), ("held_out", held_out), ("test", data.test_samples(category))):
-                yield part, [s for s in samples if not unused or os.path.normcase(os.path.realpath(s.path)) not in unused]
+                yield part, [sample for sample in without(samples, files) if str(sample.path) not in dropped]
 
     def find(self, path: Path, digest: str) -> tuple[str, Sample | None]:
         """(part, image) of the run with the same bytes; an empty part if it has none."""
@@ -145,21 +143,6 @@ def named(paths: Sequence[str], notes: Sequence[str] = ()) -> str:
 
 def _are(items: Sequence[Any]) -> str:
     return f"{len(items)} images are" if len(items) > 1 else "1 image is"
-
-
-def left_out(data: BaseDataModule) -> list[Path]:
-    """The files that the run's own ``data.exclude`` names; DataError if its list cannot be read."""
-    if not data.config.exclude:
-        return []
-    path = expanded(data.config.exclude)
-    try:
-        content = read_untrusted(path)
-        lines = content.decode(marked_encoding(content) or "utf-8", "surrogateescape").splitlines()
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the list {str(path)!r} of data.exclude: {error}. Put it there again.") from error
-    names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    places = ([folder / name for folder in (path.parent, data.root, Path())] for name in names)
-    return [next((place for place in several if os.path.lexists(place)), several[0]).absolute() for several in places]
 
 
 def sha256(path: Path) -> str:

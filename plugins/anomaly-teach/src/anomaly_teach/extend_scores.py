@@ -13,7 +13,6 @@ from anomaly_core import (
     DataError,
     NormalImage,
     Progress,
-    calibrate,
     score,
     stands_out,
     tiled,
@@ -65,8 +64,6 @@ def recalibrated(before: Calibration, new: Sequence[NormalImage], rate: float) -
 
     A threshold that was chosen by a value, by costs or by a fitted tail stays, with a warning.
     """
-    import torch
-
     if not new:
         return before
     scores = sorted([*before.scores, *(row.score for row in new)])
@@ -80,14 +77,6 @@ def recalibrated(before: Calibration, new: Sequence[NormalImage], rate: float) -
             stacklevel=2,
         )
         return replace(before, scores=tuple(scores), count=len(scores), map_maxima=tuple(maxima))
-    found = calibrate(
-        torch.tensor(scores, dtype=torch.float64),
-        torch.tensor(maxima, dtype=torch.float64) if maxima else None,
-        false_alarm_rate=before.false_alarm_rate if before.scores else rate,
-        kind="leave_one_out",
-    )
     source = f"{len(scores)} normal images, the last {len(new)} scored before they were learnt (`anomaly extend`)"
-    warning = found.warning and found.warning.replace(f"{found.source},", f"{len(scores)} normal images").replace(
-        "raise base.false_alarm_rate", "choose a higher rate with `anomaly threshold`"
-    )
-    return replace(found, source=source, warning=warning, map_low=before.map_low, scored_by=before.scored_by)
+    more = replace(before, scores=tuple(scores), count=len(scores), map_maxima=tuple(maxima), source=source)
+    return more.at_rate(before.false_alarm_rate if before.scores else rate)

@@ -16,6 +16,7 @@ from anomaly_core import (
     CALIBRATION,
     CONFIG,
     IMAGES,
+    NORMALS,
     BaseDataModule,
     BaseTrainer,
     Calibration,
@@ -31,18 +32,19 @@ from anomaly_core import (
     Variation,
     build_data,
     distributions,
+    excluded,
     folder_name,
     images_to_test,
     inside,
+    mark_suspects,
     quiet,
+    quoted,
     read_untrusted,
     registry,
-    shell_words,
-    stands_out,
     test,
 )
 from anomaly_predict import RunDetector, load_run
-from anomaly_teach.extend_images import NORMALS, Known, NewImage, left_out, named, new_images, require_not_defective
+from anomaly_teach.extend_images import Known, NewImage, named, new_images, require_not_defective
 from anomaly_teach.extend_scores import look_at, recalibrated, scored
 
 HISTORY, EXCLUDED = "history.csv", "excluded.txt"
@@ -184,9 +186,7 @@ class _Work:
         run.write_json(CALIBRATION, after.to_dict())
         if (self.parent.folder / NORMALS).is_file():
             rows = [*map(self._with_picture, self.parent.normals()), *([] if self.false_alarms else counted)]
-            kept = [row for row in rows if not row.dropped]
-            for row, odd in zip(kept, stands_out([row.score for row in kept]), strict=True):
-                row.suspect = odd
+            mark_suspects(row for row in rows if not row.dropped)
             run.write_rows(NORMALS, [row.to_row() for row in rows])
         learnt = self._learnt(after)
         seconds = run.facts["fit_seconds"] = time.perf_counter() - self.start
@@ -196,7 +196,6 @@ class _Work:
             data = build_data(config)
             data.reader = self.data.reader
             no_test = {Path(entry["path"]).resolve() for entry in run.facts.get("skipped", [])}
-            no_test |= {path.resolve() for path in left_out(data)}
             samples = [s for s in images_to_test(data, data.chosen_categories()) if s.path.resolve() not in no_test]
             result = test(run, config, self.detector.modeler, after, data, samples, figures=figures, **watched)
         else:
@@ -217,7 +216,7 @@ class _Work:
                 stacklevel=3,
             )
         if tested or others:
-            lines = [*map(str, left_out(self.data)), *(str(Path(path).absolute()) for path in others), *tested]
+            lines = [*excluded(self.data, strict=False), *(str(Path(path).absolute()) for path in others), *tested]
             text = "# Learnt or used for the threshold after the fit, and what the run left out before: none of these tests.\n"
             self.run.write(EXCLUDED, (text + "".join(f"{line}\n" for line in lines)).encode("utf-8", "surrogateescape"))
             config = config.replace(**{"data.exclude": str((self.run.folder / EXCLUDED).absolute())})
@@ -228,11 +227,11 @@ class _Work:
 
     def _with_picture(self, row: NormalImage) -> NormalImage:
         """A row of the parent's with its picture, if that is there."""
-        if picture := str(vars(row).get("picture") or ""):
+        if row.picture:
             try:
-                self.run.write(picture, read_untrusted(inside(self.parent.folder, picture)))
+                self.run.write(row.picture, read_untrusted(inside(self.parent.folder, row.picture)))
             except OSError:
-                vars(row)["picture"] = ""
+                row.picture = ""
         return row
 
     def _learn(self) -> History:
@@ -271,8 +270,7 @@ def _require_memory(config: RunConfig, parent: RunFolder, evaluates: str | None)
         return
     raise RunError(
         f"{config.model.name!r} cannot take in more images once it is fitted, as patchcore and padim can. Fit it anew with the "
-        f"new images among the others: `anomaly run --config {shell_words(parent.folder / 'config.yaml')}`, with them "
-        "in its data set."
+        f"new images among the others: `anomaly run --config {quoted(parent.folder / CONFIG)}`, with them in its data set."
     )
 
 
@@ -280,7 +278,9 @@ def _facts(manifest: dict[str, Any], parent: RunFolder, new: list[NewImage], fal
     """What the manifest says of the new run."""
     added = [{"path": image.path, "sha256": image.digest, "false_alarm": false_alarms} for image in new]
     digest = hashlib.sha256("".join(sorted(image.digest for image in new)).encode()).hexdigest()
-    kept: dict[str, Any] = {name: manifest[name] for name in ("seed", "skipped", "without_mask") if name in manifest}
+    kept: dict[str, Any] = {
+        name: manifest[name] for name in ("seed", "skipped", "without_mask", "dropped", "excluded") if name in manifest
+    }
     facts: dict[str, Any] = {"category": manifest["category"], "parent": str(parent.folder.absolute()), **kept}
     facts |= {"added": [*manifest.get("added", []), *added], "added_digest": digest, "versions": _versions()}
     if images := manifest.get("data"):

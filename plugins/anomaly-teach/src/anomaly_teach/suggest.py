@@ -24,8 +24,8 @@ from anomaly_core import (
     described,
     parse_assignment,
     quiet,
+    quoted,
     run_experiment,
-    shell_words,
 )
 from anomaly_teach.suggest_images import Chosen
 from anomaly_teach.suggest_settings import Setting
@@ -213,7 +213,7 @@ def command(setting: Setting, data: str, preset: str, category: str | None, assi
     words += ["--category", category] if category else []
     words += [word for pair in assignments for word in ("--set", pair)]
     words += [word for key, value in setting.options.items() for word in ("--set", f"{key}={value}")]
-    return shell_words(*words)
+    return " ".join(map(quoted, words))
 
 
 @contextmanager

@@ -11,7 +11,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from anomaly_core import ANOMALOUS, NORMAL, BaseDataModule, ConfigError, DataError, ImageReader, Sample, fitted_reader, screen
+from anomaly_core import (
+    ANOMALOUS,
+    NORMAL,
+    BaseDataModule,
+    ConfigError,
+    DataError,
+    ImageReader,
+    Sample,
+    excluded,
+    fitted_reader,
+    screen,
+    without,
+)
 from anomaly_teach.synthetic import KINDS, with_defect
 
 FEWEST = 10  # normal images to fit on
@@ -31,6 +43,7 @@ class Chosen:
         synthetic: whether they are synthetic.
         sizes: (height, width) of the normal images.
         notes: what was left out or assumed, for the user.
+        excluded: the files that ``data.exclude`` leaves out.
     """
 
     normal: list[Sample]
@@ -38,6 +51,7 @@ class Chosen:
     synthetic: bool
     sizes: list[tuple[int, int]]
     notes: list[str] = field(default_factory=list)
+    excluded: list[str] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
         """Write the list; the fitted images train, the judged ones test."""
@@ -76,7 +90,8 @@ def choose(data: BaseDataModule, *, share: float, sizes: Sequence[int], syntheti
         DataError: there are too few normal images.
     """
     category = chosen_category(data)
-    normal = [sample for sample in data.train_samples(category) if sample.label in (NORMAL, None)]
+    files = excluded(data)
+    normal = [sample for sample in without(data.train_samples(category), files) if sample.label in (NORMAL, None)]
     screened = screen(normal, data.config.on_bad_image, data.reader)
     normal = screened.kept
     data.reader, notes = fitted_reader(data.reader, screened.facts, screened.facts)
@@ -86,7 +101,7 @@ def choose(data: BaseDataModule, *, share: float, sizes: Sequence[int], syntheti
             f"between settings needs {FEWEST} or more. Add normal images, or check data.root and data.normal."
         )
     rng = np.random.default_rng(seed)
-    anomalous = [sample for sample in data.test_samples(category) if sample.label == ANOMALOUS]
+    anomalous = [sample for sample in without(data.test_samples(category), files) if sample.label == ANOMALOUS]
     drawn = [anomalous[i] for i in sorted(rng.permutation(len(anomalous))[: round(share * len(anomalous))].tolist())]
     drawn = screen(drawn, data.config.on_bad_image, data.reader).kept
     judged = [(sample.path, sample.defect) for sample in drawn]
@@ -102,7 +117,7 @@ def choose(data: BaseDataModule, *, share: float, sizes: Sequence[int], syntheti
     if len(normal) > MOST:
         notes.append(f"{MOST} of the {len(normal)} normal images were fitted on, which is enough to compare settings.")
         normal = [normal[i] for i in sorted(rng.permutation(len(normal))[:MOST].tolist())]
-    return Chosen(normal, judged, by_defects, [data.reader.size(sample.path) for sample in normal], notes)
+    return Chosen(normal, judged, by_defects, [data.reader.size(sample.path) for sample in normal], notes, list(files))
 
 
 def _apart(normal: Sequence[Sample], count: int, rng: np.random.Generator) -> tuple[list[Sample], list[Sample]]:

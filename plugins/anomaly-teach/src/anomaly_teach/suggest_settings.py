@@ -24,7 +24,6 @@ CHOSEN = {
     "base.pictures": "it draws none",
     "base.seed": "--seed sets it",
     "data.unified": "it looks at one category",
-    "data.exclude": "it takes a share of all images",
 }
 
 

@@ -15,9 +15,9 @@ from anomaly_core import (
     RunError,
     RunFolder,
     printable,
+    quoted,
     read_untrusted,
     robust_deviations,
-    shell_words,
     write_whole,
 )
 from anomaly_predict import marked_encoding
@@ -49,7 +49,7 @@ def ranked(run: RunFolder) -> list[Ranked]:
     Raises:
         RunError: the run has no list of them.
     """
-    again = f"Fit again with `anomaly run --config {shell_words(run.folder / CONFIG)}`"
+    again = f"Fit again with `anomaly run --config {quoted(run.folder / CONFIG)}`"
     if not (run.folder / NORMALS).exists():
         manifest = run.manifest()
         if "evaluates" in manifest:

@@ -132,7 +132,7 @@ def by_rate(calibration: Calibration, rate: float, *, tail: bool = False) -> Cal
             f"their greatest score, good for about {1 / (count + 1):.2g}. That rate needs {needed(rate)} images"
             f"{', or an extrapolation: --tail' * (count >= LEAST_IMAGES)}."
         )
-    return calibration.at_rate(rate, source=_origin(calibration), warning=warning)
+    return replace(calibration.at_rate(rate), warning=warning)
 
 
 def by_value(calibration: Calibration, value: float) -> Calibration:
@@ -234,14 +234,6 @@ def _drawn(subject: Subject, share: float | None) -> list[TestedImage]:
             f"{len(rows) - len(chosen)} to test on. Give anomalous images with --abnormal DIR."
         )
     return chosen
-
-
-def _origin(calibration: Calibration) -> str:
-    """Where the scores are from, in words."""
-    if calibration.chosen_by == "rate":
-        return calibration.source
-    count = len(calibration.scores)
-    return f"{count} normal image{'s' if count > 1 else ''} that the detector did not see"
 
 
 def differences(new: Calibration, old: Calibration, scores: Sequence[float]) -> str:

@@ -12,6 +12,7 @@ from anomaly_core import (
     CALIBRATION,
     MANIFEST,
     METRICS,
+    NORMALS,
     PREDICTIONS,
     AnomalyError,
     Calibration,
@@ -22,12 +23,12 @@ from anomaly_core import (
     RunFolder,
     RunResult,
     TestedImage,
+    quoted,
     registry,
     require_training,
-    shell_words,
 )
 
-CURVES, NORMALS = "curves.json", "normals.csv"
+CURVES = "curves.json"
 FORMER = "former_thresholds"  # in the manifest
 USED, USED_ROWS, USED_LIST = "threshold_images", "threshold_images.csv", "threshold_images.txt"
 
@@ -68,7 +69,11 @@ def change_run(run: RunFolder, change: Change) -> RunResult:
         MissingLibrary: torch, which computes the metrics, is not installed.
     """
     require_training("changing the threshold of a run, whose metrics are computed anew,")
+    from anomaly_core import build_data, excluded
+
     before, manifest = run.result(), run.manifest()
+    # The new list takes the place of the run's own data.exclude, whose images must not test now either.
+    former_list = excluded(build_data(run.config()), strict=False) if change.used else {}
     result = judged(run, before, change)
     former: dict[str, Any] = {"time": time.time(), **_facts(before.calibration)}
     if change.normals is not None:  # other scores than before: keep those
@@ -81,7 +86,8 @@ def change_run(run: RunFolder, change: Change) -> RunResult:
         used = {row.path: row for row in [*used_before(run), *change.used]}
         manifest[USED] = list(used)
         run.write_rows(USED_ROWS, (row.to_row() for row in used.values()))
-        run.write(USED_LIST, "".join(f"{path}\n" for path in used).encode("utf-8", "surrogateescape"))
+        lines = [*former_list, *(str(Path(path).absolute()) for path in used)]
+        run.write(USED_LIST, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
     run.write_json(MANIFEST, manifest)  # first: the former threshold is never lost
     run.write_json(CALIBRATION, change.calibration.to_dict())
     if change.normals is not None:
@@ -111,8 +117,8 @@ def used_before(run: RunFolder) -> list[TestedImage]:
 def evaluation_of(run: RunFolder, fewer: bool = False) -> str:
     """The command that tests the run again, without the images that chose a threshold."""
     used = run.folder / USED_LIST
-    options = ["--set", f"data.exclude={used}"] if fewer or used.is_file() else []
-    return shell_words("anomaly", "evaluate", run.folder, *options)
+    without = f" --set {quoted(f'data.exclude={used}')}" if fewer or used.is_file() else ""
+    return f"anomaly evaluate {quoted(run.folder)}{without}"
 
 
 def judged(run: RunFolder, before: RunResult, change: Change) -> RunResult:

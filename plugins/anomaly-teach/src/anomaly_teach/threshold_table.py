@@ -92,7 +92,7 @@ def rows_of(calibration: Calibration, tail: Tail | None = None) -> list[Row]:
             note = "" if count >= needed(rate) else f"the greatest score; needs {needed(rate)} images"
             rows.append(Row(choice, calibration, note, True))
         elif count >= needed(rate):
-            rows.append(Row(choice, calibration.at_rate(rate, source="", warning=None)))
+            rows.append(Row(choice, calibration.at_rate(rate)))
         elif tail is not None:
             rows.append(Row(choice, at_tail(calibration, tail, rate), "tail: extrapolated"))
         else:

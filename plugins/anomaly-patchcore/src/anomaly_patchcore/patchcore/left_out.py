@@ -32,7 +32,8 @@ class LeftOut:
         """float32 (M, D): the bank without the images of these numbers; empty if there are no others."""
         lost = torch.isin(self._owners[self._picked], numbers)
         kept = self._picked[~lost]
-        orphans = torch.cat([self._represented[number] for number in numbers.tolist()])
+        represented = self._represented  # a budget may have kept no patch of the last images
+        orphans = torch.cat([self._picked[:0], *(represented[n] for n in numbers.tolist() if n < len(represented))])
         orphans = orphans[~torch.isin(self._owners[orphans], numbers)]
         if not len(kept) and len(others := (~torch.isin(self._owners, numbers)).nonzero()[:, 0]):
             kept, orphans = others[:1], others
@@ -53,5 +54,5 @@ class LeftOut:
         _, places = nearest(self._searched, self._searched[self._picked])
         representatives = self._owners[self._picked][places[:, 0]]
         counts = representatives.bincount(minlength=int(self._owners.max()) + 1)
-        parts: tuple[Tensor, ...] = representatives.argsort().split(counts.tolist())
+        parts: tuple[Tensor, ...] = representatives.argsort(stable=True).split(counts.tolist())
         return parts

@@ -71,7 +71,7 @@ def _show(extension: Extension) -> None:
     from rich.markup import escape
     from rich.table import Column, Table
 
-    from anomaly_core import RunResults, print_summary, printable, shell_words
+    from anomaly_core import RunResults, print_summary, printable, quoted
 
     columns = [Column(name, justify="right") for name in ("before", "after")]
     table = Table(Column("image", overflow="fold"), *columns, box=None, padding=(0, 1), header_style="bold")
@@ -94,6 +94,6 @@ def _show(extension: Extension) -> None:
         print_summary(RunResults([extension.result]))
     else:
         texts.append(f"results in {extension.run.folder}")
-        texts.append(f"not tested: `anomaly evaluate {shell_words(extension.run.folder)}` scores the test set")
+        texts.append(f"not tested: `anomaly evaluate {quoted(extension.run.folder)}` scores the test set")
     for text in texts:
         console.print(printable(text), markup=False, highlight=False, soft_wrap=True)

@@ -118,8 +118,8 @@ def suggest(
         raise AnomalyError(f"no setting could be tried. The first: {outcomes[0].error}")
     show(outcomes, chosen, best)
     more = list(assignments)
-    if output is not None:
-        more += write(outcomes, chosen, best, Path(output))
+    if output is not None and (listed := write(outcomes, chosen, best, Path(output))):
+        more = [one for one in more if not one.startswith("data.exclude=")] + listed
     call = command(best.setting, data, preset, category if categories else None, more)
     for text in verdict(
         outcomes, best, chosen, configs[names[0]].base.false_alarm_rate, output, len(planned), stopped is not None
@@ -222,5 +222,6 @@ def write(outcomes: list[Outcome], chosen: Chosen, best: Outcome, folder: Path) 
     write_whole(folder / "suggest.csv", text.getvalue().encode())
     if chosen.synthetic:
         return []
-    write_whole(folder / CHOSE, "".join(f"{path.absolute()}\n" for path, _ in chosen.judged).encode())
+    lines = [*chosen.excluded, *(path.absolute() for path, _ in chosen.judged)]
+    write_whole(folder / CHOSE, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
     return [f"data.exclude={folder / CHOSE}"]

@@ -29,7 +29,7 @@ def suspects(run_folder: Path, top: int | None, everything: bool, listed: Path |
 
     A defect among the images that a detector learns from teaches it that such defects are normal, and raises its threshold.
     """
-    from anomaly_core import RunFolder, shell_words
+    from anomaly_core import RunFolder, quoted
     from anomaly_teach.suspects import add_to_list, ranked
 
     if everything and (top or listed):
@@ -50,7 +50,7 @@ def suspects(run_folder: Path, top: int | None, everything: bool, listed: Path |
         if not any(row.image.dropped for row in rows):
             click.echo(_command(run, "data.drop_suspects=true"))
             click.echo("or without those that you choose:")
-        click.echo(f"  anomaly suspects {shell_words(run.folder)} --write-exclude exclude.txt")
+        click.echo(f"  anomaly suspects {quoted(run.folder)} --write-exclude exclude.txt")
         click.echo("then remove the lines of good images from that list, and:")
         click.echo(_command(run, "data.exclude=exclude.txt"))
 
@@ -123,10 +123,9 @@ def _shared(paths: list[str]) -> str:
 
 
 def _command(run: RunFolder, *options: str) -> str:
-    from anomaly_core import CONFIG, shell_words
+    from anomaly_core import CONFIG, quoted
 
-    settings = [word for option in options for word in ("--set", option)]
-    return f"  {shell_words('anomaly', 'run', '--config', run.folder / CONFIG, *settings)}"
+    return f"  anomaly run --config {quoted(run.folder / CONFIG)} " + " ".join(f"--set {quoted(option)}" for option in options)
 
 
 def _warn_of_another_list(run: RunFolder, listed: Path) -> None:

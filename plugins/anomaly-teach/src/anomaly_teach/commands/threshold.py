@@ -111,6 +111,7 @@ def _require_ranges(shares: dict[str, float | None], miss: float | None, alarm: 
 
 
 def _show(subject: Subject, tail: bool) -> None:
+    from anomaly_core import quoted
     from anomaly_teach.threshold_choice import require_scores
     from anomaly_teach.threshold_table import RATES, needed, rows_of, written
     from anomaly_teach.threshold_tail import LEAST_IMAGES, Tail
@@ -129,10 +130,9 @@ def _show(subject: Subject, tail: bool) -> None:
         click.echo("-  more images are needed to show such a rate; --tail extrapolates to it.")
     if tail:
         click.echo("tail: an extrapolation by a curve through the upper scores, which no image has confirmed.")
-    from anomaly_core import shell_words
-
-    source = shell_words(subject.source)
-    click.echo(f"Change it: anomaly threshold {source} --false-alarm-rate R | --value X | --from DIR | --cost-miss C")
+    click.echo(
+        f"Change it: anomaly threshold {quoted(subject.source)} --false-alarm-rate R | --value X | --from DIR | --cost-miss C"
+    )
 
 
 def _change(
