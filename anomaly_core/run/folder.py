@@ -89,7 +89,8 @@ class RunFolder:
         run = cls(folder, verify)
         if not (run.folder / MANIFEST).exists():
             printed = "the folder that `anomaly run` printed, such as experiments/<dataset>/<category>/<model>/<run-id>"
-            raise RunError(f"{str(folder)!r} is not a run's folder: it has no {MANIFEST}. Give {printed}.")
+            missing = f"it has no {MANIFEST}" if run.folder.exists() else "there is nothing at that path"
+            raise RunError(f"{str(folder)!r} is not a run's folder: {missing}. Give {printed}.")
         if (status := run.manifest()["status"]) != "complete":
             resume = f"Go on with `anomaly run --resume {quoted(run.folder)}`."
             raise RunError(f"the run in {str(folder)!r} is {status!r}, not complete. {resume}")
@@ -309,7 +310,7 @@ class RunFolder:
         if manifest and digest != manifest.get("files", {}).get(name):
             raise RunError(
                 f"{str(self.folder / name)!r} is not what the run wrote: its SHA-256 is not that in {MANIFEST}. Restore it, or "
-                "run again; if it was changed on purpose, predict, evaluate, export, report and compare take --no-verify."
+                "run again; if it was changed on purpose, give --no-verify."
             )
 
     def _damaged(self, name: str, error: Exception) -> RunError:

@@ -119,6 +119,8 @@ def test_a_file_of_another_shape_is_an_error_that_names_it(
 def test_what_is_no_complete_run_is_refused_by_name(finished: RunResults, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"is not a run's folder: it has no manifest\.json"):
         RunFolder.open(tmp_path)
+    with pytest.raises(RunError, match=r"is not a run's folder: there is nothing at that path\. Give"):
+        RunFolder.open(tmp_path / "none")
     with pytest.raises(RunError, match=r"is not a run's folder: it has no config\.yaml"):
         RunFolder.unfinished(tmp_path)
     (tmp_path / "manifest.json").write_text('{"format": 1, "status": "interrupted"}')

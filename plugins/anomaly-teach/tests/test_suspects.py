@@ -67,7 +67,7 @@ def test_none(tmp_path: Path) -> None:
 
 def test_held_out_images_are_said_to_be_a_part(tmp_path: Path) -> None:
     output = call(a_run(tmp_path, scored_by="holdout")).output
-    assert "Only the images that were held out have a score" in output and "base.calibration=cross" in output
+    assert "Only the images that set the threshold have a score" in output and "base.calibration=cross" in output
 
 
 def test_deviations_and_p_values(tmp_path: Path) -> None:

@@ -96,7 +96,11 @@ def new_images(paths: Iterable[Path], category: str, data: BaseDataModule, known
         DataError: an image cannot be read, or there is none left.
     """
     samples = [Sample(path, NORMAL, None, category, "good") for path in paths]
-    screened = screen(samples, data.config.on_bad_image, data.reader)
+    screened = screen(samples, "skip", data.reader)
+    if screened.skipped and data.config.on_bad_image == "error":
+        count = len(screened.skipped)
+        more = f" It is the first of {count} of {len(samples)} images that cannot be used." if count > 1 else ""
+        raise DataError(f"{screened.skipped[0].reason}{more}")
     found: dict[str, NewImage] = {}
     doubles, learnt = list[str](), list[str]()
     for sample in screened.kept:

@@ -126,6 +126,8 @@ def extend(
     config = parent.config()
     manifest = parent.manifest()
     _require_memory(config, parent, manifest.get("evaluates"))
+    if (parent.folder / NORMALS).is_file():
+        parent.normals()  # damaged: said before the images are scored
     set_seed(config.base.seed)  # what the method draws when it is made, it draws as in the fit
     detector = load_run(folder, device, verify=verify)
     assert isinstance(detector.modeler, MemoryModeler)
@@ -209,8 +211,8 @@ class _Work:
         config, others = self.config, self.parent.manifest().get("threshold_images", [])  # by costs, in `anomaly threshold`
         if tested:
             warnings.warn(
-                f"{len(tested)} of the images tested until now: they are learnt, and test no more ({EXCLUDED} in the run's "
-                f"folder, data.exclude): {named(tested)}.",
+                f"images that were in the test set are learnt, and test no more ({len(tested)}, listed for data.exclude in "
+                f"{EXCLUDED} in the new run's folder): {named(tested)}.",
                 stacklevel=3,
             )
         if tested or others:

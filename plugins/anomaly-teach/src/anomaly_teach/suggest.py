@@ -20,6 +20,7 @@ from anomaly_core import (
     Progress,
     RunConfig,
     RunError,
+    RunFolder,
     described,
     parse_assignment,
     quiet,
@@ -44,6 +45,7 @@ class Outcome:
         milliseconds: for each judged image, decoding included.
         megabytes: of the fitted detector's state.
         seconds: that trying it took.
+        odd: the paths of normal images whose scores stand out and raise the threshold.
         error: why there is nothing of it; empty if there is.
     """
 
@@ -54,6 +56,7 @@ class Outcome:
     milliseconds: float = float("nan")
     megabytes: float = float("nan")
     seconds: float = 0.0
+    odd: list[str] = field(default_factory=list)
     error: str = ""
 
     def found_of(self, groups: Sequence[str]) -> dict[str, tuple[int, int]]:
@@ -65,7 +68,7 @@ class Outcome:
 
     def to_dict(self, groups: Sequence[str]) -> dict[str, Any]:
         """For JSON and CSV."""
-        facts = {key: value for key, value in asdict(self).items() if key not in ("setting", "found")}
+        facts = {key: value for key, value in asdict(self).items() if key not in ("setting", "found", "odd")}
         finite = {key: None if value != value else value for key, value in facts.items()}  # NaN is no JSON
         parts = {f"found_{name}": count for name, (count, _) in self.found_of(groups).items()} if self.found else {}
         named = {
@@ -142,6 +145,9 @@ class Trial:
         normal = np.array(result.calibration.scores)
         if result.calibration.threshold is None or not np.isfinite(judged).all():
             raise RunError(f"{setting.name} gave no threshold, or no score for some images")
+        odd = [row for row in RunFolder(result.folder).normals() if row.suspect and not row.dropped]
+        odd.sort(key=lambda row: -row.score)
+        raised = bool(odd) and odd[0].score >= result.calibration.threshold
         return Outcome(
             setting,
             auroc=area(normal, judged),
@@ -149,6 +155,7 @@ class Trial:
             normal=len(normal),
             milliseconds=1000 / result.images_per_second,
             megabytes=(result.folder / "model.safetensors").stat().st_size / 1e6,
+            odd=[row.path for row in odd] if raised else [],
         )
 
 

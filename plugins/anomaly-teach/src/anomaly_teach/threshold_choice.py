@@ -16,6 +16,7 @@ from anomaly_core import (
     ConfigError,
     DataError,
     Detector,
+    NormalImage,
     RunError,
     RunFolder,
     RunResult,
@@ -26,7 +27,7 @@ from anomaly_teach.threshold_costs import Costs, drawn
 from anomaly_teach.threshold_images import ScoredImage, calibration_from, known_among, normals_of, score_folder, warn_of_known
 from anomaly_teach.threshold_run import Change, change_run, require_changeable, used_before
 from anomaly_teach.threshold_table import at_tail, needed, smallest_rate
-from anomaly_teach.threshold_tail import Tail
+from anomaly_teach.threshold_tail import LEAST_IMAGES, Tail
 
 
 @dataclass
@@ -128,8 +129,8 @@ def by_rate(calibration: Calibration, rate: float, *, tail: bool = False) -> Cal
     if count < needed(rate):
         warning = (
             f"{count} normal image{'s' if count > 1 else ''} cannot support a false-alarm rate of {rate:g}: the threshold is "
-            f"their greatest score, good for about {1 / (count + 1):.2g}. That rate needs {needed(rate)} images, or an "
-            "extrapolation: --tail."
+            f"their greatest score, good for about {1 / (count + 1):.2g}. That rate needs {needed(rate)} images"
+            f"{', or an extrapolation: --tail' * (count >= LEAST_IMAGES)}."
         )
     return replace(calibration.at_rate(rate), warning=warning)
 
@@ -160,7 +161,21 @@ def by_images(subject: Subject, folder: Path, rate: float | None, *, tail: bool 
     calibration = calibration_from(images, before, source)
     category = "" if subject.run is None else subject.run.manifest().get("category", "")
     chosen = by_rate(replace(calibration, chosen_by="rate"), before.false_alarm_rate if rate is None else rate, tail=tail)
-    return Change(chosen, normals=normals_of(images, category), used=_tested_among(subject, images))
+    normals = normals_of(images, category)
+    _warn_of_odd(normals, chosen.threshold)
+    return Change(chosen, normals=normals, used=_tested_among(subject, images))
+
+
+def _warn_of_odd(normals: Sequence[NormalImage], threshold: float | None) -> None:
+    """Warn where the score of an image that stands out sets the threshold."""
+    odd = sorted((row for row in normals if row.suspect), key=lambda row: -row.score)
+    if threshold is not None and odd and odd[0].score >= threshold:
+        named = f"{', '.join(repr(row.path) for row in odd[:3])}{', ...' * (len(odd) > 3)}"
+        warnings.warn(
+            f"the threshold is raised by images that stand out ({len(odd)} of {len(normals)}): {named}. Look at them: if they "
+            "are defective, few defects will be found; take them out of the folder and give the command again.",
+            stacklevel=2,
+        )
 
 
 def by_costs(subject: Subject, costs: Costs, folder: Path | None, share: float | None) -> Change:

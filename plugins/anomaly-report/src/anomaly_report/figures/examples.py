@@ -38,6 +38,12 @@ class Examples:
     empty: str
 
     @property
+    def counted(self) -> str:
+        """How many images the group has, and how many of them are shown, if not all."""
+        shown = f"{len(self.images)} of " if len(self.images) < self.count else ""
+        return f"{shown}{self.count:,}"
+
+    @property
     def note(self) -> str:
         """What is missing: of wrong verdicts, which a reader wants to see all of, how many have no picture."""
         wrong = self.title in (FALSE_ALARMS, MISSES)
@@ -75,7 +81,7 @@ def draw_examples(run: FinishedRun, theme: Theme) -> Figure | None:
     grid = figure.add_gridspec(2, 2, hspace=0.03, wspace=0.03)
     for number, group in enumerate(groups):
         part = figure.add_subfigure(grid[divmod(number, 2)])
-        count = f"{group.count}, {group.pictured} of them in pictures" if group.note else f"{group.count}"
+        count = f"{group.counted}, {group.pictured:,} have pictures" if group.note else group.counted
         part.suptitle(f"{group.title} ({count})", fontsize=12, fontweight="bold", x=0.01, ha="left")
         for row in range(HEADED):
             axes = part.add_subplot(HEADED, 1, row + 1)

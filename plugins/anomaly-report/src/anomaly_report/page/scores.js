@@ -97,5 +97,6 @@ function oddity(score) {
   const above = data.normals.filter((other) => other >= score).length + 1;
   const share = above / (count + 1);
   if (share > 0.5) return "most normal images look this odd";
-  return `${above === 1 ? "at most " : ""}1 normal image in ${Number((1 / share).toPrecision(3)).toLocaleString("en")} looks this odd`;
+  const images = above === 1 ? count + 1 : Number((1 / share).toPrecision(2));
+  return `${above === 1 ? "at most " : ""}1 normal image in ${images.toLocaleString("en")} looks this odd`;
 }

@@ -25,7 +25,11 @@ MOST_SHOWN = 20  # images in the table
 )
 @click.option("--yes", "accept", is_flag=True, help="Learn images too that look anomalous to the run.")
 @click.option("--test/--no-test", "with_test", default=False, show_default=True, help="Score the run's test set again.")
-@click.option("--output", metavar="DIR", help="Folder under which the new run is written; none means beside RUN.")
+@click.option(
+    "--output",
+    metavar="DIR",
+    help="Folder under which the new run is written; none means beside RUN (moved: as its config says).",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--no-verify", is_flag=True, help="Use the run's files as they are, without comparing them with what it wrote.")
 def extend(

@@ -101,10 +101,11 @@ def suggest(
         chosen = choose(source, share=share, sizes=sizes, synthetic=synthetic or bool(sizes), folder=folder, seed=seed)
         for note in chosen.notes:
             tell(note)
+        planned = settings(list(configs.values()), chosen.sizes)
         trial = Trial(configs, chosen, folder, progress_bar)
         stopped: BaseException | None = None
         try:
-            for outcome in tried(settings(list(configs.values()), chosen.sizes), trial.outcome, minutes, tell):
+            for outcome in tried(planned, trial.outcome, minutes, tell):
                 outcomes.append(outcome)
                 if outcome.error:
                     tell(f"{outcome.setting.name} failed: {outcome.error}")
@@ -120,7 +121,9 @@ def suggest(
     if output is not None and (listed := write(outcomes, chosen, best, Path(output))):
         more = [one for one in more if not one.startswith("data.exclude=")] + listed
     call = command(best.setting, data, preset, category if categories else None, more)
-    for text in verdict(outcomes, best, chosen, configs[names[0]].base.false_alarm_rate, output, stopped is not None):
+    for text in verdict(
+        outcomes, best, chosen, configs[names[0]].base.false_alarm_rate, output, len(planned), stopped is not None
+    ):
         click.echo(printable(text))
     click.echo(f"\n  {printable(call)}")
     if stopped is not None:
@@ -156,7 +159,7 @@ def show(outcomes: list[Outcome], chosen: Chosen, best: Outcome) -> None:
 
 
 def verdict(
-    outcomes: list[Outcome], best: Outcome, chosen: Chosen, rate: float, output: str | None, stopped: bool
+    outcomes: list[Outcome], best: Outcome, chosen: Chosen, rate: float, output: str | None, planned: int, stopped: bool
 ) -> list[str]:
     """What the table says, what it rests on, and what it does not say."""
     texts = [
@@ -173,10 +176,18 @@ def verdict(
         texts.append(
             f"{len(chosen.judged)} anomalous images have now chosen a setting: they are no fair test of it any more. {kept}."
         )
-    if 2 * max(sum(one.found) for one in outcomes) < len(chosen.judged):
+    if best.odd:
+        more = f"{', '.join(map(repr, best.odd[:3]))}{', ...' * (len(best.odd) > 3)}"
         texts.append(
-            "Even the best setting finds fewer than half. Try smaller tiles (data.tile), another method (--model), or "
-            "pictures that show the defects better."
+            f"Normal images that stand out ({len(best.odd)}) raise the threshold of {best.setting.name}: {more}. Look at them: "
+            "if they are defective, few defects are found because of them, and the table tells little. The same command with "
+            "--set data.drop_suspects=true tries all settings without."
+        )
+    elif 2 * max(sum(one.found) for one in outcomes) < len(chosen.judged):
+        texts.append(
+            "Even the best setting finds fewer than half. "
+            + ("Give more --minutes, for the settings that were not tried. Else try" if len(outcomes) < planned else "Try")
+            + " smaller tiles (data.tile), another method (--model), or pictures that show the defects better."
         )
     if stopped:
         texts.append("Interrupted: settings that were not reached may be better.")

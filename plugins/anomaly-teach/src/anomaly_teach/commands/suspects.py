@@ -77,8 +77,8 @@ def _print(run: RunFolder, rows: list[Ranked], shown: list[Ranked]) -> None:
     say(f"{odd or 'none'} of {len(rows)} normal images {'stand' if odd > 1 else 'stands'} out{left_out}")
     if run.calibration().scored_by == "holdout":
         say(
-            "Only the images that were held out have a score: those that the run learnt from are not among them. To have all "
-            f"looked at: {_command(run, 'base.calibration=cross', 'data.holdout=null').strip()}"
+            "Only the images that set the threshold have a score, and the run did not learn from them. To have those that it "
+            f"learnt from looked at too: {_command(run, 'base.calibration=cross', 'data.holdout=null').strip()}"
         )
     if shown:
         folder = _shared([row.image.path for row in shown])
