@@ -55,13 +55,13 @@ def bad(folder: str, count: int = 3, seed: int = 500, masks: str = "") -> None:
             write_mask(Path(masks) / f"{index}.png", mask)
 
 
-BASE = {"base.calibration": "holdout"}
+BASE: dict[str, Any] = {"base.calibration": "holdout"}
 
 
 def run(tmp_path: Path, **options: Any) -> tuple[RunResult, str]:
     """The result of the only category, and the run's warnings."""
-    overrides = {f"data.{name}": value for name, value in options.items()}
-    config = RunConfig.create(model="palette", data="folder", overrides={**BASE, "base.output": str(tmp_path / "runs"), **overrides})
+    overrides = BASE | {"base.output": str(tmp_path / "runs")} | {f"data.{name}": value for name, value in options.items()}
+    config = RunConfig.create(model="palette", data="folder", overrides=overrides)
     (result,) = run_experiment(config).runs
     return result, (result.folder / "log.txt").read_text(encoding="utf-8")
 
