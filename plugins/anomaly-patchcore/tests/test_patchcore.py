@@ -146,6 +146,7 @@ class TwoProcesses:
     """Accelerate's interface as a process sees it whose peer has collected other patches."""
 
     num_processes = 2
+    process_index = 1
 
     def __init__(self, other: Tensor) -> None:
         self.other = other
@@ -156,18 +157,20 @@ class TwoProcesses:
 
     def gather(self, tensor: Tensor) -> Tensor:
         if tensor.ndim == 1:
-            return torch.cat([tensor, torch.tensor([len(self.other)])])
-        return torch.cat([tensor, F.pad(self.other, (0, 0, 0, self.rows - len(self.other)))])
+            return torch.cat([torch.tensor([len(self.other) if tensor > 2 else 3]), tensor])
+        return torch.cat([F.pad(self.other, (0, 0, 0, self.rows - len(self.other))), tensor])
 
 
 def test_merge_gathers_what_each_process_has(images: Tensor) -> None:
     modeler = PatchCoreModeler(SMALL).eval()
     with torch.inference_mode():
         modeler.collect(images[:2])
-        other = modeler.embed(images[2:]).flatten(0, 2)
+        other = modeler.embed(images[2:5]).flatten(0, 2)
         mine = modeler.embed(images[:2]).flatten(0, 2)
-        modeler.merge(TwoProcesses(other))  # type: ignore[arg-type]
-        assert torch.equal(modeler._patches(), torch.cat([mine, other]))
+        numbers = torch.arange(3.0).repeat_interleave(len(other) // 3)[:, None]
+        modeler.merge(TwoProcesses(torch.cat([other, numbers, 0 * numbers], dim=1)))  # type: ignore[arg-type]
+        assert torch.equal(modeler._patches(), torch.cat([other, mine]))
+        assert modeler._store.owners.unique_consecutive().tolist() == [0, 1, 2, 3, 4]
 
 
 def test_errors(images: Tensor) -> None:

@@ -96,17 +96,17 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
         patches = self._patches()
         reach = self._store.reach
         first = accelerator.gather(torch.tensor([self._collected], device=patches.device))[: accelerator.process_index].sum()
-        owners = self._store.owners + first.int()
-        if reach is not None:  # travels as one more column
-            patches = torch.cat([patches, reach[:, None]], dim=1)
+        # owners and reach travel as two more columns; a float32 holds the numbers of 16 million images exactly
+        owners = (self._store.owners + first)[:, None].float()
+        extents = torch.zeros_like(owners) if reach is None else reach[:, None]
+        patches = torch.cat([patches, owners, extents], dim=1)
         counts = accelerator.gather(torch.tensor([len(patches)], device=patches.device))
         totals = accelerator.gather(torch.tensor([self._store.total], device=patches.device))
         parts = accelerator.gather(accelerator.pad_across_processes(patches)).split(int(counts.max()))
-        numbers = accelerator.gather(accelerator.pad_across_processes(owners)).split(int(counts.max()))
         store = self._new_store()
-        for part, of_part, count, total in zip(parts, numbers, counts.tolist(), totals.tolist(), strict=True):
-            rows, own = part[:count], of_part[:count]
-            store.add(rows if reach is None else rows[:, :-1], None if reach is None else rows[:, -1], total, own)
+        for part, count, total in zip(parts, counts.tolist(), totals.tolist(), strict=True):
+            rows = part[:count]
+            store.add(rows[:, :-2], None if reach is None else rows[:, -1], total, rows[:, -2].int())
         self._store = store
 
     def reopen(self) -> None:
