@@ -72,6 +72,12 @@ class Fitter:
                 f"data.drop_suspects needs a score of every image that is learnt, and {self.config.data.name!r} has normal "
                 "images of its own for the threshold. Set data.validation=false, or leave data.drop_suspects out."
             )
+        if self.config.base.calibration == "cross" and splits.held_out:
+            warnings.warn(
+                f"base.calibration=cross does nothing here: {self.config.data.name!r} has {len(splits.held_out)} normal images of "
+                "its own for the threshold, which are not learnt (data.validation).",
+                stacklevel=2,
+            )
         history, normals = self._fit(run, splits, resume, crosses, run)
         if drops and (odd := self._suspects(run, normals)):
             kept = [sample for sample in splits.fit if str(sample.path) not in odd]
