@@ -74,8 +74,8 @@ class Fitter:
             )
         if self.config.base.calibration == "cross" and splits.held_out:
             warnings.warn(
-                f"base.calibration=cross does nothing here: {self.config.data.name!r} has {len(splits.held_out)} normal images of "
-                "its own for the threshold, which are not learnt (data.validation).",
+                f"base.calibration=cross does nothing here: {self.config.data.name!r} has {len(splits.held_out)} normal images "
+                "of its own for the threshold, which are not learnt (data.validation).",
                 stacklevel=2,
             )
         history, normals = self._fit(run, splits, resume, crosses, run)

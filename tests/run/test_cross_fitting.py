@@ -142,6 +142,21 @@ def test_a_group_is_left_out_together(tmp_path, monkeypatch):
     assert normals(run(tmp_path)) == pytest.approx(expected)
 
 
+def test_a_data_set_with_images_of_its_own_for_the_threshold_is_said(tmp_path, monkeypatch):
+    listed = type(build_data(config(tmp_path)))
+    train_samples = listed.train_samples
+
+    def split(self, category, fewest=1):
+        samples = train_samples(self, category)
+        return samples[2:], samples[:2]
+
+    monkeypatch.setattr(listed, "split", split)
+    result = run(tmp_path, **{"base.calibration": "cross"})
+    assert (result.calibration.scored_by, result.calibration.count) == ("holdout", 2)
+    assert "base.calibration=cross does nothing here" in (result.folder / "log.txt").read_text()
+    assert "does nothing" not in (run(tmp_path).folder / "log.txt").read_text()
+
+
 def test_stands_out():
     usual = [1 + 0.01 * i for i in range(30)]
     assert not any(stands_out(usual))
