@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from anomaly_core import ConfigError, DataError, Interrupted, RunConfig, build_data
 from anomaly_teach.commands.suggest import verdict
-from anomaly_teach.suggest import Outcome, Trial, area, command, recommended, tried
+from anomaly_teach.suggest import Outcome, Trial, alike, area, command, recommended, tried
 from anomaly_teach.suggest_images import Chosen, choose
 from anomaly_teach.suggest_settings import Setting, quick_models, settings
 
@@ -90,14 +90,18 @@ def test_quick_methods_leave_an_image_out_without_fitting_again() -> None:
         quick_models("nope")
 
 
-def test_the_cheapest_wins_unless_it_finds_fewer_than_chance_explains() -> None:
-    cheap, better, same = outcome("a", "xx........", 10), outcome("b", "xxxxxxx...", 30), outcome("c", "xxxxxxxx..", 50)
-    assert recommended([cheap, better, same]) is better  # 5 more: p = 1/32; 1 more: chance
-    assert recommended([outcome("a", "xxxx......", 10), better]) is not better  # 3 more: p = 1/8
-    lost = [outcome("a", "xx...xxxxx", 10), outcome("b", "xxxxx.xxxx", 20)]
-    assert recommended(lost) is lost[0]
+def test_what_finds_most_wins_and_a_cheaper_one_is_named_where_chance_explains_the_difference() -> None:
+    cheap, better, most = outcome("a", "xx........", 10), outcome("b", "xxxxxxx...", 30), outcome("c", "xxxxxxxx..", 50)
+    assert recommended([cheap, better, most]) is most
+    assert alike([cheap, better, most], most) is better  # 1 more: chance; 6 more: p = 1/64
+    assert alike([cheap, better], better) is None  # 5 more: p = 1/32
+    close = outcome("a", "xxxx......", 10)
+    assert alike([close, better], better) is close  # 3 more: p = 1/8
+    slow = outcome("d", "xxxxxxxx..", 60)
+    assert recommended([slow, most]) is most and alike([slow, most], most) is None
     failed = Outcome(Setting("padim", "z", {}, 1), error="no weights")
     assert recommended([failed, better]) is better and recommended([failed]) is None
+    assert alike([failed, better], better) is None
 
 
 def test_normal_images_that_raise_the_threshold_are_named_before_other_reasons_for_little_found() -> None:

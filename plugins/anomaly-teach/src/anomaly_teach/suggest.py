@@ -186,25 +186,28 @@ def tried(
 
 
 def recommended(outcomes: Sequence[Outcome]) -> Outcome | None:
-    """The cheapest of the settings that find as many as the best one, or so few less that it may be chance.
+    """The setting that finds most images; of several that find as many, the cheapest."""
+    usable = [one for one in outcomes if not one.error]
+    return max(usable, key=lambda one: (sum(one.found), -one.milliseconds), default=None)
 
-    The best is that with most images found (then the greatest AUROC). Another is worse if the best finds what it misses so much
-    more often than the other way round that chance alone does so in fewer than 5 % of cases: an exact, one-sided sign test on
-    the images that only one of the two finds (McNemar, 1947).
+
+def alike(outcomes: Sequence[Outcome], best: Outcome) -> Outcome | None:
+    """The cheapest setting that costs less than the best one and finds so few less that it may be chance, if there is one.
+
+    It is not alike if the best finds what it misses so much more often than the other way round that chance alone does so in
+    fewer than 5 % of cases: an exact, one-sided sign test on the images that only one of the two finds (McNemar, 1947).
     """
     from scipy.stats import binomtest
 
-    usable = [one for one in outcomes if not one.error]
-    if not usable:
-        return None
-    best = max(usable, key=lambda one: (sum(one.found), one.auroc, -one.milliseconds))
-    alike = []
-    for one in usable:
+    cheaper = []
+    for one in outcomes:
+        if one.error or one.milliseconds >= best.milliseconds:
+            continue
         gained = sum(b and not o for b, o in zip(best.found, one.found, strict=True))
         lost = sum(o and not b for b, o in zip(best.found, one.found, strict=True))
         if gained <= lost or binomtest(gained, gained + lost, alternative="greater").pvalue >= RISK:
-            alike.append(one)
-    return min(alike, key=lambda one: one.milliseconds)
+            cheaper.append(one)
+    return min(cheaper, key=lambda one: one.milliseconds, default=None)
 
 
 def command(setting: Setting, data: str, preset: str, category: str | None, assignments: Sequence[str]) -> str:

@@ -191,7 +191,14 @@ def verdict(
         )
     if stopped:
         texts.append("Interrupted: settings that were not reached may be better.")
-    texts.append(f"Best, or as good as the best and cheaper: {best.setting.name}. To use it:")
+    from anomaly_teach.suggest import alike
+
+    if other := alike(outcomes, best):
+        texts.append(
+            f"{other.setting.name} takes {other.milliseconds / best.milliseconds:.0%} of the time, and finds "
+            f"{sum(other.found)} where {best.setting.name} finds {sum(best.found)}: with so few images, that may be chance."
+        )
+    texts.append(f"Finds most: {best.setting.name}. To use it:")
     return texts
 
 
