@@ -42,7 +42,10 @@ class NormalImage:
     @classmethod
     def from_row(cls, row: Mapping[str, str]) -> NormalImage:
         """The image from a row of :meth:`to_row`; ValueError if a cell is missing, of the wrong type or out of range."""
-        return TypeAdapter(cls).validate_python({**row, "map_maximum": row.get("map_maximum") or None}, strict=False)
+        return _NORMAL.validate_python({**row, "map_maximum": row.get("map_maximum") or None}, strict=False)
+
+
+_NORMAL = TypeAdapter(NormalImage)
 
 
 def robust_deviations(scores: Sequence[float]) -> list[float]:

@@ -32,16 +32,16 @@ def chosen(model: PatchCoreModel, store: PatchStore, ratio: float) -> tuple[Tens
     patches, radius = store.patches(), float(model.coreset_radius)
     searched = model.project(patches)
     squared = nearest(searched, model.project(model.memory_bank.float()))[0][:, 0]
-    picked: list[Tensor] = []
-    count = max(1, int(store.total * ratio))
-    while count and float(squared.max()) > (radius**2 if picked else 0):
-        new = k_center_continued(searched, squared, min(count, len(patches)))
-        squared = torch.minimum(squared, nearest(searched, searched[new])[0][:, 0])
-        squared[new] = 0
-        picked.append(new)
-        count = max(1, count // 8)  # beyond the share: only as far as is needed
+    picked = k_center_continued(searched, squared, min(max(1, int(store.total * ratio)), len(patches)))
+    if len(picked):
+        squared = torch.minimum(squared, nearest(searched, searched[picked])[0][:, 0])
+        squared[picked] = 0
+    beyond: list[Tensor] = []
+    while len(picked) and float(squared.max()) > radius**2:
+        beyond.append(squared.argmax())
+        squared = torch.minimum(squared, (searched - searched[beyond[-1]]).square().sum(dim=1))
     distances = squared.sqrt() if store.reach is None else squared.sqrt() + store.reach
-    indices = torch.cat(picked) if picked else torch.empty(0, dtype=torch.long, device=patches.device)
+    indices = torch.cat([picked, *(index[None] for index in beyond)])
     return patches[indices], max(radius, float(distances.max()))
 
 
