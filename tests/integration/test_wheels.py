@@ -67,7 +67,7 @@ def test_the_usual_set_is_one_wheel_without_code(wheels: dict[str, Path]) -> Non
     # a logger for those who want it, and what plugins are tested with, are asked for by name
     assert {requirement.name for requirement in required} == PROJECTS.keys() - {META, "anomaly-tensorboard", "anomaly-testing"}
     extras = {requirement.name: requirement.extras for requirement in required if requirement.extras}
-    assert extras == {CORE: {"train"}, "anomaly-export": {"onnx", "train"}}
+    assert extras == {CORE: {"train"}, "anomaly-export": {"onnx", "train"}, "anomaly-teach": {"train"}}
 
 
 @pytest.mark.parametrize("plugin", [CORE, *PLUGINS])
