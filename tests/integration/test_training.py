@@ -95,7 +95,7 @@ def test_a_complete_run_is_read_not_repeated(root: Path, uninterrupted: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "rounding"), [("fastflow", 1e-4), ("stfpm", 0.05)])
+@pytest.mark.parametrize(("model", "rounding"), [pytest.param("fastflow", 1e-4, marks=pytest.mark.soak), ("stfpm", 0.05)])
 def test_two_processes_train_what_one_trains(root: Path, tmp_path: Path, model: str, rounding: float) -> None:
     """Gradients are means over the same batches and batch statistics are joint, so that only rounding differs.
 
@@ -112,7 +112,7 @@ def test_two_processes_train_what_one_trains(root: Path, tmp_path: Path, model: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["patchcore", "padim"])
+@pytest.mark.parametrize("model", ["patchcore", pytest.param("padim", marks=pytest.mark.soak)])
 def test_two_processes_build_the_memory_of_one(root: Path, tmp_path: Path, model: str) -> None:
     """Shares are consecutive and merged in order, only the rounding of smaller batches differs: scores agree to 1e-3."""
     one = run(command(root, tmp_path / "one", model))
