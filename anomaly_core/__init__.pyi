@@ -157,5 +157,6 @@ from .types import Prediction as Prediction
 from .types import Sample as Sample
 from .untrusted import expanded as expanded
 from .untrusted import inside as inside
+from .untrusted import marked_encoding as marked_encoding
 from .untrusted import open_untrusted as open_untrusted
 from .untrusted import read_untrusted as read_untrusted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from pathlib import Path, PureWindowsPath
@@ -10,6 +11,7 @@ from typing import BinaryIO
 from anomaly_core.errors import ConfigError
 
 LARGEST_TEXT, LARGEST_IMAGE = 1 << 28, 1 << 31  # bytes: 256 MiB and 2 GiB
+_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISBLK, "a device"))
 
 
@@ -69,3 +71,8 @@ def inside(folder: Path, name: str) -> Path:
     except (ValueError, RuntimeError) as error:  # NUL; a loop of links
         raise OSError(f"it is no path: {error}") from error
     raise OSError("it leads out of the folder; where you trust its links, copy the folder with `cp -rL`")
+
+
+def marked_encoding(start: bytes) -> str | None:
+    """The encoding that a text's byte-order mark shows, UTF-8 or UTF-16, with which it is decoded without the mark; or None."""
+    return next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)

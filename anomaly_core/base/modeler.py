@@ -119,7 +119,7 @@ class MemoryModeler(BaseModeler):
             numbers: for each image, int64 (n,): which of the collected images or tiles are lacking, counted from 0 in their
                 order. It is the same tensor for images that lack the same.
         """
-        raise NotImplementedError
+        raise AnomalyError(f"{type(self).__name__} cannot leave images out of its memory. Set its leaves_out to 0.")
 
     def reopen(self) -> None:
         """Treat the finished memory as collected features, so that images can be added and it can be built again.

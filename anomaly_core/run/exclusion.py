@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -10,9 +9,7 @@ from pathlib import Path
 from anomaly_core.base.data import BaseDataModule
 from anomaly_core.errors import DataError
 from anomaly_core.types import Sample
-from anomaly_core.untrusted import expanded, read_untrusted
-
-UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+from anomaly_core.untrusted import expanded, marked_encoding, read_untrusted
 
 
 def excluded(data: BaseDataModule, strict: bool = True) -> dict[str, str]:
@@ -33,7 +30,7 @@ def excluded(data: BaseDataModule, strict: bool = True) -> dict[str, str]:
     files: dict[str, str] = {}
     try:
         content = read_untrusted(path)
-        text = content.decode("utf-16" if content.startswith(UTF_16) else "utf-8-sig", "surrogateescape")
+        text = content.decode(marked_encoding(content) or "utf-8", "surrogateescape")
         for number, line in enumerate(text.split("\n"), 1):
             line, name = line.rstrip("\r"), line.strip()
             if not name or name.startswith("#"):

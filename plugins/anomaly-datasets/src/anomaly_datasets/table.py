@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from anomaly_core import DataError, read_untrusted
-from anomaly_predict import marked_encoding
+from anomaly_core import DataError, marked_encoding, read_untrusted
 
 Rows = list[tuple[int, dict[str, str]]]  # each with the number of its line, or of the JSON object
 

@@ -12,7 +12,6 @@ from .regions import Region as Region
 from .regions import only_map as only_map
 from .regions import regions_of as regions_of
 from .sources import image_paths as image_paths
-from .sources import marked_encoding as marked_encoding
 from .stream import Verdict as Verdict
 from .stream import verdicts as verdicts
 from .watching import Watch as Watch

@@ -13,10 +13,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TextIO
 
-from anomaly_core import IMAGE_SUFFIXES, OTHER_PICTURES, DataError, is_clutter
+from anomaly_core import IMAGE_SUFFIXES, OTHER_PICTURES, DataError, is_clutter, marked_encoding
 
 STANDARD_INPUT = "-"
-_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 # Three letters in a row, such as of a suffix, that take two bytes each
 _ZEROS = {rb"(?:..)*?(?:[ -~]\0){3}": "utf-16-le", rb"(?:..)*?(?:\0[ -~]){3}": "utf-16-be"}
 Report = Callable[[OSError], None]
@@ -177,11 +176,6 @@ def _encoding(start: bytes) -> str | None:
     """The encoding that the first line of a list shows by a mark, or by text whose every other byte is zero."""
     zeros = (name for pattern, name in _ZEROS.items() if re.match(pattern, start, re.DOTALL))
     return marked_encoding(start) or next(zeros, None)
-
-
-def marked_encoding(start: bytes) -> str | None:
-    """The encoding that a text's byte-order mark shows, UTF-8 or UTF-16, with which it is decoded without the mark; or None."""
-    return next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
 
 
 def walk(folder: Path, unreadable: Report, entered: set[str]) -> Iterator[Path]:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from anomaly_core import NORMAL, inside
 from anomaly_report.choice import chosen, kept
 from anomaly_report.frame import Frame
-from anomaly_report.pictures import Box, reduced, safe_name, save_panel
+from anomaly_report.pictures import Box, reduced, reduced_bytes, safe_name, save_panel
 
 if TYPE_CHECKING:
     from anomaly_core import Batch, Calibration, InputSpec, Prediction, TestedImage
@@ -185,14 +185,8 @@ def _pixels(index: int, batch: Batch, prediction: Prediction) -> _Pixels:
     """What is kept of an image: copies, so that the batch may go."""
     assert prediction.maps is not None
     mask = reduced(batch.masks[index]).copy() if batch.masks is not None and bool(batch.has_mask[index]) else None
-    reconstruction = None if prediction.reconstruction is None else _bytes(prediction.reconstruction[index])
-    return _Pixels(_bytes(batch.images[index]), reduced(prediction.maps[index]).copy(), mask, reconstruction)
-
-
-def _bytes(image: ArrayLike) -> NDArray[np.uint8]:
-    """float (3, H, W) in [0, 1] -> uint8."""
-    pixels: NDArray[np.uint8] = (np.clip(reduced(image), 0, 1) * 255).round().astype(np.uint8)
-    return pixels
+    reconstruction = None if prediction.reconstruction is None else reduced_bytes(prediction.reconstruction[index])
+    return _Pixels(reduced_bytes(batch.images[index]), reduced(prediction.maps[index]).copy(), mask, reconstruction)
 
 
 def _floats(image: NDArray[np.uint8]) -> NDArray[np.float32]:

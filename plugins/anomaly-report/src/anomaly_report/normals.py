@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from anomaly_core import NORMALS, RunError, RunFolder, inside
 from anomaly_report.frame import Frame
 from anomaly_report.panels import panel_size
-from anomaly_report.pictures import reduced, safe_name, save_panel
+from anomaly_report.pictures import reduced, reduced_bytes, safe_name, save_panel
 from anomaly_report.runs import brief
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class NormalGallery:
             score = float(prediction.scores[index])
             if not math.isfinite(score) or (len(self._kept) >= self._wanted and score <= self._least):
                 continue
-            image = (np.clip(reduced(batch.images[index]), 0, 1) * 255).round().astype(np.uint8)
+            image = reduced_bytes(batch.images[index])
             maps = None if prediction.maps is None else reduced(prediction.maps[index]).copy()
             self._kept.append(_Candidate((str(sample.path), sample.category), score, image, maps))
             self._kept.sort(key=lambda candidate: -candidate.score)

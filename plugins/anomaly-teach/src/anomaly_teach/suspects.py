@@ -14,13 +14,13 @@ from anomaly_core import (
     NormalImage,
     RunError,
     RunFolder,
+    marked_encoding,
     printable,
     quoted,
     read_untrusted,
     robust_deviations,
     write_whole,
 )
-from anomaly_predict import marked_encoding
 
 RULE = (
     "An image stands out when its score lies more than 3.5 robust standard deviations above the median of all scores; of clean "
