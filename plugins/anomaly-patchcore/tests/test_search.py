@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anomaly_patchcore import bounds, search
+from anomaly_patchcore import bounds, cells, search
 from anomaly_patchcore.bounds import BoundedSearch
+from anomaly_patchcore.cells import CellSearch
 from anomaly_patchcore.search import BankSearch, least_distances, nearest
 
 
@@ -90,6 +91,69 @@ def test_a_search_with_bounds_answers_as_nearest_does(dtype: torch.dtype, monkey
         assert torch.equal(bank[found[1][different]], bank[expected[1][different]])
     assert BankSearch(bank)(queries[:0])[0].shape == (0, 1)
     assert BankSearch(bank)(queries[:3], 100)[0].shape == (3, 100)  # more than there are groups
+
+
+def like_features(count: int, offset: float = 0.0, seed: int = 0) -> torch.Tensor:
+    """Few directions and noise in forty dimensions, (count, 40)."""
+    generator = torch.Generator().manual_seed(seed)
+    mix = torch.randn(6, 40, generator=torch.Generator().manual_seed(9)) * 5
+    return torch.randn(count, 6, generator=generator) @ mix + torch.randn(count, 40, generator=generator) + offset
+
+
+@pytest.mark.parametrize("k", [1, 4])
+@pytest.mark.parametrize("offset", [0.0, 300.0])
+@pytest.mark.parametrize("values", [cells.VALUES, 5000])  # at once, or in parts
+def test_cells_prove_what_float64_finds(k: int, offset: float, values: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "VALUES", values)
+    bank, queries = like_features(1500, offset), like_features(700, offset, seed=1)
+    queries[:5], queries[5:9] = bank[:5], queries[5:9] + 40  # entries themselves, and outliers
+    distances, indices, proved = CellSearch(bank)(queries, k)
+    expected = torch.cdist(queries.double(), bank.double()).square().topk(k, largest=False)
+    assert proved.float().mean() > 0.9
+    assert torch.equal(indices[proved], expected.indices[proved])
+    torch.testing.assert_close(distances[proved].double(), expected.values[proved], rtol=1e-5, atol=1e-9)
+
+
+def test_cells_look_into_few_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched = CellSearch(like_features(3000))
+    kept = []
+    among = searched._among
+    monkeypatch.setattr(searched, "_among", lambda q, p, near, k: kept.append(near) or among(q, p, near, k))
+    searched(like_features(500, seed=1), 1)
+    assert 0 < float(kept[0].float().mean()) < 0.5
+
+
+def test_cells_leave_open_what_is_not_finite_and_what_has_too_many_ties() -> None:
+    bank = like_features(40).repeat(50, 1)
+    queries = like_features(50, seed=1)
+    assert CellSearch(bank)(queries, 1)[2].float().mean() > 0.5  # fifty ties each
+    queries[3], queries[4] = torch.nan, 1e30
+    _, _, proved = CellSearch(like_features(1500))(queries, 1)
+    assert not proved[3:5].any()
+    assert proved[5:].all()
+    assert CellSearch(torch.ones(200, 8))(torch.ones(3, 8), 1)[0].eq(0).all()  # one point, one cell
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_search_with_cells_answers_as_nearest_does(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(cells, "FEWEST", 1000)
+    bank = like_features(1000).to(dtype)
+    bank[300:330] = bank[:30]
+    queries = torch.cat([like_features(300, seed=1), bank[:100].float()])
+    queries[7] = torch.nan
+    made = BankSearch(bank)
+    assert isinstance(made._bounded, CellSearch)
+    for k in (1, 5):
+        found, expected = made(queries, k), nearest(queries, bank, k)
+        torch.testing.assert_close(found[0], expected[0], equal_nan=True, rtol=1e-5, atol=0)
+        different = found[1] != expected[1]
+        assert torch.equal(bank[found[1][different]], bank[expected[1][different]])
+        assert torch.equal(torch.cat([made(part, k)[0] for part in queries[10:].split(37)]), found[0][10:])
+    assert made(queries[:0])[0].shape == (0, 1)
+    assert made(queries[:3], 100)[0].shape == (3, 100)  # more than the cells take
+    made(torch.randn(50, 40) * 1e4, 1)
+    assert BankSearch(torch.full((1000, 4), torch.nan))._bounded is None
 
 
 @pytest.mark.parametrize("k", [1, 3])
