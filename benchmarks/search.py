@@ -1,17 +1,30 @@
 """Nearest neighbours in a memory bank of 10 % of the patches: exact and approximate, seconds an image and image AUROC.
 
     python benchmarks/search.py
+    python benchmarks/search.py --sizes [CHECKOUT]  # exact search alone, by size of bank and image; beside another commit
 
 PatchCore's `edge` features of the ELPV split, its exact coreset; 200 test images of 784 patches each. One bank, the same
 queries for all; searches take turns. `exact` is `model.search=exact`, with products in bfloat16 where the CPU has them;
 `faiss flat` is faiss's own exact search. `ivf` and `hnsw` include the exact search of each image's farthest patches, without
 which the rows that say `alone` are.
+
+`--sizes` takes banks of 1,200 to 40,000 patches at 384 px (2,304 an image, also the first 784 of each), with and without
+bfloat16. It counts seconds of the processor in one thread: what other programs do counts less. `ONEDNN_MAX_CPU_ISA=AVX2
+MKL_ENABLE_INSTRUCTIONS=AVX2 ATEN_CPU_CAPABILITY=avx2` before the command stands for a CPU without AVX-512.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import bench
 import faiss
@@ -20,9 +33,10 @@ from torch import Tensor
 
 from anomaly_core import Sample
 from anomaly_metrics import auroc
-from anomaly_patchcore import BankSearch, k_center_greedy, nearest
+from anomaly_patchcore import BankSearch, bounds, k_center_greedy, nearest
 
 IMAGES = 20  # a turn
+SIZES = (1200, 3200, 12_000, 40_000)
 
 
 def flat(bank: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
@@ -87,9 +101,73 @@ def compare(kind: str) -> None:
         )
 
 
+def features() -> Path:
+    """A file with a bank of 40,000 patches in the order of greedy k-center and the patches of 16 test images, made once."""
+    path = Path(tempfile.gettempdir()) / "search" / "elpv_384.pt"
+    if not path.exists():
+        _, data, modeler = bench.prepared("patchcore", "mono", **{"model.image_size": 384})
+        modeler.eval()
+        category = data.categories()[0]
+        test = data.test_samples(category)
+        train, queries = (
+            torch.cat([modeler.embed(batch.images).flatten(1, 2) for batch in data.loader(samples, modeler.input_spec)])
+            for samples in (data.train_samples(category), test[:: len(test) // 16][:16])
+        )
+        some = train.flatten(0, 1)[::4]
+        projected = some @ torch.randn(some.shape[1], 64, generator=torch.Generator().manual_seed(0))
+        path.parent.mkdir(exist_ok=True)
+        torch.save({"bank": some[k_center_greedy(projected, 40_000)], "queries": queries}, path)
+    return path
+
+
+def side() -> None:
+    """Milliseconds an image for each size of bank and image and kind of arithmetic, one a line."""
+    torch.set_num_threads(1)
+    kept = torch.load(features())
+    supported = bounds.has_bfloat16()
+    for bfloat16 in (False, True) if supported else (False,):
+        bounds.has_bfloat16 = lambda found=bfloat16: found
+        for size in SIZES:
+            search = BankSearch(kept["bank"][:size].contiguous())
+            for count in (784, 2304):
+                seconds = []
+                for image in kept["queries"][:, :count]:
+                    start = time.process_time()
+                    search(image)
+                    seconds.append(time.process_time() - start)
+                print(f"{size:6} {count:6} {'bf16' if bfloat16 else 'fp32'} {1000 * statistics.fmean(seconds[1:]):.1f}")
+
+
+def sizes(before: str | None) -> None:
+    """A table by size of the bank: this commit, and another one's checkout."""
+    features()
+    table: dict[str, dict[str, str]] = {}
+    for name, root in (("this", Path(__file__).parents[1]), ("before", Path(before) if before else None)):
+        if root is not None:
+            path = os.pathsep.join(map(str, [root, *root.glob("plugins/*/src")]))
+            command = [sys.executable, __file__, "--side"]
+            ran = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=True, capture_output=True, text=True)
+            for line in ran.stdout.splitlines():
+                row, _, milliseconds = line.rpartition(" ")
+                table.setdefault(row, {})[name] = milliseconds
+    print("  bank queries      ms an image: this commit, before")
+    for row, found in table.items():
+        print(row, *(f"{value:>9}" for value in found.values()))
+
+
 def main() -> None:
-    print(bench.machine())
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sizes", nargs="?", const="", metavar="CHECKOUT")
+    parser.add_argument("--side", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
     with torch.inference_mode():
+        if options.side:
+            side()
+            return
+        print(bench.machine())
+        if options.sizes is not None:
+            sizes(options.sizes)
+            return
         for kind in ("mono", "poly"):
             compare(kind)
 

@@ -23,7 +23,7 @@ MEMBERS, MOST, STEPS = 48, 1024, 4  # entries of a cell, about; cells; steps of 
 ROWS, VALUES = 4096, 2**24  # queries at once; bounds that are kept at once
 CANDIDATES = 256  # of a query; with more it is not answered
 PAIRS = 512  # of a query and an entry, whose differences are kept at once
-MARGIN = 4 * 2**-24  # over the rounding of a sum of products, for each of its terms
+MARGIN = 16 * 2**-24  # over the rounding of a sum of products, for each of its terms
 
 
 class CellSearch:

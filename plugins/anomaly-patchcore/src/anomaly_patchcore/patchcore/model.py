@@ -217,6 +217,7 @@ class PatchCoreModel(nn.Module):
         """Inside, the memory bank is another, float (M, D), and is searched exactly."""
         whole = self.memory_bank, self.search, self._searched_bank
         self.memory_bank, self.search = bank.to(self.bank_dtype), "exact"
+        self._searched_bank = BankSearch(self.memory_bank, briefly=True)
         try:
             yield
         finally:
