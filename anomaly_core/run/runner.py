@@ -183,11 +183,16 @@ class _Run:
         fitter = Fitter(
             self.config, self.data, self.categories, self.device, self.hooks, self.progress, self.main, self.variation
         )
+        run.facts |= (how := fitter.modeler.computing(self.device))
+        if self.main and how:
+            log.info(", ".join(f"{name}: {value}" for name, value in how.items()))
         splits = self._split(run, fitter.modeler.fewest_images)
         if self.main and not self.data.tiling and (note := shrunk(self.data.reader, fitter.modeler.input_spec)):
             run.facts["note"] = note
             log.info(note)  # now, and not with the warnings at the end: fitting may take long
-        return fitter.fit(run, splits, resume)
+        fitted = fitter.fit(run, splits, resume)
+        run.facts |= fitted.modeler.computing(self.device)  # an engine may have failed since
+        return fitted
 
     def _split(self, run: RunFolder, fewest: int) -> Splits:
         """The run's images; RunError if a run that is resumed began with others."""
