@@ -92,6 +92,7 @@ from .run.calibration import Calibration as Calibration
 from .run.calibration import calibrate as calibrate
 from .run.csv_safe import SafeWriter as SafeWriter
 from .run.devices import choose_device as choose_device
+from .run.devices import has_bfloat16 as has_bfloat16
 from .run.devices import is_launched as is_launched
 from .run.devices import process_state as process_state
 from .run.evaluation import Evaluator as Evaluator

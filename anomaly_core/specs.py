@@ -164,6 +164,9 @@ class EngineSpec(ComponentSpec):
             ``verify`` refuses one that is not as it was written.
         rewriter: address of a function ``(path, calibration, verify=True) -> None`` that gives such a file another
             calibration, and leaves the rest as it is.
+        precision: of its computation: ``float32``, ``bfloat16`` or ``int8``.
+        auto: its rank among the engines of which ``model.engine=auto`` takes the first that is installed; None: it is used by
+            name alone, as everything must be that does not compute in float32.
     """
 
     kind: ClassVar[str] = "engine"
@@ -173,6 +176,8 @@ class EngineSpec(ComponentSpec):
     suffixes: tuple[str, ...] = ()
     reader: str = ""
     rewriter: str = ""
+    precision: str = "float32"
+    auto: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ ONNX = EngineSpec(
     reader=READER,
     rewriter=REWRITER,
     summary="ONNX Runtime on the CPU, in float32",
+    auto=20,
 )
 OPENVINO = EngineSpec(
     target="anomaly_export.compilers:openvino",
@@ -24,11 +25,13 @@ OPENVINO = EngineSpec(
     reader=READER,
     rewriter=REWRITER,
     summary="OpenVINO on the CPU, in float32",
+    auto=10,
 )
 OPENVINO_BF16 = EngineSpec(
     target="anomaly_export.compilers:openvino_bf16",
     module="openvino",
     install='pip install "anomaly-export[openvino]"',
+    precision="bfloat16",
     summary="OpenVINO on the CPU, in bfloat16: twice as fast where the CPU has it, and two to three digits are right",
 )
 TORCHSCRIPT = EngineSpec(
