@@ -65,7 +65,9 @@ class FarthestFirst:
         self.centres = torch.empty(capacity, dim + 2, dtype=torch.float64, device=device)
         # float32: coordinates of at most 1, so that no square overflows. A power of two scales without rounding.
         self.scale = 2.0 ** -math.frexp(self.largest**0.5)[1] if self.largest else 1.0
-        self.margin = 1 + 1.1 * (2 * (dim + 2) * 2**-24 + 4 * _precision())
+        self.margin = 1 + 1.1 * ((3 * dim + 16) * 2**-24 + 5 * _precision())
+        wide = points.dtype == torch.float64 or not 2.0**-100 < self.scale < 2.0**100
+        self.shift = (self.origin * self.scale).to(torch.float64 if wide else torch.float32)
         self.order = torch.empty(capacity, dtype=torch.long, device=device)
         self.rounded = torch.empty(capacity, dim + 2, device=device)
         self.distances = torch.empty(ROWS * BLOCK, device=device)
@@ -89,6 +91,7 @@ class FarthestFirst:
             pool = self._compare(pool, floor, self.bounds, self.seen, self._rounded, self._at_most)
             pool = self._compare(pool, floor, self.exact, self.exact_seen, self._lifted, self._squared).sort().values
             lifted, squared = self._lifted(pool), self.exact[pool].cpu().numpy()
+            indices, norms = pool.tolist(), lifted[:, -2].tolist()
             chosen, blurred = [], False
             columns = self._between(lifted, lifted).cpu().numpy() if len(pool) <= FEW else None
             while len(pool) and not blurred:
@@ -98,9 +101,9 @@ class FarthestFirst:
                     break
                 if value == 0 and self.direct:
                     return
-                blurred = not self.direct and _is_blurred(value, floor, squared, float(lifted[row, -2]))
+                blurred = not self.direct and _is_blurred(value, floor, squared, norms[row])
                 if not blurred:
-                    chosen.append(int(pool[row]))
+                    chosen.append(indices[row])
                     yield chosen[-1]
                     column = self._between(lifted, lifted[row : row + 1])[:, 0].cpu().numpy() if columns is None else columns[row]
                     np.minimum(squared, column, out=squared)
@@ -141,13 +144,13 @@ class FarthestFirst:
             if end == self.picked or 2 * len(keep) < len(pool):
                 bounds[pool], seen[pool] = nearest, begin
                 self.bounds[pool] = torch.minimum(self.bounds[pool], nearest)
-                pool, rows, nearest, begin = pool[keep], rows[keep], nearest[keep], begin[keep]
+                pool, rows, nearest, begin = pool[keep], rows.index_select(0, keep), nearest[keep], begin[keep]
             start = end
         return pool[nearest > floor]
 
     def _lifted(self, pool: Tensor) -> Tensor:
         """float64 coordinates from the origin with two more, (x, |x|^2, 1): times (-2c, 1, |c|^2) they give a squared distance."""
-        points = self.points[pool].double()
+        points = self.points.index_select(0, pool).double()
         if self.direct:
             return points
         x = points - self.origin
@@ -155,9 +158,11 @@ class FarthestFirst:
 
     def _rounded(self, pool: Tensor) -> Tensor:
         """The same in float32, scaled, with norms that are large enough for all rounding."""
-        x = (self.points[pool].double() - self.origin) * self.scale
-        norms = x.square().sum(dim=1, keepdim=True) * self.margin + TINY
-        return torch.cat([x, norms, torch.ones_like(norms)], dim=1).float()
+        x = self.points.index_select(0, pool).to(self.shift.dtype).mul_(self.scale).sub_(self.shift)
+        rows = torch.ones(len(x), x.shape[1] + 2, device=x.device)
+        rows[:, :-2] = x
+        rows[:, -2] = torch.linalg.vector_norm(x, dim=1).square_().mul_(self.margin).add_(TINY)
+        return rows
 
     def _add(self, indices: list[int]) -> None:
         part = slice(self.picked, self.picked + len(indices))
@@ -212,9 +217,12 @@ class FarthestFirst:
 
 def _largest(bounds: Tensor, count: int) -> tuple[Tensor, float]:
     """Indices of the ``count`` largest, ties at the end of the list included, and the largest of the others; none is below 0."""
-    threshold = bounds.topk(min(count, len(bounds)), sorted=False).values.min().clamp(min=0)
-    inside = bounds >= threshold
-    return inside.nonzero()[:, 0], float(bounds.masked_fill(inside, -1).max())
+    values = bounds.cpu().numpy()
+    rest = max(len(values) - count, 0)
+    parted = np.partition(values, rest)  # several times faster than torch's topk
+    threshold = max(parted[rest], 0.0)
+    others = parted[parted < threshold]
+    return torch.from_numpy(np.flatnonzero(values >= threshold)).to(bounds.device), float(others.max(initial=-1))
 
 
 def _turned(lifted: Tensor) -> Tensor:
