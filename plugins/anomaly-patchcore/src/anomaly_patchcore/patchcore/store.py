@@ -158,10 +158,11 @@ class PatchStore:
     def searched(self) -> Tensor:
         """float32 (n, d): the patches where coresets are searched. Where that is in all values, they are moved there, so that
         the store is empty afterwards."""
-        first = self.rows[:1]
-        if self.project(first).shape == first.shape:
+        first = self.rows[:1].float()
+        dim = self.project(first).shape[1]
+        if dim == first.shape[1]:
             return self.rows.drained()
-        projected = self.project(first[:0].float()).new_empty(len(self), self.projection_dim or 0)
+        projected = first.new_empty(len(self), dim)
         done = 0
         for part in self.rows.parts(BLOCK):
             projected[done : done + len(part)] = self.project(part.float())
