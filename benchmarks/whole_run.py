@@ -116,7 +116,8 @@ def bare_network(engine: str) -> tuple[Callable[[torch.Tensor], list[torch.Tenso
 
     network = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(2, 3)).eval()
     if not engine.startswith("openvino"):
-        return network, 0.0
+        network.to(memory_format=torch.channels_last)
+        return lambda batch: network(batch.contiguous(memory_format=torch.channels_last)), 0.0
     import openvino
 
     options = {"INFERENCE_PRECISION_HINT": "bf16" if engine.endswith("bf16") else "f32", "PERFORMANCE_HINT": "LATENCY"}
