@@ -48,8 +48,9 @@ def few_images(out: Path, train: int, test: int) -> Path:
 def methods() -> list[str]:
     """Those that have an `edge` preset."""
     from anomaly_core import registry
+    from anomaly_core.config.resolve import preset_names
 
-    return [name for name, component in registry.models.items() if "edge" in component.spec.presets]
+    return [name for name, component in registry.models.items() if "edge" in preset_names(component)]
 
 
 def fitted(method: str, folder: Path, checkout: Path, output: Path, given: argparse.Namespace) -> dict[str, Path]:
