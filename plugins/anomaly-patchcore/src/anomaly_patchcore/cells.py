@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-FEWEST, FEWEST_BFLOAT16 = 2048, 8192  # entries from which on it is worth it; where bfloat16 has products in half the time
+FEWEST = 3072  # entries from which on it is worth it
 SHARE = 0.97  # of the variance, in the principal directions
 MEMBERS, MOST, STEPS = 48, 1024, 4  # entries of a cell, about; cells; steps of k-means
 ROWS, VALUES = 4096, 2**24  # queries at once; bounds that are kept at once
