@@ -166,7 +166,7 @@ def main(out: str, arguments: list[str]) -> None:
         leave(status)
 
     os._exit = exit_now  # type: ignore[assignment]
-    from anomaly_core.cli import main as anomaly
+    from anomaly_core import main as anomaly
 
     sys.argv = ["anomaly", *arguments]
     anomaly(arguments)

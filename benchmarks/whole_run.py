@@ -71,7 +71,6 @@ def ours(checkout: Path, engine: str, folder: Path, given: argparse.Namespace, o
         command += ["--set", setting]
     start = time.time()
     done = bench.measured(command, bench.environment(checkout, given.threads, given.allocator))
-    end = time.time()
     manifest = max(output.rglob("manifest.json"), key=lambda path: path.stat().st_mtime)
     facts, metrics = json.loads(manifest.read_text()), json.loads((manifest.parent / "metrics.json").read_text())
     each = 1 / facts["test_images_per_second"]
@@ -88,7 +87,7 @@ def ours(checkout: Path, engine: str, folder: Path, given: argparse.Namespace, o
     }
     if clocks:
         measured = json.loads((output / "clocks.json").read_text())
-        row["phases"] = {STARTS: measured["begun"] - start, ENDS: end - measured["ended"], **measured["seconds"]}
+        row["phases"] = {STARTS: measured["begun"] - start, ENDS: start + done.wall - measured["ended"], **measured["seconds"]}
         if measured["missing"]:
             print(f"not found in {checkout}: {', '.join(measured['missing'])}", file=sys.stderr)
     return row
@@ -187,7 +186,7 @@ def floor(engine: str, folder: Path, run: Path) -> dict[str, float]:
 
 def floor_of(engine: str, folder: Path, run: str, given: argparse.Namespace) -> dict[str, float]:
     """All floors, those of the process itself measured from here."""
-    environment = bench.environment(bench.HERE.parent, given.threads, given.allocator)
+    environment = bench.environment(bench.HERE.parent, given.threads, "kept")
     nothing, needed = "pass", "import torch" if engine == "torch" else "import numpy, PIL.Image, openvino"
     start, imports = (
         statistics.median(bench.measured([sys.executable, "-c", code], environment).wall for _ in range(3))

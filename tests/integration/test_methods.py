@@ -16,7 +16,7 @@ from anomaly_predict import load_run
 from anomaly_testing import parametrize_with_checks
 
 METHODS = sorted(registry.models)
-SIDE = 96
+SIDE = 64
 
 
 # DRAEM needs more steps than a moment before it tells a defect; torch.export takes some seconds a method.
@@ -108,13 +108,13 @@ def test_another_number_of_threads_scores_nearly_the_same(finished: RunResults, 
     manifest = json.loads((finished.folder / "manifest.json").read_text())
     threads = torch.get_num_threads()
     assert manifest["threads"] == threads
-    paths = [row.path for row in finished.predictions]
+    paths = [row.path for row in finished.predictions[:3]]
     torch.set_num_threads(3 - min(threads, 2))  # 2 for 1, and 1 for more
     try:
         again = load_run(finished.folder).predict(paths)
     finally:
         torch.set_num_threads(threads)
-    np.testing.assert_allclose(again.scores.numpy(), scores(finished), rtol=1e-3)
+    np.testing.assert_allclose(again.scores.numpy(), scores(finished)[:3], rtol=1e-3)
     record("determinism", f"{finished.folder.parent.name}: scored with another number of threads, to a thousandth")
 
 

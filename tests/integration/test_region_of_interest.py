@@ -16,6 +16,7 @@ from anomaly_core import AnomalyError, RunConfig, RunResult, as_images, registry
 from anomaly_export import ExportedDetector, export_run
 from anomaly_predict import evaluate, load_run
 
+pytestmark = pytest.mark.usefixtures("without_report")
 HEIGHT, WIDTH = 72, 90
 REGION = {"data.roi": "10,8,80,8,80,60,45,66,10,60", "data.ignore": "30,20,40,30;60,8,70,12"}
 QUICK = ("patchcore", "padim", "stfpm", "fastflow", "vanilla_ae")

@@ -16,6 +16,7 @@ from PIL import Image
 from anomaly_core import RunConfig, RunResults, run_experiment
 from anomaly_predict import load_run
 
+pytestmark = pytest.mark.usefixtures("without_report")
 TINY = {"data.size": 96, "data.train_count": 8, "data.good_count": 3, "data.bad_count": 5}
 SMALL = {**TINY, "model.image_size": 96, "model.coreset_ratio": 0.05}
 
