@@ -18,7 +18,7 @@ from anomaly_core.cli import cli
 from anomaly_export import ExportedDetector, export
 from anomaly_export.containers import OnnxFile
 from anomaly_export.kept import GRAPH, NOTE, keep
-from anomaly_predict import RunDetector, load_run, open_detector
+from anomaly_predict import RunDetector, load_run, open_detector, quick_engine
 from anomaly_predict.quick import open_quickly
 
 QUICK = {"device": "cpu", "engine": "onnx", "quick": True}
@@ -78,10 +78,9 @@ def test_every_output_of_the_command_is_the_same(keeping: Path, run: Path, image
 
 def test_no_torch_is_imported(keeping: Path, images: Path) -> None:
     code = (
-        "import sys\nfrom anomaly_core.cli import main\n"
-        "try:\n    main(sys.argv[1:])\n"
-        "finally:\n"
-        "    print(*{'torch', 'timm', 'scipy', 'sklearn', 'matplotlib', 'openvino', 'onnxruntime'} & sys.modules.keys())"
+        "import sys\nfrom anomaly_core.cli import cli\n"
+        "cli.main(sys.argv[1:], standalone_mode=False)\n"
+        "print(*{'torch', 'timm', 'scipy', 'sklearn', 'matplotlib', 'openvino', 'onnxruntime'} & sys.modules.keys())"
     )
     arguments = ["predict", str(keeping), str(images / "bad" / "blot.png"), "--engine", "onnx", "--device", "cpu"]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
@@ -96,6 +95,21 @@ def test_the_first_prediction_keeps_a_graph(run: Path, images: Path, tmp_path: P
     scores = [float(result.stdout.splitlines()[1].split(",")[1]) for result in (first, second)]
     assert scores[0] == pytest.approx(scores[1], rel=1e-5)
     assert RunFolder.open(folder).differing() == {}
+
+
+def test_what_decides_between_torch_and_another_engine(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RunFolder.open(run).config().replace(**{"model.engine": "auto"})
+    assert quick_engine(config, "cpu", "openvino").name == "openvino"
+    for changed in ({"data.tile": 64}, {"model.search": "hnsw"}):
+        assert quick_engine(config.replace(**changed), "cpu", "onnx") is None
+    for device, engine in (("cuda", "onnx"), ("cpu", "torch"), ("cpu", "openvino_bf16"), ("cpu", "no-such-engine")):
+        assert quick_engine(config, device, engine) is None
+    for automatic, expected in (("torch", None), ("openvino", "openvino"), ("", "onnx")):
+        monkeypatch.setenv("ANOMALY_ENGINE", automatic)
+        assert getattr(quick_engine(config, "cpu"), "name", None) == expected
+    for there, expected in ((True, None), (False, "onnx")):
+        monkeypatch.setattr("anomaly_predict.quick.has_gpu", lambda there=there: there)
+        assert getattr(quick_engine(config, "auto"), "name", None) == expected
 
 
 @pytest.mark.parametrize("options", [("--engine", "torch"), ("--no-verify", "--engine", "onnx")])
@@ -178,7 +192,10 @@ def test_the_command_makes_it(copy: Path) -> None:
     assert refused.exit_code == 2 and "--output would be ignored" in refused.stderr
 
 
-def test_an_engine_is_refused_for_a_method_that_has_none(finished_autoencoder: Path, images: Path, tmp_path: Path) -> None:
+def test_an_engine_is_refused_for_a_method_that_has_none(
+    finished_autoencoder: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ANOMALY_ENGINE", raising=False)
     folder = Path(shutil.copytree(finished_autoencoder, tmp_path / "run"))
     assert "needs no torch" in keep(folder, "onnx", [images / "bad" / "blot.png"])
     assert isinstance(open_detector(folder, "cpu", quick=True), ExportedDetector)

@@ -81,9 +81,10 @@ def _kept(folder: Path, images: int) -> str:
         registry.engines["onnx"].require_library()
         raise AnomalyError(
             f"the run in {str(folder)!r} predicts with torch alone: it looks at tiles (data.tile), searches approximately "
-            "(model.search), or its engine has an arithmetic of its own (model.engine). Give --format to write a file."
+            "(model.search), or its engine is torch or of lower precision (model.engine, $ANOMALY_ENGINE). Give --format to "
+            "write a file."
         )
     from anomaly_export.kept import keep
 
-    named = "" if own else f", when that is given --engine {usable.name}: the run's own engine is {config.model.engine}"
+    named = "" if own else f", given --engine {usable.name}, as the run's own is another (model.engine, $ANOMALY_ENGINE)"
     return keep(folder, usable.name, images, anew=True) + named

@@ -69,8 +69,7 @@ def open_kept(run: RunFolder, config: RunConfig, engine: str, threads: int | Non
     except (OSError, RunError) as error:
         warnings.warn(f"the graph that the run keeps is not used, and torch computes instead: {error}", stacklevel=2)
         return None
-    own = {"calibration": calibration, "reader": reader, "config": config.to_dict()}
-    detector.metadata = replace(detector.metadata, **own)
+    detector.metadata = replace(detector.metadata, calibration=calibration, reader=reader, config=config.to_dict())
     return detector
 
 

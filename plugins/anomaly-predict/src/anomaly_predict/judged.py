@@ -35,7 +35,8 @@ def finite_images(prediction: Prediction[Any]) -> NDArray[np.bool_]:
     finite: NDArray[np.bool_] = np.isfinite(np.asarray(prediction.scores))
     if prediction.maps is None:
         return finite
-    return finite & np.isfinite(np.asarray(prediction.maps)).reshape(len(finite), -1).all(axis=1)
+    finite &= np.isfinite(np.asarray(prediction.maps)).reshape(len(finite), -1).all(axis=1)
+    return finite
 
 
 def whole(parts: list[Prediction[Any]]) -> Prediction[Any]:

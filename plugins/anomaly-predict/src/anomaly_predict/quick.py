@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
@@ -66,8 +65,8 @@ def has_gpu() -> bool:
     """Whether torch, which is not imported, may find a GPU: it is installed, and so is the driver of one."""
     if find_spec("torch") is None or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return False
-    if sys.platform == "darwin":
+    if platform.system() == "Darwin":
         return platform.machine() == "arm64"
-    if sys.platform == "win32":
+    if platform.system() == "Windows":
         return Path(os.environ.get("SYSTEMROOT", "C:/Windows"), "System32", "nvcuda.dll").exists()
     return any(Path("/dev", name).exists() for name in ("nvidiactl", "kfd", "dxg"))  # NVIDIA, AMD, either below Windows

@@ -123,7 +123,7 @@ def predict(
         _require_painter()
         pictures.mkdir(parents=True, exist_ok=True)
     options: dict[str, Any] = {"batch_size": batch_size, "pictures": pictures, "least_area": least_area, "mm_per_px": mm_per_px}
-    opening = {"device": device, "engine": engine, "verify": not no_verify, "quick": True}
+    opening: dict[str, Any] = {"device": device, "engine": engine, "verify": not no_verify, "quick": True}
     slow = False  # whether a run was opened with torch
     with printer:
         if jobs > 1:
