@@ -3,6 +3,9 @@
     python benchmarks/coreset.py                   # features of 200 solar cells (ELPV, the `edge` backbone)
     python benchmarks/coreset.py --data synthetic  # low rank and noise instead; needs no data set
     python benchmarks/coreset.py --quick           # the loops are measured on 100 picks only; no picks are compared
+    python benchmarks/coreset.py --growth --other CHECKOUT/plugins/anomaly-patchcore/src/anomaly_patchcore/coreset.py
+                                                   # 1 % of 400 and 1,600 images' patches, projected to 64 values; exponents
+    python benchmarks/coreset.py --growth --sizes 400,1600,6400   # the last needs 3 GB and minutes
 
 - `plain`: a pick costs one `torch.linalg.norm(points - points[pick], dim=1)`. Run in full at 1 %; at 10 % its time is
   extrapolated from there, since each of its picks costs the same.
@@ -10,11 +13,16 @@
 
 Each side's picks are interleaved in stretches, so that other work on the machine slows all of them alike; times are wall
 clock, beside them the processor's time. Threads as $OMP_NUM_THREADS says.
+
+`--growth` takes the images under the eight symmetries of the square, in turn, as there are only 412 training cells; at more
+than 3,296 images the same for the test cells. `--other` is the file of an older commit, run in turn with ours.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import math
 import platform
 import statistics
 import time
@@ -23,10 +31,12 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from anomaly_core import ModelContext, RunConfig, registry
+from anomaly_core import ModelContext, RunConfig, Sample, registry
 from anomaly_patchcore import k_center_greedy_with_radius
 
-IMAGES, GRID, DIM = 200, 784, 152
+Search = Callable[[Tensor, int], tuple[Tensor, float]]
+
+IMAGES, GRID, DIM, PROJECTED = 200, 784, 152, 64
 
 
 def elpv() -> Tensor:
@@ -40,12 +50,39 @@ def elpv() -> Tensor:
         return torch.cat([modeler.embed(batch.images).flatten(0, 2) for batch in loader])
 
 
-def synthetic() -> Tensor:
-    """Thirty directions and noise: (156800, 152)."""
+def augmented(images: int) -> Tensor:
+    """Patches of so many solar cells, turned and mirrored, projected as by the `edge` preset: (images * 784, 64)."""
+    config = RunConfig.create(model="patchcore", data="elpv", preset="edge")
+    component = registry.datasets["elpv"]
+    data = component.build(config.data, seed=0, spec=component.spec)
+    modeler = registry.models["patchcore"].build(config.model, ModelContext()).eval()
+    projection = torch.randn(DIM, PROJECTED, generator=torch.Generator().manual_seed(0)) / PROJECTED**0.5
+    points, done = torch.empty(images * GRID, PROJECTED), 0
+
+    def turned(samples: list[Sample]) -> Iterator[Tensor]:
+        cells = [batch.images for batch in data.loader(samples, modeler.input_spec)]
+        for symmetry in range(8):
+            for batch in cells:
+                batch = batch.transpose(-1, -2) if symmetry & 4 else batch
+                yield batch.flip([axis for axis, bit in ((-1, 1), (-2, 2)) if symmetry & bit])
+
+    with torch.inference_mode():
+        for samples in (data.train_samples("mono"), data.test_samples("mono")):
+            for batch in turned(samples):
+                patches = modeler.embed(batch[: images - done].contiguous()).flatten(0, 2) @ projection
+                points[done * GRID : done * GRID + len(patches)] = patches
+                done += len(patches) // GRID
+                if done == images:
+                    return points.clone()
+    raise SystemExit(f"only {done} images: choose smaller --sizes.")
+
+
+def synthetic(images: int = IMAGES, dim: int = DIM) -> Tensor:
+    """Thirty directions and noise: (images * 784, dim)."""
     generator = torch.Generator().manual_seed(0)
-    rows = IMAGES * GRID
+    rows = images * GRID
     scores = torch.randn(rows, 30, generator=generator) * torch.linspace(4, 0.5, 30)
-    return scores @ torch.randn(30, DIM, generator=generator) / 5 + 0.3 * torch.randn(rows, DIM, generator=generator)
+    return scores @ torch.randn(30, dim, generator=generator) / 5 + 0.3 * torch.randn(rows, dim, generator=generator)
 
 
 def loop(points: Tensor, distances: Callable[[int], Tensor]) -> Iterator[int]:
@@ -96,12 +133,56 @@ def ours(points: Tensor, count: int, repeats: int) -> tuple[Tensor, float, tuple
     return picked, radius, (statistics.median(wall), statistics.median(processor))
 
 
+def other_search(path: str) -> Search:
+    spec = importlib.util.spec_from_file_location("other_coreset", path)
+    if spec is None or spec.loader is None:
+        raise SystemExit(f"--other: {path} is no Python file.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    search: Search = module.k_center_greedy_with_radius
+    return search
+
+
+def growth(sizes: list[int], make: Callable[[int], Tensor], other: str | None, repeats: int) -> None:
+    """Seconds of 1 % of the patches of so many images, ours beside another commit's, and exponents from size to size."""
+    sides: dict[str, Search] = {"ours": k_center_greedy_with_radius} | ({"other": other_search(other)} if other else {})
+    points, seconds = make(max(sizes)), {name: list[float]() for name in sides}
+    for size in sizes:
+        some, picks = points[: size * GRID], {}
+        walls: dict[str, list[float]] = {name: [] for name in sides}
+        for _ in range(repeats):
+            for name, search in sides.items():
+                start = time.perf_counter()
+                picks[name], radius = search(some, len(some) // 100)
+                walls[name].append(time.perf_counter() - start)
+        for name in sides:
+            seconds[name].append(statistics.median(walls[name]))
+        text = "  ".join(f"{name} {seconds[name][-1]:8.2f} s" for name in sides)
+        if other:
+            same = int((picks["ours"] == picks["other"]).sum())
+            ratio = seconds["other"][-1] / seconds["ours"][-1]
+            text += f" = {ratio:.1f} x; {same} of {len(picks['ours'])} picks the same, in order"
+        print(f"{size:5d} images  {len(some):8d} patches  radius {radius:.4f}  {text}", flush=True)
+    for name, times in seconds.items():
+        for (small, before), (large, after) in zip(
+            list(zip(sizes, times, strict=True))[:-1], list(zip(sizes, times, strict=True))[1:], strict=True
+        ):
+            print(f"{name}: exponent {math.log(after / before) / math.log(large / small):.2f} from {small} to {large} images")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=["elpv", "synthetic"], default="elpv")
     parser.add_argument("--quick", action="store_true", help="measure the loops on 100 picks; compare no picks")
     parser.add_argument("--repeats", type=int, default=3, help="runs of ours, of which the median counts")
+    parser.add_argument("--growth", action="store_true", help="measure how the time grows with the number of images")
+    parser.add_argument("--sizes", default="400,1600", help="images of --growth, ascending")
+    parser.add_argument("--other", help="another commit's coreset.py, measured beside ours by --growth")
     options = parser.parse_args()
+    if options.growth:
+        print(f"{options.data}, {torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}")
+        make = augmented if options.data == "elpv" else lambda images: synthetic(images, PROJECTED)
+        return growth([int(size) for size in options.sizes.split(",")], make, options.other, options.repeats)
     points = elpv() if options.data == "elpv" else synthetic()
     count = len(points) // 100
     print(

@@ -75,6 +75,7 @@ def test_the_picks_of_the_plain_loop_in_its_order(kind: str, sizes: tuple[int, i
     monkeypatch.setattr(farthest, "POOL", sizes[0])
     monkeypatch.setattr(farthest, "BLOCK", sizes[1])
     monkeypatch.setattr(farthest, "CELLS", 64 * sizes[1])
+    monkeypatch.setattr(farthest, "FRONT", 3)
     points = cloud(kind)
     for count in (2, 120):
         picked, reached = k_center_greedy_with_radius(points, count, first=7)
@@ -97,7 +98,37 @@ def test_any_points(seed: int, rows: int, columns: int, levels: int, data: st.Da
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(farthest, "POOL", 10)
         patch.setattr(farthest, "BLOCK", 3)
+        patch.setattr(farthest, "FRONT", data.draw(st.integers(1, 3)))
+        patch.setattr(farthest, "FEW", data.draw(st.sampled_from([1, 1024])))
         assert k_center_greedy(points, count, first).tolist() == plain(points, count, first)
+
+
+@pytest.mark.parametrize("factor", [1e-150, 1e-42, 1e-30, 1e18, 1e37, 1e140])
+def test_tiny_and_huge_values(factor: float) -> None:
+    """Their squares leave the range of float32; the picks are those of the plain loop in float64."""
+    points = cloud("plain").double() * factor
+    if 1e-45 < factor < 1e38:
+        points = points.float()
+    assert k_center_greedy(points, 100, first=7).tolist() == plain(points, 100, 7)
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+@pytest.mark.parametrize("kind", ["plain", "low rank", "heavy tails", "half precision", "an outlier of other copies"])
+def test_products_in_float32_are_upper_bounds(kind: str, precision: str) -> None:
+    """The proof of the picks, and close enough to leave few points to float64."""
+    points, before = cloud(kind), torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        search = farthest.FarthestFirst(points, 0, 40)
+        search._add(list(range(0, 300, 10)))
+        bounds = search._at_most(search._rounded(torch.arange(len(points))), 0, 30)
+        true = torch.cdist(points.double(), points[0:300:10].double(), compute_mode="donot_use_mm_for_euclid_dist").square()
+        norms = (points.double() - search.origin).square().sum(dim=1)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    slack = (search.margin - 1) * 2.1 * (norms[:, None] + norms[0:300:10])
+    assert (bounds >= true.amin(dim=1)).all()
+    assert (bounds <= (true + slack).amin(dim=1) + 1e-12).all()
 
 
 def test_progress_is_told_of_each_pick() -> None:

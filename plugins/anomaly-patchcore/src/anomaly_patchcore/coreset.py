@@ -1,4 +1,4 @@
-"""Greedy k-center: a few points such that no point is far from all of them (Gonzalez, 1985), exact and without the plain loop."""
+"""Greedy k-center: a few points such that no point is far from all of them (Gonzalez, 1985), exact without the plain loop."""
 
 from __future__ import annotations
 

@@ -20,11 +20,12 @@ import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-POOL = 4096  # points that may be picked in a round
-FRONT = 16  # pools that are kept apart, so that not every round looks at all bounds
+POOL = 8192  # points that may be picked in a round
+FRONT = 8  # pools that are kept apart, so that not every round looks at all bounds
 BLOCK = 256  # picks that a pool is compared with at once; also after how many a point may leave
 ROWS = 1024  # points that are compared with a block at once: both, and their distances, stay in the cache
 CELLS = 2**20  # distances, or coordinates as float64, that are held at once
@@ -65,6 +66,7 @@ class FarthestFirst:
         self.centres = torch.empty(capacity, dim + 2, dtype=torch.float64, device=device)
         # float32: coordinates of at most 1, so that no square overflows. A power of two scales without rounding.
         self.scale = 2.0 ** -math.frexp(self.largest**0.5)[1] if self.largest else 1.0
+        # the error of a product as a share of both norms, by :meth:`_rounded`
         self.margin = 1 + 1.1 * ((3 * dim + 16) * 2**-24 + 5 * _precision())
         wide = points.dtype == torch.float64 or not 2.0**-100 < self.scale < 2.0**100
         self.shift = (self.origin * self.scale).to(torch.float64 if wide else torch.float32)
@@ -81,7 +83,7 @@ class FarthestFirst:
         yield self.first
         front, rest = _largest(self.bounds, FRONT * POOL)
         while len(front):
-            among, floor = _largest(self.bounds[front], POOL)
+            among, floor = _largest(self.bounds.index_select(0, front), POOL)
             floor = max(floor, rest)
             pool = front[among]
             pool = pool[self.bounds[pool] > floor]
@@ -91,8 +93,9 @@ class FarthestFirst:
             pool = self._compare(pool, floor, self.bounds, self.seen, self._rounded, self._at_most)
             pool = self._compare(pool, floor, self.exact, self.exact_seen, self._lifted, self._squared).sort().values
             lifted, squared = self._lifted(pool), self.exact[pool].cpu().numpy()
-            indices, norms = pool.tolist(), lifted[:, -2].tolist()
-            chosen, blurred = [], False
+            indices, norms = pool.tolist(), [] if self.direct else lifted[:, -2].tolist()
+            chosen: list[int] = []
+            blurred = False
             columns = self._between(lifted, lifted).cpu().numpy() if len(pool) <= FEW else None
             while len(pool) and not blurred:
                 row = int(squared.argmax())  # the first of equal ones; the pool is in order
@@ -105,7 +108,9 @@ class FarthestFirst:
                 if not blurred:
                     chosen.append(indices[row])
                     yield chosen[-1]
-                    column = self._between(lifted, lifted[row : row + 1])[:, 0].cpu().numpy() if columns is None else columns[row]
+                    column = (
+                        self._between(lifted, lifted[row : row + 1])[:, 0].cpu().numpy() if columns is None else columns[row]
+                    )
                     np.minimum(squared, column, out=squared)
                     squared[row] = -1
             self._add(chosen)
@@ -113,6 +118,7 @@ class FarthestFirst:
             self.exact_seen[pool] = self.seen[pool] = self.picked
             if blurred:
                 self._turn_direct()
+                front, rest = _largest(self.bounds, FRONT * POOL)  # the bounds outside have grown too
 
     def _compare(
         self,
@@ -128,7 +134,15 @@ class FarthestFirst:
             return pool
         return torch.cat([self._compare_part(part, floor, bounds, seen, rows_of, distances) for part in pool.split(POOL)])
 
-    def _compare_part(self, pool, floor, bounds, seen, rows_of, distances):
+    def _compare_part(
+        self,
+        pool: Tensor,
+        floor: float,
+        bounds: Tensor,
+        seen: Tensor,
+        rows_of: Callable[[Tensor], Tensor],
+        distances: Callable[[Tensor, int, int], Tensor],
+    ) -> Tensor:
         begin, order = seen[pool].sort(descending=True)
         pool = pool[order]
         rows, nearest = rows_of(pool), bounds[pool]
@@ -149,7 +163,8 @@ class FarthestFirst:
         return pool[nearest > floor]
 
     def _lifted(self, pool: Tensor) -> Tensor:
-        """float64 coordinates from the origin with two more, (x, |x|^2, 1): times (-2c, 1, |c|^2) they give a squared distance."""
+        """float64 (n, D + 2) from the origin, (x, |x|^2, 1): times (-2c, 1, |c|^2) they give a squared distance. Or (n, D), the
+        points themselves, where distances are computed from differences."""
         points = self.points.index_select(0, pool).double()
         if self.direct:
             return points
@@ -157,7 +172,12 @@ class FarthestFirst:
         return torch.cat([x, x.square().sum(dim=1, keepdim=True), torch.ones_like(x[:, :1])], dim=1)
 
     def _rounded(self, pool: Tensor) -> Tensor:
-        """The same in float32, scaled, with norms that are large enough for all rounding."""
+        """float32 (n, D + 2), the same scaled, with norms that are large enough for all rounding.
+
+        With u = 2^-24, coordinates are off by u of themselves, norms by (D + 5) u, and a sum of D + 2 products by (D + 2) u of
+        the sum of their sizes (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 3.1), which is at most
+        2 |x|^2 + 2 |c|^2. All of it is below the margin's share of |x|^2 + |c|^2.
+        """
         x = self.points.index_select(0, pool).to(self.shift.dtype).mul_(self.scale).sub_(self.shift)
         rows = torch.ones(len(x), x.shape[1] + 2, device=x.device)
         rows[:, :-2] = x
@@ -216,7 +236,7 @@ class FarthestFirst:
 
 
 def _largest(bounds: Tensor, count: int) -> tuple[Tensor, float]:
-    """Indices of the ``count`` largest, ties at the end of the list included, and the largest of the others; none is below 0."""
+    """Indices of the ``count`` largest that are not below 0, all ties of the last included, and the largest of the others."""
     values = bounds.cpu().numpy()
     rest = max(len(values) - count, 0)
     parted = np.partition(values, rest)  # several times faster than torch's topk
@@ -234,10 +254,10 @@ def _differences(points: Tensor, others: Tensor) -> Tensor:
     return torch.cdist(points, others, compute_mode="donot_use_mm_for_euclid_dist").square_()
 
 
-def _is_blurred(value: float, floor: float, squared: np.ndarray, norm: float) -> bool:
+def _is_blurred(value: float, floor: float, squared: npt.NDArray[np.float64], norm: float) -> bool:
     """Whether rounding may hide which point is the farthest."""
     tie = value - TIE * norm
-    return value <= CLOSE * norm or floor >= tie or np.count_nonzero(squared >= tie) > 1
+    return value <= CLOSE * norm or floor >= tie or int(np.count_nonzero(squared >= tie)) > 1
 
 
 def _precision() -> float:
