@@ -35,6 +35,13 @@ def keep_memory() -> bool:
         return False
 
 
+def return_memory() -> None:
+    """Give what malloc keeps back to the kernel: between phases that need other blocks, or the peak would grow by both."""
+    if sys.platform == "linux":
+        with suppress(AttributeError, OSError):  # musl has no malloc_trim
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 def is_program(frame: FrameType | None) -> bool:
     """Whether a function's frame is the first of the process's program, without a debugger, a profiler or a test around it."""
     caller = frame and frame.f_back
