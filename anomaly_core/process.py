@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # glibc's malloc.h
@@ -43,9 +44,12 @@ def return_memory() -> None:
 
 
 def is_program(frame: FrameType | None) -> bool:
-    """Whether a function's frame is the first of the process's program, without a debugger, a profiler or a test around it."""
+    """Whether the script ``anomaly`` or ``python -m anomaly_core`` called it, with no debugger or profiler around."""
     caller = frame and frame.f_back
     if caller is None or caller.f_globals.get("__name__") != "__main__":
+        return False
+    spec = caller.f_globals.get("__spec__")
+    if (spec.name if spec else Path(caller.f_globals.get("__file__") or "").name) not in ("anomaly", "anomaly_core.__main__"):
         return False
     while (caller := caller.f_back) is not None:
         if caller.f_globals.get("__name__") != "runpy":  # python -m

@@ -76,7 +76,7 @@ main(sys.argv[2:])
 
 @pytest.mark.parametrize(("arguments", "status"), [(["--version"], 0), (["show", "nothing-of-that-name"], 2)])
 def test_the_end_loses_nothing(tmp_path, arguments, status):
-    program, left = tmp_path / "program.py", tmp_path / "left.txt"
+    program, left = tmp_path / "anomaly", tmp_path / "left.txt"
     program.write_text(ENDS)
     environment = {name: value for name, value in os.environ.items() if name != "WORLD_SIZE"}
     command = [sys.executable, program, left, *arguments]
@@ -89,9 +89,8 @@ def test_the_end_loses_nothing(tmp_path, arguments, status):
 
 
 def test_a_callers_process_goes_on():
-    """main() within a function, a debugger or a test is no program: only a SystemExit is raised."""
-    call = "def call():\n    try: main(['--version'])\n    except SystemExit: print('goes on')\n"
-    done = python(f"from anomaly_core.cli import main\n{call}call()")
+    """Called by another program, main() only raises SystemExit."""
+    done = python("from anomaly_core.cli import main\ntry: main(['--version'])\nexcept SystemExit: print('goes on')")
     assert done.stdout.splitlines()[-1] == "goes on", done.stderr
 
 

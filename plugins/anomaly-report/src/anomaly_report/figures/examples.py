@@ -63,7 +63,7 @@ def examples(run: FinishedRun) -> list[Examples]:
     falling = rising[::-1]
     labelled = any(image.label is not None for image in scored)
 
-    def judged(kind: str) -> Callable[[Image], bool]:
+    def judged(kind: str) -> Callable[[TestImage], bool]:
         return lambda image: verdict(image, run.threshold) == kind
 
     none = "None." if labelled else "The test images have no labels."
