@@ -88,6 +88,7 @@ from .installed import CORE as CORE
 from .installed import VERSION as VERSION
 from .installed import distributions as distributions
 from .installed import normalise as normalise
+from .process import keep_memory as keep_memory
 from .run.calibration import Calibration as Calibration
 from .run.calibration import calibrate as calibrate
 from .run.csv_safe import SafeWriter as SafeWriter

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # glibc's malloc.h
@@ -35,10 +36,20 @@ def keep_memory() -> bool:
         return False
 
 
+def return_memory() -> None:
+    """Give what malloc keeps back to the kernel: between phases that need other blocks, or the peak would grow by both."""
+    if sys.platform == "linux":
+        with suppress(AttributeError, OSError):  # musl has no malloc_trim
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 def is_program(frame: FrameType | None) -> bool:
-    """Whether a function's frame is the first of the process's program, without a debugger, a profiler or a test around it."""
+    """Whether the script ``anomaly`` or ``python -m anomaly_core`` called it, with no debugger or profiler around."""
     caller = frame and frame.f_back
     if caller is None or caller.f_globals.get("__name__") != "__main__":
+        return False
+    spec = caller.f_globals.get("__spec__")
+    if (spec.name if spec else Path(caller.f_globals.get("__file__") or "").name) not in ("anomaly", "anomaly_core.__main__"):
         return False
     while (caller := caller.f_back) is not None:
         if caller.f_globals.get("__name__") != "runpy":  # python -m

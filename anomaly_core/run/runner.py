@@ -26,6 +26,7 @@ from anomaly_core.imaging.cache import ImageCache
 from anomaly_core.imaging.findings import shrunk
 from anomaly_core.imaging.variation import Variation
 from anomaly_core.installed import distributions
+from anomaly_core.process import return_memory
 from anomaly_core.run.cross_fitting import cross_fits
 from anomaly_core.run.devices import choose_device, process_state
 from anomaly_core.run.evaluation import build_data, test
@@ -172,6 +173,7 @@ class _Run:
         for text in (calibration.warning, normals.warning(calibration)):
             if text:
                 warnings.warn(text, stacklevel=2)
+        return_memory()  # of the fit, before the test needs its own
         watched: dict[str, Any] = {"device": self.device, "hooks": self.hooks, "progress": self.progress}
         with undisturbed():
             result = test(run, self.config, modeler, calibration, self.data, splits.test, figures=history.figures, **watched)

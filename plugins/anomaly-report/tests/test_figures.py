@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 import sys
@@ -13,6 +14,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from anomaly_core import Measure, TestedImage
@@ -175,8 +177,10 @@ def test_a_broken_picture_does_not_cost_the_figure(make_run, tmp_path):
     run = make_run(tmp_path)
     for path in (tmp_path / "maps").glob("*.png"):
         path.write_bytes(path.read_bytes()[:60])  # size and kind are still there
-    with drawing(LIGHT):
-        assert draw_examples(FinishedRun.read(run), LIGHT) is not None
+    png = draw_examples(FinishedRun.read(run), LIGHT)
+    assert png is not None
+    with Image.open(io.BytesIO(png)) as picture:
+        assert picture.convert("RGB").getextrema() != ((255, 255),) * 3
 
 
 def test_the_overlap_curve_ends_where_aupro_does():

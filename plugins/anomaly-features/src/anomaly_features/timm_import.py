@@ -25,7 +25,8 @@ def _without_compiler() -> Iterator[None]:
     if "torch._dynamo" in sys.modules or "timm" in sys.modules:
         yield
         return
-    module, disable = ModuleType(_UTILS), torch.compiler.disable
+    module = ModuleType(_UTILS)
+    disable: Callable[..., Any] = torch.compiler.disable
 
     def real(name: str) -> Any:
         """Another name than the one below: the compiler is imported now."""

@@ -24,7 +24,7 @@ FOLDER = "figures"
 WRITE_ELSEWHERE = "Free some space, or name another file with --output."
 ONE_CLASS = "It needs normal and anomalous test images with labels."
 NO_CURVES = "The run's folder holds no such curve: there were no maps, no masks, or no curves.json."
-Draw = Callable[[FinishedRun, Theme], Figure | None]
+Draw = Callable[[FinishedRun, Theme], Figure | bytes | None]
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def _drawn(run: FinishedRun, plan: Plan, theme: Theme) -> bytes | None:
     """The figure as a PNG file; None where there is nothing to draw."""
     with drawing(theme), np.errstate(over="raise"):
         figure = plan.draw(run, theme)
-        return None if figure is None else to_png(figure)
+        return to_png(figure) if isinstance(figure, Figure) else figure
 
 
 def _put(path: Path, content: bytes | None) -> None:
