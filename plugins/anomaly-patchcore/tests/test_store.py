@@ -29,8 +29,8 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def of_rows(rows: int) -> int:
-    """A budget that holds so many patches; a quarter of so small a one is left to what searches hold at any size."""
-    return math.ceil(rows * ROW * 4 / 3) + 2
+    """A budget that holds so many patches; half of so small a one is left to what searches hold at any size."""
+    return math.ceil(rows * ROW * 2) + 2
 
 
 def filled(points: Tensor, rows: int | None, ratio: float = 0.02, step: int = 170) -> PatchStore:
