@@ -13,6 +13,8 @@ import pytest
 
 from anomaly_core import registry
 
+os.environ.setdefault("ANOMALY_ENGINE", "torch")  # to compile tiny networks takes longer than to run them
+
 pytest_plugins = ["harness", "diary", "rogues"]  # of tests/, for the plugins' tests too
 
 Record = Callable[..., None]

@@ -92,6 +92,7 @@ from .run.calibration import Calibration as Calibration
 from .run.calibration import calibrate as calibrate
 from .run.csv_safe import SafeWriter as SafeWriter
 from .run.devices import choose_device as choose_device
+from .run.devices import has_bfloat16 as has_bfloat16
 from .run.devices import is_launched as is_launched
 from .run.devices import process_state as process_state
 from .run.evaluation import Evaluator as Evaluator
@@ -109,6 +110,7 @@ from .run.folder import MANIFEST as MANIFEST
 from .run.folder import METRICS as METRICS
 from .run.folder import NORMALS as NORMALS
 from .run.folder import PREDICTIONS as PREDICTIONS
+from .run.folder import WEIGHTS as WEIGHTS
 from .run.folder import RunFolder as RunFolder
 from .run.memory import Items as Items
 from .run.memory import Portions as Portions

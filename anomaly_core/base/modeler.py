@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -58,6 +59,10 @@ class BaseModeler(nn.Module, ABC):
 
     def describe(self) -> dict[str, float]:
         """Figures of the fitted method, reported with the metrics: for example a bank's size or a coreset's radius."""
+        return {}
+
+    def computing(self, device: torch.device) -> dict[str, str]:
+        """How it computes on a device, for the run's log and manifest: for example the engine of a frozen network."""
         return {}
 
     def fitting(self, repeated: bool) -> AbstractContextManager[None]:

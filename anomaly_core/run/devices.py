@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -29,6 +30,13 @@ def process_state(device: str = "auto") -> PartialState:
 
     cpu = is_launched() and (device == "cpu" or not torch.cuda.is_available())
     return PartialState(cpu=cpu, **({"timeout": PATIENCE} if is_launched() else {}))
+
+
+def has_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 in one instruction; where it does not, that takes far longer than float32."""
+    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):  # on x86: AVX-512, no more
+        return False
+    return platform.machine().lower() in ("arm64", "aarch64") or getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
 
 
 def choose_device(name: str) -> torch.device:

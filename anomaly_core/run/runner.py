@@ -22,6 +22,7 @@ from anomaly_core.config.resolve import RunConfig
 from anomaly_core.discovery import registry
 from anomaly_core.errors import AnomalyError, ConfigError, RunError, described
 from anomaly_core.hooks import Hooks
+from anomaly_core.imaging.cache import ImageCache
 from anomaly_core.imaging.findings import shrunk
 from anomaly_core.imaging.variation import Variation
 from anomaly_core.installed import distributions
@@ -183,11 +184,18 @@ class _Run:
         fitter = Fitter(
             self.config, self.data, self.categories, self.device, self.hooks, self.progress, self.main, self.variation
         )
+        run.facts |= (how := fitter.modeler.computing(self.device))
+        if self.main and how:
+            log.info(", ".join(f"{name}: {value}" for name, value in how.items()))
+        spec, budget = fitter.modeler.input_spec, int(self.config.data.image_cache) // self.processes.num_processes
+        self.data.cache = ImageCache(spec.whole if self.data.tiling else spec, budget)
         splits = self._split(run, fitter.modeler.fewest_images)
         if self.main and not self.data.tiling and (note := shrunk(self.data.reader, fitter.modeler.input_spec)):
             run.facts["note"] = note
             log.info(note)  # now, and not with the warnings at the end: fitting may take long
-        return fitter.fit(run, splits, resume)
+        fitted = fitter.fit(run, splits, resume)
+        run.facts |= fitted.modeler.computing(self.device)  # an engine may have failed since
+        return fitted
 
     def _split(self, run: RunFolder, fewest: int) -> Splits:
         """The run's images; RunError if a run that is resumed began with others."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anomaly_core import ConfigError, is_launched
+from anomaly_core import ConfigError, has_bfloat16, is_launched
 from anomaly_core.run.devices import choose_device
 
 
@@ -35,3 +35,23 @@ def test_several_processes_are_known_by_their_number(size: str | None, launched:
     if size:
         monkeypatch.setenv("WORLD_SIZE", size)
     assert is_launched() == launched
+
+
+@pytest.mark.parametrize(
+    ("machine", "onednn", "avx512_bf16", "expected"),
+    [
+        ("x86_64", True, True, True),
+        ("x86_64", True, False, False),  # AVX-512 alone, for which oneDNN imitates it
+        ("x86_64", False, True, False),  # oneDNN is limited (ONEDNN_MAX_CPU_ISA=AVX2)
+        ("aarch64", True, False, True),
+        ("arm64", False, False, False),
+    ],
+)
+def test_bfloat16_is_there_where_the_processor_has_it(
+    machine: str, onednn: bool, avx512_bf16: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: onednn)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16, raising=False)
+    assert has_bfloat16() is expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from functools import cache
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from anomaly_core import ConfigError, MissingLibrary, PluginError, RunConfig, run_experiment
+from anomaly_core import ConfigError, MissingLibrary, PluginError, RunConfig, RunFolder, run_experiment
 from anomaly_features import Backbones, ExtractorOptions, FeatureExtractor
 from anomaly_predict import load_run
 
@@ -60,17 +61,26 @@ def test_bfloat16_is_close_and_never_mistaken_for_float32() -> None:
     assert extractor("openvino_bf16").identity() not in {extractor("openvino").identity(), extractor().identity()}
 
 
-def test_a_cpu_without_bfloat16_is_told_and_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_without_bfloat16_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     from anomaly_export.quiet import import_openvino
 
     monkeypatch.setattr(import_openvino().Core, "get_property", lambda *_: ["FP32"])
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     expected = extractor()(images)
     extractor.cache_clear()  # a size that was compiled already would not be compiled anew
-    with pytest.warns(UserWarning, match="no bfloat16"):
-        computed = extractor("openvino_bf16")(images)
+    computed = extractor("openvino_bf16")(images)
     assert float((computed[0] - expected[0]).abs().max() / expected[0].abs().max()) < 1e-4
     extractor.cache_clear()
+
+
+def test_auto_takes_openvino_then_onnx_runtime_then_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANOMALY_ENGINE", raising=False)
+    absent: set[str] = set()
+    monkeypatch.setattr("anomaly_core.component.find_spec", lambda name: None if name in absent else name)
+    for expected, library in (("openvino", "openvino"), ("onnx", "onnxruntime"), ("torch", "")):
+        assert extractor("auto").engine == expected
+        extractor.cache_clear()
+        absent.add(library)
 
 
 def test_what_one_call_returned_is_not_changed_by_the_next() -> None:
@@ -104,7 +114,7 @@ def test_a_run_fits_and_predicts_in_its_engine(run: Path, images: Path, tmp_path
     assert fast.modeler.extractor.engine == "openvino"
     eager = load_run(result.folder, engine="torch")
     assert eager.modeler.extractor.engine == "torch"
-    assert eager.modeler.extractor._compiled is None
+    assert RunFolder(result.folder).manifest().items() >= {"engine": "openvino", "precision": "float32"}.items()
     np.testing.assert_allclose(fast.predict(paths).scores, eager.predict(paths).scores, rtol=1e-3)
     np.testing.assert_allclose(fast.predict(paths).scores, load_run(run).predict(paths).scores, rtol=1e-3)
 
@@ -140,4 +150,43 @@ def test_openvino_tells_nobody_that_it_is_used() -> None:
         "sys.exit('openvino_telemetry' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # which is what is tried
+def test_a_forked_process_computes_in_torch_or_says_why_not() -> None:
+    """OpenVINO would wait for threads that only the parent has, for ever."""
+    program = (
+        "import os, torch\n"
+        "from anomaly_core import RunError\n"
+        "from anomaly_features import Backbones, ExtractorOptions, FeatureExtractor\n"
+        "def build(engine):\n"
+        "    return FeatureExtractor('tf_efficientnet_lite0', [2], Backbones(), ExtractorOptions(engine=engine))\n"
+        "images = torch.rand(2, 3, 64, 64)\n"
+        "automatic, named = build('auto'), build('openvino')\n"
+        "before = automatic(images)[0]\n"
+        "named(images)\n"
+        "assert automatic.engine == 'openvino'\n"
+        "if child := os.fork():\n"
+        "    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+        "torch.set_num_threads(1)\n"
+        "for network in (automatic, build('auto')):\n"
+        "    after = network(images)[0]\n"
+        "    assert network.engine == 'torch'\n"
+        "    assert float((after - before).abs().max() / before.abs().max()) < 1e-4\n"
+        "for network in (named, build('openvino')):\n"
+        "    try: network(images)\n"
+        "    except RunError as error: assert 'do not survive a fork' in str(error)\n"
+        "    else: os._exit(3)\n"
+    )
+    environment = {**os.environ, "ANOMALY_ENGINE": ""}
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=environment,
+    )
     assert done.returncode == 0, done.stderr

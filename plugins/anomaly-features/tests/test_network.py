@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,106 @@ def halving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield halving
     registry.remove("halving", "engine")
     del sys.modules["halving"]
+
+
+@pytest.fixture
+def automatic(halving: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Make engines of rank 1, 2, ... the only ones that ``auto`` may take, beside torch."""
+    monkeypatch.delenv("ANOMALY_ENGINE", raising=False)
+    (tmp_path / "ranked.py").write_text(
+        "def same(network, size):\n"
+        "    return lambda images: [part * 1.000001 for part in network.features(images)]\n"
+        "def failing(network, size):\n"
+        "    raise RuntimeError('no such operator')\n",
+        "utf-8",
+    )
+    added: list[str] = []
+
+    def use(**targets: str) -> None:
+        for rank, (name, target) in enumerate(targets.items(), -len(targets)):
+            registry.add(name, EngineSpec(target=target, auto=rank, module="absent" if name == "absent" else ""))
+            added.append(name)
+
+    yield use
+    for name in added:
+        registry.remove(name, "engine")
+    sys.modules.pop("ranked", None)
+
+
+def test_auto_is_the_first_engine_that_is_installed_and_the_cpu_s(automatic: Any, images: Tensor) -> None:
+    automatic(absent="ranked:same", near="ranked:same", late="ranked:failing")
+    network = Counting(ExtractorOptions())
+    assert network.engine == "near"
+    assert network.computing(torch.device("cpu")) == {"engine": "near", "precision": "float32"}
+    assert network.computing(torch.device("meta"))["engine"] == "torch"
+    assert torch.equal(network(images)[0], Counting(ExtractorOptions(engine="torch"))(images)[0] * 1.000001)
+    assert network.identity() != Counting(ExtractorOptions(engine="torch")).identity()
+    network.to("meta")(images.to("meta"))
+    assert network.engine == "torch"
+
+
+def test_auto_says_which_engines_fail_and_goes_on(automatic: Any, images: Tensor, tmp_path: Path) -> None:
+    automatic(failing="ranked:failing", broken="nowhere:engine", half="halving:halving", near="ranked:same")
+    options = ExtractorOptions(feature_cache="disk", cache_folder=str(tmp_path / "cache"))
+    network = Counting(options)
+    with network.caching(repeated=True), pytest.warns(UserWarning) as caught:
+        network(images)
+        assert network.cache is not None
+        assert network.cache.folder is not None
+        assert network.cache.folder.name == network.identity(), "the features of one engine are not kept as another's"
+    texts = [str(warning.message) for warning in caught]
+    assert [re.findall(r"takes (\w+) and not (\w+)", text) for text in texts] == [
+        [("broken", "failing")],
+        [("half", "broken")],
+        [("near", "half")],
+    ]
+    for text, reason in zip(texts, ("no such operator", "nowhere", "its features differ from PyTorch's by 0.5"), strict=True):
+        assert reason in text
+    assert network.engine == "near"
+    network(images)  # and says no more
+
+
+def test_the_environment_names_what_auto_is(halving: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANOMALY_ENGINE", "halving")
+    assert Counting().engine == "halving"
+    assert Counting(ExtractorOptions(engine="torch")).engine == "torch"
+
+
+def test_a_named_engine_that_cannot_compute_is_an_error(automatic: Any, images: Tensor) -> None:
+    automatic(failing="ranked:failing")
+    with pytest.raises(ConfigError, match=r"model.engine=failing: .* no such operator. Choose model.engine=torch"):
+        Counting(ExtractorOptions(engine="failing"))(images)
+
+
+def test_bfloat16_that_the_processor_lacks_is_told_before_anything_is_computed(
+    halving: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anomaly_features.engines.has_bfloat16", lambda: False)
+    registry.add("brief", EngineSpec(target="halving:halving", precision="bfloat16"))
+    try:
+        with pytest.warns(UserWarning, match="model.engine=brief: this CPU has no bfloat16"):
+            network = Counting(ExtractorOptions(engine="brief"))
+        assert network.computing(torch.device("cpu")) == {"engine": "brief", "precision": "float32"}
+    finally:
+        registry.remove("brief", "engine")
+
+
+def test_gradients_and_graphs_are_torch_s(halving: Any, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, network = Counting(), Counting(ExtractorOptions(engine="halving"))
+    wanted = images.clone().requires_grad_()
+    network(wanted)[0].sum().backward()
+    assert wanted.grad is not None
+    monkeypatch.setattr(torch.jit, "is_tracing", lambda: True)
+    assert torch.equal(network(images)[0], plain(images)[0])
+    assert halving.compiled == []
+
+
+def test_weights_that_are_loaded_later_are_compiled_anew(halving: Any, images: Tensor) -> None:
+    network = Counting(ExtractorOptions(engine="halving"))
+    network(images)
+    network.load_state_dict({name: value + 1 for name, value in network.state_dict().items()})
+    assert torch.equal(network(images)[0], network.features(images)[0] / 2)
+    assert halving.compiled == [(8, 8), (8, 8)]
 
 
 def test_an_engine_computes_and_is_asked_once_for_each_size(halving: Any, images: Tensor) -> None:

@@ -89,6 +89,11 @@ def test_training_lowers_the_loss_and_moves_the_flows_alone(images: Tensor, conf
     assert any(key.startswith("norms.") for key in before) == (config is SMALL)
 
 
+def test_no_engine_compiles_the_network_before_it_has_its_weights() -> None:
+    assert not built().extractor._engine._for_size
+    assert not built(replace(SMALL, engine="torchscript")).extractor._engine._for_size
+
+
 def test_an_odd_patch_scores_higher_and_where_it_is(images: Tensor) -> None:
     modeler = built()
     trained(modeler, images, epochs=15)

@@ -68,7 +68,7 @@ def test_no_patch_lies_farther_than_the_radius_that_is_told(points: Tensor, rows
     assert best == pytest.approx(true_radius(points, exact.memory_bank), rel=1e-5)
     assert measured <= float(model.coreset_radius) * (1 + 1e-5)
     # Thinning to four times the share costs little; greedy alone is within twice of the best there is.
-    assert measured <= 1.35 * best
+    assert measured <= 1.5 * best
     assert float(model.coreset_radius) <= looseness * best
 
 

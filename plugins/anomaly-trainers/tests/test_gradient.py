@@ -184,7 +184,8 @@ def test_gradient_clipping_bounds_the_step() -> None:
     assert 0 < float(moved.norm()) <= 0.0011
 
 
-def test_bfloat16_trains_and_float16_needs_a_gpu() -> None:
+def test_bfloat16_trains_and_float16_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anomaly_trainers.processes.has_bfloat16", lambda: True)
     torch.manual_seed(0)
     exact, rounded = Noisy(), Noisy()
     rounded.load_state_dict(exact.state_dict())
@@ -194,8 +195,17 @@ def test_bfloat16_trains_and_float16_needs_a_gpu() -> None:
     assert all(value.dtype == torch.float32 for value in rounded.network.parameters())
     difference = max(float((a - b).detach().abs().max()) for a, b in zip(exact.parameters(), rounded.parameters(), strict=True))
     assert 0 < difference < 0.1
-    with pytest.raises(ConfigError, match="16-mixed"):
-        GradientTrainer(GradientTrainConfig(epochs=1, precision="16-mixed"), "cpu").fit(Noisy(), loader(), None)
+    with pytest.raises(ConfigError, match="16-mixed needs a GPU"):
+        GradientTrainer(GradientTrainConfig(epochs=1, precision="16-mixed"), "cpu")
+
+
+def test_a_processor_without_bfloat16_is_not_kept_busy_for_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anomaly_trainers.processes.has_bfloat16", lambda: False)
+    config = GradientTrainConfig(precision="bf16-mixed")
+    with pytest.raises(ConfigError, match=r"this processor has no bfloat16.* Use train.precision=32"):
+        GradientTrainer(config, "cpu")
+    GradientTrainer(config, "meta")  # other devices tell for themselves
+    GradientTrainer(GradientTrainConfig(), "cpu")
 
 
 def test_a_checkpoint_holds_the_trained_state_alone(tmp_path: Path) -> None:

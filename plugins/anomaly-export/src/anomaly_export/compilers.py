@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor
 
@@ -33,10 +31,7 @@ def openvino(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
 
 def openvino_bf16(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
     """The network in OpenVINO, with matrix products in bfloat16; float32 images in, float32 features out."""
-    if not openvino_has_bfloat16():
-        warnings.warn("model.engine=openvino_bf16: this CPU has no bfloat16, and OpenVINO computes in float32.", stacklevel=2)
-        return openvino(network, size)
-    return _in_openvino(network, size, "bf16")
+    return _in_openvino(network, size, "bf16" if openvino_has_bfloat16() else "f32")
 
 
 def _in_openvino(network: FrozenNetwork, size: tuple[int, int], precision: Precision) -> Compute:

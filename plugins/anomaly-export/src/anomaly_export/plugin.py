@@ -6,6 +6,7 @@ from anomaly_core import CommandSpec, EngineSpec
 
 READER = "anomaly_export.detector:ExportedDetector"
 REWRITER = "anomaly_export.writers:recalibrate"
+OPENER, KEEPER = "anomaly_export.kept:open_kept", "anomaly_export.kept:keep"
 
 ONNX = EngineSpec(
     target="anomaly_export.compilers:onnx",
@@ -14,7 +15,10 @@ ONNX = EngineSpec(
     suffixes=(".onnx",),
     reader=READER,
     rewriter=REWRITER,
+    opener=OPENER,
+    keeper=KEEPER,
     summary="ONNX Runtime on the CPU, in float32",
+    auto=20,
 )
 OPENVINO = EngineSpec(
     target="anomaly_export.compilers:openvino",
@@ -23,12 +27,16 @@ OPENVINO = EngineSpec(
     suffixes=(".xml", ".onnx"),
     reader=READER,
     rewriter=REWRITER,
+    opener=OPENER,
+    keeper=KEEPER,
     summary="OpenVINO on the CPU, in float32",
+    auto=10,
 )
 OPENVINO_BF16 = EngineSpec(
     target="anomaly_export.compilers:openvino_bf16",
     module="openvino",
     install='pip install "anomaly-export[openvino]"',
+    precision="bfloat16",
     summary="OpenVINO on the CPU, in bfloat16: twice as fast where the CPU has it, and two to three digits are right",
 )
 TORCHSCRIPT = EngineSpec(

@@ -174,7 +174,12 @@ def _open_openvino(path: Path, threads: int, metadata: Metadata) -> Run:
 
 def openvino_compiled(model: Any, threads: int, precision: Precision = "f32") -> Any:
     """A model compiled for the CPU. By default, OpenVINO would choose bfloat16 whenever the CPU supports it."""
-    options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+    options = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,  # decoding and torch need the cores too
+    }
     return import_openvino().Core().compile_model(model, "CPU", options)
 
 

@@ -6,55 +6,192 @@ returns a callable from float32 (B, 3, H, W) RGB images in [0, 1], for any B, to
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import ctypes
+import os
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
+import torch
 from torch import Tensor
 
-from anomaly_core import ConfigError, registry
+from anomaly_core import (
+    AnomalyError,
+    Component,
+    ConfigError,
+    MissingLibrary,
+    PluginError,
+    RunError,
+    has_bfloat16,
+    is_out_of_memory,
+    registry,
+)
 from anomaly_features.cache import Compute
 
 if TYPE_CHECKING:
     from anomaly_features.network import FrozenNetwork
 
+AUTO, TORCH = "auto", "torch"
+SAME = 1e-3  # of the greatest feature: as far as an engine that nobody named may differ from PyTorch
+_ENGINES: WeakSet[Engine] = WeakSet()
+_STARTED: set[str] = set()  # libraries that have threads in this process
+_LOST: set[str] = set()  # and those that had them in the process that this one was forked from
+
 
 def eager(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
-    """The default: PyTorch runs the network, on any device and for any size."""
+    """PyTorch runs the network, on any device and for any size."""
     return network.features
 
 
-def compiled(network: FrozenNetwork, name: str) -> tuple[str, Compute | None]:
-    """The engine's name and the network that it computes; None for the network if torch runs it directly.
+class Engine:
+    """What computes a frozen network: the named engine, or with ``auto`` the first of those that are installed.
+
+    ``auto`` is what ``$ANOMALY_ENGINE`` names, if it is set. Otherwise it is, on the CPU, the engine with the lowest rank
+    (``EngineSpec.auto``) whose library is installed, and PyTorch on other devices. One that cannot compute the network, or
+    computes something else than PyTorch, is left out with a warning.
 
     The network is compiled for each size at its first images, so weights can still be loaded before that.
+
+    Args:
+        asked: ``model.engine``.
 
     Raises:
         PluginError: no such engine, or its library is not installed; the message has the install command.
     """
-    component = registry.engines[name]
-    component.require_library()
-    compile_network = component.load()
-    return component.name, None if compile_network is eager else _Compiled(compile_network, network, component.name)
 
-
-class _Compiled:
-    """A network that an engine computes, compiled for each image size."""
-
-    def __init__(
-        self, compile_network: Callable[[FrozenNetwork, tuple[int, int]], Compute], network: FrozenNetwork, engine: str
-    ) -> None:
-        self._compile = compile_network
-        self._network = network
-        self._engine = engine
+    def __init__(self, asked: str) -> None:
+        self._named = os.environ.get("ANOMALY_ENGINE") or AUTO if asked == AUTO else asked
+        self._candidates = _installed() if self._named == AUTO else [_usable(self._named)]
         self._for_size: dict[tuple[int, int], Compute] = {}
+        _ENGINES.add(self)
 
-    def __call__(self, images: Tensor) -> list[Tensor]:
+    def name(self, device: torch.device) -> str:
+        """The engine that computes on a device."""
+        component = self._on(device)
+        return TORCH if component is None else component.name
+
+    def precision(self, device: torch.device) -> str:
+        """The precision of its computation: ``float32``, ``bfloat16`` or ``int8``."""
+        component = self._on(device)
+        return "float32" if component is None or _lacks_bfloat16(component) else str(component.spec.precision)
+
+    def compute(self, network: FrozenNetwork, images: Tensor) -> Compute:
+        """The network for images of this size and device, compiled if it is the first time.
+
+        Raises:
+            ConfigError: the named engine cannot compute the network, or not on this device.
+            RunError: this process was forked, and the threads of the named engine are in its parent.
+        """
+        component = self._on(images.device)
+        if component is None or component.name == TORCH:
+            return network.features
         if images.device.type != "cpu":
             raise ConfigError(
-                f"model.engine={self._engine} computes on the CPU, and the run is on {images.device}. "
+                f"model.engine={component.name} computes on the CPU, and the run is on {images.device}. "
                 "Choose base.device=cpu (--device cpu), or model.engine=torch."
             )
+        if component.spec.module in _LOST:
+            raise RunError(
+                f"this process was forked from one that computed with the engine {component.name!r}, whose threads do not "
+                "survive a fork. Load the detector before any other, start processes with `spawn`, or name engine=torch."
+            )
         size = (images.shape[-2], images.shape[-1])
-        if size not in self._for_size:
-            self._for_size[size] = self._compile(self._network, size)
-        return self._for_size[size](images)
+        while size not in self._for_size:
+            component = self._candidates[0]
+            if component.name == TORCH:
+                return network.features
+            _STARTED.add(component.spec.module)
+            try:
+                self._for_size[size] = _compiled(component, network, images, check=self._named == AUTO)
+            except AnomalyError as error:
+                if self._named != AUTO:
+                    raise
+                self._for_size.clear()  # all sizes in one engine
+                self._candidates = self._candidates[1:]
+                others = self.name(images.device)
+                reason = str(error).rstrip(".")
+                warnings.warn(f"model.engine=auto takes {others} and not {component.name}: {reason}.", stacklevel=2)
+                if self._on(images.device) is None:
+                    return network.features
+        return self._for_size[size]
+
+    def forget(self) -> None:
+        """Compile anew at the next images: the weights are others now."""
+        self._for_size.clear()
+
+    def _on(self, device: torch.device) -> Component | None:
+        """The engine for a device; None for PyTorch."""
+        if self._named == AUTO and (device.type != "cpu" or _LOST):
+            return None
+        return self._candidates[0] if self._candidates else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_for_size": {}}  # a copy compiles for itself
+
+
+def _usable(name: str) -> Component:
+    """A named engine; PluginError if there is none, or its library is not installed."""
+    component = registry.engines[name]
+    component.require_library()
+    component.load()
+    if _lacks_bfloat16(component):
+        warnings.warn(
+            f"model.engine={name}: this CPU has no bfloat16, and the engine computes in float32. model.engine=auto says so.",
+            stacklevel=2,
+        )
+    return component
+
+
+def _installed() -> list[Component]:
+    """The engines of ``auto`` whose libraries are installed, the first choice first."""
+    ranked = []
+    for name in registry.engines:
+        try:
+            component = registry.engines[name]
+            if component.spec.auto is not None:
+                component.require_library()
+                ranked.append((component.spec.auto, name, component))
+        except MissingLibrary:
+            continue
+        except PluginError as error:
+            warnings.warn(f"model.engine=auto passes over the engine {name!r}: {error}", stacklevel=2)
+    return [component for _, _, component in sorted(ranked, key=lambda one: one[:2])]
+
+
+def _lacks_bfloat16(component: Component) -> bool:
+    return component.spec.precision == "bfloat16" and not has_bfloat16()
+
+
+def _compiled(component: Component, network: FrozenNetwork, images: Tensor, check: bool) -> Compute:
+    """The network in an engine; ConfigError if it cannot be compiled or, with ``check``, its features are not PyTorch's."""
+    cannot = f"{component.owner} cannot compute the frozen network"
+    try:
+        compute: Compute = component.load()(network, (images.shape[-2], images.shape[-1]))
+        computed = compute(images[:1]) if check else []
+    except AnomalyError:
+        raise
+    except Exception as error:  # engines and exporters raise many kinds of exceptions
+        if is_out_of_memory(error):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip().rstrip(".")[:300]
+        raise ConfigError(f"model.engine={component.name}: {cannot}: {reason}. Choose model.engine=torch.") from error
+    expected = network.features(images[:1]) if check else []
+    for level, reference in zip(computed, expected, strict=True):
+        off = float((level - reference).abs().max() / reference.abs().max().clamp(min=1e-30))
+        if not off < SAME:
+            raise ConfigError(f"{cannot}: its features differ from PyTorch's by {off:.1g} of the greatest")
+    return compute
+
+
+def _leave() -> None:
+    """After a fork, in the child: what was compiled waits for threads that the parent alone has, even when it is given back.
+    So nobody gives it back."""
+    for engine in _ENGINES:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine._for_size))
+        engine._for_size = {}
+    _LOST.update(_STARTED)
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_leave)

@@ -6,17 +6,19 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from anomaly_core import BaseModeler, expanded
-from anomaly_features.cache import Compute, FeatureCache
-from anomaly_features.engines import compiled
+from anomaly_features.cache import FeatureCache
+from anomaly_features.engines import Engine
 from anomaly_features.options import ExtractorOptions
 
 AT_ONCE = 16  # images that a CPU computes at once; of 8, it rounds some networks differently
-_STATE = frozenset({"training", "frozen", "engine", "cache", "_compiled"})  # attributes that do not affect the features
+_STATE = frozenset({"training", "frozen", "cache", "_cached_by"})  # attributes that do not affect the features
 
 
 class FrozenNetwork(nn.Module, ABC):
@@ -26,11 +28,10 @@ class FrozenNetwork(nn.Module, ABC):
     which torch computes every time.
 
     Args:
-        options: the engine and the cache; None: torch and the default cache.
+        options: the engine and the cache; None: the defaults.
 
     Attributes:
         frozen: whether it is never trained.
-        engine: the name of the engine.
         cache: the cache of feature maps; None outside :meth:`caching`.
 
     Raises:
@@ -42,8 +43,9 @@ class FrozenNetwork(nn.Module, ABC):
     def __init__(self, options: ExtractorOptions | None = None) -> None:
         super().__init__()
         self._options = options or ExtractorOptions()
-        self.engine, self._compiled = compiled(self, self._options.engine)
+        self._engine = Engine(self._options.engine)
         self.cache: FeatureCache | None = None
+        self._cached_by = ""  # the engine of the features on disk
 
     @abstractmethod
     def features(self, images: Tensor) -> list[Tensor]:
@@ -51,13 +53,32 @@ class FrozenNetwork(nn.Module, ABC):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """float32 (B, 3, H, W) RGB images in [0, 1] -> one feature map (B, C, h, w) a layer."""
-        if not self.frozen:
+        if not self.frozen or images.requires_grad or torch.jit.is_tracing():  # type: ignore[no-untyped-call,attr-defined]
             return self.features(images)
-        compute: Compute = self._compiled or self.features
+        compute = self._engine.compute(self, images)
+        if self._cached_by not in ("", self._engine.name(images.device)):  # it was moved to a GPU, or an engine failed
+            self._open_cache()
         if self.cache is None or (self._options.feature_cache == "auto" and images.device.type != "cpu"):
             return compute(images)
         with torch.no_grad():
             return self.cache(images, compute)
+
+    @property
+    def engine(self) -> str:
+        """The name of the engine that computes it where it is now."""
+        return self._engine.name(self._device)
+
+    def computing(self, device: torch.device) -> dict[str, str]:
+        """The engine on a device, and its precision, for the run's log and manifest."""
+        return {"engine": self._engine.name(device), "precision": self._engine.precision(device)}
+
+    @property
+    def _device(self) -> torch.device:
+        return next((tensor.device for tensor in chain(self.buffers(), self.parameters())), torch.device("cpu"))
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._engine.forget()
 
     @contextmanager
     def caching(self, repeated: bool) -> Iterator[None]:
@@ -74,7 +95,7 @@ class FrozenNetwork(nn.Module, ABC):
         """
         options = self._options
         if options.feature_cache == "disk":
-            self.cache = FeatureCache(options.cache_budget, expanded(options.cache_folder) / self.identity())
+            self._open_cache()
             yield
             return
         if options.feature_cache != "off" and repeated:
@@ -83,6 +104,10 @@ class FrozenNetwork(nn.Module, ABC):
             yield
         finally:
             self.cache = None
+
+    def _open_cache(self) -> None:
+        folder = expanded(self._options.cache_folder) / self.identity()
+        self.cache, self._cached_by = FeatureCache(self._options.cache_budget, folder), self.engine
 
     def train(self, mode: bool = True) -> FrozenNetwork:
         """Set the mode; a frozen network stays in eval mode, because its batch statistics must not change."""
@@ -125,6 +150,10 @@ class ExtractorModeler(BaseModeler):
             return self.extractor(images)  # type: ignore[no-any-return]  # what a module returns is not typed
         parts = [self.extractor(part) for part in images.split(AT_ONCE)]
         return [torch.cat(level) for level in zip(*parts, strict=True)]
+
+    def computing(self, device: torch.device) -> dict[str, str]:
+        """The extractor's engine on a device, and its precision."""
+        return self.extractor.computing(device)
 
     def fitting(self, repeated: bool) -> AbstractContextManager[None]:
         """During fitting, the extractor's features are cached according to the options."""

@@ -27,8 +27,12 @@ class ExtractorOptions:
         str | None, Field(description="folder with weight files; else $ANOMALY_BACKBONES, else ./backbones")
     ] = None
     engine: Annotated[
-        str, Field(description="what computes the frozen network: torch, or onnx and openvino (anomaly-export)")
-    ] = "torch"
+        str,
+        Field(
+            description="what computes the frozen network: torch, openvino, onnx, ...; auto: OpenVINO or ONNX Runtime on a CPU "
+            "where anomaly-export and they are installed"
+        ),
+    ] = "auto"
     feature_cache: Annotated[
         Literal["auto", "off", "ram", "disk"],
         Field(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anomaly_core import CommandSpec, EngineSpec, HookSpec
 
-TORCH = EngineSpec(target="anomaly_features.engines:eager", summary="PyTorch itself, on every device")
+TORCH = EngineSpec(target="anomaly_features.engines:eager", summary="PyTorch itself, on every device", auto=100)
 BACKBONES = CommandSpec(
     target="anomaly_features.commands:backbones", summary="List, fetch and verify the pretrained weights that methods need."
 )

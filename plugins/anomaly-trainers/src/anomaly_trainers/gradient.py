@@ -22,8 +22,10 @@ from anomaly_core import (
     History,
     PluginError,
     Portions,
+    Progress,
     RunContext,
     is_out_of_memory,
+    quiet,
     release,
 )
 from anomaly_trainers.batchnorm import synchronized_batch_norm
@@ -31,7 +33,7 @@ from anomaly_trainers.checkpoint import Checkpoints
 from anomaly_trainers.config import GradientTrainConfig
 from anomaly_trainers.divergence import diverged, diverged_on_held_out
 from anomaly_trainers.means import Means
-from anomaly_trainers.processes import accelerator
+from anomaly_trainers.processes import accelerator, require_precision
 from anomaly_trainers.training import Bar, Batches, Training, TrainingStep, draw_anew
 
 if TYPE_CHECKING:
@@ -58,6 +60,10 @@ class GradientTrainer(BaseTrainer):
     """
 
     config: GradientTrainConfig
+
+    def __init__(self, config: GradientTrainConfig, device: torch.device | str = "cpu", progress: Progress = quiet) -> None:
+        super().__init__(config, device, progress)
+        require_precision(config.precision, self.device)  # before a run looks at its images
 
     def fit(
         self,

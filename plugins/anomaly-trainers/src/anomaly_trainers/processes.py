@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from anomaly_core import ConfigError, is_launched, process_state
+from anomaly_core import ConfigError, has_bfloat16, is_launched, process_state
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -44,6 +44,17 @@ def accelerator(device: torch.device, precision: str = "32", seed: int = 0) -> A
         raise ConfigError(
             f"train.precision={precision} is not available on the device {str(device)!r}: {error}. Use train.precision=32."
         ) from error
-    if mixed == "fp16" and device.type == "cpu":
-        raise ConfigError("train.precision=16-mixed needs a GPU. Use train.precision=32 or bf16-mixed.")
     return processes
+
+
+def require_precision(precision: str, device: torch.device) -> None:
+    """Raise ConfigError if the CPU, where that is the device, lacks a precision."""
+    if device.type != "cpu":
+        return
+    if precision == "16-mixed":
+        raise ConfigError("train.precision=16-mixed needs a GPU. Use train.precision=32.")
+    if precision == "bf16-mixed" and not has_bfloat16():
+        raise ConfigError(
+            "train.precision=bf16-mixed: this processor has no bfloat16 (AVX512-BF16 or AMX), and would train hundreds of "
+            "times slower than in float32. Use train.precision=32, or a GPU."
+        )

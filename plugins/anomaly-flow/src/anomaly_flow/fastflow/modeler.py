@@ -93,4 +93,4 @@ class FastFlowModeler(ExtractorModeler, GradientModeler):
 
     def _feature_shapes(self, size: tuple[int, int]) -> list[Shape]:
         """(C, h, w) of each level: networks round the sides of their maps in their own ways, so that one is asked."""
-        return [(maps.shape[1], maps.shape[2], maps.shape[3]) for maps in self.features(torch.zeros(1, 3, *size))]
+        return [(maps.shape[1], maps.shape[2], maps.shape[3]) for maps in self.extractor.features(torch.zeros(1, 3, *size))]
