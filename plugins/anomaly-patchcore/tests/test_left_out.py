@@ -65,7 +65,7 @@ def test_patchcore_leaves_each_image_of_a_batch_its_own_out():
     torch.testing.assert_close(modeler.predict_step(IMAGES).scores, whole.scores)  # the bank is whole again
 
 
-@pytest.mark.parametrize("options", [{}, {"projection_dim": 8}, {"memory_budget": "200KB"}, {"bank_dtype": "float16"}])
+@pytest.mark.parametrize("options", [{}, {"projection_dim": 8}, {"memory_budget": "300KB"}, {"bank_dtype": "float16"}])
 @torch.inference_mode()
 def test_while_it_is_fitted_the_bank_gets_back_what_it_loses(options):
     modeler = patchcore(coreset_ratio=0.05, **options)
@@ -97,7 +97,7 @@ def test_a_bank_of_one_image_is_rebuilt_from_the_others():
         assert modeler.predict_without(IMAGES[:2], numbers([0], [1])).scores.isfinite().all()
 
 
-@pytest.mark.parametrize("options", [{}, {"memory_budget": "150KB"}, {"search": "hnsw"}])
+@pytest.mark.parametrize("options", [{}, {"memory_budget": "330KB"}, {"search": "hnsw"}])
 @torch.inference_mode()
 def test_each_entry_of_the_bank_knows_its_image(options):
     if options.get("search"):

@@ -29,8 +29,8 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def of_rows(rows: int) -> int:
-    """A budget that holds so many patches; a quarter of so small a one is left to what searches hold at any size."""
-    return math.ceil(rows * ROW * 4 / 3) + 2
+    """A budget that holds so many patches; half of so small a one is left to what searches hold at any size."""
+    return math.ceil(rows * ROW * 2) + 2
 
 
 def filled(points: Tensor, rows: int | None, ratio: float = 0.02, step: int = 170) -> PatchStore:
@@ -68,7 +68,7 @@ def test_no_patch_lies_farther_than_the_radius_that_is_told(points: Tensor, rows
     assert best == pytest.approx(true_radius(points, exact.memory_bank), rel=1e-5)
     assert measured <= float(model.coreset_radius) * (1 + 1e-5)
     # Thinning to four times the share costs little; greedy alone is within twice of the best there is.
-    assert measured <= 1.35 * best
+    assert measured <= 1.5 * best
     assert float(model.coreset_radius) <= looseness * best
 
 

@@ -24,7 +24,7 @@ from anomaly_core import ConfigError, DataError, RunError
 from anomaly_features import upsample_smooth
 from anomaly_patchcore.padim.moments import Moments
 
-CELLS = 2**23  # values of the covariances that are factored at once, in float64
+CELLS = 2**20  # values of the covariances that are factored at once, in float64: a few copies of 8 MB
 
 
 class PaDiMModel(nn.Module):

@@ -50,7 +50,7 @@ class PaDiMModeler(ExtractorModeler, MemoryModeler):
 
     def embed(self, images: Tensor) -> Tensor:
         """float32 (B, 3, H, W) in [0, 1] -> (B, D, h, w), the vectors of every location."""
-        return self.model.embed(self.extractor(images))
+        return self.model.embed(self.feature_maps(images))
 
     def collect(self, images: Tensor) -> None:
         embedding = self.embed(images)
@@ -99,7 +99,7 @@ class PaDiMModeler(ExtractorModeler, MemoryModeler):
         return self._moments
 
     def predict_step(self, images: Tensor) -> Prediction:
-        scores, maps = self.model(self.extractor(images), (images.shape[-2], images.shape[-1]))
+        scores, maps = self.model(self.feature_maps(images), (images.shape[-2], images.shape[-1]))
         return Prediction(scores, maps)
 
     def predict_without(self, images: Tensor, numbers: Sequence[Tensor]) -> Prediction:

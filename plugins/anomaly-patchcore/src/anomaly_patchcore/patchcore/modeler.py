@@ -99,7 +99,7 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
 
     def embed(self, images: Tensor) -> Tensor:
         """float32 (B, 3, H, W) in [0, 1] -> (B, h, w, D) patches."""
-        return self.model.embed(self.extractor(images))
+        return self.model.embed(self.feature_maps(images))
 
     def collect(self, images: Tensor) -> None:
         patches = self.embed(images)  # (B, h, w, D)
@@ -248,7 +248,7 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
 
     def predict_step(self, images: Tensor) -> Prediction:
         self._require_bank()
-        scores, maps = self.model(self.extractor(images), (images.shape[-2], images.shape[-1]))
+        scores, maps = self.model(self.feature_maps(images), (images.shape[-2], images.shape[-1]))
         return Prediction(scores, maps)
 
     def _require_bank(self) -> None:

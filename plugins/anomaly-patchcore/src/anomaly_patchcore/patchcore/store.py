@@ -31,7 +31,7 @@ UNITS = {
 }
 BLOCK = 32768  # patches per coreset: its cost grows with their square
 GENEROSITY = 4  # a block keeps so many times the share that the memory bank will; the rest of the work is left to the bank
-WORK = 2**26  # bytes of a budget, but no more than a quarter of it, for what searches hold whatever the number of patches
+WORK = 96 * 2**20  # bytes of a budget, but no more than half of it, for what searches hold whatever the number of patches
 STATE = 64  # bytes that a coreset, and then cross-fitting, hold for each patch beside its coordinates
 
 
@@ -242,7 +242,7 @@ class PatchStore:
             searched = 4 * dim
         row = self.rows.itemsize * dim + searched + STATE
         entry = 20 * dim + 12 * (searched // 4 or dim)  # the bank, one without an image and its index; the coreset's centres
-        return row, entry, self.budget - min(WORK, self.budget // 4)
+        return row, entry, self.budget - min(WORK, self.budget // 2)
 
     def _capacity(self, dim: int) -> int:
         """How many patches of ``dim`` values the budget holds, with the memory bank that would be theirs."""

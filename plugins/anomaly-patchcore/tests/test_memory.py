@@ -1,0 +1,177 @@
+"""What fitting PatchCore holds: a budget bounds the whole process, and nothing is computed or held twice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from anomaly_core import ConfigError, RunConfig, UnusedOption
+from anomaly_patchcore.patchcore import store as store_module
+from anomaly_patchcore.patchcore.config import PatchCoreConfig
+from anomaly_patchcore.patchcore.modeler import PatchCoreModeler
+from anomaly_patchcore.patchcore.rows import Rows
+from anomaly_patchcore.patchcore.store import PatchStore
+
+SMALL: dict[str, Any] = {"backbone": "resnet18.tv_in1k", "image_size": 64, "center_crop": None, "layers": ("layer2",)}
+CONFIG = PatchCoreConfig(**SMALL, target_dim=32, coreset_ratio=0.1, projection_dim=16)
+IMAGES = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+# 784 patches of 152 values an image, as the preset `edge` has; a process of its own, for a peak never sinks.
+MEASURE = """
+import sys, threading, time
+import psutil, torch
+from anomaly_patchcore.patchcore.config import PatchCoreConfig
+from anomaly_patchcore.patchcore.modeler import PatchCoreModeler
+
+torch.manual_seed(0)
+torch.set_num_threads(1)
+config = PatchCoreConfig(backbone="resnet18.tv_in1k", image_size=64, center_crop=None, layers=("layer2",), target_dim=152,
+    projection_dim=64, bank_size=500, memory_budget=sys.argv[1])
+modeler = PatchCoreModeler(config).eval()
+images = torch.rand(400, 3, 64, 64)
+process, done, peak = psutil.Process(), False, 0
+
+def watch():
+    global peak
+    while not done:
+        peak = max(peak, process.memory_info().rss)
+        time.sleep(0.002)
+
+def embed(images):  # larger maps than so small an image has: a network would only add to the time
+    generator = torch.Generator().manual_seed(int(images[0, 0, 0, 0] * 1e6))
+    return torch.randn(len(images), 28, 28, 8, generator=generator) @ mix
+
+with torch.inference_mode():
+    modeler.embed(images[:8])
+    mix = torch.randn(8, 152)
+    modeler.embed = embed
+    idle = process.memory_info().rss
+    threading.Thread(target=watch, daemon=True).start()
+    with modeler.fitting(True):
+        for part in images[: int(sys.argv[2])].split(8):
+            modeler.collect(part)
+        held = len(modeler._store)
+        modeler.build()
+        modeler.predict_without(images[:4], [torch.tensor([i]) for i in range(4)])
+    done = True
+print(peak - idle, held)
+"""
+
+
+@pytest.mark.parametrize("count", [100, 400])
+def test_a_budget_bounds_the_process_above_its_idle_state(count: int) -> None:
+    budget = 224 * 2**20
+    command = [sys.executable, "-c", MEASURE, str(budget), str(count)]
+    above, held = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    assert above < budget
+    assert (held == 784 * count) == (count == 100), "what fits is kept; of 400 images, 191 MB of patches, coresets are"
+
+
+def fitted(config: PatchCoreConfig, images: Tensor = IMAGES) -> PatchCoreModeler:
+    torch.manual_seed(0)
+    modeler = PatchCoreModeler(config).eval()
+    with torch.inference_mode():
+        for part in images.split(4):
+            modeler.collect(part)
+        modeler.build()
+    return modeler
+
+
+def test_an_image_that_was_collected_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    modeler, new = PatchCoreModeler(CONFIG).eval(), 1 - IMAGES[:1]
+    without = [torch.tensor([i]) for i in (4, 1, 0)]
+    with torch.inference_mode(), modeler.fitting(True):
+        for part in IMAGES.split(4):
+            modeler.collect(part)
+        modeler.build()
+        expected = modeler.model.score(modeler.embed(torch.cat([IMAGES[[4]], new])), (64, 64))
+        computed: list[int] = []
+        embed = modeler.embed
+        monkeypatch.setattr(modeler, "embed", lambda images: computed.append(len(images)) or embed(images))
+        assert modeler.extractor.cache is None
+        scores = modeler.predict_without(IMAGES[[4, 1, 0]], without).scores
+        assert not computed
+        assert modeler.predict_without(torch.cat([IMAGES[[4]], new]), [torch.tensor([9])] * 2).scores.tolist() == pytest.approx(
+            expected[0].tolist(), rel=1e-5
+        )
+        assert computed == [1], "an image that it never saw is"
+        modeler._kept = None
+        torch.testing.assert_close(modeler.predict_without(IMAGES[[4, 1, 0]], without).scores, scores)
+
+
+@pytest.mark.parametrize("options", [{}, {"memory_budget": "10MB"}, {"coreset": "streamed"}])
+def test_a_bank_sized_by_count(options: dict[str, Any]) -> None:
+    config = replace(CONFIG, bank_size=50, **options)
+    assert len(fitted(config).model.memory_bank) == 50
+    assert len(fitted(replace(config, bank_size=10**6)).model.memory_bank) == 6 * 64
+    modeler = fitted(config)
+    modeler.reopen()
+    with torch.inference_mode():
+        modeler.collect(IMAGES[:2])
+        modeler.build()
+    assert len(modeler.model.memory_bank) <= 51, "what the bank covers does not join it"
+
+
+def test_a_count_and_a_share_are_not_given_together() -> None:
+    def made(**options: Any) -> RunConfig:
+        options = {f"model.{name}": value for name, value in options.items()}
+        return RunConfig.create(model="patchcore", data="folder", preset="edge", overrides=options)
+
+    assert made(bank_size=100).model.bank_size == 100  # type: ignore[attr-defined]
+    with pytest.raises(UnusedOption, match="coreset_ratio"):
+        made(bank_size=100, coreset_ratio=0.05)
+    with pytest.raises(UnusedOption, match="streamed"):
+        made(coreset="streamed", coreset_ratio=1)
+
+
+def test_a_streamed_coreset_covers_all_patches_within_the_radius_that_it_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "BLOCK", 100)
+    points = torch.randn(3000, 4, generator=torch.Generator().manual_seed(0)) @ torch.randn(4, 12)
+    store = PatchStore(ratio=0.02, streamed=True)
+    for part in points.split(170):
+        store.add(part)
+    assert len(store) < 600, "four times the share of each block, and the last ones"
+    modeler = PatchCoreModeler(CONFIG)
+    assert len(modeler.model.build_from(store).picked) == 60
+    distances = torch.cdist(points, modeler.model.memory_bank).amin(dim=1)
+    assert 0 < float(distances.max()) <= float(modeler.model.coreset_radius)
+
+
+def test_patches_held_in_float16_take_half_and_score_nearly_the_same() -> None:
+    whole, half = fitted(CONFIG), fitted(replace(CONFIG, collect_dtype="float16"))
+    assert half.model.memory_bank.dtype == torch.float32
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            half.predict_step(1 - IMAGES).scores, whole.predict_step(1 - IMAGES).scores, rtol=0.2, atol=0
+        )
+    store = PatchStore(dtype=torch.float16)
+    store.add(torch.ones(10, 8))
+    assert store.peak == 160
+
+
+def test_cached_features_count_within_the_budget() -> None:
+    with pytest.raises(ConfigError, match="leaves nothing beside"):
+        PatchCoreModeler(replace(CONFIG, memory_budget="1GiB", feature_cache="ram"))
+
+
+def test_rows_are_found_again_however_they_came() -> None:
+    matrix, rows = torch.arange(3000.0 * 40).view(3000, 40), Rows(torch.float32)
+    for part in matrix.split(70):
+        rows.append(part)
+    chosen = torch.tensor([2999, 0, 800, 800, 409, 410])
+    assert torch.equal(rows[chosen], matrix[chosen])
+    assert torch.equal(rows[390:1700], matrix[390:1700])
+    assert torch.equal(torch.cat(list(rows.parts(256, 500))), matrix[500:])
+    rows.replace(400, matrix[:900])
+    rows.truncate(1300)
+    rows.append(matrix[:20])
+    expected = torch.cat([matrix[:400], matrix[:900], matrix[:20]])
+    assert torch.equal(rows.drained(), expected)
+    assert not len(rows)
