@@ -11,8 +11,9 @@ SOAK_SEED ?= 7
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Two processes, each computing on one core. Core and plugins are tested one after the other: in one process as old as both need,
-# a worker was seen to die. Exit status 5: ARGS chose no test of that half.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+# a worker was seen to die. Exit status 5: ARGS chose no test of that half. worksteal: tests of one file stay with one process as
+# long as both have work, so that what they share, such as a finished run, is made once.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 
 .DEFAULT_GOAL := help

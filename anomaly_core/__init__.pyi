@@ -110,6 +110,7 @@ from .run.folder import MANIFEST as MANIFEST
 from .run.folder import METRICS as METRICS
 from .run.folder import NORMALS as NORMALS
 from .run.folder import PREDICTIONS as PREDICTIONS
+from .run.folder import WEIGHTS as WEIGHTS
 from .run.folder import RunFolder as RunFolder
 from .run.memory import Items as Items
 from .run.memory import Portions as Portions

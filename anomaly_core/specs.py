@@ -164,6 +164,11 @@ class EngineSpec(ComponentSpec):
             ``verify`` refuses one that is not as it was written.
         rewriter: address of a function ``(path, calibration, verify=True) -> None`` that gives such a file another
             calibration, and leaves the rest as it is.
+        opener: address of a function ``(run, config, engine, threads) -> Detector | None`` that opens a finished run, a
+            ``RunFolder``, without torch, by what ``keeper`` left in its folder; None if nothing there belongs to the run as it
+            is.
+        keeper: address of a function ``(folder, engine, images) -> str`` that leaves it there, compared with the run on some
+            images. The text says what came of it; empty if that was known already. RunError if it cannot be written.
         precision: of its computation: ``float32``, ``bfloat16`` or ``int8``.
         auto: its rank among the engines of which ``model.engine=auto`` takes the first that is installed; None: it is used by
             name alone, as everything must be that does not compute in float32.
@@ -176,6 +181,8 @@ class EngineSpec(ComponentSpec):
     suffixes: tuple[str, ...] = ()
     reader: str = ""
     rewriter: str = ""
+    opener: str = ""
+    keeper: str = ""
     precision: str = "float32"
     auto: int | None = None
 

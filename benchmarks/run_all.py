@@ -1,8 +1,9 @@
 """`make bench`: runs every benchmark, each beside its alternative, and writes what they print into RESULTS.md.
 
-python benchmarks/run_all.py                      # all of them, the better part of an hour on two cores
+python benchmarks/run_all.py                      # all of them, two hours on two cores
 python benchmarks/run_all.py search padim_fit     # these alone; the other sections stay
 PEER=/path/to/venv/bin/python python benchmarks/run_all.py vs_anomalib
+BEFORE=/path/to/checkout python benchmarks/run_all.py whole_run latency growth     # beside another commit; PEER may be set too
 """
 
 from __future__ import annotations
@@ -26,8 +27,13 @@ SCRIPTS: dict[str, list[str]] = {
     "engines": [],
     "streaming_metrics": [],
     "scaling": [],
+    "whole_run": ["--repeats", "3"],
+    "latency": [],
+    "growth": ["--sizes", "100", "400", "1600"],
 }
-PEER = os.environ.get("PEER")
+PEER, BEFORE = os.environ.get("PEER"), os.environ.get("BEFORE")
+for name in ("whole_run", "latency", "growth"):
+    SCRIPTS[name] += [*(["--before", BEFORE] if BEFORE else []), *(["--peer", PEER] if PEER else [])]
 if PEER:
     SCRIPTS["startup"] = ["--peer", str(Path(PEER).with_name("anomalib"))]
     SCRIPTS["vs_anomalib"] = ["--peer", PEER]

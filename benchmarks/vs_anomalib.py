@@ -16,14 +16,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -36,35 +34,27 @@ EPOCHS = {"stfpm": 10}
 TURNS = 5
 
 
-def measured(command: list[str], environment: dict[str, str]) -> tuple[str, float, float]:
-    """A process's standard output, wall seconds and peak MiB; what it leaves in its working folder is thrown away."""
-    start = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.DEVNULL, env={**os.environ, **environment}, cwd=folder
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - start
-        output.seek(0)
-        text = output.read()
-    if os.waitstatus_to_exitcode(status):
-        sys.exit(f"{' '.join(command)} failed:\n{text[-2000:]}")
-    return text, wall, usage.ru_maxrss / 1024
-
-
-def peer(python: str, model: str, folder: Path, ratio: float, seed: int = 0) -> dict[str, float]:
+def peer(
+    python: str,
+    model: str,
+    folder: Path,
+    ratio: float,
+    seed: int = 0,
+    environment: dict[str, str] | None = None,
+    limit: float | None = None,
+) -> dict[str, float]:
+    """anomalib's whole run; TimeoutError if it takes longer than ``limit`` seconds."""
     script = str(Path(__file__).with_name("peer_anomalib.py"))
-    text, wall, peak = measured(
-        [python, script, model, str(folder), str(EPOCHS.get(model, 1))], {"RATIO": str(ratio), "SEED": str(seed)}
-    )
-    result: dict[str, Any] = json.loads(re.findall(r"^RESULT (.*)$", text, re.M)[-1])
+    command = [python, script, model, str(folder), str(EPOCHS.get(model, 1))]
+    done = bench.measured(command, {**(environment or {}), "RATIO": str(ratio), "SEED": str(seed)}, limit)
+    result: dict[str, Any] = json.loads(re.findall(r"^RESULT (.*)$", done.text, re.M)[-1])
     each = result["test_s"] / result["tested"]
     return {
-        "whole": wall - result["again_s"],
+        "whole": done.wall - result["again_s"],
         "fit": result["fit_s"],
         "test": result["test_s"],
         "each": each,
-        "peak": peak,
+        "peak": done.peak_mb,
         "auroc": result["image_AUROC"],
     }
 
@@ -77,18 +67,18 @@ def ours(
         settings = [f"data.root={folder}", "data.holdout=0", f"model.engine={engine}", f"base.seed={seed}", *more]
         settings += [f"model.coreset_ratio={ratio}"] if model == "patchcore" else []
         command += ["--output", output, *(part for setting in settings for part in ("--set", setting))]
-        _, wall, peak = measured(command, {})
+        done = bench.measured(command)
         (manifest,) = Path(output).rglob("manifest.json")
         if keep is not None:
             shutil.copytree(manifest.parent, keep, dirs_exist_ok=True)
         facts, metrics = json.loads(manifest.read_text()), json.loads((manifest.parent / "metrics.json").read_text())
     each = 1 / facts["test_images_per_second"]
     return {
-        "whole": wall,
+        "whole": done.wall,
         "fit": facts["fit_seconds"],
         "test": metrics["images"] * each,
         "each": each,
-        "peak": peak,
+        "peak": done.peak_mb,
         "auroc": metrics["metrics"]["image_auroc"]["value"],
     }
 
@@ -97,7 +87,7 @@ def exported(run: Path, folder: Path, seed: int = 0) -> dict[str, float]:
     """The run's detector in a file of OpenVINO's, on the test images several times over."""
     anomaly = [sys.executable, "-m", "anomaly_core"]
     target = str(run / "model.xml")
-    measured([*anomaly, "export", str(run), "--format", "openvino", "--output", target], {})
+    bench.measured([*anomaly, "export", str(run), "--format", "openvino", "--output", target])
     images = sorted((folder / "test").rglob("*.png"))
     listed = "".join(f"{image}\n" for image in images * TURNS)
     command = [*anomaly, "predict", target, "-", "--jsonl"]

@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler, get_worker_info
 
 from anomaly_core.base.collation import collate
 from anomaly_core.config.sections import DataConfig
 from anomaly_core.errors import ConfigError, DataError
+from anomaly_core.imaging.cache import ImageCache, Key, View, view
 from anomaly_core.imaging.geometry import InputSpec, Native
 from anomaly_core.imaging.images import as_images
 from anomaly_core.imaging.reading import ImageReader
@@ -43,6 +42,7 @@ class BaseDataModule(ABC):
         seed: governs the split of held-out images and the order of training.
         spec: the data set's spec, for messages; None for one that is not registered.
         tiling: how large images are cut into tiles; None where images are used whole.
+        cache: the decoded images of a run; None outside of one.
     """
 
     def __init__(self, config: DataConfig, seed: int = 0, spec: DatasetSpec | None = None) -> None:
@@ -50,6 +50,7 @@ class BaseDataModule(ABC):
         self.seed = seed
         self.spec = spec
         self.tiling = Tiling.from_config(config)
+        self.cache: ImageCache | None = None
 
     @cached_property
     def reader(self) -> ImageReader:
@@ -123,25 +124,27 @@ class BaseDataModule(ABC):
         variation: Variation | None = None,
     ) -> DataLoader[Batch]:
         """Batches of samples, or of their tiles with ``data.tile``. With ``shuffle``, the seed sets the order, whatever the
-        number of workers. With ``keep``, decoded images stay in memory for the next epoch, up to ``data.image_cache``. With a
-        ``variation``, each image or tile is followed by its copies."""
+        number of workers. With ``keep``, decoded images stay in memory for the next epoch, up to ``data.image_cache``: in
+        :attr:`cache`, if that has their geometry. With a ``variation``, each image or tile is followed by its copies."""
         spec = input_spec.whole if self.tiling else input_spec
-        dataset = SampleDataset(samples, spec, self.tiling, reader=self.reader, variation=variation)
+        cache = self.cache if self.cache and self.cache.spec == spec else None
+        if keep and cache is None:
+            cache = ImageCache(spec, int(self.config.image_cache))
+        dataset = SampleDataset(samples, spec, self.tiling, cache, keep, self.reader, variation)
         workers = self.config.num_workers
         if workers is None:
-            workers = 0 if len(dataset) < 512 or core_count() <= 2 else min(8, core_count() // 2)
+            idle = len(dataset) < 512 or core_count() <= 2 or dataset.is_cached()
+            workers = 0 if idle else min(8, core_count() // 2)
         if workers:
             multiprocessing.Lock()  # OSError where /dev/shm is full or read-only; the loader would add a traceback to it
-        view_bytes = 3 * math.prod(input_spec.output_size)
-        budget = int(self.config.image_cache) if keep else 0
-        dataset.keep = budget // max(1, workers) // view_bytes  # each worker has its own cache
+            dataset.cache = cache and cache.shared(workers)
         if self.tiling and input_spec.whole != input_spec:
             warnings.warn(
                 "data.tile: model.center_crop and model.resize=keep cut borders away, which would never be seen; "
                 "tiles are resized whole to the same input.",
                 stacklevel=2,
             )
-        needed = len(dataset) * view_bytes
+        needed, budget = len(dataset) * 3 * math.prod(spec.output_size), int(self.config.image_cache) if keep else 0
         if self.tiling and shuffle and needed > budget:
             warnings.warn(
                 f"the {len(dataset)} training tiles take {needed / 2**20:.0f} MiB and data.image_cache keeps "
@@ -176,11 +179,6 @@ def groups(samples: Sequence[Sample]) -> list[list[int]]:
     return list(together.values())
 
 
-View = tuple[int, Box | None, int]  # a sample's index, a tile of its image (None: all of it), and 0 or a copy's number
-# A view, uint8 (H, W, 3), the mask of a whole image, and the pixels that count, both bool (1, H, W).
-Read = tuple[NDArray[np.uint8], Tensor | None, Tensor | None]
-
-
 class SampleDataset(Dataset[Batch]):
     """Samples as batches, decoded on request; DataError if a file cannot be read.
 
@@ -188,7 +186,8 @@ class SampleDataset(Dataset[Batch]):
         samples: the samples to load; with a tiling, the headers of all files are read at once.
         input_spec: the geometry of a view; :class:`~anomaly_core.imaging.geometry.Native` keeps each image's own.
         tiling: makes each tile a separate view, for fitting, without masks. None: each image is one view.
-        keep: how many views stay in memory for the next epoch; views with masks never do.
+        cache: decoded images; None: each is decoded when it is asked for.
+        keep: whether images that are decoded are added to the cache.
         reader: decodes images and masks.
         variation: adds copies of each view.
     """
@@ -198,7 +197,8 @@ class SampleDataset(Dataset[Batch]):
         samples: Sequence[Sample],
         input_spec: InputSpec | Native,
         tiling: Tiling | None = None,
-        keep: int = 0,
+        cache: ImageCache | None = None,
+        keep: bool = False,
         reader: ImageReader | None = None,
         variation: Variation | None = None,
     ) -> None:
@@ -207,15 +207,17 @@ class SampleDataset(Dataset[Batch]):
         self.reader = reader or ImageReader()
         self.input_spec = input_spec
         self.with_masks = tiling is None and any(sample.mask_path is not None for sample in samples)
+        self.cache = cache
         self.keep = keep
-        self._views: list[View] = []
+        self._boxes: list[Sequence[Box | None]] = []  # of each sample: its tiles, or None for all of it
+        self._views: list[tuple[int, Box | None, int]] = []  # a sample's index, its box, and 0 or a copy's number
         self._views_of: list[range] = []  # indexed by sample
         for number, sample in enumerate(samples):
             boxes: Sequence[Box | None] = [None] if tiling is None else tiling.boxes(*self.reader.size(sample.path))
             views = [(number, box, copy) for box in boxes for copy in range(1 + (variation.copies if variation else 0))]
+            self._boxes.append(boxes)
             self._views_of.append(range(len(self._views), len(self._views) + len(views)))
             self._views += views
-        self._kept: dict[int, Read] = {}
         self._held: dict[int, Image.Image] = {}
 
     def __len__(self) -> int:
@@ -225,64 +227,78 @@ class SampleDataset(Dataset[Batch]):
         """The indices of the views of a sample."""
         return self._views_of[number]
 
+    def is_cached(self) -> bool:
+        """Whether every view is in the cache."""
+        cache, keys = self.cache, (self._key(number, box) for number, boxes in enumerate(self._boxes) for box in boxes)
+        return cache is not None and all(key in cache for key in keys)
+
     def __getitem__(self, index: int) -> Batch:
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Batch]:
         """Several views as one batch. Each image is decoded once; several threads decode, except in a loader's worker."""
-        wanted: dict[int, list[int]] = {}
-        for index in indices:
-            if index not in self._kept:
-                wanted.setdefault(self._views[index][0], []).append(index)
-        new: list[int] = []
-        for number in wanted:
-            views = list(self._views_of[number])
-            if len(views) <= self.keep and not self.with_masks:
-                self.keep -= len(views)
-                wanted[number] = views  # a shuffled epoch would decode the image again for each of its tiles
-                new += views
-        reads = {index: self._kept[index] for index in indices if index in self._kept}
-        with ThreadPoolExecutor(decoders() if get_worker_info() is None else 1) as pool:
-            for part in pool.map(self._read, wanted, wanted.values()):
-                reads |= part
-        self._kept |= {index: reads[index] for index in new}
-        return [self._joined(indices, [reads[index] for index in indices])]
+        views: dict[tuple[int, Box | None], View] = {}
+        missing: dict[int, list[Box | None]] = {}
+        for number, box, _ in dict.fromkeys(self._views[index] for index in indices):
+            if held := self.cache and self.cache.get(self._key(number, box)):
+                views[number, box] = held
+            elif box not in missing.setdefault(number, []):
+                missing[number].append(box)
+        if missing:
+            with ThreadPoolExecutor(decoders() if get_worker_info() is None else 1) as pool:
+                for number, read in zip(missing, pool.map(self._read, missing, missing.values()), strict=True):
+                    views |= {(number, box): one for box, one in read.items()}
+        return [self._joined(indices, [self._varied(index, views[self._views[index][:2]]) for index in indices])]
 
-    def _read(self, number: int, views: Sequence[int]) -> dict[int, Read]:
+    def _key(self, number: int, box: Box | None) -> Key:
+        return ImageCache.key(self.samples[number], box)
+
+    def _read(self, number: int, boxes: Sequence[Box | None]) -> dict[Box | None, View]:
+        """Some of a sample's views."""
         # No torch operations here: torch's threads would spin while idle and slow down the decoding threads.
         sample = self.samples[number]
         image = self._held.get(number) or self.reader.read(sample.path, grey=True, known=True)
-        if self._views_of[number][-1] not in views:
+        every, cache = self._boxes[number], self.cache if self.keep else None
+        if cache and cache.has_room(len(every)):
+            boxes = every  # a shuffled epoch would decode the image again for each of its tiles
+        elif every[-1] not in boxes:
             self._held = {number: image}  # without shuffling, its other tiles come next
         mask, keep = None, self.reader.keep(image.height, image.width)
         if self.with_masks and sample.mask_path is not None:
-            picture = self.reader.mask(sample.mask_path)
-            require_one_size(sample, (image.height, image.width), (picture.height, picture.width))
-            mask = self.input_spec.mask(picture)
-        reads = {}
-        for index in views:
-            _, box, copy = self._views[index]
-            edges = (0, 0, *image.size) if box is None else (box.left, box.top, box.right, box.bottom)
-            array = self.input_spec.array(image if box is None else image.crop(edges))
-            valid = None if keep is None else self.input_spec.mask(Image.fromarray(keep).crop(edges))
-            if copy and self.variation:
-                array = self.variation.copy(array, index)
-                if valid is not None:
-                    array = np.where(valid[0].numpy()[..., None], array, np.uint8(FILL))
-            reads[index] = array, mask, valid
-        return reads
+            mask = self.reader.mask(sample.mask_path)
+            require_one_size(sample, (image.height, image.width), (mask.height, mask.width))
+        read: dict[Box | None, View] = {}
+        for box in boxes:
+            if box is None:
+                read[box] = view(self.input_spec, image, mask, keep)
+            else:
+                edges = (slice(box.top, box.bottom), slice(box.left, box.right))
+                tile = image.crop((box.left, box.top, box.right, box.bottom))
+                read[box] = view(self.input_spec, tile, None, None if keep is None else keep[edges])
+            if cache:
+                cache.keep(self._key(number, box), read[box])
+        return read
 
-    def _joined(self, indices: Sequence[int], reads: Sequence[Read]) -> Batch:
+    def _varied(self, index: int, one: View) -> View:
+        """A view, or the copy of it that has this index."""
+        if self.variation is None or not self._views[index][2]:
+            return one
+        pixels = self.variation.copy(np.ascontiguousarray(one.pixels), index)
+        if one.valid is not None:
+            pixels = np.where(one.valid[0].numpy()[..., None], pixels, np.uint8(FILL))
+        return one._replace(pixels=pixels)
+
+    def _joined(self, indices: Sequence[int], views: Sequence[View]) -> Batch:
         samples = [self.samples[self._views[index][0]] for index in indices]
         masks = None
         if self.with_masks:
-            nothing = torch.zeros(1, *reads[0][0].shape[:2], dtype=torch.bool)
-            masks = torch.stack([nothing if mask is None else mask for _, mask, _ in reads])
-        valid = [valid for _, _, valid in reads if valid is not None]
+            nothing = torch.zeros(1, *views[0].pixels.shape[:2], dtype=torch.bool)
+            masks = torch.stack([nothing if one.mask is None else one.mask for one in views])
+        valid = [one.valid for one in views if one.valid is not None]
         # A normal image needs no mask file: it has no defective pixels.
         known = [sample.mask_path is not None or sample.label == NORMAL for sample in samples]
         return Batch(
-            images=as_images(np.stack([array for array, _, _ in reads])),
+            images=as_images(np.stack([one.pixels for one in views])),
             labels=torch.tensor([-1 if sample.label is None else sample.label for sample in samples]),
             masks=masks,
             has_mask=torch.tensor([self.with_masks and item for item in known]),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
@@ -15,6 +16,7 @@ from anomaly_core.cli.console import hand_over, prepared
 from anomaly_core.discovery import known_summary, registry
 from anomaly_core.errors import AnomalyError, PluginError, described, printable
 from anomaly_core.installed import VERSION
+from anomaly_core.process import end, is_program, keep_memory
 
 
 def _block(context: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> None:
@@ -94,7 +96,22 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line. Every error is one paragraph; only --debug shows its traceback."""
+    """Run the command line. Every error is one paragraph; only --debug shows its traceback.
+
+    Where it is the process's whole program, as in the script ``anomaly``, the process is set up for that, and ended.
+    """
+    if not is_program(inspect.currentframe()):
+        _run(arguments)
+    keep_memory()
+    try:
+        _run(arguments)
+    except SystemExit as stop:
+        if stop.code is None or isinstance(stop.code, int):
+            end(stop.code or 0)
+        raise
+
+
+def _run(arguments: list[str] | None) -> NoReturn:
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     try:
         Path.cwd()  # without one, torch ends the process
@@ -132,7 +149,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(result if isinstance(result, int) else 0)
 
 
-def _fail(text: str, code: int, debug: bool) -> None:
+def _fail(text: str, code: int, debug: bool) -> NoReturn:
     shown = printable(f"{traceback.format_exc() if debug else ''}Error: {text}", kept="\n\t")
     if not hand_over(shown, code):
         click.echo(shown, err=True)

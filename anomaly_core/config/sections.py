@@ -103,7 +103,7 @@ class DataConfig:
     batch_size: Annotated[int, Field(ge=1, description="images a batch")] = 32
     image_cache: Annotated[
         ByteSize,
-        Field(ge=0, description="bytes of decoded training images kept for the next epoch, such as 1GiB; 0: none"),
+        Field(ge=0, description="bytes of decoded images that a run keeps, so as to decode each file once; 0: none"),
         Needs(fitting=True),
     ] = ONE_GIB
     num_workers: Annotated[

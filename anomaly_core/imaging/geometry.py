@@ -190,7 +190,8 @@ def _crop(image: Image.Image, height: int, width: int) -> Image.Image:
 def _pad(image: Image.Image, height: int, width: int) -> Image.Image:
     """Centre the image. An RGB image's border is grey, in which no network finds anything: what it repeats or mirrors is often
     the oddest place of a normal image. A mask's is zero, so that no defect is added."""
-    top, left = (height - image.height) // 2, (width - image.width) // 2
-    array = np.asarray(image)
-    widths = [(top, height - image.height - top), (left, width - image.width - left), (0, 0)][: array.ndim]
-    return Image.fromarray(np.pad(array, widths, constant_values=FILL if array.ndim == 3 else 0))
+    if image.size == (width, height):
+        return image
+    padded = Image.new(image.mode, (width, height), (FILL,) * 3 if image.mode == "RGB" else 0)
+    padded.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
+    return padded

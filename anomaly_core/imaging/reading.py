@@ -115,16 +115,28 @@ class ImageReader:
 
     def examine(self, path: str | Path) -> FileFacts:
         """What a file is like, after decoding all of it. DataError as in :meth:`read`."""
+        return self.examined(path, decode=False)[0]
+
+    def examined(self, path: str | Path, *, decode: bool) -> tuple[FileFacts, Image.Image | None]:
+        """What a file is like; with ``decode`` also the image, as :meth:`read` gives it with ``grey``, unless it has more than
+        8 bits a sample: their range may not be known yet. DataError as in :meth:`read`."""
         with self._opened(path) as image:
-            facts = header(image)
-            kept = self._stored(image) if is_deep(image) else None
-            turn, fault = orientation(image)  # of a PNG only after decoding all of it
-            if image.mode in ("L", "RGB") and kept is None and turn == 1 and not fault:
-                image.draft(image.mode, (1, 1))  # reads all bytes of a JPEG but decodes few pixels
-                image.load()
-                return facts
-            size = kept.values.shape[:2] if kept else image.convert("RGB").size[::-1]
-            return completed(facts, image, kept, turn if image.format != "TIFF" else 1, fault, size)
+            if not decode or is_deep(image):
+                return self._facts(image), None
+            picture, facts = self._decoded(image, False)
+        assert facts
+        return facts, self.in_region(picture if picture.mode == "L" else picture.convert("RGB"), path)
+
+    def _facts(self, image: Image.Image) -> FileFacts:
+        facts = header(image)
+        kept = self._stored(image) if is_deep(image) else None
+        turn, fault = orientation(image)  # of a PNG only after decoding all of it
+        if image.mode in ("L", "RGB") and kept is None and turn == 1 and not fault:
+            image.draft(image.mode, (1, 1))  # reads all bytes of a JPEG but decodes few pixels
+            image.load()
+            return facts
+        size = kept.values.shape[:2] if kept else image.convert("RGB").size[::-1]
+        return completed(facts, image, kept, turn if image.format != "TIFF" else 1, fault, size)
 
     def repeated(self) -> list[str]:
         """How many images :meth:`read` met, since this was last asked, of each kind of which it warned for the first only."""

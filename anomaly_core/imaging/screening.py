@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from anomaly_core.errors import DataError
+from anomaly_core.imaging.cache import ImageCache, view
 from anomaly_core.imaging.facts import FileFacts
 from anomaly_core.imaging.findings import telling, unusual
 from anomaly_core.imaging.reading import ImageReader
@@ -36,11 +37,16 @@ class Screened(NamedTuple):
     facts: dict[Path, FileFacts]
 
 
-def screen(samples: Sequence[Sample], policy: Literal["error", "skip"], reader: ImageReader | None = None) -> Screened:
+def screen(
+    samples: Sequence[Sample],
+    policy: Literal["error", "skip"],
+    reader: ImageReader | None = None,
+    cache: ImageCache | None = None,
+) -> Screened:
     """Decode every image and mask once, in threads, before they are used. ``policy`` is ``data.on_bad_image``: with
-    ``error``, a DataError names the first unusable file and how many there are."""
+    ``error``, a DataError names the first unusable file and how many there are. A cache keeps what it has room for."""
     screened = Screened([], [], [], [], {})
-    examine = partial(_examined, reader or ImageReader())
+    examine = partial(_examined, reader or ImageReader(), cache)
     with ThreadPoolExecutor(decoders()) as pool:
         for sample, (facts, empty, noisy) in zip(samples, pool.map(examine, samples), strict=True):
             if isinstance(facts, str):
@@ -66,21 +72,26 @@ def without_mask(samples: Sequence[Sample]) -> list[str]:
     return [str(sample.path) for sample in samples if some and sample.label == ANOMALOUS and sample.mask_path is None]
 
 
-def _examined(reader: ImageReader, sample: Sample) -> tuple[FileFacts | str, bool, bool]:
+def _examined(reader: ImageReader, cache: ImageCache | None, sample: Sample) -> tuple[FileFacts | str, bool, bool]:
     """What a sample's file is like, or why it cannot be used; whether it is anomalous but its mask marks no pixel; and
     whether its mask is noisy."""
+    mask = None
     try:
-        facts = reader.examine(sample.path)
+        facts, image = reader.examined(sample.path, decode=cache is not None and cache.has_room())
         if reader.roi:
             reader.roi.cropped_size(*facts.size, repr(str(sample.path)))
-        if sample.mask_path is None:
-            return facts, False, False
-        mask = reader.whole.mask(sample.mask_path)
-        require_one_size(sample, facts.size, (mask.height, mask.width))
+        if sample.mask_path is not None:
+            whole = reader.whole.mask(sample.mask_path)
+            require_one_size(sample, facts.size, (whole.height, whole.width))
+            mask = reader.in_region(whole, sample.mask_path, 0)
     except DataError as error:
         return str(error), False, False
-    empty = sample.label == ANOMALOUS and reader.in_region(mask, sample.mask_path, 0).getbbox() is None
-    return facts, empty, bool(mask.info.get("thresholded"))
+    if cache and image:
+        cache.keep(cache.key(sample), view(cache.spec, image, mask, reader.keep(image.height, image.width)))
+    if mask is None:
+        return facts, False, False
+    empty = sample.label == ANOMALOUS and mask.getbbox() is None
+    return facts, empty, bool(whole.info.get("thresholded"))
 
 
 def require_one_size(sample: Sample, image: tuple[int, int], mask: tuple[int, int]) -> None:

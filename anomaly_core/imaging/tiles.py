@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from PIL import Image
@@ -65,11 +67,16 @@ class Tiling:
         ]
 
 
-def cut(image: Tensor, box: Box) -> Image.Image:
-    """A tile of a (3, H, W) image in [0, 1], in bytes as a network saw it in fitting; the whole in bytes would take as much
-    memory again."""
-    tile = image[:, box.top : box.bottom, box.left : box.right]
-    return Image.fromarray((tile * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy())
+def cut(image: Tensor, boxes: Sequence[Box]) -> Iterator[Image.Image]:
+    """Tiles of a (3, H, W) image in [0, 1], in bytes as a network saw them in fitting. A row of tiles is turned into bytes at
+    once: each tile by itself takes longer, and the whole image would take a quarter of its memory again."""
+    for (top, bottom), of_row in groupby(boxes, key=lambda box: (box.top, box.bottom)):
+        row = list(of_row)
+        first, last = row[0].left, row[-1].right
+        pixels = (image[:, top:bottom, first:last] * 255).round_().to(torch.uint8)
+        band = Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
+        for box in row:
+            yield band.crop((box.left - first, 0, box.right - first, bottom - top))
 
 
 def spans(length: int, tile: int, overlap: int) -> list[Span]:

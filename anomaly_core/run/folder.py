@@ -248,7 +248,7 @@ class RunFolder:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        self._require_recorded(WEIGHTS, self._digest(WEIGHTS))
+        self.require_recorded(WEIGHTS)
         try:
             state = dict(load_file(self.folder / WEIGHTS))
         except (OSError, SafetensorError) as error:
@@ -289,10 +289,14 @@ class RunFolder:
         reasons = {}
         for name in (name for name in RECORDED if name in written or (self.folder / name).exists()):
             try:
-                self._require_recorded(name, self._digest(name))
+                self.require_recorded(name)
             except RunError as error:
                 reasons[name] = str(error)
         return reasons
+
+    def require_recorded(self, name: str) -> None:
+        """Raise RunError if a file of a complete run cannot be read or is not the one that the run wrote."""
+        self._require_recorded(name, self._digest(name))
 
     def _digest(self, name: str) -> str:
         digest = hashlib.sha256()
@@ -305,7 +309,6 @@ class RunFolder:
         return digest.hexdigest()
 
     def _require_recorded(self, name: str, digest: str) -> None:
-        """Raise RunError if a file of a complete run is not the one that the run wrote."""
         manifest = self._complete_manifest() if self.verify and name in RECORDED else {}
         if manifest and digest != manifest.get("files", {}).get(name):
             raise RunError(

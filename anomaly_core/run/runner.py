@@ -22,6 +22,7 @@ from anomaly_core.config.resolve import RunConfig
 from anomaly_core.discovery import registry
 from anomaly_core.errors import AnomalyError, ConfigError, RunError, described
 from anomaly_core.hooks import Hooks
+from anomaly_core.imaging.cache import ImageCache
 from anomaly_core.imaging.findings import shrunk
 from anomaly_core.imaging.variation import Variation
 from anomaly_core.installed import distributions
@@ -186,6 +187,8 @@ class _Run:
         run.facts |= (how := fitter.modeler.computing(self.device))
         if self.main and how:
             log.info(", ".join(f"{name}: {value}" for name, value in how.items()))
+        spec, budget = fitter.modeler.input_spec, int(self.config.data.image_cache) // self.processes.num_processes
+        self.data.cache = ImageCache(spec.whole if self.data.tiling else spec, budget)
         splits = self._split(run, fitter.modeler.fewest_images)
         if self.main and not self.data.tiling and (note := shrunk(self.data.reader, fitter.modeler.input_spec)):
             run.facts["note"] = note

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from anomaly_core.base.modeler import BaseModeler
 from anomaly_core.config.sections import DataConfig
 from anomaly_core.discovery import registry
+from anomaly_core.imaging.images import as_images
 from anomaly_core.imaging.roi import lowered
 from anomaly_core.imaging.tiles import Canvas, Tiling, cut
 from anomaly_core.run.memory import Portions
@@ -96,10 +98,11 @@ class TiledModeler(BaseModeler):
         scores = []
         for start in range(0, len(boxes), self.batch_size):
             chunk = boxes[start : start + self.batch_size]
-            tiles = torch.stack([self.input_spec.image(cut(image, box)) for box in chunk])
+            tiles = as_images(np.stack([self.input_spec.array(tile) for tile in cut(image, chunk)]))
             prediction = predicted(self.modeler, tiles.to(image.device))
             scores.append(prediction.scores)
             for canvas, pictures in ((maps, prediction.maps), (reconstruction, prediction.reconstruction)):
-                for box, tile in zip(chunk, () if pictures is None else pictures, strict=pictures is not None):
-                    canvas.add(box, self.input_spec.unplaced(tile[None], *box.size)[0])
+                if pictures is not None:
+                    for box, tile in zip(chunk, self.input_spec.unplaced(pictures, *chunk[0].size), strict=True):
+                        canvas.add(box, tile)
         return Prediction(torch.cat(scores).amax(dim=0, keepdim=True), maps.picture(), reconstruction.picture())

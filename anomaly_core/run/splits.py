@@ -37,7 +37,8 @@ def split(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
     """
     pairs, parts, left_out = _drawn(data, categories, fewest)
     data.reader = data.reader.afresh(data.config)  # it may know the images of another category
-    screened = screen(list(chain(*parts.values())), data.config.on_bad_image, data.reader)
+    cache = data.cache if data.tiling is None else None  # tiles are cut when they are asked for
+    screened = screen(list(chain(*parts.values())), data.config.on_bad_image, data.reader, cache)
     bad = {item.path for item in screened.skipped}
     kept = {name: [sample for sample in samples if sample.path not in bad] for name, samples in parts.items()}
     for name in ("fit", "test"):

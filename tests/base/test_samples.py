@@ -11,6 +11,7 @@ from PIL import Image
 
 from anomaly_core import ImageReader, InputSpec, Sample
 from anomaly_core.base.data import SampleDataset
+from anomaly_core.imaging.cache import ImageCache
 from anomaly_core.imaging.tiles import Tiling
 from tiny.data import write_tree
 from woven import tree
@@ -38,7 +39,8 @@ def images(tmp_path: Path) -> list[Sample]:
 
 def test_kept_images_are_decoded_once_as_far_as_there_is_room(tmp_path: Path, decoded: list[str]) -> None:
     paths = sorted((write_tree(tmp_path) / "train" / "good").iterdir())
-    dataset = SampleDataset([Sample(path, 0) for path in paths], InputSpec((8, 8)), keep=3)
+    cache = ImageCache(InputSpec((8, 8)), budget=3 * 3 * 8 * 8)
+    dataset = SampleDataset([Sample(path, 0) for path in paths], cache.spec, cache=cache, keep=True)
     first = [dataset[index].images for index in range(6)]
     again = [dataset[index].images for index in range(6)]
     assert len(decoded) == 6 + 3 and decoded[6:] == ["3.png", "4.png", "5.png"]
@@ -53,7 +55,8 @@ def test_an_image_is_decoded_once_for_all_its_tiles(images: list[Sample], decode
     assert len(decoded) == len(images)
 
     decoded.clear()
-    kept = SampleDataset(images, InputSpec((32, 32)), Tiling((64, 64), 16), keep=len(dataset))
+    cache = ImageCache(InputSpec((32, 32)), budget=len(dataset) * 3 * 32 * 32)
+    kept = SampleDataset(images, cache.spec, Tiling((64, 64), 16), cache, keep=True)
     order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(0)).tolist()
     shuffled = {index: kept[index].images for index in order}
     assert len(decoded) == len(images)

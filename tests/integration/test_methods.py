@@ -92,6 +92,7 @@ def test_saved_and_loaded_it_scores_as_it_was_evaluated(finished: RunResults) ->
 
 
 @pytest.mark.reliability
+@pytest.mark.usefixtures("without_report")
 def test_the_same_config_gives_the_same_bytes(finished: RunResults, tmp_path: Path, record: Callable[..., None]) -> None:
     """Once more, and by another number of processes that read images."""
     config = RunConfig.create(config=finished.folder / "config.yaml")

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import email
 import json
+import os
 import re
 import shlex
+import subprocess
 import zipfile
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 
-from wheelhouse import CORE, META, PLUGINS, PROJECTS, ROOT, build, check, closure, install, make_venv, pip_install, with_extras
+from wheelhouse import CORE, META, PLUGINS, PROJECTS, ROOT, build, check, closure, make_venv, pip_install, with_extras
 
 LARGEST = 2**20  # bytes: a wheel holds code, and whatever lay about in a package's folder does not belong into it
 
@@ -70,24 +74,91 @@ def test_the_usual_set_is_one_wheel_without_code(wheels: dict[str, Path]) -> Non
     assert extras == {CORE: {"train"}, "anomaly-export": {"onnx", "train"}, "anomaly-teach": {"train"}}
 
 
+# Imports what others wrote and nothing of ours, and forks for each line: torch alone would take seconds, for each plugin.
+LISTING = """
+import json, os, sys
+from contextlib import redirect_stdout, suppress
+from io import StringIO
+
+for library in "torch timm torchvision accelerate scipy.ndimage sklearn.metrics matplotlib.pyplot pydantic".split():
+    with suppress(ImportError):
+        __import__(library)
+assert not [name for name in sys.modules if name.startswith("anomaly")]
+
+
+def told(*words):
+    from anomaly_core import main
+
+    output = StringIO()
+    with redirect_stdout(output):
+        try:
+            main([*words])
+        except SystemExit as end:
+            assert not end.code, (words, end.code)
+    return output.getvalue()
+
+
+for line in sys.stdin:
+    plugin, folders, answer = json.loads(line)
+    if os.fork() == 0:
+        sys.path[:0] = folders
+        listed = json.loads(told("list-plugins", "--check", "--json"))
+        for component in listed:
+            if component["distribution"] == plugin and component["kind"] in {"model", "dataset"}:
+                told("show", component["name"])
+        with open(answer, "w") as file:
+            json.dump(listed, file)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def unpacked(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What an installer leaves of each wheel, which holds nothing but files to copy: each in a folder of its own."""
+    root = tmp_path_factory.mktemp("unpacked")
+    for name, path in wheels.items():
+        with zipfile.ZipFile(path) as wheel:
+            wheel.extractall(root / name)
+    return {name: root / name for name in wheels}
+
+
+@pytest.fixture(scope="module")
+def listing(libraries: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, list[Path]], list[Any]]]:
+    """Lists and shows what distributions offer, in an environment that has them and no other of ours."""
+    if not hasattr(os, "fork"):
+        pytest.skip("this system cannot fork")
+    folder = elsewhere(tmp_path_factory.mktemp("listing"))
+    programs = make_venv(folder.parent / "venv", libraries)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ANOMALY_", "PYTHON"))}
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    python = subprocess.Popen([programs / "python", "-c", LISTING], cwd=folder, env=environment, **streams)
+
+    def ask(plugin: str, folders: list[Path]) -> list[Any]:
+        assert python.stdin is not None and python.stdout is not None
+        answer = folder.parent / f"{plugin}.json"
+        print(json.dumps([plugin, [str(path) for path in folders], str(answer)]), file=python.stdin, flush=True)
+        assert python.stdout.readline() == "0\n"
+        assert not list(folder.iterdir()), "listing and showing write nothing"
+        return list(json.loads(answer.read_text("utf-8")))
+
+    with python:
+        yield ask
+
+
 @pytest.mark.parametrize("plugin", [CORE, *PLUGINS])
-def test_core_and_one_plugin(wheels: dict[str, Path], libraries: Path, tmp_path: Path, plugin: str) -> None:
+def test_core_and_one_plugin(
+    unpacked: dict[str, Path], listing: Callable[[str, list[Path]], list[Any]], tmp_path: Path, plugin: str
+) -> None:
     """A plugin with what it requires of ours: all that it offers can be imported, and nothing comes from the checkout."""
     expected = closure(with_extras(plugin), "anomaly-doctor")  # which tells what there is
-    programs = install(tmp_path / "venv", libraries, [wheels[name] for name in sorted(expected)])
-    folder = elsewhere(tmp_path)
-
-    listed = json.loads(check([str(programs / "anomaly"), "list-plugins", "--check", "--json"], folder))
-
+    listed = listing(plugin, [unpacked[name] for name in sorted(expected)])
     assert {component["distribution"] for component in listed} == {name for name in expected if PROJECTS[name].entry_points}
     faults = [component["reason"] for component in listed if component["status"] != "ok"]
     assert not [reason for reason in faults if not is_excused(reason)]
-    outside = [component for component in listed if not Path(component["location"]).is_relative_to(tmp_path)]
+    root = next(iter(unpacked.values())).parent
+    outside = [component for component in listed if not Path(component["location"]).is_relative_to(root)]
     assert not outside, "found in the checkout, not in the wheel"
-    for component in listed:
-        if component["distribution"] == plugin and component["kind"] in {"model", "dataset"}:
-            check([str(programs / "anomaly"), "show", component["name"]], folder)
-    assert not list(folder.iterdir()), "listing and showing write nothing"
 
 
 @pytest.mark.slow

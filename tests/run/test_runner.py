@@ -150,7 +150,7 @@ def test_a_reading_process_that_dies_is_one_error(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(ImageReader, "read", deadly)
     with pytest.raises(DataError, match=r"a process that reads images died.*data\.num_workers.*--resume"):
-        run_experiment(config(tmp_path, **{"data.num_workers": 1}))
+        run_experiment(config(tmp_path, **{"data.num_workers": 1, "data.image_cache": 0}))
     assert statuses(tmp_path) == ["failed"]
     record("fault", "a process that reads images is killed")
 
@@ -162,7 +162,7 @@ def test_a_reading_process_hands_over_the_error_alone(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(ImageReader, "read", bad)
     with pytest.raises(DataError) as caught:
-        run_experiment(config(tmp_path, **{"data.num_workers": 1}))
+        run_experiment(config(tmp_path, **{"data.num_workers": 1, "data.image_cache": 0}))
     assert str(caught.value) == "cannot read the image 'x.png': it is no image. Remove it."
 
 

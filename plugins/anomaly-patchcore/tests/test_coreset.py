@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from anomaly_core import ConfigError, DataError
-from anomaly_patchcore import coreset
+from anomaly_patchcore import farthest
 from anomaly_patchcore.coreset import k_center_greedy, k_center_greedy_with_radius
 
 
@@ -72,9 +72,9 @@ heavy tails"""
 @pytest.mark.parametrize("sizes", [(24, 8), (4096, 256)], ids=["small pool", "one pool"])
 @pytest.mark.parametrize("kind", " ".join(KINDS.split()).split("; "))
 def test_the_picks_of_the_plain_loop_in_its_order(kind: str, sizes: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coreset, "POOL", sizes[0])
-    monkeypatch.setattr(coreset, "BLOCK", sizes[1])
-    monkeypatch.setattr(coreset, "CELLS", 64 * sizes[1])
+    monkeypatch.setattr(farthest, "POOL", sizes[0])
+    monkeypatch.setattr(farthest, "BLOCK", sizes[1])
+    monkeypatch.setattr(farthest, "CELLS", 64 * sizes[1])
     points = cloud(kind)
     for count in (2, 120):
         picked, reached = k_center_greedy_with_radius(points, count, first=7)
@@ -95,8 +95,8 @@ def test_any_points(seed: int, rows: int, columns: int, levels: int, data: st.Da
     points += shaken * 10.0 ** -data.draw(st.integers(0, 6)) * torch.randn(rows, columns, generator=generator)
     count, first = data.draw(st.integers(1, rows)), data.draw(st.integers(0, rows - 1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(coreset, "POOL", 10)
-        patch.setattr(coreset, "BLOCK", 3)
+        patch.setattr(farthest, "POOL", 10)
+        patch.setattr(farthest, "BLOCK", 3)
         assert k_center_greedy(points, count, first).tolist() == plain(points, count, first)
 
 

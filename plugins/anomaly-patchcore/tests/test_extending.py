@@ -58,7 +58,7 @@ def scores(modeler: MemoryModeler, images: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"projection_dim": None}, {"memory_budget": "100KB"}, {"bank_dtype": "float16"}, {"coreset_ratio": 1.0}],
+    [{}, {"projection_dim": None}, {"memory_budget": "200KB"}, {"bank_dtype": "float16"}, {"coreset_ratio": 1.0}],
     ids=lambda options: "".join(options) or "usual",
 )
 def test_a_bank_grows_by_the_new_images_share(images: Tensor, options: dict[str, Any]) -> None:

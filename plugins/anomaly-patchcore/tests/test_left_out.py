@@ -97,7 +97,7 @@ def test_a_bank_of_one_image_is_rebuilt_from_the_others():
         assert modeler.predict_without(IMAGES[:2], numbers([0], [1])).scores.isfinite().all()
 
 
-@pytest.mark.parametrize("options", [{}, {"memory_budget": "30KB"}, {"search": "hnsw"}])
+@pytest.mark.parametrize("options", [{}, {"memory_budget": "150KB"}, {"search": "hnsw"}])
 @torch.inference_mode()
 def test_each_entry_of_the_bank_knows_its_image(options):
     if options.get("search"):

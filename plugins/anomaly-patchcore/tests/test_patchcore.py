@@ -169,7 +169,7 @@ def test_merge_gathers_what_each_process_has(images: Tensor) -> None:
         mine = modeler.embed(images[:2]).flatten(0, 2)
         numbers = torch.arange(3.0).repeat_interleave(len(other) // 3)[:, None]
         modeler.merge(TwoProcesses(torch.cat([other, numbers, 0 * numbers], dim=1)))  # type: ignore[arg-type]
-        assert torch.equal(modeler._patches(), torch.cat([other, mine]))
+        assert torch.equal(modeler._store.patches(), torch.cat([other, mine]))
         assert modeler._store.owners.unique_consecutive().tolist() == [0, 1, 2, 3, 4]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,7 +14,7 @@ from anomaly_patchcore.patchcore.model import PatchCoreModel
 from anomaly_patchcore.patchcore.store import PatchStore, parse_bytes
 
 DIM = 12
-ROW = 4 * DIM + 8  # a patch, its reach and the number of its image, in bytes
+ROW = 4 * DIM + module.STATE + 0.02 * (20 + 12) * DIM  # bytes of a patch and its share of a bank, with all that is computed
 
 
 @pytest.fixture
@@ -26,8 +28,13 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BLOCK", 200)
 
 
+def of_rows(rows: int) -> int:
+    """A budget that holds so many patches; a quarter of so small a one is left to what searches hold at any size."""
+    return math.ceil(rows * ROW * 4 / 3) + 2
+
+
 def filled(points: Tensor, rows: int | None, ratio: float = 0.02, step: int = 170) -> PatchStore:
-    store = PatchStore(None if rows is None else rows * ROW, seed=0, ratio=ratio)
+    store = PatchStore(None if rows is None else of_rows(rows), seed=0, ratio=ratio)
     for part in points.split(step):
         store.add(part)
     return store
@@ -53,7 +60,7 @@ def test_a_budget_bounds_what_is_held_whatever_comes(points: Tensor, rows: int, 
 @pytest.mark.parametrize(("rows", "looseness"), [(250, 8), (700, 3)])  # each thinning of all adds its radius to what is told
 def test_no_patch_lies_farther_than_the_radius_that_is_told(points: Tensor, rows: int, looseness: float) -> None:
     model = PatchCoreModel(target_dim=None)
-    model.build_streamed(filled(points, rows), 0.02)
+    model.build_from(filled(points, rows))
     exact = PatchCoreModel(target_dim=None)
     exact.build(points, 0.02, None, torch.Generator().manual_seed(0))
     assert len(model.memory_bank) == len(exact.memory_bank) == 60
@@ -69,7 +76,7 @@ def test_what_fits_is_the_exact_coreset(points: Tensor) -> None:
     store = filled(points, len(points))
     assert torch.equal(store.patches(), points)
     model = PatchCoreModel(target_dim=None)
-    model.build_streamed(store, 0.02)
+    model.build_from(store)
     assert float(model.coreset_radius) == pytest.approx(true_radius(points, model.memory_bank), rel=1e-5)
 
 
@@ -81,14 +88,14 @@ def test_the_same_seed_keeps_the_same_patches(points: Tensor) -> None:
 
 def test_stores_of_two_processes_make_one(points: Tensor) -> None:
     halves = [filled(part, 400) for part in points.split(1500)]
-    joined = PatchStore(400 * ROW, ratio=0.02)
+    joined = PatchStore(of_rows(400), ratio=0.02)
     for half in halves:
         half.shrink(200)
         assert len(half) <= 200
         joined.add(half.patches(), half.reach, half.total)
     assert joined.total == len(points)
     model = PatchCoreModel(target_dim=None)
-    model.build_streamed(joined, 0.02)
+    model.build_from(joined)
     assert len(model.memory_bank) == 60
     assert true_radius(points, model.memory_bank) <= float(model.coreset_radius) * (1 + 1e-5)
 
@@ -116,4 +123,4 @@ def test_what_is_no_size(text: str) -> None:
 
 def test_a_budget_too_small_for_two_patches(points: Tensor) -> None:
     with pytest.raises(ConfigError, match="holds 1 patches"):
-        PatchStore(ROW).add(points)
+        PatchStore(of_rows(1), ratio=0.02).add(points)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from anomaly_core import MissingLibrary, refuse_ignored
+from anomaly_core import AnomalyError, MissingLibrary, RunFolder, refuse_ignored, registry
 from anomaly_export.metadata import Precision
+from anomaly_predict import quick_engine
 
 
 @click.command("export")
@@ -36,6 +37,8 @@ def export(
 ) -> None:
     """Write the detector of the finished run in the folder RUN, and compare it with the run.
 
+    Without --format, the run keeps it for itself, in RUN/engine: `anomaly predict RUN IMAGES` then needs no torch.
+
     OpenVINO's format is two files, .xml and .bin; the others are one. The raw score leaves the graph; the threshold stands
     beside it: `anomaly export FILE --threshold X` changes it without exporting again. Use a file with `anomaly predict FILE
     IMAGES`, or anomaly_export.ExportedDetector(FILE).
@@ -54,7 +57,10 @@ def export(
         click.echo(f"{source}: threshold {before if before is not None else 'none'} -> {threshold}")
         return
     if format_ is None:
-        raise click.UsageError("--format is missing. Choose one of: onnx, openvino, torchscript.")
+        of_files = "it is for a file. Add --format onnx, openvino or torchscript, or leave it out."
+        refuse_ignored(precision=of_files, output=of_files, threshold=of_files, no_verify=of_files)
+        click.echo(_kept(source, images))
+        return
     try:
         from anomaly_export.export import export_run
     except ModuleNotFoundError as error:
@@ -64,3 +70,20 @@ def export(
 
     report = export_run(source, format_, output, precision=precision, threshold=threshold, images=images, verify=not no_verify)
     click.echo(str(report))
+
+
+def _kept(folder: Path, images: int) -> str:
+    """Have the run keep its graph; what came of it. AnomalyError if no graph can stand for this run."""
+    config = RunFolder.open(folder).config()
+    own = quick_engine(config, "cpu")
+    usable = own or quick_engine(config, "cpu", "onnx") or quick_engine(config, "cpu", "openvino")
+    if usable is None:
+        registry.engines["onnx"].require_library()
+        raise AnomalyError(
+            f"the run in {str(folder)!r} predicts with torch alone: it looks at tiles (data.tile), searches approximately "
+            "(model.search), or its engine has an arithmetic of its own (model.engine). Give --format to write a file."
+        )
+    from anomaly_export.kept import keep
+
+    named = "" if own else f", when that is given --engine {usable.name}: the run's own engine is {config.model.engine}"
+    return keep(folder, usable.name, images, anew=True) + named

@@ -31,8 +31,13 @@ from anomaly_export.writers import SUFFIXES, WRITERS, in_place, write
 from anomaly_predict import RunDetector, load_run
 
 TOLERANCES: dict[Precision, float] = {"f32": 1e-3, "bf16": 0.1}  # bfloat16 has two to three correct digits
+STRICT = 1e-5  # of scores and maps that stand for those of the run itself
 BF16_ENGINE = "openvino_bf16"
 NAMES: dict[Precision, str] = {"f32": "float32", "bf16": "bfloat16"}
+
+
+class Disagreement(RunError):
+    """What was written does not compute what the run does."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Report:
         score_difference, map_difference: the greatest difference, relative to the greatest absolute value of the run's scores
             (maps); 0 for a method without maps.
         flipped: the number of verdicts that differ.
+        tolerance: what both differences had to stay below.
     """
 
     path: Path
@@ -57,12 +63,13 @@ class Report:
     score_difference: float
     map_difference: float
     flipped: int
+    tolerance: float
 
     def __str__(self) -> str:
         return (
             f"{self.path}: {self.format}, computed in {NAMES[self.precision]}, agrees with the run on {self.images} "
             f"{self.source}: greatest relative difference {self.score_difference:.1e} in scores, {self.map_difference:.1e} in "
-            f"maps (must be < {TOLERANCES[self.precision]:g}); {self.flipped} verdicts differ"
+            f"maps (must be < {self.tolerance:g}); {self.flipped} verdicts differ"
         )
 
 
@@ -73,8 +80,10 @@ def export_run(
     *,
     precision: Precision | None = None,
     threshold: float | None = None,
-    images: int = 32,
+    images: int | Sequence[Any] = 32,
     verify: bool = True,
+    tolerance: float | None = None,
+    engine: str | None = None,
 ) -> Report:
     """Write the detector of a finished run: normalisation, network, search, map and raw score in one graph.
 
@@ -85,8 +94,10 @@ def export_run(
         precision: ``f32``, or ``bf16`` for ``openvino``: faster if the CPU has bfloat16, with two to three correct digits.
             None: the precision of the run's engine, if the format supports it.
         threshold: replaces the run's; it is stored beside the graph, and the graph's score stays raw.
-        images: how many of the run's own test images to compare.
+        images: what to compare: a number of the run's own test images, or images in any form that a detector takes.
         verify: whether the run's files must be as the run wrote them, by their SHA-256.
+        tolerance: what the relative differences must stay below; None: 1e-3, and 0.1 for ``bf16``.
+        engine: what computes the file's side of the comparison; None: the format's own.
 
     Raises:
         RunError: the run is not complete or damaged, the file cannot be written, or it does not agree with the run. In that
@@ -98,13 +109,14 @@ def export_run(
         raise ConfigError(f"there is no format {format!r}. Choose one of: {', '.join(WRITERS)}.")
     if precision == "bf16" and format != "openvino":
         raise ConfigError(f"--precision bf16: {format} computes in float32. Use --format openvino, or leave --precision out.")
-    registry.engines[format].require_library()
+    computing = engine or format
+    registry.engines[computing].require_library()
     if precision == "bf16" and not openvino_has_bfloat16():
         warnings.warn("--precision bf16: this CPU has no bfloat16, and the comparison is made in float32.", stacklevel=2)
     finished = RunFolder.open(folder, verify)
-    engine = getattr(finished.config().model, "engine", None)  # methods without an extractor have none
-    fitted_in_bf16 = engine == BF16_ENGINE
-    run = load_run(folder, device="cpu", engine=None if engine is None else "torch", verify=verify)
+    fitted_with = getattr(finished.config().model, "engine", None)  # methods without an extractor have none
+    fitted_in_bf16 = fitted_with == BF16_ENGINE
+    run = load_run(folder, device="cpu", engine=None if fitted_with is None else "torch", verify=verify)
     precision = precision or ("bf16" if fitted_in_bf16 and format == "openvino" else "f32")
     path = Path(output) if output is not None else Path(folder) / f"model{SUFFIXES[format]}"
     if path.suffix.lower() != SUFFIXES[format]:
@@ -119,7 +131,9 @@ def export_run(
     description = _describe(run, graph, finished, precision)
     if threshold is not None:
         description = description.with_threshold(threshold)
-    samples, source = comparison_images(run.config, images, run.modeler.input_spec.size)
+    samples, source = (
+        comparison_images(run.config, images, run.modeler.input_spec.size) if isinstance(images, int) else (images, "images")
+    )
     with in_place(path) as temporary:
         try:
             write(format, graph, temporary, description)
@@ -135,7 +149,8 @@ def export_run(
         reference = load_run(folder, device="cpu", verify=verify) if precision == "bf16" and fitted_in_bf16 else run
         with warnings.catch_warnings():  # of images that the run's log has told of, and of random ones
             warnings.filterwarnings("ignore", ".* has (another|other|values|several|transparent|unreadable) ", UserWarning)
-            report = _compare(run_scores(reference, samples), samples, source, temporary, format)
+            limit = TOLERANCES[precision] if tolerance is None else tolerance
+            report = _compare(run_scores(reference, samples), samples, source, temporary, format, limit, computing)
     return replace(report, path=path)
 
 
@@ -180,9 +195,17 @@ def run_scores(run: RunDetector, samples: Sequence[Any]) -> list[Prediction[Arra
     return [one for _, prediction in run.stream(samples, batch_size=8) for one in prediction.apart()]
 
 
-def _compare(expected: list[Prediction[Array]], samples: Sequence[Any], source: str, path: Path, format: str) -> Report:
+def _compare(
+    expected: list[Prediction[Array]],
+    samples: Sequence[Any],
+    source: str,
+    path: Path,
+    format: str,
+    tolerance: float,
+    engine: str,
+) -> Report:
     """Score the samples with the file, then close it: Windows cannot rename an open file."""
-    written = ExportedDetector(path, format)
+    written = ExportedDetector(path, engine)
     scored = written.score([written.place(sample) for sample in samples])
     pairs = list(zip(scored, expected, strict=True))
     scores = relative_difference([one.score for one in scored], [one.score for one in expected])
@@ -191,13 +214,13 @@ def _compare(expected: list[Prediction[Array]], samples: Sequence[Any], source: 
     verdict = written.calibration.is_anomalous
     flipped = sum(verdict(one.score) != verdict(other.score) for one, other in pairs)
     precision = written.metadata.precision
-    if not (scores < TOLERANCES[precision] and in_maps < TOLERANCES[precision]):
-        raise RunError(
+    if not (scores < tolerance and in_maps < tolerance):
+        raise Disagreement(
             f"what was written as {format} does not agree with the run on {len(expected)} {source}: greatest relative "
-            f"difference {scores:.1e} in scores and {in_maps:.1e} in maps, and it must be below {TOLERANCES[precision]:g}. No "
+            f"difference {scores:.1e} in scores and {in_maps:.1e} in maps, and it must be below {tolerance:g}. No "
             "file was left; choose another --format or --precision."
         )
-    return Report(path, format, precision, len(expected), source, scores, in_maps, flipped)
+    return Report(path, format, precision, len(expected), source, scores, in_maps, flipped, tolerance)
 
 
 def relative_difference(values: Any, expected: Any) -> float:

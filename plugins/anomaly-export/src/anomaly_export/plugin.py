@@ -6,6 +6,7 @@ from anomaly_core import CommandSpec, EngineSpec
 
 READER = "anomaly_export.detector:ExportedDetector"
 REWRITER = "anomaly_export.writers:recalibrate"
+OPENER, KEEPER = "anomaly_export.kept:open_kept", "anomaly_export.kept:keep"
 
 ONNX = EngineSpec(
     target="anomaly_export.compilers:onnx",
@@ -14,6 +15,8 @@ ONNX = EngineSpec(
     suffixes=(".onnx",),
     reader=READER,
     rewriter=REWRITER,
+    opener=OPENER,
+    keeper=KEEPER,
     summary="ONNX Runtime on the CPU, in float32",
     auto=20,
 )
@@ -24,6 +27,8 @@ OPENVINO = EngineSpec(
     suffixes=(".xml", ".onnx"),
     reader=READER,
     rewriter=REWRITER,
+    opener=OPENER,
+    keeper=KEEPER,
     summary="OpenVINO on the CPU, in float32",
     auto=10,
 )

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-import timm
 import torch
 from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from anomaly_core import ConfigError, PluginError, expanded, open_untrusted, registry
 from anomaly_features.errors import BackboneError
+from anomaly_features.timm_import import timm
 
 # The well-known file names of these weights, as published.
 WELL_KNOWN_FILES = {

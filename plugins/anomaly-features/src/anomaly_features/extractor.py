@@ -7,7 +7,6 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-import timm
 import torch
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from anomaly_core import ConfigError
 from anomaly_features.backbones import Backbones, full_name
 from anomaly_features.network import FrozenNetwork
 from anomaly_features.options import ExtractorOptions
+from anomaly_features.timm_import import timm
 
 
 class FeatureExtractor(FrozenNetwork):

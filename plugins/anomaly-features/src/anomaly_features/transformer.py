@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import timm
 import torch
-from timm.layers import resample_abs_pos_embed
-from timm.models.cait import Cait
 from torch import Tensor
 
 from anomaly_core import ConfigError
 from anomaly_features.backbones import Backbones, full_name
 from anomaly_features.network import FrozenNetwork
 from anomaly_features.options import ExtractorOptions
+from anomaly_features.timm_import import timm
 
 
 def is_transformer(name: str) -> bool:
@@ -71,7 +69,7 @@ class TransformerExtractor(FrozenNetwork):
             self._load(backbones.load(full))
         kept = sorted(set(self._indices))
         self.network.prune_intermediate_layers(kept, prune_head=False)
-        if isinstance(self.network, Cait):
+        if isinstance(self.network, timm.models.cait.Cait):
             self.network.blocks_token_only = None  # class attention comes after all blocks
         self._order = [kept.index(index) for index in self._indices]
         self.network.eval().requires_grad_(False)
@@ -100,7 +98,7 @@ class TransformerExtractor(FrozenNetwork):
             # the tokens before the patches have positions too, except in CaiT
             grid = self.network.patch_embed.grid_size
             prefix = own["pos_embed"].shape[1] - grid[0] * grid[1]
-            state["pos_embed"] = resample_abs_pos_embed(state["pos_embed"], list(grid), num_prefix_tokens=prefix)
+            state["pos_embed"] = timm.layers.resample_abs_pos_embed(state["pos_embed"], list(grid), num_prefix_tokens=prefix)
         self.network.load_state_dict(state)
 
 

@@ -8,12 +8,12 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import timm
 from safetensors.torch import save_file
 
 from anomaly_core import AnomalyError, Component, ConfigError, open_untrusted, preset_layer, preset_names, registry, validate
 from anomaly_features.backbones import SUFFIXES, WELL_KNOWN_FILES, Backbones, WeightsFile, full_name
 from anomaly_features.errors import BackboneError
+from anomaly_features.timm_import import timm
 
 # Published files end in the first digits of their own SHA-256: resnet18-f37072fd.pth.
 DIGITS = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|safetensors)$")

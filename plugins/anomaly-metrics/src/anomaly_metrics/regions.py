@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from anomaly_core import UndefinedMetric
 from anomaly_metrics.arrays import maps_and_masks
@@ -49,6 +48,8 @@ def region_shares(masks: NDArray[np.bool_]) -> tuple[NDArray[np.float64], int]:
     Returns:
         (1 / size of the pixel's region, float64, in the order of ``masks[masks]``; number of regions over all images)
     """
+    from scipy import ndimage  # where there are masks alone: it takes a moment to import
+
     shares, regions = [np.zeros(0)], 0
     for mask in masks[masks.any(axis=(1, 2))]:
         labels, count = ndimage.label(mask, EIGHT_CONNECTED)

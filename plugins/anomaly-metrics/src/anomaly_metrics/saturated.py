@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from anomaly_core import (
     BaseMetric,
@@ -129,6 +128,8 @@ def defects_of(sample: Sample, mask: NDArray[np.bool_]) -> list[Defect]:
     """
     saturation = sample.extra.get("saturation")
     if not saturation:
+        from scipy import ndimage
+
         labels, count = ndimage.label(mask, EIGHT_CONNECTED)
         regions = [labels == number for number in range(1, count + 1)]
         return [(region, int(region.sum())) for region in regions]

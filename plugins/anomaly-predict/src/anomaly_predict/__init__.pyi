@@ -8,6 +8,7 @@ from .given import placed as placed
 from .given import several as several
 from .judged import judged as judged
 from .judged import whole as whole
+from .quick import quick_engine as quick_engine
 from .regions import Region as Region
 from .regions import only_map as only_map
 from .regions import regions_of as regions_of

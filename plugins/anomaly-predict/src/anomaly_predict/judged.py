@@ -7,6 +7,7 @@ from math import nan
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anomaly_core import Calibration, DataError, Prediction
 from anomaly_predict.arrays import is_tensor
@@ -18,9 +19,7 @@ def judged(prediction: Prediction[Array], calibration: Calibration) -> Predictio
     """The prediction, of tensors on the CPU or of numpy arrays, with the detector's threshold and p-values, if it has any."""
     if calibration.threshold is None:
         return prediction
-    finite = np.isfinite(np.asarray(prediction.scores))
-    if prediction.maps is not None:
-        finite = finite & np.isfinite(np.asarray(prediction.maps)).reshape(len(finite), -1).all(axis=1)
+    finite = finite_images(prediction)
     scores = np.asarray(prediction.scores, dtype=np.float64)
     values = [calibration.p_value(score) if fine else nan for score, fine in zip(scores.tolist(), finite, strict=True)]
     p_values: Any = np.array(values, dtype=np.float64)
@@ -31,10 +30,20 @@ def judged(prediction: Prediction[Array], calibration: Calibration) -> Predictio
     return replace(prediction, p_values=p_values, threshold=calibration.threshold)
 
 
+def finite_images(prediction: Prediction[Any]) -> NDArray[np.bool_]:
+    """For each image, whether its score and its map are finite: bool (B,)."""
+    finite: NDArray[np.bool_] = np.isfinite(np.asarray(prediction.scores))
+    if prediction.maps is None:
+        return finite
+    return finite & np.isfinite(np.asarray(prediction.maps)).reshape(len(finite), -1).all(axis=1)
+
+
 def whole(parts: list[Prediction[Any]]) -> Prediction[Any]:
     """The predictions of several batches as one; DataError if there is none."""
     if not parts:
         raise DataError("no image was given to predict.")
+    if len(parts) == 1:
+        return parts[0]
     if is_tensor(parts[0].scores):
         return Prediction.joined(parts)
     columns = ([getattr(part, name) for part in parts] for name in ("scores", "maps", "reconstruction", "p_values"))

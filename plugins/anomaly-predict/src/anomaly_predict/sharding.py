@@ -30,6 +30,7 @@ class Opening(NamedTuple):
     threads: int | None = None
     blocked: frozenset[str] = frozenset()
     verify: bool = True
+    quick: bool = False
 
 
 @contextmanager
@@ -103,5 +104,6 @@ def _score_part(opening: Opening, options: dict[str, Any], part: tuple[int, list
 def _kept_open(opening: Opening, process: int) -> tuple[Detector, Hooks]:
     """The worker's detector, which stays open between shards."""
     registry.block(*opening.blocked)
-    detector = open_detector(opening.path, opening.device, opening.engine, opening.threads, verify=opening.verify)
+    options = {"verify": opening.verify, "quick": opening.quick}
+    detector = open_detector(opening.path, opening.device, opening.engine, opening.threads, **options)
     return detector, Hooks(registry)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from anomaly_core import ConfigError, DataError, Detector, Hooks, ImageReader, Prediction
 from anomaly_core import decoders as decoder_count
+from anomaly_predict.judged import finite_images
 from anomaly_predict.pool import Pool, ahead, batched
 from anomaly_predict.regions import Region
 
@@ -145,7 +146,7 @@ def _scored(detector: Detector, batch: list[_Decoded]) -> list[tuple[_Decoded, A
 
 def _finite(path: Path, answer: Prediction[NDArray[np.float32]]) -> Answer:
     """The answer, or the reason why it is none: a score or a map that is NaN or infinite."""
-    if np.isfinite(answer.score) and (answer.maps is None or np.isfinite(answer.maps).all()):
+    if finite_images(answer).all():
         return answer
     return DataError(
         f"the score of {str(path)!r} is {answer.score} or its map is not finite: there is no verdict. The image lies far "

@@ -32,11 +32,27 @@ class PatchCoreConfig(ExtractorOptions, ModelConfig):
         int | None,
         Field(ge=1, description="values of a patch's embedding; none: patches averaged, layers concatenated, no pooling"),
     ] = 1024
-    coreset_ratio: Annotated[float, Field(gt=0, le=1, description="share of all patches that the memory bank keeps")] = 0.1
+    coreset_ratio: Annotated[
+        float,
+        Field(gt=0, le=1, description="share of all patches that the memory bank keeps"),
+        Needs("model.bank_size=null"),
+    ] = 0.1
+    bank_size: Annotated[
+        int | None,
+        Field(ge=1, description="patches that the memory bank keeps, whatever the number of images; none: a share of them"),
+    ] = None
+    coreset: Annotated[
+        Literal["exact", "streamed"],
+        Field(
+            description="greedy k-center of all patches, or of the coresets of blocks, for thousands of images: faster, less "
+            "memory, the radius an upper bound"
+        ),
+        Needs("model.coreset_ratio!=1 or model.bank_size"),
+    ] = "exact"
     projection_dim: Annotated[
         int | None,
         Field(ge=0, description="values that the coreset is searched in, by a random projection; none or 0: all"),
-        Needs("model.coreset_ratio!=1 or model.memory_budget"),
+        Needs("model.coreset_ratio!=1 or model.bank_size or model.memory_budget"),
     ] = 128
     neighbors: Annotated[int, Field(ge=1, description="nearest entries whose squared distances are averaged")] = 1
     search: Annotated[
@@ -48,9 +64,13 @@ class PatchCoreConfig(ExtractorOptions, ModelConfig):
     bank_dtype: Annotated[
         Literal["float32", "float16"], Field(description="of the memory bank; float16 takes half the memory")
     ] = "float32"
+    collect_dtype: Annotated[
+        Literal["float32", "float16"],
+        Field(description="of the patches while they are collected; float16 takes half the memory and rounds them"),
+    ] = "float32"
     memory_budget: Annotated[
         str | None,
-        Field(description="most memory that patches may take while they are collected, such as 2GiB; none: no bound"),
+        Field(description="most memory that fitting may take above the network's own, such as 2GiB; none: no bound"),
     ] = None
     reweight: Annotated[bool, Field(description="weigh the image score by the paper's equation 7")] = False
     reweight_neighbors: Annotated[

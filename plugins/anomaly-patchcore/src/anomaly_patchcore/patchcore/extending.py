@@ -15,24 +15,23 @@ if TYPE_CHECKING:
     from anomaly_patchcore.patchcore.model import PatchCoreModel
 
 
-def chosen(model: PatchCoreModel, store: PatchStore, ratio: float) -> tuple[Tensor, float]:
+def chosen(model: PatchCoreModel, store: PatchStore) -> tuple[Tensor, float]:
     """The new patches that join a bank, float32 (n, D), and the coreset radius with them.
 
-    The greedy k-center of the bank goes on with the new patches: it takes their share ``ratio``, as much as the bank has of
-    the first ones, and more where one would lie farther from the bank than the coreset radius, so that the new images are
-    known no worse than the first. The bank's own entries all stay, for they are no nearer to each other than that radius: no
-    image's score rises, unless ``reweight`` weighs it.
+    The greedy k-center of the bank goes on with the new patches: it takes as many as the store wants, such as the share that
+    the bank has of the first ones, and more where one would lie farther from the bank than the coreset radius, so that the new
+    images are known no worse than the first. The bank's own entries all stay, for they are no nearer to each other than that
+    radius: no image's score rises, unless ``reweight`` weighs it.
 
     Args:
         model: with its bank, and the projection that its coreset was searched in. If that is another than the fit's, which is
             not saved, the radius compares distances of two projections: it is an estimate then, and no bound.
-        store: the new patches, and within a budget how far each may be from those for which it stands.
-        ratio: share of the new patches that join, at least one.
+        store: the new patches, and, where it dropped some, how far each may be from those for which it stands; it is used up.
     """
-    patches, radius = store.patches(), float(model.coreset_radius)
-    searched = model.project(patches)
+    wanted, reach = store.settle(), store.reach  # settling may drop patches
+    radius, rows, searched = float(model.coreset_radius), store.rows, store.searched()
     squared = nearest(searched, model.project(model.memory_bank.float()))[0][:, 0]
-    picked = k_center_continued(searched, squared, min(max(1, int(store.total * ratio)), len(patches)))
+    picked = k_center_continued(searched, squared, wanted)
     if len(picked):
         squared = torch.minimum(squared, nearest(searched, searched[picked])[0][:, 0])
         squared[picked] = 0
@@ -40,19 +39,19 @@ def chosen(model: PatchCoreModel, store: PatchStore, ratio: float) -> tuple[Tens
     while len(picked) and float(squared.max()) > radius**2:
         beyond.append(squared.argmax())
         squared = torch.minimum(squared, (searched - searched[beyond[-1]]).square().sum(dim=1))
-    distances = squared.sqrt() if store.reach is None else squared.sqrt() + store.reach
+    distances = squared.sqrt() if reach is None else squared.sqrt() + reach
     indices = torch.cat([picked, *(index[None] for index in beyond)])
-    return patches[indices], max(radius, float(distances.max()))
+    return (rows if len(rows) else searched)[indices].float(), max(radius, float(distances.max()))
 
 
-def projection_of_fit(bank: Tensor, projection_dim: int | None, seed: int, budget: int | None) -> Tensor | None:
-    """The random projection (D, projection_dim) in which a fit with this seed, and perhaps a budget, searched the coreset that
-    is its bank (M, D); None if it did so in all values."""
+def projection_of_fit(bank: Tensor, projection_dim: int | None, seed: int, thins: bool) -> Tensor | None:
+    """The random projection (D, projection_dim) in which a fit with this seed searched the coreset that is its bank (M, D);
+    None if it did so in all values. ``thins``: its store dropped patches, or would have."""
     dim = bank.shape[1]
     if not projection_dim or projection_dim >= dim:
         return None
     generator = torch.Generator().manual_seed(seed)
-    if budget is None:
+    if not thins:
         torch.randint(2, (1,), generator=generator)  # such a fit draws its first pick before the projection
     projection: Tensor = torch.randn(dim, projection_dim, generator=generator) / projection_dim**0.5
     return projection.to(bank.device)

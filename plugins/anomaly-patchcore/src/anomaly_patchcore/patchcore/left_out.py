@@ -12,6 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from anomaly_patchcore.patchcore.rows import Rows
 from anomaly_patchcore.search import nearest
 
 
@@ -19,13 +20,13 @@ class LeftOut:
     """A bank, and the patches that it was chosen from.
 
     Args:
-        patches: float32 (N, D).
+        patches: float (N, D).
         searched: float32 (N, d): where the coreset was searched, the patches or their random projection.
         owners: int32 (N,): the number of the image that each patch comes from.
         picked: int64 (M,): which patches the bank has.
     """
 
-    def __init__(self, patches: Tensor, searched: Tensor, owners: Tensor, picked: Tensor) -> None:
+    def __init__(self, patches: Rows | Tensor, searched: Tensor, owners: Tensor, picked: Tensor) -> None:
         self._patches, self._searched, self._owners, self._picked = patches, searched, owners, picked
 
     def bank(self, numbers: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +30,23 @@ from anomaly_core import DataError
 from anomaly_features import upsample_smooth
 from anomaly_patchcore.coreset import k_center_greedy_with_radius
 from anomaly_patchcore.patchcore.extending import chosen
+from anomaly_patchcore.patchcore.rows import Rows
 from anomaly_patchcore.patchcore.store import PatchStore
 from anomaly_patchcore.search import BankSearch, Kind, is_exported, least_distances, nearest
+
+
+class Chosen(NamedTuple):
+    """A memory bank's patches among those that it was chosen from.
+
+    Attributes:
+        picked: int64 (M,): which of the patches the bank has, in its order.
+        patches: (N, D).
+        searched: float32 (N, d): the patches where the coreset was searched.
+    """
+
+    picked: Tensor
+    patches: Rows | Tensor
+    searched: Tensor
 
 
 class PatchCoreModel(nn.Module):
@@ -51,7 +66,7 @@ class PatchCoreModel(nn.Module):
     Attributes:
         memory_bank: ``bank_dtype`` (M, D), empty until :meth:`build`.
         coreset_radius: float32 (): the largest distance of a training patch to the bank (not squared), where the coreset was
-            searched: between projected patches if there is a projection. An upper bound of it after :meth:`build_streamed`.
+            searched: between projected patches if there is a projection. An upper bound of it where patches were dropped.
         projection: float32 (D, projection_dim), or empty where the coreset was searched in all values. Not saved.
     """
 
@@ -136,50 +151,48 @@ class PatchCoreModel(nn.Module):
         Returns:
             int64 (M,): which patches the bank has, in its order.
         """
-        count = max(1, int(len(patches) * ratio))
-        first = int(torch.randint(len(patches), (1,), generator=generator))
-        self.projection = patches.new_empty(0, 0)
-        if count == len(patches):
-            self._remember(patches, 0.0)
-            return torch.arange(count, device=patches.device)
-        if projection_dim and projection_dim < patches.shape[1]:
-            projection = torch.randn(patches.shape[1], projection_dim, generator=generator) / projection_dim**0.5
-            self.projection = projection.to(patches.device)
-        picked, radius = k_center_greedy_with_radius(self.project(patches), count, first)
-        self._remember(patches[picked], radius)
-        return picked
+        store = PatchStore(projection_dim=projection_dim, ratio=ratio)
+        store.generator = generator
+        store.add(patches)
+        return self.build_from(store).picked
 
-    def build_streamed(self, store: PatchStore, ratio: float) -> Tensor:
-        """Fill the memory bank from what a store within a budget has kept.
-
-        Args:
-            store: the patches, and how far each may be from those for which it stands.
-            ratio: share of all patches that came to the store; the bank takes no more than it holds.
+    def build_from(self, store: PatchStore) -> Chosen:
+        """Fill the memory bank from a store: with the coreset of its patches, or, if it has dropped some, with a coreset of
+        coresets. The store is used up.
 
         Returns:
-            int64 (M,): which of the store's patches the bank has, in its order.
+            What was chosen, and what it was chosen from.
         """
-        patches, reach = store.patches(), store.reach
-        searched = store.project(patches)
-        self.projection = patches.new_empty(0, 0) if store.projection is None else store.projection
-        count = min(max(1, int(store.total * ratio)), len(store))
-        first = int(torch.randint(len(store), (1,), generator=store.generator))
-        picked, _ = k_center_greedy_with_radius(searched, count, first)
-        distances = nearest(searched, searched[picked])[0][:, 0].sqrt()
-        self._remember(patches[picked], float((distances if reach is None else distances + reach).max()))
-        return picked
+        count, reach = store.settle(), store.reach  # settling may drop patches
+        first = int(torch.randint(len(store), (1,), generator=store.generator)) if not store.thins else -1
+        self.projection = torch.empty(0, 0, device=store.rows.device)
+        if count == len(store) and reach is None:
+            searched = store.rows.drained()
+            picked = torch.arange(count, device=searched.device)
+            self._remember(searched, 0.0)
+            return Chosen(picked, searched, searched)
+        rows, searched = store.rows, store.searched()
+        if store.projection is not None:
+            self.projection = store.projection
+        if first < 0:
+            first = int(torch.randint(len(searched), (1,), generator=store.generator))
+        picked, radius = k_center_greedy_with_radius(searched, count, first)
+        if reach is not None:
+            radius = float((nearest(searched, searched[picked])[0][:, 0].sqrt() + reach).max())
+        patches = rows if len(rows) else searched
+        self._remember(patches[picked].float(), radius)
+        return Chosen(picked, patches, searched)
 
-    def extend(self, store: PatchStore, ratio: float, projection: Tensor | None) -> None:
+    def extend(self, store: PatchStore, projection: Tensor | None) -> None:
         """Add patches of more normal images to the bank; all its entries stay (:func:`~.extending.chosen`).
 
         Args:
-            store: the new patches.
-            ratio: share of them that the bank takes, at least one.
+            store: the new patches, and how many of them the bank is to have; it is used up.
             projection: float32 (D, projection_dim): what the bank's coreset was searched in; None: all values.
         """
         bank = self.memory_bank
         self.projection = bank.new_empty(0, 0) if projection is None else projection
-        patches, radius = chosen(self, store, ratio)
+        patches, radius = chosen(self, store)
         self._remember(torch.cat([bank.float(), patches]), radius)
 
     def coverage(self, patches: Tensor) -> Tensor:

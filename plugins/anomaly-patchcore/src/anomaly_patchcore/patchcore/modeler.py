@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from anomaly_core import ConfigError, DataError, InputSpec, MemoryModeler, ModelContext, Prediction, RunError
-from anomaly_features import ExtractorModeler, FeatureExtractor
+from anomaly_features import ExtractorModeler, FeatureCache, FeatureExtractor
 from anomaly_patchcore.patchcore.config import PatchCoreConfig
 from anomaly_patchcore.patchcore.extending import projection_of_fit
 from anomaly_patchcore.patchcore.left_out import LeftOut
 from anomaly_patchcore.patchcore.model import PatchCoreModel
+from anomaly_patchcore.patchcore.rows import Rows
 from anomaly_patchcore.patchcore.store import PatchStore, parse_bytes
 from anomaly_patchcore.search import require_faiss
 
@@ -46,6 +47,14 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
             raise ConfigError(f"model.patch_size={config.patch_size} is even: a patch needs a centre. Choose 1, 3, 5, ...")
         require_faiss(config.search)
         self._budget = None if config.memory_budget is None else parse_bytes(config.memory_budget)
+        if self._budget is not None and config.feature_cache == "ram":
+            self._budget -= int(config.cache_budget)
+            if self._budget <= 0:
+                raise ConfigError(
+                    f"model.memory_budget={config.memory_budget} leaves nothing beside the features that "
+                    f"model.feature_cache=ram keeps: model.cache_budget={config.cache_budget:d} bytes. Lower that, or set "
+                    "model.feature_cache=auto."
+                )
         # drawn before anything else, so that the same seed gives the same bank whatever is built or loaded in between
         self._seed = int(torch.randint(2**31, (1,)))
         self.extractor = FeatureExtractor(config.backbone, config.layers, config.weights(self.context), config)
@@ -63,20 +72,30 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
         )
         self._store = self._new_store()
         self._collected = 0  # images
+        self._grids: set[tuple[int, int]] = set()  # (h, w) of their patches
+        self._contents = FeatureCache(budget=0)  # knows images by their content, and holds nothing
+        self._numbers: dict[tuple[int, int], int] = {}  # of this process's images, by their content
         self._owners = torch.empty(0, dtype=torch.int32)  # of each entry of the bank; not saved
         self._left_out: LeftOut | None = None
         self._keeps = False  # whether the patches are needed after the bank is built
+        self._kept: Rows | Tensor | None = None  # all patches that were collected, image by image
         self._built = False
         self._extends = False  # the next memory is the bank and what is collected
 
     @contextmanager
     def fitting(self, repeated: bool) -> Iterator[None]:
-        self._keeps = repeated  # images come again to be scored without themselves
-        with super().fitting(repeated):
+        """Images that come again find their patches here (:meth:`predict_without`), unless these are thinned. Then features are
+        cached, by ``feature_cache=auto`` only where no budget bounds the memory."""
+        self._keeps = repeated
+        config = self.config
+        again = config.feature_cache == "ram" or (config.coreset == "streamed" and config.memory_budget is None)
+        with super().fitting(repeated and again):
             try:
                 yield
             finally:
-                self._keeps, self._left_out = False, None
+                self._keeps, self._left_out, self._kept = False, None, None
+                self._numbers.clear()
+                self._grids.clear()
 
     def embed(self, images: Tensor) -> Tensor:
         """float32 (B, 3, H, W) in [0, 1] -> (B, h, w, D) patches."""
@@ -84,7 +103,10 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
 
     def collect(self, images: Tensor) -> None:
         patches = self.embed(images)  # (B, h, w, D)
+        self._grids.add((patches.shape[1], patches.shape[2]))
         numbers = torch.arange(self._collected, self._collected + len(images), dtype=torch.int32, device=patches.device)
+        if self._keeps:
+            self._numbers |= dict(zip(self._contents.fingerprints(images), numbers.tolist(), strict=True))
         self._collected += len(images)
         self._store.add(patches.flatten(0, 2), owners=numbers.repeat_interleave(patches.shape[1] * patches.shape[2]))
 
@@ -92,10 +114,13 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
         if accelerator.num_processes == 1:
             return
         if self._store.budget is not None:  # so that all of them together fit into each one's budget
-            self._store.shrink(self._store.capacity // accelerator.num_processes)
-        patches = self._patches()
-        reach = self._store.reach
+            itemsize = self._store.rows.itemsize if len(self._store) else 4
+            # all that is gathered is held in float32 twice, beside the store that it goes into
+            self._store.shrink(self._store.capacity * itemsize // (itemsize + 8) // accelerator.num_processes)
+        self._require_patches()
+        patches, reach = self._store.patches(), self._store.reach
         first = accelerator.gather(torch.tensor([self._collected], device=patches.device))[: accelerator.process_index].sum()
+        self._numbers = {key: number + int(first) for key, number in self._numbers.items()}
         # owners and reach travel as two more columns; a float32 holds the numbers of 16 million images exactly
         owners = (self._store.owners + first)[:, None].float()
         extents = torch.zeros_like(owners) if reach is None else reach[:, None]
@@ -122,24 +147,20 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
         if self._extends:
             self._extend()
             return
-        patches, store = self._patches(), self._store
-        if store.budget is None:
-            generator = torch.Generator().manual_seed(self._seed)
-            picked = self.model.build(patches, self.config.coreset_ratio, self.config.projection_dim, generator)
-        else:
-            picked = self.model.build_streamed(store, self.config.coreset_ratio)
-            wanted = max(1, int(store.total * self.config.coreset_ratio))
-            if len(store) < wanted:
-                warnings.warn(
-                    f"model.memory_budget={self.config.memory_budget} holds {len(store)} patches: fewer than the {wanted} that "
-                    f"model.coreset_ratio={self.config.coreset_ratio} asks for. The memory bank has {len(store)}.",
-                    stacklevel=2,
-                )
-        self._owners = store.owners[picked]
+        self._require_patches()
+        store, wanted, config = self._store, self._store.wanted, self.config
+        chosen, owners = self.model.build_from(store), store.owners
+        if len(chosen.picked) < wanted:
+            option = "coreset_ratio" if config.bank_size is None else "bank_size"
+            warnings.warn(
+                f"model.memory_budget={config.memory_budget} holds a memory bank of {len(chosen.picked)} patches, not of the "
+                f"{wanted} that model.{option}={getattr(config, option)} asks for. Raise the budget or ask for a smaller bank.",
+                stacklevel=2,
+            )
+        self._owners = owners[chosen.picked]
         if self._keeps:
-            projection = self.model.projection
-            searched = patches @ projection if len(projection) else patches
-            self._left_out = LeftOut(patches, searched, store.owners, picked)
+            self._left_out = LeftOut(chosen.patches, chosen.searched, owners, chosen.picked)
+            self._kept = chosen.patches if len(chosen.patches) == store.total and len(self._grids) == 1 else None
         self._store, self._collected = self._new_store(), 0
         self._built = True
 
@@ -147,9 +168,11 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
         """Add what was collected since :meth:`reopen` to the bank; nothing may have been."""
         if len(self._store):
             bank, projection_dim = self.model.memory_bank, self.config.projection_dim
-            projection = projection_of_fit(bank, projection_dim, self._seed, self._budget)
+            projection = projection_of_fit(bank, projection_dim, self._seed, self._store.thins)
             self._store.projection = projection  # where its coresets are searched
-            self.model.extend(self._store, self.config.coreset_ratio, projection)
+            if self.config.bank_size:
+                self._store.size = 1  # the bank has its size: only patches beyond its radius join it, and one at least
+            self.model.extend(self._store, projection)
             self._built, self._owners, self._left_out = True, self._owners[:0], None  # the first images' are not saved
         self._store, self._collected, self._extends = self._new_store(), 0, False
 
@@ -159,7 +182,7 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
         return math.inf if self._left_out is not None or len(self._owners.unique()) > 1 else 0
 
     def predict_without(self, images: Tensor, numbers: Sequence[Tensor]) -> Prediction:
-        patches, size, parts = self.embed(images), (images.shape[-2], images.shape[-1]), []
+        patches, size, parts = self._embed_again(images), (images.shape[-2], images.shape[-1]), []
         for _, run in groupby(range(len(images)), key=lambda i: id(numbers[i])):
             rows = list(run)
             if self._left_out is None:
@@ -191,14 +214,37 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
         return {"coverage": self.model.coverage(self.embed(images))}
 
     def _new_store(self) -> PatchStore:
-        return PatchStore(self._budget, self._seed, self.config.projection_dim, self.config.coreset_ratio)
+        config = self.config
+        return PatchStore(
+            self._budget,
+            self._seed,
+            config.projection_dim,
+            config.coreset_ratio,
+            config.bank_size,
+            config.coreset == "streamed",
+            getattr(torch, config.collect_dtype),
+        )
 
-    def _patches(self) -> Tensor:
+    def _require_patches(self) -> None:
         if not len(self._store):
             raise DataError(
                 "PatchCore saw no training image, so that there is nothing to remember. Check data.root and data.category."
             )
-        return self._store.patches()
+
+    def _embed_again(self, images: Tensor) -> Tensor:
+        """As :meth:`embed`: the patches of an image that was collected are those, if all are still held."""
+        if self._kept is None:
+            return self.embed(images)
+        ((height, width),) = self._grids
+        numbers = [self._numbers.get(key) for key in self._contents.fingerprints(images)]
+        new = iter(self.embed(images[others])) if (others := [i for i, n in enumerate(numbers) if n is None]) else iter(())
+        starts = (None if n is None else n * height * width for n in numbers)
+        return torch.stack(
+            [
+                next(new) if start is None else self._kept[start : start + height * width].float().view(height, width, -1)
+                for start in starts
+            ]
+        )
 
     def predict_step(self, images: Tensor) -> Prediction:
         self._require_bank()

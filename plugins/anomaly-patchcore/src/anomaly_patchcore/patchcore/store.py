@@ -1,4 +1,4 @@
-"""PatchStore: the patches that are collected, all of them or, within a budget of memory, coresets of them.
+"""PatchStore: the patches that are collected, all of them or coresets of them.
 
 Coresets compose: the greedy k-center of the coresets of parts covers the whole, at most as far off as both radii together
 (Indyk et al., Composable core-sets for diversity and coverage maximization, PODS 2014).
@@ -12,8 +12,9 @@ import re
 import torch
 from torch import Tensor
 
-from anomaly_core import ConfigError
+from anomaly_core import ConfigError, DataError
 from anomaly_patchcore.coreset import k_center_greedy
+from anomaly_patchcore.patchcore.rows import Rows
 from anomaly_patchcore.search import nearest
 
 UNITS = {
@@ -30,6 +31,8 @@ UNITS = {
 }
 BLOCK = 32768  # patches per coreset: its cost grows with their square
 GENEROSITY = 4  # a block keeps so many times the share that the memory bank will; the rest of the work is left to the bank
+WORK = 2**26  # bytes of a budget, but no more than a quarter of it, for what searches hold whatever the number of patches
+STATE = 64  # bytes that a coreset, and then cross-fitting, hold for each patch beside its coordinates
 
 
 def parse_bytes(text: str) -> int:
@@ -46,93 +49,140 @@ def parse_bytes(text: str) -> int:
 class PatchStore:
     """Patches of one embedding, in order of arrival.
 
-    Within a budget, when the store is full, the patches added since the last time are thinned in blocks: a greedy k-center
-    keeps four times the memory bank's share of each block. If these fill the store too, all patches are thinned to half. Every
-    kept patch represents some dropped ones; its ``reach`` is an upper bound of their distance to it, by the triangle
-    inequality. So the error of coresets of coresets, and of other processes' coresets, stays known. If all patches fit into
-    the budget, all are kept, and their coreset is exact.
+    ``streamed``, each block of patches is thinned as soon as it is full: a greedy k-center keeps four times the memory bank's
+    share of it. Within a budget, that is done when the store is full; if what is kept fills it too, all patches are thinned to
+    half. Every kept patch represents some dropped ones; its ``reach`` is an upper bound of their distance to it, by the
+    triangle inequality. So the error of coresets of coresets, and of other processes' coresets, stays known. If all patches
+    fit into the budget, all are kept, and their coreset is exact.
 
     Args:
-        budget: bytes of patches that are held at most, with what their coresets take; None: no bound.
+        budget: bytes that may be held at most: patches, what their coresets take, the memory bank, and what leaving images
+            out of it takes; None: no bound.
         seed: of the coresets' first picks and of the projection.
         projection_dim: coresets are searched, and ``reach`` is measured, in a random projection to so many values;
             None or 0: in all.
         ratio: share of all patches that the memory bank will have.
+        size: how many patches the memory bank will have; None: their share decides.
+        streamed: whether coresets of blocks are kept, also without a budget.
+        dtype: in which patches are held; coresets are always searched in float32.
 
     Attributes:
+        rows: the patches, (n, D).
         total: how many patches have come.
         peak: the most bytes of patches that were held.
     """
 
-    def __init__(self, budget: int | None = None, seed: int = 0, projection_dim: int | None = None, ratio: float = 0.1) -> None:
+    def __init__(
+        self,
+        budget: int | None = None,
+        seed: int = 0,
+        projection_dim: int | None = None,
+        ratio: float = 0.1,
+        size: int | None = None,
+        streamed: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.budget = budget
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator: torch.Generator | None = torch.Generator().manual_seed(seed)
         self.projection_dim = projection_dim
-        self.share = min(0.5, GENEROSITY * ratio)
+        self.ratio = ratio
+        self.size = size
+        self.streamed = streamed
         self.projection: Tensor | None = None
+        self.rows = Rows(dtype)
         self.total = 0
         self.peak = 0
-        self._parts: list[Tensor] = []
-        self._owners: list[Tensor] = []  # of the parts, or of the buffer's rows
-        self._buffer: Tensor | None = None  # (rows, D), of which the first `_held` count
-        self._reach: Tensor | None = None
-        self._held = 0
-        self._thinned = 0  # so many of them, the first, are coresets already
+        self._owners = Rows(torch.int32)
+        self._reach = Rows(torch.float32)
+        self._thinned = 0  # so many patches, the first, are coresets already
 
     def __len__(self) -> int:
-        return self._held
+        return len(self.rows)
+
+    @property
+    def thins(self) -> bool:
+        """Whether patches may be dropped."""
+        return self.streamed or self.budget is not None
+
+    @property
+    def wanted(self) -> int:
+        """How many patches the memory bank is to have of those that have come."""
+        return max(1, min(self.size, self.total) if self.size else int(self.total * self.ratio))
 
     @property
     def capacity(self) -> int:
         """How many patches the budget holds; 0 before any has come, or without a budget."""
-        return 0 if self._buffer is None else len(self._buffer)
+        return self._capacity(self.rows.width) if self.budget is not None and len(self) else 0
 
     @property
     def reach(self) -> Tensor | None:
         """float32 (n,): the maximum distance of each patch to the patches it represents; None if all were kept."""
-        return None if self._reach is None else self._reach[: self._held]
+        return self._reach[:] if len(self._reach) else None
 
     @property
     def owners(self) -> Tensor:
         """int32 (n,): the number of the image that each patch comes from."""
-        self._owners = [torch.cat(self._owners)] if self.budget is None else self._owners
-        return self._owners[0][: self._held]
+        return self._owners[:]
 
     def add(self, patches: Tensor, reach: Tensor | None = None, total: int | None = None, owners: Tensor | None = None) -> None:
         """Add float32 (n, D) patches, with ``reach`` and ``total`` if they come from another store; ``owners``: the numbers of
-        their images, int32 (n,), 0 if they are not known."""
-        self.total += len(patches) if total is None else total
+        their images, int32 (n,), 0 if they are not known.
+
+        Raises:
+            ConfigError: the budget does not hold two patches.
+            DataError: a value is too large for the store's precision.
+        """
         owners = torch.zeros(len(patches), dtype=torch.int32, device=patches.device) if owners is None else owners
-        if self.budget is None:
-            self._parts.append(patches)
-            self._owners.append(owners)
-            self._held += len(patches)
-        else:
-            buffer, ranges = self._room(patches)
-            while len(patches):
-                if self._held == len(buffer):
-                    self._make_room()
-                count = min(len(buffer) - self._held, len(patches))
-                new = slice(self._held, self._held + count)
-                buffer[new] = patches[:count]
-                self._owners[0][new] = owners[:count]
-                ranges[new] = 0 if reach is None else reach[:count]
-                patches, owners, reach = patches[count:], owners[count:], None if reach is None else reach[count:]
-                self._held += count
-        size = patches.element_size() * patches.shape[1]
-        self.peak = max(self.peak, self._held * size if self._buffer is None else len(self._buffer) * size)
+        self._require_finite(patches)
+        room = self._capacity(patches.shape[1]) if self.budget is not None else 0
+        if self.thins and not len(self._reach) and reach is not None:
+            self._reach.append(torch.zeros(len(self), device=patches.device))
+        self.total += len(patches) if total is None else total
+        while len(patches):
+            if self.streamed and len(self) - self._thinned >= BLOCK:
+                self._thin(self._thinned, self._share())
+            if room and len(self) >= room:
+                self._make_room()
+            count = min(len(patches), BLOCK, *([room - len(self)] if room else []))
+            self.rows.append(patches[:count])
+            self._owners.append(owners[:count])
+            if reach is not None or len(self._reach):
+                self._reach.append(torch.zeros(count, device=patches.device) if reach is None else reach[:count])
+            patches, owners, reach = patches[count:], owners[count:], None if reach is None else reach[count:]
+            self.peak = max(self.peak, self.rows.nbytes)
 
     def patches(self) -> Tensor:
-        """float32 (n, D): what is held."""
-        if self._buffer is not None:
-            return self._buffer[: self._held]
-        self._parts = [torch.cat(self._parts)]
-        return self._parts[0]
+        """float32 (n, D): a copy of what is held."""
+        return self.rows[:].float()
+
+    def searched(self) -> Tensor:
+        """float32 (n, d): the patches where coresets are searched. Where that is in all values, they are moved there, so that
+        the store is empty afterwards."""
+        first = self.rows[:1].float()
+        dim = self.project(first).shape[1]
+        if dim == first.shape[1]:
+            return self.rows.drained()
+        projected = first.new_empty(len(self), dim)
+        done = 0
+        for part in self.rows.parts(BLOCK):
+            projected[done : done + len(part)] = self.project(part.float())
+            done += len(part)
+        return projected
 
     def shrink(self, count: int) -> None:
-        """Keep coresets of at most ``count`` patches in all; a store without a budget keeps all."""
-        if self._buffer is not None and self._held > count:
-            self._thin(0, count / self._held)
+        """Keep coresets of at most ``count`` patches in all; a store that drops nothing keeps all."""
+        if self.thins and len(self) > count:
+            self._thin(0, count / len(self))
+
+    def settle(self) -> int:
+        """Make room for the memory bank, and how many patches it can have: those wanted, or as many as the budget holds."""
+        count = min(self.wanted, len(self))
+        if self.budget is None:
+            return count
+        row, entry, room = self._sizes(self.rows.width)
+        count = max(1, min(count, room // (row + entry)))
+        self.shrink(max(count, (room - count * entry) // row))
+        return min(count, len(self))
 
     def project(self, patches: Tensor) -> Tensor:
         """float32 (n, D) where coresets are searched: the random projection, the same each time, or the patches themselves."""
@@ -143,44 +193,73 @@ class PatchStore:
             self.projection = (torch.randn(patches.shape[1], dim, generator=self.generator) / dim**0.5).to(patches.device)
         return patches @ self.projection
 
+    def _share(self) -> float:
+        """Of a block's patches that are kept."""
+        share = self.wanted / self.total
+        return max(share, min(0.5, GENEROSITY * share))
+
     def _make_room(self) -> None:
         """Thin the patches added since the last time, or all patches if that would free less than half of the room."""
-        fresh = self._held - self._thinned
-        if fresh * (1 - self.share) * 2 >= self._held:
-            self._thin(self._thinned, self.share)
+        fresh, share = len(self) - self._thinned, self._share()
+        if fresh * (1 - share) * 2 >= len(self):
+            self._thin(self._thinned, share)
         else:
             self._thin(0, 0.5)
 
     def _thin(self, start: int, share: float) -> None:
         """Keep a coreset of each block of the patches from ``start`` on."""
-        assert self._buffer is not None and self._reach is not None
-        end, self._held = self._held, start
-        for low in range(start, end, BLOCK):
-            block = self._buffer[low : min(low + BLOCK, end)]
+        if not len(self._reach):
+            self._reach.append(torch.zeros(len(self), device=self.rows.device))
+        low = held = start
+        for block in self.rows.parts(self._block(), start):
+            end = low + len(block)
             count = max(1, math.floor(len(block) * share))
-            searched = self.project(block)
+            searched = self.project(block.float())
             picked = k_center_greedy(searched, count, int(torch.randint(len(block), (1,), generator=self.generator)))
-            squared, owners = nearest(searched, searched[picked])
-            far = squared[:, 0].sqrt() + self._reach[low : low + len(block)]
-            kept = slice(self._held, self._held + count)
-            self._buffer[kept] = block[picked]
-            self._owners[0][kept] = self._owners[0][low : low + len(block)][picked]
-            self._reach[kept] = torch.zeros_like(far[:count]).scatter_reduce(0, owners[:, 0], far, "amax")
-            self._held += count
-        self._thinned = self._held
+            squared, places = nearest(searched, searched[picked])
+            far = squared[:, 0].sqrt() + self._reach[low:end]
+            self.rows.replace(held, block[picked])
+            self._owners.replace(held, self._owners[low:end][picked])
+            self._reach.replace(held, torch.zeros_like(far[:count]).scatter_reduce(0, places[:, 0], far, "amax"))
+            low, held = end, held + count
+        for rows in (self.rows, self._owners, self._reach):
+            rows.truncate(held)
+        self._thinned = held
 
-    def _room(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        if self._buffer is None or self._reach is None:
-            assert self.budget is not None
-            size = patches.element_size() * patches.shape[1]
-            searched = patches.element_size() * min(self.projection_dim or 0, patches.shape[1])
-            rows = self.budget // (size + searched + 8)  # 8: its reach and its image's number
-            if rows < 2:
-                raise ConfigError(
-                    f"model.memory_budget of {self.budget} bytes holds {rows} patches of {size} bytes. Give it at least the "
-                    "size of the memory bank."
-                )
-            self._buffer = patches.new_empty(rows, patches.shape[1])
-            self._reach = torch.zeros(rows, device=patches.device)
-            self._owners = [torch.zeros(rows, dtype=torch.int32, device=patches.device)]
-        return self._buffer, self._reach
+    def _block(self) -> int:
+        """How many patches are thinned at once: within a budget, in the memory that the bank's coreset will need."""
+        if self.budget is None:
+            return BLOCK
+        dim = self.rows.width
+        spare = self._sizes(dim)[0] - self.rows.itemsize * dim
+        return max(2, min(BLOCK, len(self) * spare // (4 * dim + 4 * (self.projection_dim or 0) + STATE)))
+
+    def _sizes(self, dim: int) -> tuple[int, int, int]:
+        """Bytes of a patch and of an entry of the memory bank, with all that is held for it, and bytes for both."""
+        assert self.budget is not None
+        searched = 4 * self.projection_dim if self.projection_dim and self.projection_dim < dim else 0
+        if not searched and self.rows.itemsize < 4:  # they are moved to float32
+            searched = 4 * dim
+        row = self.rows.itemsize * dim + searched + STATE
+        entry = 20 * dim + 12 * (searched // 4 or dim)  # the bank, one without an image and its index; the coreset's centres
+        return row, entry, self.budget - min(WORK, self.budget // 4)
+
+    def _capacity(self, dim: int) -> int:
+        """How many patches of ``dim`` values the budget holds, with the memory bank that would be theirs."""
+        row, entry, room = self._sizes(dim)
+        share = self.ratio if self.size is None else 0
+        rows = int((room - (self.size or 0) * entry) // (row + share * entry))
+        rows = max(rows, room // (row + entry))  # a bank so large that it takes nearly all
+        if rows < 2:
+            raise ConfigError(
+                f"model.memory_budget of {self.budget} bytes holds {rows} patches of {self.rows.itemsize * dim} bytes, with "
+                "what is computed from them. Give it at least a few times the size of the memory bank."
+            )
+        return rows
+
+    def _require_finite(self, patches: Tensor) -> None:
+        if self.rows.dtype == torch.float16 and not (patches.abs().amax() <= torch.finfo(torch.float16).max):
+            raise DataError(
+                f"the patches hold values up to {float(patches.abs().max()):.3g}, too large for model.collect_dtype=float16. "
+                "Use model.collect_dtype=float32."
+            )

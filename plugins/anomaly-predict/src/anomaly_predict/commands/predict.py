@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from anomaly_core import (
+    AnomalyError,
     PluginError,
     RunError,
     RunFolder,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from anomaly_predict.stream import Verdict
 
 PAINTER = "report"  # the hook that draws pictures
+COMPARED = 4  # images, on which the graph that a run keeps is compared with the run
 LONGEST = 2_000  # characters of a warning: a line of a list may be a megabyte
 BATCH_OF_A_RUN, BATCH_OF_A_FILE = 32, 8  # fastest as measured: small batches stay in a CPU's caches
 
@@ -90,6 +92,9 @@ def predict(
     above the map threshold, in the order given; with --jsonl box, area, peak, p-value and outline of each region; at the end,
     images a second on standard error. An image that cannot be read is reported there, its score is empty, the others go
     on, and the exit status is 1; with --watch too, when Ctrl-C ends it. SIGTERM and SIGHUP end it with 143 and 129.
+
+    With onnxruntime or openvino, the first use of RUN on a CPU leaves its graph in RUN/engine when the verdicts are out, as
+    `anomaly export RUN` does: from then on it predicts without torch, which takes seconds to start.
     """
     if watch and (len(images) != 1 or jobs > 1):
         raise click.UsageError("--watch takes one folder, and no --jobs.")
@@ -105,7 +110,7 @@ def predict(
 
     from anomaly_core import Hooks
     from anomaly_predict.coco import CocoFile
-    from anomaly_predict.detector import open_detector
+    from anomaly_predict.detector import RunDetector, open_detector
     from anomaly_predict.sharding import Opening, sharded
     from anomaly_predict.sources import image_paths
     from anomaly_predict.stream import verdicts
@@ -118,14 +123,16 @@ def predict(
         _require_painter()
         pictures.mkdir(parents=True, exist_ok=True)
     options: dict[str, Any] = {"batch_size": batch_size, "pictures": pictures, "least_area": least_area, "mm_per_px": mm_per_px}
+    opening = {"device": device, "engine": engine, "verify": not no_verify, "quick": True}
+    slow = False  # whether a run was opened with torch
     with printer:
         if jobs > 1:
             paths = image_paths(images, unreadable=printer.unreadable)
             options |= {"jobs": jobs, "executor": executor, "address": address}
-            printer.print(sharded(Opening(source, device, engine, verify=not no_verify), paths, **options))
+            printer.print(sharded(Opening(source, **opening), paths, **options))
         elif watch:
             watched = Watch(images[0], interval)
-            detector = open_detector(source, device=device, engine=engine, verify=not no_verify)
+            detector = open_detector(source, **opening)
             options |= {"hooks": Hooks(registry), "postponed": watched.postponed}
             printer.restart()
             try:
@@ -137,10 +144,13 @@ def predict(
                 printer.folders = len(watched.unreadable)
         else:
             paths = image_paths(images, unreadable=printer.unreadable)
-            detector = open_detector(source, device=device, engine=engine, verify=not no_verify)
+            detector = open_detector(source, **opening)
+            slow = isinstance(detector, RunDetector) and not no_verify
             printer.restart()
             printer.print(verdicts(detector, paths, hooks=Hooks(registry), **options))
     printer.total()
+    if slow:
+        _keep(Path(source), device, engine, printer.scored)
     if printer.failed or printer.folders:
         raise SystemExit(1)
 
@@ -148,6 +158,20 @@ def predict(
 def _looks_at_tiles(source: str, batch_size: int | None, verify: bool) -> bool:
     """Whether a run has ``data.tile``; asked only where a batch size is given."""
     return batch_size is not None and Path(source).is_dir() and RunFolder.open(source, verify).config().data.tile is not None
+
+
+def _keep(source: Path, device: str, engine: str | None, scored: list[str]) -> None:
+    """Have the run keep a graph for the next time, when all verdicts are out; what prevents it is no fault of theirs."""
+    from anomaly_predict.quick import keep
+
+    sys.stdout.flush()
+    try:
+        text = keep(source, device, engine, scored)
+    except AnomalyError as error:
+        _warn(f"the run keeps no graph, and goes on predicting with torch: {error}")
+    else:
+        if text:
+            click.echo(printable(text), err=True)
 
 
 def _require_painter() -> None:
@@ -165,6 +189,7 @@ class _Printer:
             raise RunError("standard output is closed, so that every row would be lost. Send it to a file: `> scores.csv`.")
         self.jsonl = jsonl
         self.count = self.failed = self.folders = 0  # images, those that could not be read, folders that could not be
+        self.scored: list[str] = []  # the first images with a score
         self._start = time.perf_counter()
         self._writer = SafeWriter(sys.stdout)
         self._header = not jsonl
@@ -204,6 +229,8 @@ class _Printer:
             if verdict.error:
                 self.failed += 1
                 _warn(verdict.error)
+            elif len(self.scored) < COMPARED:
+                self.scored.append(verdict.path)
             if self.jsonl:
                 # a surrogate stands for a byte of a name that is no text: as \udcff it is valid JSON
                 click.echo(json.dumps(verdict.to_dict(), allow_nan=False).replace("\x7f", "\\u007f"))
