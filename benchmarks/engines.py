@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import statistics
 import sys
 import tempfile
@@ -115,9 +116,24 @@ def measure(variants: dict[str, Any], paths: list[Path], labels: list[int], roun
     return rows
 
 
+INSTRUCTIONS = ("avx2", "avx512_vnni", "avx512_bf16", "amx_int8")
+
+
+def processor() -> str:
+    """Its name, and the instructions on which the rows depend."""
+    name, has = platform.processor() or platform.machine(), []
+    if (facts := Path("/proc/cpuinfo")).is_file():
+        lines = dict(line.split(":", 1) for line in facts.read_text().splitlines() if ":" in line)
+        fields = {key.strip(): value.strip() for key, value in lines.items()}
+        flags = fields.get("flags", "").split()
+        name, has = fields.get("model name", name), [flag for flag in INSTRUCTIONS if flag in flags]
+    return f"{name}: {', '.join(has) or 'instruction sets unknown'}"
+
+
 def print_table(rows: list[list[str]], options: argparse.Namespace) -> None:
     header = ["engine, search", "ms an image", "images/s", "x torch", "decode ms", "network ms", "search ms", "image AUROC"]
     print(
+        f"{processor()}\n"
         f"ELPV {options.kind}, coreset {options.ratio:g}, {torch.get_num_threads()} threads, {os.cpu_count()} cores, "
         f"{options.images} images, medians of {options.rounds} rounds\n"
     )

@@ -85,8 +85,14 @@ class PaDiMModel(nn.Module):
             float32 (B, D, h, w).
         """
         grid = max((feature.shape[-2:] for feature in features), key=lambda size: size[0] * size[1])
-        layers = [f.float() if f.shape[-2:] == grid else F.interpolate(f.float(), grid, mode="nearest") for f in features]
-        return torch.cat(layers, dim=1).index_select(1, self.selected)
+        selected, first, layers = self.selected.tolist(), 0, []
+        for feature in features:
+            own = [channel - first for channel in selected if first <= channel < first + int(feature.shape[1])]
+            first += int(feature.shape[1])
+            if own:  # selected before they are enlarged: half the time
+                chosen = feature.float().index_select(1, torch.tensor(own, device=feature.device))
+                layers.append(chosen if feature.shape[-2:] == grid else F.interpolate(chosen, grid, mode="nearest"))
+        return torch.cat(layers, dim=1)
 
     def forward(self, features: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Feature maps to image scores (B,) and anomaly maps (B, 1, *size): :meth:`embed`, :meth:`distances`, :meth:`score`."""
@@ -135,7 +141,7 @@ class PaDiMModel(nn.Module):
         with torch.autocast(embedding.device.type, enabled=False):
             deviations = locations(embedding) - self.mean.flatten(0, 1)[:, None]  # (h * w, B, D)
             whitened = torch.bmm(deviations, self.whitening.flatten(0, 1).transpose(1, 2))
-            return whitened.square().sum(dim=2).sqrt().T.reshape(-1, *grid)  # (h * w, B) -> (B, h, w)
+            return torch.linalg.vector_norm(whitened, dim=2).T.reshape(-1, *grid)  # (h * w, B) -> (B, h, w)
 
     def require_fitted(self) -> None:
         """Raise RunError without distributions."""
