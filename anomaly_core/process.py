@@ -7,6 +7,7 @@ import ctypes
 import gc
 import io
 import os
+import platform
 import sys
 import threading
 from contextlib import suppress
@@ -26,7 +27,7 @@ def keep_memory() -> bool:
     Without glibc (Windows, macOS, musl), or where ``$MALLOC_...`` or ``$GLIBC_TUNABLES`` chose already, nothing changes.
     """
     chosen = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
-    if sys.platform != "linux" or any(name in os.environ for name in chosen):
+    if platform.system() != "Linux" or any(name in os.environ for name in chosen):
         return False
     try:
         library = ctypes.CDLL(None)
@@ -38,7 +39,7 @@ def keep_memory() -> bool:
 
 def return_memory() -> None:
     """Give what malloc keeps back to the kernel: between phases that need other blocks, or the peak would grow by both."""
-    if sys.platform == "linux":
+    if platform.system() == "Linux":
         with suppress(AttributeError, OSError):  # musl has no malloc_trim
             ctypes.CDLL(None).malloc_trim(0)
 

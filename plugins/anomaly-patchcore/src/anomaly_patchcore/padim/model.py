@@ -141,7 +141,8 @@ class PaDiMModel(nn.Module):
         with torch.autocast(embedding.device.type, enabled=False):
             deviations = locations(embedding) - self.mean.flatten(0, 1)[:, None]  # (h * w, B, D)
             whitened = torch.bmm(deviations, self.whitening.flatten(0, 1).transpose(1, 2))
-            return torch.linalg.vector_norm(whitened, dim=2).T.reshape(-1, *grid)  # (h * w, B) -> (B, h, w)
+            lengths: Tensor = torch.linalg.vector_norm(whitened, dim=2)  # (h * w, B)
+            return lengths.T.reshape(-1, *grid)
 
     def require_fitted(self) -> None:
         """Raise RunError without distributions."""
