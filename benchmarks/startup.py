@@ -19,7 +19,7 @@ NETWORK = """
 import resource, sys, torch
 from anomaly_core import keep_memory
 if sys.argv[1] == "keep": keep_memory()
-from anomaly_features.timm_import import timm
+import timm
 network = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(1, 3)).eval()
 images = torch.rand(32, 3, 224, 224)
 with torch.inference_mode():

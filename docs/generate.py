@@ -57,7 +57,7 @@ CORE_PARTS = {
     "Images and maps": ("imaging",),
     "Components": ("component", "discovery", "installed"),
     "Hooks": ("hooks",),
-    "For commands": ("cli", "threads", "untrusted"),
+    "For commands": ("cli", "process", "threads", "untrusted"),
     "Errors": ("errors",),
 }
 FIRST = ("run_experiment", "RunResults", "RunResult", "Measure", "TestedImage", "RunFolder", "RunConfig")  # of their part

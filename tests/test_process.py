@@ -47,14 +47,14 @@ def test_what_the_user_chose_stays(monkeypatch):
     assert process.keep_memory() is False
 
 
-@pytest.mark.parametrize("platform", ["darwin", "win32"])
-def test_without_glibc_nothing_changes(monkeypatch, platform):
-    monkeypatch.setattr(sys, "platform", platform)
+@pytest.mark.parametrize("system", ["Darwin", "Windows"])
+def test_without_glibc_nothing_changes(monkeypatch, system):
+    monkeypatch.setattr(process.platform, "system", lambda: system)
     assert process.keep_memory() is False
 
 
 def test_musl_is_left_alone(monkeypatch):
-    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(process.platform, "system", lambda: "Linux")
     monkeypatch.setattr(process.ctypes, "CDLL", lambda name: object())
     assert process.keep_memory() is False
 

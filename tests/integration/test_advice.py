@@ -157,8 +157,8 @@ def test_the_check_sees_what_is_wrong() -> None:
     assert missing_flags(said("go on with --resum, or `pip install --upgrade x`.", "anomaly-core")) == ["--resum"]
     assert missing_flags(said("choose another with --preset.", "anomaly-datasets")) == ["--preset"]
     assert missing_flags(said("`anomaly run --output DIR`", "anomaly-datasets")) == []
-    assert missing_options(said("lower model.coreset, train.epoch or data.tile; see model.onnx")) == [
-        "model.coreset",
+    assert missing_options(said("lower model.corset, train.epoch or data.tile; see model.onnx")) == [
+        "model.corset",
         "train.epoch",
     ]
     assert missing_options(said("lower model.sampling_ratio or model.coreset_ratio")) == ["model.sampling_ratio"]

@@ -213,7 +213,7 @@ def test_a_reading_process_that_dies(shell: Shell, monkeypatch: pytest.MonkeyPat
         return read(reader, path, **options)
 
     monkeypatch.setattr(ImageReader, "read", deadly)
-    text = shell(*run("data.num_workers=1"), works=False)
+    text = shell(*run("data.num_workers=1", "data.image_cache=0"), works=False)
     assert "Lower data.num_workers in the run's config.yaml" in text
     config = folder_of() / "config.yaml"
     config.write_text(config.read_text().replace("num_workers: 1", "num_workers: 0"))

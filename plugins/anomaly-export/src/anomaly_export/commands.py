@@ -86,5 +86,5 @@ def _kept(folder: Path, images: int) -> str:
         )
     from anomaly_export.kept import keep
 
-    named = "" if own else f", given --engine {usable.name}, as the run's own is another (model.engine, $ANOMALY_ENGINE)"
+    named = "" if own else f"; `anomaly predict --engine {usable.name}` takes it: the run's own is another, by model.engine"
     return keep(folder, usable.name, images, anew=True) + named

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -193,5 +192,5 @@ def _leave() -> None:
     _LOST.update(_STARTED)
 
 
-if sys.platform != "win32":
+if hasattr(os, "register_at_fork"):  # Windows has no fork
     os.register_at_fork(after_in_child=_leave)
