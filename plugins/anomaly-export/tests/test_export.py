@@ -173,7 +173,7 @@ def test_bfloat16_is_kept_in_the_file_and_compared_by_a_limit_of_its_own(run: Pa
 def test_a_run_in_bfloat16_is_exported_and_compared_as_such(run: Path, tmp_path: Path) -> None:
     copy = copied(run, tmp_path / "run")
     config = copy / "config.yaml"
-    config.write_text(config.read_text().replace("engine: torch", "engine: openvino_bf16"))
+    config.write_text(config.read_text().replace("engine: auto", "engine: openvino_bf16"))
     report = export_run(copy, "openvino", verify=False)
     assert (report.precision, ExportedDetector(report.path).metadata.precision) == ("bf16", "bf16")
     assert report.score_difference < 1e-2  # the search's own rounding alone
