@@ -37,7 +37,12 @@ class Lister:
             self._known[run.folder] = run.config().data, run.reader()
         data, reader = self._known[run.folder]
         spec = input_spec if data.tile is None else None
-        options: dict[str, Any] = {"reader": reader, "least_area": data.least_area, "mm_per_px": data.mm_per_px}
+        options: dict[str, Any] = {
+            "reader": reader,
+            "least_area": data.least_area,
+            "mm_per_px": data.mm_per_px,
+            "polygons": False,
+        }
         for row, anomaly_map in zip(rows, prediction.maps, strict=True):
             if row.error:
                 continue

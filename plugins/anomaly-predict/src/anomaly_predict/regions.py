@@ -71,6 +71,7 @@ def regions_of(
     reader: ImageReader | None = None,
     least_area: float = 0.0,
     mm_per_px: float | None = None,
+    polygons: bool = True,
 ) -> tuple[Region, ...] | None:
     """The regions of an image, the highest peak first, at most 1,000; None without a map, or without a threshold of maps.
 
@@ -82,6 +83,7 @@ def regions_of(
         reader: knows the part of the image that counts; None: all of it.
         least_area: in pixels; smaller regions are left out.
         mm_per_px: millimetres a pixel.
+        polygons: False leaves them empty: they take most of the time.
 
     Raises:
         DataError: the map is not of one image.
@@ -110,12 +112,13 @@ def regions_of(
     for number in chosen[areas[chosen] >= least_area][:MOST].tolist():
         points, area, peak = outlines.outer(number), float(areas[number]), float(outlines.peaks[number])
         low, high = np.floor(points.min(axis=0) + _ROUNDING) + corner, np.ceil(points.max(axis=0) - _ROUNDING) + corner
+        polygon = (_simplified(points, axes) + corner).round(2) if polygons else points[:0]
         region = Region(
             box=(int(low[0]), int(low[1]), int(high[0]), int(high[1])),
             area=area,
             peak=peak,
             peak_at=_pair(np.floor(outlines.peaks_at[number]) + corner),
-            polygon=tuple((float(x), float(y)) for x, y in (_simplified(points, axes) + corner).round(2)),
+            polygon=tuple((float(x), float(y)) for x, y in polygon),
             map_box=outlines.map_box(number),
             p_value=calibration.map_p_value(peak),
             area_mm2=None if mm_per_px is None else round(area * mm_per_px**2, 6),

@@ -26,6 +26,7 @@ _CONTOUR, _TRUE = (0, 230, 230), (90, 235, 60)
 Box = Sequence[float]  # left, top, right, bottom
 Colour = tuple[int, int, int]
 Outlined = tuple[str, Colour, list[NDArray[np.float64]]]  # what lines surround, their colour, and the lines
+_COMPRESSION = 4  # of 9: harder compression takes far longer for little
 _NUMBERED = 20  # regions whose boxes are drawn
 _GAP, _HEADER, _NARROWEST = 4, 16, 96
 
@@ -215,7 +216,7 @@ def _number(picture: Image.Image, boxes: Sequence[Box]) -> None:
 def _write_whole(picture: Image.Image, path: Path) -> None:
     buffer, facts = io.BytesIO(), PngInfo()
     facts.add_text("Software", "anomaly-report")  # `anomaly predict --watch` knows our pictures by it
-    picture.save(buffer, format="PNG", pnginfo=facts)
+    picture.save(buffer, format="PNG", pnginfo=facts, compress_level=_COMPRESSION)
     write_whole(path, buffer.getvalue(), "Free some space or choose another folder.")
 
 

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from anomaly_patchcore.patchcore.rows import Rows
-from anomaly_patchcore.search import nearest
+from anomaly_patchcore.search import BankSearch, nearest
+
+NEIGHBOURS = 3  # of each patch among the bank's entries that are held
 
 
 class LeftOut:
@@ -41,7 +43,7 @@ class LeftOut:
         if not len(kept) or not len(orphans):
             return self._patches[kept]
         points = self._searched[orphans]
-        distances = nearest(points, self._searched[kept])[0][:, 0]
+        distances = self._distances(orphans, kept, numbers)
         regained = []
         for _ in range(min(int(lost.sum()), len(orphans))):
             farthest = distances.argmax()
@@ -49,11 +51,26 @@ class LeftOut:
             distances = torch.minimum(distances, (points - points[farthest]).square().sum(dim=1))
         return self._patches[torch.cat([kept, torch.stack(regained)])] if regained else self._patches[kept]
 
+    def _distances(self, patches: Tensor, kept: Tensor, numbers: Tensor) -> Tensor:
+        """float32 (n,): the squared distances of patches to the bank's nearest entry that is not of these images, which the
+        ``kept`` ones are. Nearly always it is among the first few of all."""
+        squared, places = self._nearest
+        lost = torch.isin(self._owners[self._picked][places[patches]], numbers)
+        distances = squared[patches].masked_fill(lost, torch.inf).amin(dim=1)
+        if len(unknown := lost.all(dim=1).nonzero()[:, 0]):
+            distances[unknown] = nearest(self._searched[patches[unknown]], self._searched[kept])[0][:, 0]
+        return distances
+
+    @cached_property
+    def _nearest(self) -> tuple[Tensor, Tensor]:
+        """For each patch, the squared distances to its nearest entries of the bank, and which these are."""
+        squared, places = BankSearch(self._searched[self._picked])(self._searched, NEIGHBOURS)
+        return squared, places.int()
+
     @cached_property
     def _represented(self) -> tuple[Tensor, ...]:
         """For each image, int64 (n,): the patches for which a patch of it stands in the bank, the nearest one."""
-        _, places = nearest(self._searched, self._searched[self._picked])
-        representatives = self._owners[self._picked][places[:, 0]]
+        representatives = self._owners[self._picked][self._nearest[1][:, 0]]
         counts = representatives.bincount(minlength=int(self._owners.max()) + 1)
         parts: tuple[Tensor, ...] = representatives.argsort(stable=True).split(counts.tolist())
         return parts
