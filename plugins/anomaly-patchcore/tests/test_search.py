@@ -77,7 +77,7 @@ def test_bounds_prove_nothing_of_ties_and_of_what_is_not_finite() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_a_search_with_bounds_answers_as_nearest_does(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds, "has_bfloat16", lambda: True)  # slow but right on other CPUs
+    monkeypatch.setattr(search, "has_bfloat16", lambda: True)  # slow but right on other CPUs
     monkeypatch.setattr(bounds, "FEWEST", 600)
     generator = torch.Generator().manual_seed(0)
     bank = torch.randn(600, 24, generator=generator).to(dtype)
@@ -136,7 +136,7 @@ def test_cells_leave_open_what_is_not_finite_and_what_has_too_many_ties() -> Non
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_a_search_with_cells_answers_as_nearest_does(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(search, "has_bfloat16", lambda: False)
     monkeypatch.setattr(cells, "FEWEST", 1000)
     bank = like_features(1000).to(dtype)
     bank[300:330] = bank[:30]

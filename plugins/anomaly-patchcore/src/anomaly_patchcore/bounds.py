@@ -12,12 +12,6 @@ FAR = -3e38  # of what fills the last group up
 FEWEST = 2048  # entries from which on it is worth it
 
 
-def has_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 in one instruction, which takes half the time of float32."""
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # torch has no public name for it
-    return bool(torch.backends.mkldnn.is_available() and supported())
-
-
 class BoundedSearch:
     """A bank on the CPU, prepared for queries.
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from anomaly_core import ConfigError
+from anomaly_core import ConfigError, has_bfloat16
 from anomaly_patchcore import bounds, cells
 from anomaly_patchcore.bounds import BoundedSearch, squared_distances
 from anomaly_patchcore.cells import CellSearch
@@ -197,7 +197,7 @@ class BankSearch:
 
 def _bounded(bank: Tensor, briefly: bool) -> BoundedSearch | CellSearch | None:
     """The fastest exact search in a bank on the CPU; None: :func:`nearest`."""
-    if bounds.has_bfloat16():  # then cells were measured to be no faster
+    if has_bfloat16():  # then cells were measured to be no faster
         return BoundedSearch(bank) if len(bank) >= bounds.FEWEST else None
     return CellSearch(bank) if not briefly and len(bank) >= cells.FEWEST and bank.isfinite().all() else None
 
