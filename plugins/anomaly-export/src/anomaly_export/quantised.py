@@ -1,7 +1,8 @@
 """The engine ``openvino_int8``: a frozen network quantised after training, as an OpenVINO model that is saved with the run.
 
 nncf's post-training quantisation, with its fast bias correction: weights are INT8 with a scale a channel, activations UINT8
-between the bounds that they have on training images. Products and sums of products are exact integers on every CPU.
+between the bounds that they have on training images, some of them spoilt: within the bounds of normal images, the features of
+defects would be cut off. Products and sums of products are exact integers on every CPU.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from anomaly_export.quiet import import_nncf, import_openvino, in_silence
 from anomaly_features import Compute, FrozenNetwork, TransformerExtractor
 
 IN_FLOAT = 2  # convolutions behind the pixels: faint texture is lost in INT8 there, and they take a tenth of the time
+SPOILT = 4  # one training image of so many comes again with a patch that no normal image has
 OVERFLOW_FIX = "enable"  # of nncf: weights of 7 bits, whose products no CPU saturates, so that all compute the same
 HEADER = 8  # bytes: the length of the graph's text, which the weights follow
 log = logging.getLogger(__name__)
@@ -68,17 +70,30 @@ def calibrate(network: FrozenNetwork, images: Iterable[Tensor]) -> Tensor:
     _fold_constants(model)
     options: dict[str, Any] = {
         "preset": nncf.QuantizationPreset.MIXED,  # UINT8 activations: what a ReLU leaves takes all 256 values
-        "subset_size": count,
+        "subset_size": count + len(range(0, count, SPOILT)),
         "ignored_scope": nncf.IgnoredScope(names=_first_convolutions(model), validate=False),
         "advanced_parameters": nncf.AdvancedQuantizationParameters(overflow_fix=OVERFLOW_FIX),
     }
     if isinstance(network, TransformerExtractor):
         options["model_type"] = nncf.ModelType.TRANSFORMER
     single = [image for batch in pixels for image in batch.split(1)]
+    single += _spoilt(single[::SPOILT])
     dataset = nncf.Dataset(single, lambda image: (image.float() / 255).numpy())
     with in_silence():
         quantised = nncf.quantize(model, dataset, **options)
     return _as_state(quantised)
+
+
+def _spoilt(images: list[Tensor]) -> list[Tensor]:
+    """uint8 (1, 3, H, W) images with a black patch, a white one, or one of noise."""
+    copies, draw = [image.clone() for image in images], np.random.default_rng(0)
+    for number, image in enumerate(copies):
+        height, width = image.shape[-2:]
+        h, w = (int(draw.integers(side // 14, side // 3)) for side in (height, width))
+        top, left = draw.integers(height - h), draw.integers(width - w)
+        noise = torch.from_numpy(draw.integers(0, 256, (1, 3, h, w), dtype=np.uint8))
+        image[..., top : top + h, left : left + w] = (noise * 0, noise * 0 + 255, noise)[number % 3]
+    return copies
 
 
 def read(state: Tensor) -> Any:
@@ -137,7 +152,7 @@ def _without_network(
             self.graph = graph
 
         def forward(self, images: Tensor, *levels: Tensor) -> tuple[Tensor, ...]:
-            extractor.features = lambda _: list(levels)  # type: ignore[method-assign]  # what it is while it is traced
+            extractor.features = lambda images: list(levels)  # type: ignore[method-assign]  # while it is traced
             try:
                 return cast(tuple[Tensor, ...], self.graph(images))
             finally:

@@ -202,7 +202,7 @@ def _installed() -> list[Component]:
 
 def has_int8() -> bool:
     """Whether this CPU multiplies and adds several INT8 numbers in one instruction: VNNI, AMX, or ARM's dot products."""
-    has = getattr(torch.cpu, "get_capabilities", dict)()
+    has: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     vnni = getattr(torch.cpu, "_is_vnni_supported", bool)()  # older versions of PyTorch know no more
     return bool(vnni) or any(there is True and any(word in name for word in INT8) for name, there in has.items())
 

@@ -146,7 +146,7 @@ class FrozenNetwork(nn.Module, ABC):
         tensors = [*self.named_parameters(), *self.named_buffers()]
         facts += [f"{name}:{tuple(value.shape)}:{value.double().sum().item()!r}" for name, value in tensors]
         if self._engine.calibrates:
-            facts += [hashlib.sha256(self.quantised.cpu().numpy()).hexdigest()]
+            facts += [hashlib.sha256(self.quantised.cpu().numpy().tobytes()).hexdigest()]
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
 
