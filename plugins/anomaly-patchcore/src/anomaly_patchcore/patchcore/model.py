@@ -255,6 +255,15 @@ class PatchCoreModel(nn.Module):
             float32 (B,) scores: the largest patch score (a mean **squared** distance), re-weighted where asked
             for; and float32 (B, 1, *size) maps.
         """
+        scores, of_patches = self.score_patches(patches)
+        return scores, self.maps(of_patches, size)
+
+    def maps(self, of_patches: Tensor, size: tuple[int, int]) -> Tensor:
+        """float32 (B, 1, *size) maps of the patches' scores, float32 (B, h, w)."""
+        return upsample_smooth(of_patches[:, None], size, self.sigma)
+
+    def score_patches(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """Image scores, float32 (B,), as :meth:`score` has them, and the scores of all patches, float32 (B, h, w)."""
         batch, height, width, _ = patches.shape
         flat = patches.flatten(0, 2)
         if is_exported() and self.neighbors == 1:  # a graph needs the place of one neighbour alone: the worst patch's
@@ -271,7 +280,7 @@ class PatchCoreModel(nn.Module):
         scores = distances.mean(dim=1)
         if self.reweight:
             scores = scores * self._weight(worst, distances[:, 0], indices[:, 0])
-        return scores, upsample_smooth(patch_scores.view(batch, 1, height, width), size, self.sigma)
+        return scores, patch_scores.view(batch, height, width)
 
     def _weight(self, patches: Tensor, squared: Tensor, neighbor: Tensor) -> Tensor:
         """Equation 7's weight in (0, 1), of float32 (B,): a patch whose nearest entry is itself rare counts more."""

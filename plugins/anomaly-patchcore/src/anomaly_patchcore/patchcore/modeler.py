@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from anomaly_core import ConfigError, DataError, InputSpec, MemoryModeler, ModelContext, Prediction, RunError
-from anomaly_features import ExtractorModeler, FeatureCache, FeatureExtractor
+from anomaly_features import ExtractorModeler, FeatureExtractor, fingerprints
 from anomaly_patchcore.patchcore.config import PatchCoreConfig
 from anomaly_patchcore.patchcore.extending import projection_of_fit
 from anomaly_patchcore.patchcore.left_out import LeftOut
@@ -73,11 +73,12 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
         self._store = self._new_store()
         self._collected = 0  # images
         self._grids: set[tuple[int, int]] = set()  # (h, w) of their patches
-        self._contents = FeatureCache(budget=0)  # knows images by their content, and holds nothing
         self._numbers: dict[tuple[int, int], int] = {}  # of this process's images, by their content
         self._owners = torch.empty(0, dtype=torch.int32)  # of each entry of the bank; not saved
         self._left_out: LeftOut | None = None
         self._keeps = False  # whether the patches are needed after the bank is built
+        self._fits = False  # whether held-out images will come again, to be scored
+        self._scored: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}  # of held-out images, by their content: score, patches'
         self._kept: Rows | Tensor | None = None  # all patches that were collected, image by image
         self._built = False
         self._extends = False  # the next memory is the bank and what is collected
@@ -85,16 +86,17 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
     @contextmanager
     def fitting(self, repeated: bool) -> Iterator[None]:
         """Images that come again find their patches here (:meth:`predict_without`), unless these are thinned. Then features are
-        cached, by ``feature_cache=auto`` only where no budget bounds the memory."""
-        self._keeps = repeated
+        cached, by ``feature_cache=auto`` only where no budget bounds the memory. Held-out images find their scores."""
+        self._keeps, self._fits = repeated, True
         config = self.config
         again = config.feature_cache == "ram" or (config.coreset == "streamed" and config.memory_budget is None)
         with super().fitting(repeated and again):
             try:
                 yield
             finally:
-                self._keeps, self._left_out, self._kept = False, None, None
+                self._keeps, self._fits, self._left_out, self._kept = False, False, None, None
                 self._numbers.clear()
+                self._scored.clear()
                 self._grids.clear()
 
     def embed(self, images: Tensor) -> Tensor:
@@ -105,10 +107,12 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
         patches = self.embed(images)  # (B, h, w, D)
         self._grids.add((patches.shape[1], patches.shape[2]))
         numbers = torch.arange(self._collected, self._collected + len(images), dtype=torch.int32, device=patches.device)
-        if self._keeps:
-            self._numbers |= dict(zip(self._contents.fingerprints(images), numbers.tolist(), strict=True))
         self._collected += len(images)
         self._store.add(patches.flatten(0, 2), owners=numbers.repeat_interleave(patches.shape[1] * patches.shape[2]))
+        if self._store.reach is not None or len(self._grids) > 1:
+            self._numbers.clear()  # no image's patches will be found again
+        elif self._keeps:
+            self._numbers |= dict(zip(fingerprints(images), numbers.tolist(), strict=True))
 
     def merge(self, accelerator: Accelerator) -> None:
         if accelerator.num_processes == 1:
@@ -211,7 +215,11 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
                 "the coverage of a loaded PatchCore is unknown: the projection that its coreset was searched in is not saved. "
                 "It is measured when a run is fitted, and stands in its history.csv."
             )
-        return {"coverage": self.model.coverage(self.embed(images))}
+        patches = self.embed(images)
+        if self._fits:  # they are scored next, and need not be embedded again
+            scores, of_patches = self.model.score_patches(patches)
+            self._scored |= dict(zip(fingerprints(images), zip(scores, of_patches, strict=True), strict=True))
+        return {"coverage": self.model.coverage(patches)}
 
     def _new_store(self) -> PatchStore:
         config = self.config
@@ -236,7 +244,7 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
         if self._kept is None:
             return self.embed(images)
         ((height, width),) = self._grids
-        numbers = [self._numbers.get(key) for key in self._contents.fingerprints(images)]
+        numbers = [self._numbers.get(key) for key in fingerprints(images)]
         new = iter(self.embed(images[others])) if (others := [i for i, n in enumerate(numbers) if n is None]) else iter(())
         starts = (None if n is None else n * height * width for n in numbers)
         return torch.stack(
@@ -248,8 +256,14 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
 
     def predict_step(self, images: Tensor) -> Prediction:
         self._require_bank()
-        scores, maps = self.model(self.feature_maps(images), (images.shape[-2], images.shape[-1]))
-        return Prediction(scores, maps)
+        size = (images.shape[-2], images.shape[-1])
+        if self._scored:
+            known = [self._scored.get(key) for key in fingerprints(images)]
+            found = [one for one in known if one is not None]
+            if len(found) == len(images):
+                scores, of_patches = (torch.stack(part) for part in zip(*found, strict=True))
+                return Prediction(scores, self.model.maps(of_patches, size))
+        return Prediction(*self.model(self.feature_maps(images), size))
 
     def _require_bank(self) -> None:
         if not len(self.model.memory_bank):
