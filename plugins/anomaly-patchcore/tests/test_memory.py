@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -164,6 +165,38 @@ def test_a_streamed_coreset_covers_all_patches_within_the_radius_that_it_tells(m
     assert len(modeler.model.build_from(store).picked) == 60
     distances = torch.cdist(points, modeler.model.memory_bank).amin(dim=1)
     assert 0 < float(distances.max()) <= float(modeler.model.coreset_radius)
+    assert modeler.describe()["coreset_radius_measured"] == pytest.approx(float(distances.max()), rel=1e-5)
+
+
+def test_the_sample_is_drawn_from_all_patches_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "SAMPLE", 500)
+    store = PatchStore(budget=10**6, ratio=0.02)
+    for part in torch.arange(5000.0)[:, None].expand(-1, 8).split(130):
+        store.add(part)
+    assert store.sample is not None
+    numbers = store.sample[:, 0]
+    assert len(numbers) == len(numbers.unique()) == 500
+    assert 2200 < float(numbers.mean()) < 2800
+    others = PatchStore(budget=10**6, ratio=0.02)
+    others.add(torch.zeros(10, 8), torch.zeros(10))
+    assert others.sample is None, "these stand for others"
+
+
+def test_a_budget_that_cannot_hold_the_bank_says_which_could() -> None:
+    def collecting(**options: Any) -> PatchCoreModeler:
+        torch.manual_seed(0)
+        modeler = PatchCoreModeler(replace(CONFIG, coreset_ratio=0.5, **options)).eval()
+        modeler.expected = len(IMAGES)
+        with torch.inference_mode():
+            modeler.collect(IMAGES[:2])
+        return modeler
+
+    with pytest.raises(ConfigError, match="cannot hold the memory bank: 6 images have 384 patches") as raised:
+        collecting(memory_budget="100KB")
+    budget, size = re.findall(r"memory_budget=(\d+MiB) or more, or model.bank_size=(\d+)", str(raised.value))[0]
+    assert 0 < int(size) < 192
+    assert len(collecting(memory_budget="100KB", bank_size=int(size))._store) > int(size) / 2
+    assert collecting(memory_budget=budget).image_room == int(budget[:-3]) * 2**20 // 8
 
 
 def test_patches_held_in_float16_take_half_and_score_nearly_the_same(fitted: Fit) -> None:

@@ -67,6 +67,8 @@ class PatchCoreModel(nn.Module):
         memory_bank: ``bank_dtype`` (M, D), empty until :meth:`build`.
         coreset_radius: float32 (): the largest distance of a training patch to the bank (not squared), where the coreset was
             searched: between projected patches if there is a projection. An upper bound of it where patches were dropped.
+        measured_radius: the largest distance of the patches that were kept, and of 16,384 others drawn at random, where some
+            were dropped; None where :attr:`coreset_radius` is that of all, and after loading.
         projection: float32 (D, projection_dim), or empty where the coreset was searched in all values. Not saved.
     """
 
@@ -99,6 +101,7 @@ class PatchCoreModel(nn.Module):
         self.register_buffer("memory_bank", torch.empty(0, target_dim or 0, dtype=bank_dtype))
         self.register_buffer("coreset_radius", torch.tensor(0.0))
         self.register_buffer("projection", torch.empty(0, 0), persistent=False)
+        self.measured_radius: float | None = None
         self._searched_bank: BankSearch | None = None
 
     def embed(self, features: Sequence[Tensor]) -> Tensor:
@@ -178,7 +181,11 @@ class PatchCoreModel(nn.Module):
             first = int(torch.randint(len(searched), (1,), generator=store.generator))
         picked, radius = k_center_greedy_with_radius(searched, count, first)
         if reach is not None:
-            radius = float((nearest(searched, searched[picked])[0][:, 0].sqrt() + reach).max())
+            distances = nearest(searched, searched[picked])[0][:, 0].sqrt()
+            radius = float((distances + reach).max())
+            if store.sample is not None:
+                sampled = float(nearest(store.sample, searched[picked])[0].max()) ** 0.5
+                self.measured_radius = max(float(distances.max()), sampled)
         patches = rows if len(rows) else searched
         self._remember(patches[picked].float(), radius)
         return Chosen(picked, patches, searched)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,11 +20,14 @@ from anomaly_patchcore.patchcore.extending import projection_of_fit
 from anomaly_patchcore.patchcore.left_out import LeftOut
 from anomaly_patchcore.patchcore.model import PatchCoreModel
 from anomaly_patchcore.patchcore.rows import Rows
-from anomaly_patchcore.patchcore.store import PatchStore, parse_bytes
+from anomaly_patchcore.patchcore.store import SAMPLE, PatchStore, parse_bytes
 from anomaly_patchcore.search import require_faiss
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+log = logging.getLogger("anomaly_core.patchcore")  # a command shows what the core's logger and those below it are given
+IMAGES = 8  # a budget leaves one part of so many to decoded images
 
 
 class PatchCoreModeler(ExtractorModeler, MemoryModeler):
@@ -47,6 +51,9 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
             raise ConfigError(f"model.patch_size={config.patch_size} is even: a patch needs a centre. Choose 1, 3, 5, ...")
         require_faiss(config.search)
         self._budget = None if config.memory_budget is None else parse_bytes(config.memory_budget)
+        if self._budget is not None:
+            self.image_room = self._budget // IMAGES
+            self._budget -= self.image_room
         if self._budget is not None and config.feature_cache == "ram":
             self._budget -= int(config.cache_budget)
             if self._budget <= 0:
@@ -105,6 +112,8 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
 
     def collect(self, images: Tensor) -> None:
         patches = self.embed(images)  # (B, h, w, D)
+        if not self._collected and not self._extends:
+            self._require_room(patches)
         self._grids.add((patches.shape[1], patches.shape[2]))
         numbers = torch.arange(self._collected, self._collected + len(images), dtype=torch.int32, device=patches.device)
         self._collected += len(images)
@@ -160,6 +169,14 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
                 f"model.memory_budget={config.memory_budget} holds a memory bank of {len(chosen.picked)} patches, not of the "
                 f"{wanted} that model.{option}={getattr(config, option)} asks for. Raise the budget or ask for a smaller bank.",
                 stacklevel=2,
+            )
+        if (measured := self.model.measured_radius) is not None:
+            log.info(
+                "the coreset covers the patches within a radius of %.4g, measured on those that were kept and on %s drawn at "
+                "random; that of all is at most %.4g.",
+                measured,
+                f"{min(SAMPLE, store.total):,}",
+                float(self.model.coreset_radius),
             )
         self._owners = owners[chosen.picked]
         if self._keeps:
@@ -233,6 +250,22 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
             getattr(torch, config.collect_dtype),
         )
 
+    def _require_room(self, patches: Tensor) -> None:
+        """ConfigError if the budget cannot hold the memory bank of the images that are expected; (B, h, w, D): of the first."""
+        if self._budget is None or self.expected is None:
+            return
+        config, total = self.config, self.expected * patches.shape[1] * patches.shape[2]
+        needed, fits = self._store.least(total, patches.shape[3])
+        if needed > self._budget:
+            needed += int(config.cache_budget) if config.feature_cache == "ram" else 0
+            option = "coreset_ratio" if config.bank_size is None else "bank_size"
+            enough = math.ceil(needed * IMAGES / (IMAGES - 1) / 2**20)
+            raise ConfigError(
+                f"model.memory_budget={config.memory_budget} cannot hold the memory bank: {self.expected} images have {total} "
+                f"patches, and model.{option}={getattr(config, option)} keeps {self._store.wanted_of(total)} of them. Set "
+                f"model.memory_budget={enough}MiB or more, or model.bank_size={fits} or less."
+            )
+
     def _require_patches(self) -> None:
         if not len(self._store):
             raise DataError(
@@ -279,4 +312,5 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
             "memory_bank_size": float(size),
             "embedding_dim": float(dim),
             "coreset_radius": float(self.model.coreset_radius),
+            **({} if self.model.measured_radius is None else {"coreset_radius_measured": self.model.measured_radius}),
         }
