@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -43,9 +44,11 @@ class BaseModeler(nn.Module, ABC):
     Attributes:
         input_spec: the size, crop, mean and std that the method needs. Images arrive in [0, 1]; the modeler normalises them.
         fewest_images: the smallest number of normal images to fit on; 0 for a method that needs none.
+        image_room: the most bytes of decoded images that a run may keep beside what the method holds.
     """
 
     input_spec: InputSpec
+    image_room: float = math.inf
     fewest_images: ClassVar[int] = 1
 
     def __init__(self, config: ModelConfig, context: ModelContext | None = None) -> None:
@@ -104,9 +107,11 @@ class MemoryModeler(BaseModeler):
     Attributes:
         leaves_out: how many of the collected images or tiles :meth:`predict_without` can do without at once: 0, 1, or
             ``math.inf``. Where these are too few, cross-fitting fits several detectors.
+        expected: how many images or tiles will be collected, by all processes; None if nobody has said so.
     """
 
     leaves_out: float = 0
+    expected: int | None = None
 
     @abstractmethod
     def collect(self, images: Tensor) -> None:

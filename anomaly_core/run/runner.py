@@ -189,8 +189,8 @@ class _Run:
         run.facts |= (how := fitter.modeler.computing(self.device))
         if self.main and how:
             log.info(", ".join(f"{name}: {value}" for name, value in how.items()))
-        spec, budget = fitter.modeler.input_spec, int(self.config.data.image_cache) // self.processes.num_processes
-        self.data.cache = ImageCache(spec.whole if self.data.tiling else spec, budget)
+        spec, room = fitter.modeler.input_spec, int(min(self.config.data.image_cache, fitter.modeler.image_room))
+        self.data.cache = ImageCache(spec.whole if self.data.tiling else spec, room // self.processes.num_processes)
         splits = self._split(run, fitter.modeler.fewest_images)
         if self.main and not self.data.tiling and (note := shrunk(self.data.reader, fitter.modeler.input_spec)):
             run.facts["note"] = note
