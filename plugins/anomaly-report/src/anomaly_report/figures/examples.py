@@ -15,6 +15,7 @@ from anomaly_report.figures.style import LIGHT
 from anomaly_report.finished import FinishedRun
 from anomaly_report.finished import Image as TestImage
 from anomaly_report.panels import panel
+from anomaly_report.pictures import COMPRESSION
 from anomaly_report.verdicts import FALSE_ALARM, MISS, verdict
 
 NO_PICTURE, UNREADABLE = "No picture was drawn of this image.", "The picture cannot be read."
@@ -85,7 +86,7 @@ def draw_examples(run: FinishedRun) -> bytes | None:
         row, column = divmod(number, 2)
         _draw_group(canvas, run.folder, group, _MARGIN + column * (_WIDE + _MARGIN), _MARGIN + row * (_HIGH + _MARGIN))
     buffer = io.BytesIO()
-    canvas.save(buffer, format="PNG", compress_level=4)  # photographs: harder compression takes far longer for little
+    canvas.save(buffer, format="PNG", compress_level=COMPRESSION)
     return buffer.getvalue()
 
 

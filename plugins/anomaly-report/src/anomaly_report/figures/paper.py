@@ -109,7 +109,7 @@ def _draw(axes: Axes, shape: Shape) -> None:
         axes.stairs(shape.counts, shape.edges, color=colour, linewidth=1.5)
     elif isinstance(shape, Curve):
         style: dict[str, Any] = {"drawstyle": "steps-pre" if shape.steps else "default", "linestyle": _dashes(shape.dash)}
-        marker = {"marker": "o" if shape.dots else "", "markersize": 4}
+        marker: dict[str, Any] = {"marker": "o" if shape.dots else "", "markersize": 4}
         axes.plot(shape.x, shape.y, color=colour, linewidth=shape.width, label=label, **style, **marker)
     elif isinstance(shape, Rule):
         axes.axvline(shape.at, color=colour, linewidth=shape.width, linestyle=_dashes(shape.dash), label=label)

@@ -84,8 +84,8 @@ def _drawn(shape: Shape, x: _Across, y: _Across) -> Markup:
     if isinstance(shape, Curve):
         return _curve(shape, x, y)
     if isinstance(shape, Ticks):
-        at = sorted({_text(float(place)) for place in x(shape.at)}, key=float)
-        strokes = " ".join(f"M{place} {_text(y.start + 5)}v10" for place in at)
+        places = sorted({_text(float(place)) for place in x(shape.at)}, key=float)
+        strokes = " ".join(f"M{place} {_text(y.start + 5)}v10" for place in places)
         return Markup('<path class="{}" stroke-width="1.3" d="{}"><title>{}</title></path>').format(
             _class(shape.colour), strokes, shape.label
         )
