@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 SPARE = 3  # candidates more, for the few queries that the first ones do not answer
-ROWS, MEMBERS = 1024, 8  # queries at once, whose products stay in the cache; columns of a group, of which the best is looked at
+ROWS, MOST, VALUES = 384, 1024, 2**22  # queries at once, few enough that their products stay in the cache
+MEMBERS = 8  # columns of a group, of which the best is looked at
 MARGIN, ULP = 1.05, 2**-8  # over the rounding of sums in float32; and of a product that is returned in bfloat16
 FAR = 3e38  # of what fills the last group up
 FEW = 8  # smallest values of rows that are found one by one; more of them, all at once
@@ -56,7 +57,8 @@ class BoundedSearch:
         Returns:
             float32 (N, k) squared distances, ascending; int64 (N, k) indices; bool (N,), whether that is proved.
         """
-        distances, indices, proved = zip(*(self._of(part, k) for part in queries.split(ROWS)), strict=True)
+        split = queries.split(max(ROWS, min(MOST, VALUES // len(self.bank))))
+        distances, indices, proved = zip(*(self._of(part, k) for part in split), strict=True)
         return torch.cat(distances), torch.cat(indices), torch.cat(proved)
 
     def _of(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
