@@ -154,7 +154,6 @@ def test_a_search_with_cells_answers_as_nearest_does(dtype: torch.dtype, monkeyp
     assert made(queries[:3], 100)[0].shape == (3, 100)  # more than the cells take
     made(torch.randn(50, 40) * 1e4, 1)
     assert BankSearch(torch.full((1000, 4), torch.nan))._bounded is None
-    assert BankSearch(bank, briefly=True)._bounded is None
 
 
 @pytest.mark.parametrize("k", [1, 3])

@@ -30,6 +30,7 @@ from anomaly_core import DataError
 from anomaly_features import upsample_smooth
 from anomaly_patchcore.coreset import k_center_greedy_with_radius
 from anomaly_patchcore.patchcore.extending import chosen
+from anomaly_patchcore.patchcore.left_out import SearchWithout
 from anomaly_patchcore.patchcore.rows import Rows
 from anomaly_patchcore.patchcore.store import PatchStore
 from anomaly_patchcore.search import BankSearch, Kind, is_exported, least_distances, nearest
@@ -103,6 +104,7 @@ class PatchCoreModel(nn.Module):
         self.register_buffer("projection", torch.empty(0, 0), persistent=False)
         self.measured_radius: float | None = None
         self._searched_bank: BankSearch | None = None
+        self._without: SearchWithout | None = None
 
     def embed(self, features: Sequence[Tensor]) -> Tensor:
         """Feature maps of one batch, the shallowest first, as patches.
@@ -227,21 +229,27 @@ class PatchCoreModel(nn.Module):
         """Squared distances and indices (B * h * w, neighbors) of (B, h, w, D) patches."""
         if is_exported():
             return nearest(patches.flatten(0, 2), self.memory_bank, self.neighbors)
-        if self._searched_bank is None or self._searched_bank.bank is not self.memory_bank:
-            self._searched_bank = BankSearch(self.memory_bank, self.search)
-        distances, indices = self._searched_bank.of_images(patches.flatten(1, 2), self.neighbors)
+        search = self._without or self._of_whole()
+        distances, indices = search.of_images(patches.flatten(1, 2), self.neighbors)
         return distances.flatten(0, 1), indices.flatten(0, 1)
 
+    def _of_whole(self) -> BankSearch:
+        if self._searched_bank is None or self._searched_bank.bank is not self.memory_bank:
+            self._searched_bank = BankSearch(self.memory_bank, self.search)
+        return self._searched_bank
+
     @contextmanager
-    def having(self, bank: Tensor) -> Iterator[None]:
-        """Inside, the memory bank is another, float (M, D), and is searched exactly."""
-        whole = self.memory_bank, self.search, self._searched_bank
-        self.memory_bank, self.search = bank.to(self.bank_dtype), "exact"
-        self._searched_bank = BankSearch(self.memory_bank, briefly=True)
+    def without(self, lost: Tensor, regained: Tensor) -> Iterator[None]:
+        """Inside, the memory bank lacks its entries where bool (M,) is true, has others instead, float (n, D), and is searched
+        exactly."""
+        whole = self.memory_bank
+        self._without = SearchWithout(self._of_whole().exact, lost, regained.to(self.bank_dtype))
+        if self.reweight:
+            self.memory_bank = self._without.bank
         try:
             yield
         finally:
-            self.memory_bank, self.search, self._searched_bank = whole
+            self.memory_bank, self._without = whole, None
 
     def search_exactly(self) -> None:
         """Search exactly from now on, regardless of ``search``."""

@@ -207,15 +207,15 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
         for _, run in groupby(range(len(images)), key=lambda i: id(numbers[i])):
             rows = list(run)
             if self._left_out is None:
-                bank = self.model.memory_bank[~torch.isin(self._owners, numbers[rows[0]])]
+                lost, regained = torch.isin(self._owners, numbers[rows[0]]), self.model.memory_bank[:0]
             else:
-                bank = self._left_out.bank(numbers[rows[0]])
-            if not len(bank):
+                lost, regained = self._left_out.without(numbers[rows[0]])
+            if lost.all() and not len(regained):
                 raise DataError(
                     "PatchCore's memory bank has patches of one group of images alone, so that these cannot be scored without "
                     "them. Raise model.coreset_ratio, or set base.calibration=holdout."
                 )
-            with self.model.having(bank):
+            with self.model.without(lost, regained):
                 parts.append(Prediction(*self.model.score(patches[rows], size)))
         return Prediction.joined(parts)
 
