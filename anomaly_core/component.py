@@ -116,7 +116,7 @@ class Component:
             return PluginError(self.reason)
         try:
             self.require_library()
-            for field in ("reader", "rewriter", "opener", "keeper"):
+            for field in ("reader", "rewriter", "opener", "keeper", "calibrator"):
                 if getattr(self.spec, field, ""):
                     self.load(field)
             self.load()
