@@ -68,6 +68,15 @@ class FrozenNetwork(nn.Module, ABC):
         with torch.no_grad():
             return self.cache(images, compute)
 
+    def warm_up(self, size: tuple[int, int], device: torch.device) -> None:
+        """Compile the network for images (H, W) on a device; otherwise that happens at the first ones.
+
+        Raises:
+            ConfigError: the named engine cannot compute the network, or not on this device.
+        """
+        if self.frozen and not self._engine.calibrates:
+            self._engine.compute(self, torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device))
+
     def calibrate(self, images: Iterable[Tensor]) -> None:
         """Show training images, batches of float32 (B, 3, H, W) in [0, 1] on the CPU, to an engine that must see some first.
 
@@ -178,6 +187,10 @@ class ExtractorModeler(BaseModeler):
     def computing(self, device: torch.device) -> dict[str, str]:
         """The extractor's engine on a device, and its precision."""
         return self.extractor.computing(device)
+
+    def warm_up(self, device: torch.device) -> None:
+        """The extractor is compiled."""
+        self.extractor.warm_up(self.input_spec.output_size, device)
 
     def prepare_fitting(self, batches: Iterable[Batch]) -> None:
         """Engines that must see training images first do so."""
