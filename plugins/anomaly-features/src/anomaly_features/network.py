@@ -18,6 +18,7 @@ from anomaly_features.engines import Engine
 from anomaly_features.options import ExtractorOptions
 
 AT_ONCE = 16  # images that a CPU computes at once; of 8, it rounds some networks differently
+PIXELS = AT_ONCE * 256**2  # and of larger images so many pixels at once
 QUANTISED = "quantised"  # the name of the buffer
 _STATE = frozenset({"training", "frozen", "cache", "_cached_by"})  # attributes that do not affect the features
 
@@ -179,9 +180,10 @@ class ExtractorModeler(BaseModeler):
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """The extractor's feature maps of float32 (B, 3, H, W) images; on a CPU, of a few at once: what a network computes in
         between takes 15 MB an image, and more time where that does not fit the cache."""
-        if images.device.type != "cpu" or len(images) <= AT_ONCE:
+        most = max(1, min(AT_ONCE, PIXELS // images[0, 0].numel())) if len(images) else AT_ONCE
+        if images.device.type != "cpu" or len(images) <= most:
             return self.extractor(images)  # type: ignore[no-any-return]  # what a module returns is not typed
-        parts = [self.extractor(part) for part in images.split(AT_ONCE)]
+        parts = [self.extractor(part) for part in images.split(most)]
         return [torch.cat(level) for level in zip(*parts, strict=True)]
 
     def computing(self, device: torch.device) -> dict[str, str]:

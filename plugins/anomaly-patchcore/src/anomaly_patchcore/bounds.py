@@ -86,7 +86,7 @@ class BoundedSearch:
         """bfloat16 (n, D + 8), whose product with the entries is 1/2 of the bounds; n is rounded up."""
         centred = self.centre - queries.detach()
         dim = centred.shape[1]
-        padded = torch.ones(-(-len(centred) // STEP) * STEP, dim + 8, dtype=torch.bfloat16)
+        padded: Tensor = torch.ones(-(-len(centred) // STEP) * STEP, dim + 8, dtype=torch.bfloat16)
         rows = padded[: len(centred)]
         rows[:, :dim] = centred
         rounded = rows[:, :dim].float()
