@@ -107,9 +107,9 @@ def verdicts(
     with ExitStack() as pools:
         scoring = pools.enter_context(ThreadPoolExecutor(1, "score"))
         decoding = pools.enter_context(Pool(decoders or decoder_count(), "decode"))
-        if isinstance(paths, Iterator):  # which may wait for each of them
-            paths = as_they_come(pools.enter_context(Pool(1, "paths")), paths)
-        decoded = ahead(decoding, lambda path: _decoded(detector, whole, path), paths, 2 * batch_size)
+        waits = isinstance(paths, Iterator)  # as it may for each of them
+        coming = as_they_come(pools.enter_context(Pool(1, "paths")), paths) if waits else paths
+        decoded = ahead(decoding, lambda path: _decoded(detector, whole, path), coming, 2 * batch_size)
         scored = ahead(scoring, lambda batch: _scored(detector, batch), batched(decoded, batch_size), 1)
         for (path, image, size), answer in (one for batch in scored for one in batch or ()):
             if isinstance(answer, DataError) and postponed is not None and postponed(path):
