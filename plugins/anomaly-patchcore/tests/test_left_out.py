@@ -13,10 +13,10 @@ from anomaly_patchcore.padim.model import PaDiMModel
 from anomaly_patchcore.padim.modeler import PaDiMModeler
 from anomaly_patchcore.padim.moments import Moments
 from anomaly_patchcore.patchcore.config import PatchCoreConfig
-from anomaly_patchcore.patchcore.left_out import LeftOut
+from anomaly_patchcore.patchcore.left_out import LeftOut, SearchWithout
 from anomaly_patchcore.patchcore.modeler import PatchCoreModeler
 from anomaly_patchcore.patchcore.store import PatchStore
-from anomaly_patchcore.search import nearest
+from anomaly_patchcore.search import BankSearch, nearest
 
 GEOMETRY = {"backbone": "resnet18.tv_in1k", "image_size": 64, "center_crop": None}
 IMAGES = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -75,7 +75,8 @@ def test_while_it_is_fitted_the_bank_gets_back_what_it_loses(options):
         assert left_out is not None
         size = len(modeler.model.memory_bank)
         for i in range(6):
-            bank = left_out.bank(torch.tensor([i]))
+            with modeler.model.without(*left_out.without(torch.tensor([i]))):
+                bank = modeler.model._without.bank
             assert len(bank) == size
             patches = modeler.embed(IMAGES[[j for j in range(6) if j != i]]).flatten(0, 2)
             assert float(nearest(bank, patches)[0].max()) < 1e-6  # none of its own
@@ -115,8 +116,33 @@ def test_an_image_of_which_a_budget_kept_nothing_takes_nothing_away():
     points = torch.randn(30, 4, generator=torch.Generator().manual_seed(1))
     owners, picked = torch.arange(30, dtype=torch.int32) // 10, torch.tensor([3, 14, 25])
     left_out = LeftOut(points, points, owners, picked)
-    assert torch.equal(left_out.bank(torch.tensor([7])), points[picked])
-    assert len(left_out.bank(torch.tensor([2, 7]))) == 3
+    lost, regained = left_out.without(torch.tensor([7]))
+    assert not lost.any()
+    assert not len(regained)
+    lost, regained = left_out.without(torch.tensor([2, 7]))
+    assert lost.tolist() == [False, False, True]
+    assert len(regained) == 1
+
+
+@pytest.mark.parametrize("k", [1, 4])
+@pytest.mark.parametrize("lost", [0, 1, 60, 198, 200])  # of 200; of 198, fewer than four remain
+@pytest.mark.parametrize("regained", [0, 1, 9])
+def test_a_search_without_some_entries_finds_what_a_search_in_the_rest_does(k, lost, regained):
+    generator = torch.Generator().manual_seed(3)
+    bank, others = torch.randn(200, 6, generator=generator), torch.randn(regained, 6, generator=generator)
+    gone = torch.zeros(200, dtype=torch.bool)
+    gone[bank[:, 0].argsort()[:lost]] = True  # neighbours of each other
+    queries = torch.cat([torch.randn(70, 6, generator=generator), bank])
+    queries[7] = torch.nan
+    search = SearchWithout(BankSearch(bank), gone, others)
+    assert len(search.bank) == 200 - lost + regained
+    if not len(search.bank):
+        return
+    distances, indices = search.of_images(queries[None], k)
+    expected = nearest(queries, torch.cat([bank[~gone], others]), k)
+    torch.testing.assert_close(distances[0], expected[0], equal_nan=True, rtol=0, atol=0)
+    finite = torch.arange(len(queries)) != 7
+    assert torch.equal(indices[0][finite], expected[1][finite])
 
 
 @torch.inference_mode()

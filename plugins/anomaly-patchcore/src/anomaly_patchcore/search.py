@@ -123,19 +123,23 @@ class BankSearch:
     Args:
         bank: float (M, D) with M >= 1.
         kind: ``exact``, ``ivf`` or ``hnsw``.
-        briefly: only an image or two will be searched, for which cells take as long to make as they save.
 
     Raises:
         ConfigError: ``ivf`` or ``hnsw`` without faiss.
     """
 
-    def __init__(self, bank: Tensor, kind: Kind = "exact", briefly: bool = False) -> None:
+    def __init__(self, bank: Tensor, kind: Kind = "exact") -> None:
         require_faiss(kind)
         self.bank = bank
         self.kind = kind
         self._index: Any = None if kind == "exact" else _index(bank, kind)
         self._exact = None if kind == "exact" else BankSearch(bank)
-        self._bounded = _bounded(bank, briefly) if kind == "exact" and bank.device.type == "cpu" else None
+        self._bounded = _bounded(bank) if kind == "exact" and bank.device.type == "cpu" else None
+
+    @property
+    def exact(self) -> BankSearch:
+        """The exact search in the bank: itself, or one beside the index."""
+        return self._exact or self
 
     def __call__(self, queries: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
         """As :func:`nearest`."""
@@ -195,11 +199,11 @@ class BankSearch:
         return distances, indices, (candidates >= 0).all(dim=1)  # fewer entries in the cells that were looked into
 
 
-def _bounded(bank: Tensor, briefly: bool) -> BoundedSearch | CellSearch | None:
+def _bounded(bank: Tensor) -> BoundedSearch | CellSearch | None:
     """The fastest exact search in a bank on the CPU; None: :func:`nearest`."""
     if has_bfloat16():  # then cells were measured to be no faster
         return BoundedSearch(bank) if len(bank) >= bounds.FEWEST else None
-    return CellSearch(bank) if not briefly and len(bank) >= cells.FEWEST and bank.isfinite().all() else None
+    return CellSearch(bank) if len(bank) >= cells.FEWEST and bank.isfinite().all() else None
 
 
 def is_exported() -> bool:

@@ -2,7 +2,7 @@
 
 To take an image's own patches out of the bank is not enough: they also stand for patches of other images, which the coreset
 would have kept instead, and without which normal images score too high. So the bank gets back as many patches of the others,
-the farthest first, as it loses.
+the farthest first, as it loses. Nearly all neighbours are those in the whole bank.
 """
 
 from __future__ import annotations
@@ -16,6 +16,57 @@ from anomaly_patchcore.patchcore.rows import Rows
 from anomaly_patchcore.search import BankSearch, nearest
 
 NEIGHBOURS = 3  # of each patch among the bank's entries that are held
+MORE = 3  # neighbours that are looked for where one is lost; then four times as many
+
+
+class SearchWithout:
+    """A search in a bank that lacks some of its entries and has others instead.
+
+    Args:
+        whole: the exact search in the whole bank.
+        lost: bool (M,): the entries that it lacks.
+        regained: float (n, D): those that it has instead, in the bank's precision.
+    """
+
+    def __init__(self, whole: BankSearch, lost: Tensor, regained: Tensor) -> None:
+        self._whole, self._lost, self._regained = whole, lost, regained
+
+    @cached_property
+    def bank(self) -> Tensor:
+        """float (m, D): what is searched."""
+        return torch.cat([self._whole.bank[~self._lost], self._regained])
+
+    def of_images(self, patches: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+        """As :meth:`BankSearch.of_images`."""
+        distances, indices = self(patches.flatten(0, 1), k)
+        return distances.unflatten(0, patches.shape[:2]), indices.unflatten(0, patches.shape[:2])
+
+    def __call__(self, queries: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+        """As :func:`nearest` in :attr:`bank`."""
+        kept = (~self._lost).cumsum(0)
+        size = int(kept[-1])
+        if size < k:
+            return nearest(queries, self.bank, k)
+        distances, places = self._among_kept(queries, k)
+        indices = (kept - 1)[places]
+        if len(self._regained):
+            others, which = nearest(queries, self._regained, k)
+            distances, order = torch.cat([distances, others], dim=1).sort(dim=1, stable=True)
+            distances, indices = distances[:, :k], torch.cat([indices, which + size], dim=1).gather(1, order[:, :k])
+        return distances, indices
+
+    def _among_kept(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The k nearest entries that are not lost, by their places in the whole bank."""
+        distances = torch.empty(len(queries), k, device=queries.device)
+        places = torch.empty(len(queries), k, dtype=torch.long, device=queries.device)
+        open_, more, most = torch.arange(len(queries), device=queries.device), 0, int(self._lost.sum())
+        while len(open_):
+            found, of_found = self._whole(queries[open_], k + more)
+            gone, order = self._lost[of_found].sort(dim=1, stable=True)  # those that are kept first, the nearest of them first
+            distances[open_], places[open_] = found.gather(1, order[:, :k]), of_found.gather(1, order[:, :k])
+            open_ = open_[gone[:, k - 1]]
+            more = min(max(MORE, 4 * more), most)
+        return distances, places
 
 
 class LeftOut:
@@ -31,40 +82,45 @@ class LeftOut:
     def __init__(self, patches: Rows | Tensor, searched: Tensor, owners: Tensor, picked: Tensor) -> None:
         self._patches, self._searched, self._owners, self._picked = patches, searched, owners, picked
 
-    def bank(self, numbers: Tensor) -> Tensor:
-        """float32 (M, D): the bank without the images of these numbers; empty if there are no others."""
+    def without(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """What the bank without the images of these numbers lacks, bool (M,), and float32 (n, D), what it has instead."""
         lost = torch.isin(self._owners[self._picked], numbers)
-        kept = self._picked[~lost]
         represented = self._represented  # a budget may have kept no patch of the last images
         orphans = torch.cat([self._picked[:0], *(represented[n] for n in numbers.tolist() if n < len(represented))])
         orphans = orphans[~torch.isin(self._owners[orphans], numbers)]
-        if not len(kept) and len(others := (~torch.isin(self._owners, numbers)).nonzero()[:, 0]):
-            kept, orphans = others[:1], others
-        if not len(kept) or not len(orphans):
-            return self._patches[kept]
+        first = orphans[:0]
+        if lost.all():
+            orphans = (~torch.isin(self._owners, numbers)).nonzero()[:, 0]
+            first = orphans[:1]
+        if not len(orphans):
+            return lost, self._patches[first]
         points = self._searched[orphans]
-        distances = self._distances(orphans, kept, numbers)
+        distances = (points - points[:1]).square().sum(dim=1) if len(first) else self._distances(orphans, points, lost)
         regained = []
         for _ in range(min(int(lost.sum()), len(orphans))):
             farthest = distances.argmax()
             regained.append(orphans[farthest])
             distances = torch.minimum(distances, (points - points[farthest]).square().sum(dim=1))
-        return self._patches[torch.cat([kept, torch.stack(regained)])] if regained else self._patches[kept]
+        return lost, self._patches[torch.cat([first, torch.stack(regained)]) if regained else first]
 
-    def _distances(self, patches: Tensor, kept: Tensor, numbers: Tensor) -> Tensor:
-        """float32 (n,): the squared distances of patches to the bank's nearest entry that is not of these images, which the
-        ``kept`` ones are. Nearly always it is among the first few of all."""
+    def _distances(self, patches: Tensor, points: Tensor, lost: Tensor) -> Tensor:
+        """float32 (n,): the squared distances of patches, where the coreset was searched, to the bank's nearest entry that is
+        not lost. Nearly always it is among the first few of all."""
         squared, places = self._nearest
-        lost = torch.isin(self._owners[self._picked][places[patches]], numbers)
-        distances = squared[patches].masked_fill(lost, torch.inf).amin(dim=1)
-        if len(unknown := lost.all(dim=1).nonzero()[:, 0]):
-            distances[unknown] = nearest(self._searched[patches[unknown]], self._searched[kept])[0][:, 0]
+        gone = lost[places[patches]]
+        distances = squared[patches].masked_fill(gone, torch.inf).amin(dim=1)
+        if len(unknown := gone.all(dim=1).nonzero()[:, 0]):
+            distances[unknown] = SearchWithout(self._search, lost, points[:0])(points[unknown])[0][:, 0]
         return distances
+
+    @cached_property
+    def _search(self) -> BankSearch:
+        return BankSearch(self._searched[self._picked])
 
     @cached_property
     def _nearest(self) -> tuple[Tensor, Tensor]:
         """For each patch, the squared distances to its nearest entries of the bank, and which these are."""
-        squared, places = BankSearch(self._searched[self._picked])(self._searched, NEIGHBOURS)
+        squared, places = self._search(self._searched, NEIGHBOURS)
         return squared, places.int()
 
     @cached_property

@@ -30,6 +30,7 @@ from anomaly_core import DataError
 from anomaly_features import upsample_smooth
 from anomaly_patchcore.coreset import k_center_greedy_with_radius
 from anomaly_patchcore.patchcore.extending import chosen
+from anomaly_patchcore.patchcore.left_out import SearchWithout
 from anomaly_patchcore.patchcore.rows import Rows
 from anomaly_patchcore.patchcore.store import PatchStore
 from anomaly_patchcore.search import BankSearch, Kind, is_exported, least_distances, nearest
@@ -67,6 +68,8 @@ class PatchCoreModel(nn.Module):
         memory_bank: ``bank_dtype`` (M, D), empty until :meth:`build`.
         coreset_radius: float32 (): the largest distance of a training patch to the bank (not squared), where the coreset was
             searched: between projected patches if there is a projection. An upper bound of it where patches were dropped.
+        measured_radius: the largest distance of the patches that were kept, and of 16,384 others drawn at random, where some
+            were dropped; None where :attr:`coreset_radius` is that of all, and after loading.
         projection: float32 (D, projection_dim), or empty where the coreset was searched in all values. Not saved.
     """
 
@@ -99,7 +102,9 @@ class PatchCoreModel(nn.Module):
         self.register_buffer("memory_bank", torch.empty(0, target_dim or 0, dtype=bank_dtype))
         self.register_buffer("coreset_radius", torch.tensor(0.0))
         self.register_buffer("projection", torch.empty(0, 0), persistent=False)
+        self.measured_radius: float | None = None
         self._searched_bank: BankSearch | None = None
+        self._without: SearchWithout | None = None
 
     def embed(self, features: Sequence[Tensor]) -> Tensor:
         """Feature maps of one batch, the shallowest first, as patches.
@@ -178,7 +183,11 @@ class PatchCoreModel(nn.Module):
             first = int(torch.randint(len(searched), (1,), generator=store.generator))
         picked, radius = k_center_greedy_with_radius(searched, count, first)
         if reach is not None:
-            radius = float((nearest(searched, searched[picked])[0][:, 0].sqrt() + reach).max())
+            distances = nearest(searched, searched[picked])[0][:, 0].sqrt()
+            radius = float((distances + reach).max())
+            if store.sample is not None:
+                sampled = float(nearest(store.sample, searched[picked])[0].max()) ** 0.5
+                self.measured_radius = max(float(distances.max()), sampled)
         patches = rows if len(rows) else searched
         self._remember(patches[picked].float(), radius)
         return Chosen(picked, patches, searched)
@@ -220,21 +229,27 @@ class PatchCoreModel(nn.Module):
         """Squared distances and indices (B * h * w, neighbors) of (B, h, w, D) patches."""
         if is_exported():
             return nearest(patches.flatten(0, 2), self.memory_bank, self.neighbors)
-        if self._searched_bank is None or self._searched_bank.bank is not self.memory_bank:
-            self._searched_bank = BankSearch(self.memory_bank, self.search)
-        distances, indices = self._searched_bank.of_images(patches.flatten(1, 2), self.neighbors)
+        search = self._without or self._of_whole()
+        distances, indices = search.of_images(patches.flatten(1, 2), self.neighbors)
         return distances.flatten(0, 1), indices.flatten(0, 1)
 
+    def _of_whole(self) -> BankSearch:
+        if self._searched_bank is None or self._searched_bank.bank is not self.memory_bank:
+            self._searched_bank = BankSearch(self.memory_bank, self.search)
+        return self._searched_bank
+
     @contextmanager
-    def having(self, bank: Tensor) -> Iterator[None]:
-        """Inside, the memory bank is another, float (M, D), and is searched exactly."""
-        whole = self.memory_bank, self.search, self._searched_bank
-        self.memory_bank, self.search = bank.to(self.bank_dtype), "exact"
-        self._searched_bank = BankSearch(self.memory_bank, briefly=True)
+    def without(self, lost: Tensor, regained: Tensor) -> Iterator[None]:
+        """Inside, the memory bank lacks its entries where bool (M,) is true, has others instead, float (n, D), and is searched
+        exactly."""
+        whole = self.memory_bank
+        self._without = SearchWithout(self._of_whole().exact, lost, regained.to(self.bank_dtype))
+        if self.reweight:
+            self.memory_bank = self._without.bank
         try:
             yield
         finally:
-            self.memory_bank, self.search, self._searched_bank = whole
+            self.memory_bank, self._without = whole, None
 
     def search_exactly(self) -> None:
         """Search exactly from now on, regardless of ``search``."""
@@ -255,6 +270,15 @@ class PatchCoreModel(nn.Module):
             float32 (B,) scores: the largest patch score (a mean **squared** distance), re-weighted where asked
             for; and float32 (B, 1, *size) maps.
         """
+        scores, of_patches = self.score_patches(patches)
+        return scores, self.maps(of_patches, size)
+
+    def maps(self, of_patches: Tensor, size: tuple[int, int]) -> Tensor:
+        """float32 (B, 1, *size) maps of the patches' scores, float32 (B, h, w)."""
+        return upsample_smooth(of_patches[:, None], size, self.sigma)
+
+    def score_patches(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """Image scores, float32 (B,), as :meth:`score` has them, and the scores of all patches, float32 (B, h, w)."""
         batch, height, width, _ = patches.shape
         flat = patches.flatten(0, 2)
         if is_exported() and self.neighbors == 1:  # a graph needs the place of one neighbour alone: the worst patch's
@@ -271,7 +295,7 @@ class PatchCoreModel(nn.Module):
         scores = distances.mean(dim=1)
         if self.reweight:
             scores = scores * self._weight(worst, distances[:, 0], indices[:, 0])
-        return scores, upsample_smooth(patch_scores.view(batch, 1, height, width), size, self.sigma)
+        return scores, patch_scores.view(batch, height, width)
 
     def _weight(self, patches: Tensor, squared: Tensor, neighbor: Tensor) -> Tensor:
         """Equation 7's weight in (0, 1), of float32 (B,): a patch whose nearest entry is itself rare counts more."""
