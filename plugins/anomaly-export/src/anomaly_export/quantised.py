@@ -87,8 +87,10 @@ def calibrate(network: FrozenNetwork, images: Iterable[Tensor]) -> Tensor:
 
 
 def _pixels(images: Tensor) -> Tensor:
-    """float32 (B, 3, H, W) in [0, 1] -> uint8 (B, H, W, 3), as they were decoded."""
-    return (images.detach() * 255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    """float32 (B, 3, H, W) in [0, 1] -> uint8 (B, H, W, 3), as they were decoded. By numpy: torch's threads would take turns
+    with OpenVINO's, and a single image tens of milliseconds."""
+    values = np.rint(images.detach().float().numpy() * np.float32(255))
+    return torch.from_numpy(np.ascontiguousarray(values.clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1)))
 
 
 def _spoilt(images: list[Tensor]) -> list[Tensor]:
