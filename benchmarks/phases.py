@@ -26,9 +26,9 @@ from typing import Any
 BEGUN = time.time()
 
 CORE, PATCHCORE, FEATURES = "anomaly_core", "anomaly_patchcore", "anomaly_features"
-NETWORK, IMPORTS, REST = "network", "imports", "the rest"
+SCREENING, NETWORK, IMPORTS, REST = "screening", "network", "imports", "the rest"
 PHASES = {
-    "screening": [f"{CORE}.run.runner:_Run._split"],
+    SCREENING: [f"{CORE}.run.runner:_Run._split"],
     "decoding": [
         "torch.utils.data.dataloader:_BaseDataLoaderIter.__next__",
         f"{CORE}.base.data:SampleDataset.__getitems__",
@@ -58,7 +58,8 @@ class Clock:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self.calls: dict[str, int] = defaultdict(int)
-        self.idle_mb = 0.0
+        self.idle_mb = self.network_mb = 0.0  # before the first image; what the first batch of the network adds
+        self.peaks: dict[str, float] = defaultdict(float)
         self.missing: list[str] = []
         self._now = [REST]
         self._last = time.perf_counter()
@@ -85,13 +86,17 @@ class Clock:
             if threading.get_ident() != self._thread:
                 return function(*args, **kwargs)
             name = phase if isinstance(phase, str) else phase(*args)
-            if name == NETWORK and not self.idle_mb:
-                self.idle_mb = resident_mb()
+            held = resident_mb()
+            if name in (SCREENING, NETWORK) and not self.idle_mb:
+                self.idle_mb = held
             self.enter(name)
             try:
                 return function(*args, **kwargs)
             finally:
                 self.leave()
+                self.peaks[name] = max(self.peaks[name], resident_mb())
+                if name == NETWORK and self.calls[name] == 1:
+                    self.network_mb = resident_mb() - held
 
         return wrapper
 
@@ -134,7 +139,8 @@ class Clock:
         """Leave what was measured; later writes would count less."""
         self._switch()
         seconds = dict(self.seconds)
-        facts = {"begun": BEGUN, "seconds": seconds, "calls": self.calls, "idle_mb": self.idle_mb, "missing": self.missing}
+        memory = {"idle_mb": self.idle_mb, "network_mb": self.network_mb, "held_mb": self.peaks}
+        facts = {"begun": BEGUN, "seconds": seconds, "calls": self.calls, **memory, "missing": self.missing}
         path.write_text(json.dumps({**facts, "ended": time.time()}), encoding="utf-8")
 
 

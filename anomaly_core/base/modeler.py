@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -43,9 +44,11 @@ class BaseModeler(nn.Module, ABC):
     Attributes:
         input_spec: the size, crop, mean and std that the method needs. Images arrive in [0, 1]; the modeler normalises them.
         fewest_images: the smallest number of normal images to fit on; 0 for a method that needs none.
+        image_room: the most bytes of decoded images that a run may keep beside what the method holds.
     """
 
     input_spec: InputSpec
+    image_room: float = math.inf
     fewest_images: ClassVar[int] = 1
 
     def __init__(self, config: ModelConfig, context: ModelContext | None = None) -> None:
@@ -69,6 +72,16 @@ class BaseModeler(nn.Module, ABC):
         """A context that is active during fitting, for resources such as a cache of features. ``repeated``: the same images
         are seen in every epoch."""
         return nullcontext()
+
+    def warm_up(self, device: torch.device) -> None:
+        """Called once while a run's images are screened: the place for what takes long and needs none of them, such as
+        compiling a frozen network for a device."""
+        return
+
+    def prepare_fitting(self, batches: Iterable[Batch]) -> None:
+        """Called before the trainer, for example to quantise a frozen network. ``batches`` are some of the images to fit on,
+        evenly spread, the same in all processes and on the CPU; they may be iterated several times, and are then decoded."""
+        return
 
     def trained_state(self) -> dict[str, Tensor]:
         """The part of the state that fitting changes, for checkpoints; a frozen backbone is not included."""
@@ -104,9 +117,11 @@ class MemoryModeler(BaseModeler):
     Attributes:
         leaves_out: how many of the collected images or tiles :meth:`predict_without` can do without at once: 0, 1, or
             ``math.inf``. Where these are too few, cross-fitting fits several detectors.
+        expected: how many images or tiles will be collected, by all processes; None if nobody has said so.
     """
 
     leaves_out: float = 0
+    expected: int | None = None
 
     @abstractmethod
     def collect(self, images: Tensor) -> None:

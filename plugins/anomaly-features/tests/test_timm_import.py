@@ -1,4 +1,4 @@
-"""timm is imported without torch's compiler, and nothing that needs the compiler works otherwise for it."""
+"""timm is imported and used without torch's compiler, and nothing that needs the compiler works otherwise for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ CODE = """
 import sys
 import torch
 disable = torch.compiler.disable
-import anomaly_features.extractor
+from anomaly_features import Backbones, FeatureExtractor
+FeatureExtractor("tf_efficientnet_lite0", ["blocks.1"], Backbones())
 heavy = {"matplotlib", "sklearn", "sympy", "torch._dynamo", "torch._dynamo.utils"}
 print(sorted(heavy & sys.modules.keys()), torch.compiler.disable is disable)
 from timm.layers import disable_compiler

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from anomaly_core import ConfigError, DataError
-from anomaly_patchcore import farthest
+from anomaly_patchcore import farthest, vicinity
 from anomaly_patchcore.coreset import k_center_greedy, k_center_greedy_with_radius
 
 
@@ -69,10 +69,15 @@ copies and neighbours of copies; a grid, full of ties; one-dimensional; an outli
 heavy tails"""
 
 
-@pytest.mark.parametrize("sizes", [(24, 8), (4096, 256)], ids=["small pool", "one pool"])
+@pytest.mark.parametrize("sizes", [(24, 8, 1), (24, 8, 1000), (4096, 256, 1000)], ids=["vicinity", "small pool", "one pool"])
 @pytest.mark.parametrize("kind", " ".join(KINDS.split()).split("; "))
-def test_the_picks_of_the_plain_loop_in_its_order(kind: str, sizes: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_picks_of_the_plain_loop_in_its_order(
+    kind: str, sizes: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(farthest, "POOL", sizes[0])
+    monkeypatch.setattr(farthest, "MANY", sizes[2])
+    monkeypatch.setattr(farthest, "WAITING", 2)
+    monkeypatch.setattr(vicinity, "COUNT", 5)
     monkeypatch.setattr(farthest, "BLOCK", sizes[1])
     monkeypatch.setattr(farthest, "CELLS", 64 * sizes[1])
     monkeypatch.setattr(farthest, "FRONT", 3)
@@ -99,13 +104,17 @@ def test_any_points(seed: int, rows: int, columns: int, levels: int, data: st.Da
         patch.setattr(farthest, "POOL", 10)
         patch.setattr(farthest, "BLOCK", 3)
         patch.setattr(farthest, "FRONT", data.draw(st.integers(1, 3)))
+        patch.setattr(farthest, "MANY", data.draw(st.sampled_from([1, 1000])))
+        patch.setattr(farthest, "WAITING", data.draw(st.integers(1, 3)))
         patch.setattr(farthest, "FEW", data.draw(st.sampled_from([1, 1024])))
         assert k_center_greedy(points, count, first).tolist() == plain(points, count, first)
 
 
 @pytest.mark.parametrize("factor", [1e-150, 1e-42, 1e-30, 1e18, 1e37, 1e140])
-def test_tiny_and_huge_values(factor: float) -> None:
+def test_tiny_and_huge_values(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their squares leave the range of float32; the picks are those of the plain loop in float64."""
+    monkeypatch.setattr(farthest, "MANY", 1)
+    monkeypatch.setattr(farthest, "WAITING", 2)
     points = cloud("plain").double() * factor
     if 1e-45 < factor < 1e38:
         points = points.float()
@@ -185,3 +194,14 @@ def test_not_finite(value: float) -> None:
     points[4, 1] = value
     with pytest.raises(DataError, match="index 4"):
         k_center_greedy(points, 3)
+
+
+def test_a_vicinity_finds_the_points_around_picks() -> None:
+    centres = torch.eye(4) * 100
+    points = centres.repeat(50, 1) + torch.rand(200, 4, generator=torch.Generator().manual_seed(0))
+    around = vicinity.Vicinity(points)
+    assert around.add(10, points[[1]], count=1, most=2) == []
+    ((members, picks),) = around.add(11, points[[5, 2]], count=1, most=2)  # the first and the second are of one cluster
+    assert picks == [10, 11]
+    assert set(members.tolist()) <= set(range(1, 200, 4))
+    assert around.add(13, points[[1]], count=1, most=2) == [], "they wait no longer"

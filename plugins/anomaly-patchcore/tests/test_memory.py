@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +20,7 @@ from anomaly_patchcore.patchcore.modeler import PatchCoreModeler
 from anomaly_patchcore.patchcore.rows import Rows
 from anomaly_patchcore.patchcore.store import PatchStore
 
+Fit = Callable[[Tensor, PatchCoreConfig], PatchCoreModeler]
 SMALL: dict[str, Any] = {"backbone": "resnet18.tv_in1k", "image_size": 64, "center_crop": None, "layers": ("layer2",)}
 CONFIG = PatchCoreConfig(**SMALL, target_dim=32, coreset_ratio=0.1, projection_dim=16)
 IMAGES = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -73,16 +76,6 @@ def test_a_budget_bounds_the_process_above_its_idle_state(count: int) -> None:
     assert (held == 784 * count) == (count == 100), "what fits is kept; of 400 images, 191 MB of patches, coresets are"
 
 
-def fitted(config: PatchCoreConfig, images: Tensor = IMAGES) -> PatchCoreModeler:
-    torch.manual_seed(0)
-    modeler = PatchCoreModeler(config).eval()
-    with torch.inference_mode():
-        for part in images.split(4):
-            modeler.collect(part)
-        modeler.build()
-    return modeler
-
-
 def test_an_image_that_was_collected_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     modeler, new = PatchCoreModeler(CONFIG).eval(), 1 - IMAGES[:1]
@@ -106,12 +99,42 @@ def test_an_image_that_was_collected_is_not_computed_again(monkeypatch: pytest.M
         torch.testing.assert_close(modeler.predict_without(IMAGES[[4, 1, 0]], without).scores, scores)
 
 
+def test_a_held_out_image_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    modeler, held_out = PatchCoreModeler(replace(CONFIG, reweight=True)).eval(), IMAGES[4:]
+    with torch.inference_mode(), modeler.fitting(False):
+        modeler.collect(IMAGES[:4])
+        modeler.build()
+        expected = modeler.predict_step(held_out)
+        assert 0 <= float(modeler.held_out_step(held_out)["coverage"]) <= 1
+        with monkeypatch.context() as patched:
+            patched.setattr(modeler.extractor, "forward", lambda images: pytest.fail("computed again"))
+            found = modeler.predict_step(held_out.flip(0))
+            assert torch.equal(found.scores, expected.scores.flip(0))
+            assert found.maps is not None and expected.maps is not None
+            assert torch.equal(found.maps, expected.maps.flip(0))
+        assert torch.allclose(modeler.predict_step(IMAGES[3:5]).scores[1:], expected.scores[:1]), "one of them is new"
+    assert not modeler._scored
+
+
+def test_fingerprints_are_kept_as_long_as_patches_are() -> None:
+    torch.manual_seed(0)
+    modeler = PatchCoreModeler(replace(CONFIG, memory_budget="150KB")).eval()
+    held = []
+    with torch.inference_mode(), modeler.fitting(True):
+        for image in IMAGES.split(1):
+            modeler.collect(image)
+            held.append(len(modeler._numbers))
+    assert held[0] == 1
+    assert held[-1] == 0, "its patches were thinned"
+
+
 @pytest.mark.parametrize("options", [{}, {"memory_budget": "10MB"}, {"coreset": "streamed"}])
-def test_a_bank_sized_by_count(options: dict[str, Any]) -> None:
+def test_a_bank_sized_by_count(fitted: Fit, options: dict[str, Any]) -> None:
     config = replace(CONFIG, bank_size=50, **options)
-    assert len(fitted(config).model.memory_bank) == 50
-    assert len(fitted(replace(config, bank_size=10**6)).model.memory_bank) == 6 * 64
-    modeler = fitted(config)
+    assert len(fitted(IMAGES, config).model.memory_bank) == 50
+    assert len(fitted(IMAGES, replace(config, bank_size=10**6)).model.memory_bank) == 6 * 64
+    modeler = fitted(IMAGES, config)
     modeler.reopen()
     with torch.inference_mode():
         modeler.collect(IMAGES[:2])
@@ -142,10 +165,42 @@ def test_a_streamed_coreset_covers_all_patches_within_the_radius_that_it_tells(m
     assert len(modeler.model.build_from(store).picked) == 60
     distances = torch.cdist(points, modeler.model.memory_bank).amin(dim=1)
     assert 0 < float(distances.max()) <= float(modeler.model.coreset_radius)
+    assert modeler.describe()["coreset_radius_measured"] == pytest.approx(float(distances.max()), rel=1e-5)
 
 
-def test_patches_held_in_float16_take_half_and_score_nearly_the_same() -> None:
-    whole, half = fitted(CONFIG), fitted(replace(CONFIG, collect_dtype="float16"))
+def test_the_sample_is_drawn_from_all_patches_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "SAMPLE", 500)
+    store = PatchStore(budget=10**6, ratio=0.02)
+    for part in torch.arange(5000.0)[:, None].expand(-1, 8).split(130):
+        store.add(part)
+    assert store.sample is not None
+    numbers = store.sample[:, 0]
+    assert len(numbers) == len(numbers.unique()) == 500
+    assert 2200 < float(numbers.mean()) < 2800
+    others = PatchStore(budget=10**6, ratio=0.02)
+    others.add(torch.zeros(10, 8), torch.zeros(10))
+    assert others.sample is None, "these stand for others"
+
+
+def test_a_budget_that_cannot_hold_the_bank_says_which_could() -> None:
+    def collecting(**options: Any) -> PatchCoreModeler:
+        torch.manual_seed(0)
+        modeler = PatchCoreModeler(replace(CONFIG, coreset_ratio=0.5, **options)).eval()
+        modeler.expected = len(IMAGES)
+        with torch.inference_mode():
+            modeler.collect(IMAGES[:2])
+        return modeler
+
+    with pytest.raises(ConfigError, match="cannot hold the memory bank: 6 images have 384 patches") as raised:
+        collecting(memory_budget="100KB")
+    budget, size = re.findall(r"memory_budget=(\d+MiB) or more, or model.bank_size=(\d+)", str(raised.value))[0]
+    assert 0 < int(size) < 192
+    assert len(collecting(memory_budget="100KB", bank_size=int(size))._store) > int(size) / 2
+    assert collecting(memory_budget=budget).image_room == int(budget[:-3]) * 2**20 // 8
+
+
+def test_patches_held_in_float16_take_half_and_score_nearly_the_same(fitted: Fit) -> None:
+    whole, half = fitted(IMAGES, CONFIG), fitted(IMAGES, replace(CONFIG, collect_dtype="float16"))
     assert half.model.memory_bank.dtype == torch.float32
     with torch.inference_mode():
         torch.testing.assert_close(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.resources import files
 
@@ -16,6 +17,7 @@ from anomaly_patchcore.patchcore.config import PatchCoreConfig
 from anomaly_patchcore.patchcore.model import PatchCoreModel
 from anomaly_patchcore.patchcore.modeler import PatchCoreModeler
 
+Fit = Callable[[Tensor, PatchCoreConfig], PatchCoreModeler]
 SMALL = PatchCoreConfig(
     backbone="resnet18.tv_in1k",
     image_size=(64, 96),
@@ -101,18 +103,8 @@ def images() -> Tensor:
     return torch.rand(5, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 
 
-def fitted(images: Tensor, config: PatchCoreConfig = SMALL) -> PatchCoreModeler:
-    torch.manual_seed(0)
-    modeler = PatchCoreModeler(config).eval()
-    with torch.inference_mode():
-        for part in images.split(2):
-            modeler.collect(part)
-        modeler.build()
-    return modeler
-
-
 @pytest.mark.parametrize("config", [SMALL, replace(SMALL, target_dim=None, projection_dim=None, neighbors=3, reweight=True)])
-def test_modeler(images: Tensor, config: PatchCoreConfig) -> None:
+def test_modeler(fitted: Fit, images: Tensor, config: PatchCoreConfig) -> None:
     modeler = fitted(images, config)
     assert modeler.describe()["memory_bank_size"] == int(5 * 8 * 12 * 0.2)
     with torch.inference_mode():
@@ -128,12 +120,12 @@ def test_modeler(images: Tensor, config: PatchCoreConfig) -> None:
     torch.testing.assert_close(single, anomalous.scores, rtol=1e-4, atol=0)
 
 
-def test_same_seed_same_bank(images: Tensor) -> None:
-    assert torch.equal(fitted(images).model.memory_bank, fitted(images).model.memory_bank)
+def test_same_seed_same_bank(fitted: Fit, images: Tensor) -> None:
+    assert torch.equal(fitted(images, SMALL).model.memory_bank, fitted(images, SMALL).model.memory_bank)
 
 
-def test_a_saved_state_scores_the_same(images: Tensor) -> None:
-    modeler = fitted(images)
+def test_a_saved_state_scores_the_same(fitted: Fit, images: Tensor) -> None:
+    modeler = fitted(images, SMALL)
     loaded = PatchCoreModeler(SMALL).eval()
     assert not len(loaded.model.memory_bank)
     loaded.load_state({key: value.clone() for key, value in modeler.state_dict().items()})

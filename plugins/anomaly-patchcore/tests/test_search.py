@@ -183,3 +183,9 @@ def test_the_farthest_patch_of_an_image_is_exact_where_an_index_misses(kind: sea
     assert torch.equal(indices[range(5), farthest], exact[1][range(5), farthest])
     assert (made(patches.flatten(0, 1), k)[0].mean(dim=1).view(5, 60).amax(dim=1) > expected).all()  # alone it misses
     assert made.of_images(patches[:0], k)[0].shape == (0, 60, k)
+
+
+def test_queries_of_any_number_need_few_products() -> None:
+    queries = torch.rand(200, 8, generator=torch.Generator().manual_seed(0))
+    search = BoundedSearch(queries)
+    assert len({len(search._rows(queries[:count])) for count in range(1, 201)}) == 13, "each keeps a megabyte"

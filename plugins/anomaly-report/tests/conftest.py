@@ -17,7 +17,6 @@ from PIL import Image
 from sealing import seal
 
 from anomaly_core import Calibration, Hooks, Measure, Registry, RunFolder, RunResult, TestedImage
-from anomaly_report.figures.all import PLANS, Drawn
 from anomaly_report.finished import FinishedRun
 from anomaly_report.hooks import Reporter
 from anomaly_report.report import write_report
@@ -166,13 +165,6 @@ def driver() -> Iterator[Any]:
         yield browser
     finally:
         browser.quit()
-
-
-@pytest.fixture
-def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports that draw nothing: drawing takes seconds, and has tests of its own."""
-    undrawn = [Drawn(plan) for plan in PLANS]
-    monkeypatch.setattr("anomaly_report.report.write_figures", lambda run, files: undrawn)
 
 
 class Browser:

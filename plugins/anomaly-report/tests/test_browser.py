@@ -113,7 +113,6 @@ def test_images_move_between_the_verdicts_as_the_slider_moves(open_page, reporte
     assert driver.text("found") == "20 of 40 images"
 
 
-@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize(
     "options",
     [{"threshold": None, "held_out": ()}, {"pictures": False}, {"rows": []}, {"labels": False}],
@@ -137,7 +136,6 @@ def test_a_run_without_some_part_opens(open_page, make_run, example_rows, tmp_pa
         assert {card["verdict"] for card in driver.cards()} == {"called anomalous"}
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_categories_are_counted_alone(open_page, make_run, row, tmp_path):
     rows = [row(f"good/{n}.png", 0, float(n), category="a" if n < 6 else "b") for n in range(10)]
     rows += [row(f"dent/{n}.png", 1, float(n), category="a" if n < 6 else "b") for n in range(10)]
@@ -150,7 +148,6 @@ def test_categories_are_counted_alone(open_page, make_run, row, tmp_path):
     assert {card["name"] for card in driver.cards()} == {f"dent/{n}.png" for n in range(6, 10)}
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_ten_thousand_images_are_never_all_in_the_page(open_page, make_run, example_rows, tmp_path):
     folder = make_run(tmp_path, rows=example_rows(10_000, pictures=False))
     (folder / "maps").mkdir()

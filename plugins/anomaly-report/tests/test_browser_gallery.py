@@ -40,7 +40,6 @@ def test_sort_filter_search_and_pages(open_page, reported):
     assert [card["name"] for card in driver.cards()] == ["dent/003.png"]
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_a_hostile_name_stays_text_in_the_page(open_page, make_run, row, tmp_path):
     rows = [row(f"good/{HOSTILE}", 0, 1.0, category=HOSTILE, picture=f"maps/{HOSTILE}"), row("<b>x</b>/1.png", 1, 9.0)]
     driver = open_page(write_report(make_run(tmp_path, rows=rows, dataset=HOSTILE)))
@@ -53,7 +52,6 @@ def test_a_hostile_name_stays_text_in_the_page(open_page, make_run, row, tmp_pat
     driver.wait("return document.getElementById('viewer-picture').naturalWidth === 140")
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_the_regions_of_an_image_are_listed(open_page, make_run, row, tmp_path):
     rows = [row(f"dent/{number}.png", 1, 9.0 - number, picture=f"maps/{number}.png") for number in range(4)]
     region = {"box": [4, 6, 14, 26], "area": 1234.56, "peak": 7.5, "p_value": 0.25}
@@ -76,7 +74,6 @@ def test_the_regions_of_an_image_are_listed(open_page, make_run, row, tmp_path):
     assert driver.execute_script("return document.getElementById('viewer-regions').hidden")
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_facts_of_a_strangers_regions_are_left_out(open_page, make_run, row, tmp_path):
     rows = [row("dent/0.png", 1, 9.0, picture="maps/0.png")]
     rows[0].regions = [{"box": [1]}, {}, {"box": [1, 2, 3, 4], "area": [5], "peak": None}, {"box": [1, 2, 3, 4]}]
@@ -144,14 +141,12 @@ def test_every_control_has_a_name(open_page, reported):
 
 def test_dark_follows_the_system_and_the_reader(open_page, reported):
     script = (
-        "const shown = [...document.querySelectorAll('#figures img')].filter((e) => getComputedStyle(e).display !== 'none');"
-        "return [getComputedStyle(document.body).backgroundColor, shown.every((e) => e.src.includes('/dark/')), shown.length]"
+        "const colours = [...document.querySelectorAll('#figures .of-normal')].map((e) => getComputedStyle(e).stroke);"
+        "return [getComputedStyle(document.body).backgroundColor, ...new Set(colours)]"
     )
     page = reported.folder / "report.html"
     driver = open_page(page)
-    figures = driver.execute_script(script)[2]
-    assert figures > 0
-    light, dark = ["rgb(244, 246, 248)", False, figures], ["rgb(18, 22, 27)", True, figures]
+    light, dark = ["rgb(244, 246, 248)", "rgb(0, 114, 178)"], ["rgb(18, 22, 27)", "rgb(86, 180, 233)"]
 
     def turns(expected):
         """A busy machine applies a theme a moment later."""

@@ -33,7 +33,6 @@ def complete(name: str, category: str, model: str, *, seed: int = 0, preset: str
     return RunRow(Path(name), "complete", "", "d", category, model, preset, seed=seed, measures=measured(**values))
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_complete_incomplete_and_damaged_runs_are_listed(make_run, tmp_path):
     make_run(tmp_path / "bolts/m6/patchcore/a", model="patchcore")
     make_run(tmp_path / "bolts/m8/padim/b", model="padim", manifest={"category": "m8", "seed": 3})

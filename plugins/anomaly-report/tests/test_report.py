@@ -23,9 +23,6 @@ from anomaly_report.verdicts import Oracle
 HOSTILE = "<img src=x onerror=alert(1)>.png"
 
 
-pytestmark = pytest.mark.usefixtures("without_figures")
-
-
 class Page(HTMLParser):
     """The page's elements with their attributes, and its visible text."""
 

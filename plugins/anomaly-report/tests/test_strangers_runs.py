@@ -19,9 +19,8 @@ from sealing import seal
 
 from anomaly_core import AnomalyError, RunError, TestedImage
 from anomaly_report.commands import report
-from anomaly_report.figures.all import PLANS, write_figures
 from anomaly_report.figures.examples import draw_examples
-from anomaly_report.figures.style import LIGHT, drawing
+from anomaly_report.figures.plans import PLANS, drawn
 from anomaly_report.finished import FinishedRun
 from anomaly_report.leaderboard import write_leaderboard
 from anomaly_report.report import write_report
@@ -70,7 +69,6 @@ def secret(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize(
     "name",
     [
@@ -86,8 +84,7 @@ def test_a_picture_outside_the_runs_folder_is_neither_read_nor_linked(make_run, 
     read = FinishedRun.read(run)
     assert [image.picture for image in read.images] == ["", ""]
     assert len(read.notes) == bool(name)
-    with drawing(LIGHT):
-        assert draw_examples(read, LIGHT) is None
+    assert draw_examples(read) is None
     page = write_report(run).read_text()
     assert "secret.png" not in page.replace(read.notes[0] if name else "", "").partition("<h2")[2].partition("Pictures are")[0]
     assert not name or "Pictures are left out" in page
@@ -96,7 +93,6 @@ def test_a_picture_outside_the_runs_folder_is_neither_read_nor_linked(make_run, 
 
 
 @links
-@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize("linked", ["maps/0.png", "maps"])
 def test_a_link_to_a_picture_elsewhere_is_not_followed(make_run, tmp_path, secret, linked):
     run = with_picture(make_run, tmp_path / "run", "maps/0.png" if linked != "maps" else "maps/secret.png")
@@ -108,7 +104,6 @@ def test_a_link_to_a_picture_elsewhere_is_not_followed(make_run, tmp_path, secre
 
 
 @links
-@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize("name", FILES)
 def test_a_link_to_a_table_elsewhere_is_not_followed(make_run, tmp_path, name):
     run = make_run(tmp_path / "run", curves="{}")
@@ -126,33 +121,28 @@ def test_a_link_to_a_table_elsewhere_is_not_followed(make_run, tmp_path, name):
 
 @links
 def test_writing_follows_no_link_out_of_the_folder(make_run, tmp_path, monkeypatch):
-    monkeypatch.setattr("anomaly_report.figures.all.PLANS", PLANS[:1])
+    monkeypatch.setattr("anomaly_report.figures.plans.PLANS", PLANS[:1])
     outside = tmp_path / "outside"
-    (outside / "dark").mkdir(parents=True)
-    for place in ("mine.html", "scores.png", "dark/scores.png"):
+    outside.mkdir()
+    for place in ("mine.html", "scores.png", "examples.png"):
         (outside / place).write_text("mine")
     run = make_run(tmp_path / "run", curves="{}")
     (run / "report.html").symlink_to(outside / "mine.html")
-    write_report(run)
+    write_report(run, figures="png")
     assert not (run / "report.html").is_symlink() and (run / "figures" / "scores.png").is_file()
-    for linked in ("figures", "figures/dark"):
-        shutil.rmtree(run / "figures")
-        (run / linked).parent.mkdir(exist_ok=True)
-        (run / linked).symlink_to(outside if linked == "figures" else outside / "dark")
-        for rows in (None, []):  # drawn, or removed because there is nothing to draw
-            (run / "manifest.json").unlink()
-            made = make_run(run, rows=rows)
-            with pytest.raises(RunError, match="leads out of the folder"):
-                write_report(made)
-        (run / linked).unlink()
-        (run / "figures").mkdir(exist_ok=True)
+    shutil.rmtree(run / "figures")
+    (run / "figures").symlink_to(outside)
+    for rows in (None, []):  # drawn, or removed because there is nothing to draw
+        (run / "manifest.json").unlink()
+        made = make_run(run, rows=rows)
+        with pytest.raises(RunError, match="leads out of the folder"):
+            write_report(made, figures="png")
     (tmp_path / "leaderboard.html").symlink_to(outside / "mine.html")
     write_leaderboard(tmp_path)
     assert {path.read_text() for path in outside.rglob("*.*")} == {"mine"}
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
-@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize("name", [*FILES, "log.txt", "maps/0000.png", "report.html"])
 def test_a_pipe_or_an_endless_device_is_not_waited_for(make_run, tmp_path, name):
     run = make_run(tmp_path / "run", curves="{}")
@@ -209,7 +199,6 @@ CHANGES: dict[str, list[Callable[[Path, random.Random], str]]] = {
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
-@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize("seed", range(5))
 def test_a_damaged_run_is_reported_or_refused_in_one_sentence(make_run, tmp_path, record, seed):
     """Its manifest holds the damaged files' SHA-256, as that of whoever damages them on purpose."""
@@ -238,7 +227,6 @@ def test_a_damaged_run_is_reported_or_refused_in_one_sentence(make_run, tmp_path
     record("input", "runs with damaged tables, in reports and leaderboards", 60, seed=seed)
 
 
-@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -261,8 +249,8 @@ def test_what_no_axis_holds_is_said_in_the_place_of_the_figure(make_run, tmp_pat
     rows = [TestedImage(f"/{n}.png", "m6", "", n, score, False) for n, score in enumerate((-1e308, 1e308))]
     run = make_run(tmp_path / "run", rows=rows, curves="{}", threshold=5.0)
     page = write_report(run).read_text()
-    figures = {figure.plan.name: figure for figure in write_figures(FinishedRun.read(run))}
-    assert figures["scores"].reason.startswith("It cannot be drawn: ") and figures["roc"].light
+    figures = {figure.plan.name: figure for figure in drawn(FinishedRun.read(run))}
+    assert figures["scores"].missing.startswith("It cannot be drawn: ") and figures["roc"].drawn
     assert "Scores: It cannot be drawn: " in page
 
 
@@ -273,7 +261,7 @@ def test_a_page_elsewhere_holds_its_pictures_and_leaves_the_run_as_it_is(make_ru
     assert done.exit_code == 0, done.output
     page = (tmp_path / "pages" / "page.html").read_text()
     shutil.rmtree(run / "maps")
-    assert page.count('src="data:image/png;base64,') >= 4 and 'src="maps' not in page and 'href="figures' not in page
+    assert page.count('src="data:image/png;base64,') >= 3 and 'src="maps' not in page
     data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
     named = [picture for picture in data["pictures"] if picture]
     assert len(named) == 20 and all(picture.startswith("data:image/png;base64,") for picture in named)

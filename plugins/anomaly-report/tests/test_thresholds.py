@@ -13,7 +13,6 @@ from anomaly_report.finished import FinishedRun
 from anomaly_report.report import write_report
 from anomaly_report.thresholds import former, headline, promise, shell_path
 
-pytestmark = pytest.mark.usefixtures("without_figures")
 SCALE = Calibration(5.0, 0.01, 3, "3 held-out normal images", scores=(2.0, 3.0, 5.0))
 
 

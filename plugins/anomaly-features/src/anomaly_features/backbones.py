@@ -19,7 +19,7 @@ from torch import Tensor
 
 from anomaly_core import ConfigError, PluginError, expanded, open_untrusted, registry
 from anomaly_features.errors import BackboneError
-from anomaly_features.timm_import import timm
+from anomaly_features.timm_import import outline, timm
 
 # The well-known file names of these weights, as published.
 WELL_KNOWN_FILES = {
@@ -195,9 +195,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def fitted(state: dict[str, Tensor], full: str, source: str, by_position: bool = False) -> dict[str, Tensor]:
     """The state under timm's names; BackboneError if tensors are missing or have the wrong shape."""
-    with torch.device("meta"):
-        network = timm.create_model(full, pretrained=False)
-    expected = network.state_dict()
+    expected = outline(full).state_dict()
     if by_position:
         if len(state) != len(expected):
             raise BackboneError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -15,6 +16,27 @@ from anomaly_core import RunError, open_untrusted, write_whole
 
 Key = tuple[int, int]
 Compute = Callable[[Tensor], list[Tensor]]
+
+
+def fingerprints(images: Tensor) -> list[Key]:
+    """128 bits per (3, H, W) float32 image: two multilinear hashes of its bit patterns, on the images' device.
+
+    Different images have the same hash with probability below 2**-100 (Lemire and Kaser, Strongly universal string
+    hashing is fast, 2014).
+    """
+    bits = images.detach().contiguous().view(torch.int32).flatten(1).long()
+    shape = bits.new_tensor(images.shape[1:])  # include the shape: a black image's bits are zero at every size
+    split = (bits.shape[1], len(shape))
+    parts = (row.split(split) for row in _multipliers(sum(split), bits.device))
+    first, second = (((bits * of_bits).sum(dim=1) + (shape * of_shape).sum()).tolist() for of_bits, of_shape in parts)
+    return list(zip(first, second, strict=True))
+
+
+@lru_cache(maxsize=4)
+def _multipliers(count: int, device: torch.device) -> Tensor:
+    """int64 (2, count), odd."""
+    draw = torch.Generator().manual_seed(0x5EED)
+    return (torch.randint(-(2**62), 2**62, (2, count), generator=draw) * 2 + 1).to(device)
 
 
 class FeatureCache:
@@ -42,7 +64,6 @@ class FeatureCache:
         self.hits = 0
         self.misses = 0
         self._held: dict[Key, list[Tensor]] = {}
-        self._multipliers: dict[tuple[int, torch.device], Tensor] = {}
         if self.folder is not None:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +76,7 @@ class FeatureCache:
 
     def __call__(self, images: Tensor, compute: Compute) -> list[Tensor]:
         """Feature maps of float32 (B, 3, H, W) images: from the cache, and the others computed in one batch."""
-        keys = self.fingerprints(images)
+        keys = fingerprints(images)
         held = {key: maps for key in dict.fromkeys(keys) if (maps := self._get(key)) is not None}
         missing = [i for i, key in enumerate(keys) if key not in held]
         self.hits += len(keys) - len(missing)
@@ -70,24 +91,6 @@ class FeatureCache:
             held |= {keys[i]: [level[n] for level in computed] for n, i in enumerate(missing)}
         levels = zip(*(held[key] for key in keys), strict=True)
         return [torch.stack([maps.to(images.device, non_blocking=True) for maps in level]) for level in levels]
-
-    def fingerprints(self, images: Tensor) -> list[Key]:
-        """128 bits per (3, H, W) float32 image: two multilinear hashes of its bit patterns, on the images' device.
-
-        Different images have the same hash with probability below 2**-100 (Lemire and Kaser, Strongly universal string
-        hashing is fast, 2014).
-        """
-        bits = images.detach().contiguous().view(torch.int32).flatten(1).long()
-        shape = bits.new_tensor(images.shape[1:])  # include the shape: a black image's bits are zero at every size
-        place = (bits.shape[1], bits.device)
-        if place not in self._multipliers:
-            draw = torch.Generator().manual_seed(0x5EED)
-            odd = torch.randint(-(2**62), 2**62, (2, bits.shape[1] + len(shape)), generator=draw) * 2 + 1
-            self._multipliers[place] = odd.to(bits.device)
-        split = (bits.shape[1], len(shape))
-        parts = (row.split(split) for row in self._multipliers[place])
-        first, second = (((bits * of_bits).sum(dim=1) + (shape * of_shape).sum()).tolist() for of_bits, of_shape in parts)
-        return list(zip(first, second, strict=True))
 
     def _keep(self, keys: Sequence[Key], levels: list[Tensor]) -> None:
         for number, key in enumerate(keys):

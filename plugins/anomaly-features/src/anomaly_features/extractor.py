@@ -14,7 +14,7 @@ from anomaly_core import ConfigError
 from anomaly_features.backbones import Backbones, full_name
 from anomaly_features.network import FrozenNetwork
 from anomaly_features.options import ExtractorOptions
-from anomaly_features.timm_import import timm
+from anomaly_features.timm_import import outline, timm
 
 
 class FeatureExtractor(FrozenNetwork):
@@ -90,8 +90,7 @@ class FeatureExtractor(FrozenNetwork):
 
 def layer_indices(name: str, layers: Iterable[int | str]) -> list[int]:
     """Layers, given by index or module name, as ``features_only`` indices; ConfigError lists the available layers."""
-    with torch.device("meta"):
-        modules: list[str] = timm.create_model(name, features_only=True).feature_info.module_name()
+    modules: list[str] = outline(name, features_only=True).feature_info.module_name()
     indices = []
     for layer in layers:
         index = modules.index(layer) if layer in modules else layer

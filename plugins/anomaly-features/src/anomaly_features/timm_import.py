@@ -1,4 +1,4 @@
-"""``timm``, imported without torch's compiler, which takes longer to import than timm itself and is not used here.
+"""``timm``, imported and asked without torch's compiler, which takes longer to import than timm itself and is not used here.
 
 torchvision asks ``torch._dynamo`` for one function when it is imported, and timm has it mark a few methods of one model. Both
 are handed a function that does the same, and that imports the compiler when it is called.
@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 _UTILS = "torch._dynamo.utils"
 
@@ -67,3 +68,18 @@ def _without_compiler() -> Iterator[None]:
 
 with _without_compiler():
     import timm as timm
+
+
+class _Undrawn(TorchFunctionMode):
+    """Inside, no random weights are drawn. Where tensors have no values, drawing some would import the compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in ("normal_", "uniform_", "erfinv_"):
+            return args[0] if args else kwargs["tensor"]  # torch.nn.init hands it on by name
+        return func(*args, **(kwargs or {}))
+
+
+def outline(name: str, **options: Any) -> Any:
+    """A timm model whose weights have names and shapes and no values."""
+    with torch.device("meta"), _Undrawn():
+        return timm.create_model(name, pretrained=False, **options)

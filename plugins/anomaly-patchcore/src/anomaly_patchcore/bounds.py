@@ -7,6 +7,7 @@ from torch import Tensor
 
 SPARE = 3  # candidates more, for the few queries that the first ones do not answer
 ROWS, MOST, VALUES = 384, 1024, 2**22  # queries at once, few enough that their products stay in the cache
+STEP = 16  # their number is rounded up to a multiple of it: oneDNN keeps a program of a megabyte for each shape of a product
 MEMBERS = 8  # columns of a group, of which the best is looked at
 MARGIN, ULP = 1.05, 2**-8  # over the rounding of sums in float32; and of a product that is returned in bfloat16
 FAR = 3e38  # of what fills the last group up
@@ -62,7 +63,7 @@ class BoundedSearch:
         return torch.cat(distances), torch.cat(indices), torch.cat(proved)
 
     def _of(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-        bounds = (self._rows(queries) @ self._entries).view(torch.int16)  # (n, M), each 1/2 of a lower bound
+        bounds = (self._rows(queries) @ self._entries).view(torch.int16)[: len(queries)]  # (n, M), each 1/2 of a lower bound
         least = bounds.unflatten(1, (MEMBERS, self._groups)).amin(dim=1)
         found = self._among(queries, bounds, least, k, k + k // 3)
         if len(open_ := (~found[2]).nonzero()[:, 0]):
@@ -82,16 +83,17 @@ class BoundedSearch:
         return exact[:, :k], candidates.gather(1, order[:, :k]), exact[:, k - 1] <= rest
 
     def _rows(self, queries: Tensor) -> Tensor:
-        """bfloat16 (n, D + 8), whose product with the entries is 1/2 of the bounds."""
+        """bfloat16 (n, D + 8), whose product with the entries is 1/2 of the bounds; n is rounded up."""
         centred = self.centre - queries.detach()
         dim = centred.shape[1]
-        rows = torch.ones(len(centred), dim + 8, dtype=torch.bfloat16)
+        padded: Tensor = torch.ones(-(-len(centred) // STEP) * STEP, dim + 8, dtype=torch.bfloat16)
+        rows = padded[: len(centred)]
         rows[:, :dim] = centred
         rounded = rows[:, :dim].float()
         rows[:, dim + 3 : dim + 6] = _in_three(centred.square().sum(dim=1) / 2)
         rows[:, dim + 6] = MARGIN * torch.linalg.vector_norm(centred - rounded, dim=1)
         rows[:, dim + 7] = MARGIN * torch.linalg.vector_norm(rounded, dim=1)
-        return rows
+        return padded
 
 
 def _smallest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from anomaly_core import DataError, RunFolder, hookimpl
 from anomaly_predict.regions import Region, regions_of
 
@@ -43,10 +45,11 @@ class Lister:
             "mm_per_px": data.mm_per_px,
             "polygons": False,
         }
-        for row, anomaly_map in zip(rows, prediction.maps, strict=True):
+        maps = np.asarray(prediction.maps)  # torch's own operators cost more than such small arrays are worth
+        for row, anomaly_map in zip(rows, maps, strict=True):
             if row.error:
                 continue
-            if not bool((anomaly_map > calibration.map_threshold).any()):
+            if not (anomaly_map > calibration.map_threshold).any():
                 row.regions = []
                 continue
             try:

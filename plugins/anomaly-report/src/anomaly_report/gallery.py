@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from anomaly_core import NORMAL, inside
 from anomaly_report.choice import chosen, kept
 from anomaly_report.frame import Frame
-from anomaly_report.pictures import Box, reduced, reduced_bytes, safe_name, save_panel
+from anomaly_report.pictures import Box, in_threads, reduced, reduced_bytes, safe_name, save_panel
 
 if TYPE_CHECKING:
     from anomaly_core import Batch, Calibration, InputSpec, Prediction, TestedImage
@@ -87,8 +87,8 @@ class Gallery:
         masked = [batch.masks is not None and bool(known) for known in batch.has_mask]
         defects = [known and row.label != NORMAL for known, row in zip(masked, rows, strict=True)]
         if math.isinf(self._wanted):
-            for index, row in enumerate(rows):
-                self._draw(_Candidate(self._count + index, row, _pixels(index, batch, prediction)), with_mask=defects[index])
+            new = [_Candidate(self._count + index, row, _pixels(index, batch, prediction)) for index, row in enumerate(rows)]
+            self._draw(new, defects)
         elif self._wanted:
             self._masked |= any(defects)
             new = [_Candidate(self._count + index, row) for index, row in enumerate(rows) if math.isfinite(row.score)]
@@ -105,31 +105,35 @@ class Gallery:
             DataError, RunError: as in :meth:`consider`.
         """
         if self._kept:
-            for candidate in chosen(self._kept, self._calibration.threshold, int(self._wanted)):
-                self._draw(candidate, with_mask=self._masked)
+            shown = chosen(self._kept, self._calibration.threshold, int(self._wanted))
+            self._draw(shown, [self._masked] * len(shown))
 
-    def _draw(self, candidate: _Candidate, *, with_mask: bool) -> None:
-        row, pixels = candidate.row, candidate.pixels
-        assert pixels is not None
-        name = "-".join(part for part in (row.category, row.defect, Path(row.path).stem) if part)
-        path = Path(FOLDER) / f"{self._drawn:04d}-{safe_name(name)}.png"
-        self._drawn += 1
+    def _draw(self, candidates: Sequence[_Candidate], with_mask: Sequence[bool]) -> None:
+        numbers = range(self._drawn, self._drawn + len(candidates))
+        self._drawn += len(candidates)
         try:
-            save_panel(
-                inside(self._folder, str(path)),
-                _floats(pixels.image),
-                pixels.anomaly_map,
-                pixels.mask,
-                self._calibration,
-                title=_title(name, row.score, None if row.regions is None else len(row.regions)),
-                with_mask=with_mask,
-                reconstruction=None if pixels.reconstruction is None else _floats(pixels.reconstruction),
-                boxes=[region["map_box"] for region in row.regions or () if "map_box" in region],  # type: ignore[misc]
-                frame=self._frame(row.path),
-            )
+            in_threads(self._draw_one, candidates, numbers, with_mask)
         except Exception:
             self._wanted, self._kept = 0, []  # what stopped this one, a full disk say, would stop the next: one warning
             raise
+
+    def _draw_one(self, candidate: _Candidate, number: int, with_mask: bool) -> None:
+        row, pixels = candidate.row, candidate.pixels
+        assert pixels is not None
+        name = "-".join(part for part in (row.category, row.defect, Path(row.path).stem) if part)
+        path = Path(FOLDER) / f"{number:04d}-{safe_name(name)}.png"
+        save_panel(
+            inside(self._folder, str(path)),
+            _floats(pixels.image),
+            pixels.anomaly_map,
+            pixels.mask,
+            self._calibration,
+            title=_title(name, row.score, None if row.regions is None else len(row.regions)),
+            with_mask=with_mask,
+            reconstruction=None if pixels.reconstruction is None else _floats(pixels.reconstruction),
+            boxes=[region["map_box"] for region in row.regions or () if "map_box" in region],  # type: ignore[misc]
+            frame=self._frame(row.path),
+        )
         row.picture = path.as_posix()
 
     def _frame(self, path: str) -> Frame | None:

@@ -61,8 +61,8 @@ class Cell(Protocol):
 
 
 class Reporter:
-    """Draws ``maps/`` and ``suspects/`` of a run and the pictures of ``anomaly predict``, and writes ``figures/`` and
-    ``report.html`` into a run's folder, ``leaderboard.html`` beside a grid's tables.
+    """Draws ``maps/`` and ``suspects/`` of a run and the pictures of ``anomaly predict``, and writes ``report.html`` into a
+    run's folder, ``leaderboard.html`` beside a grid's tables.
 
     Several runs may be open at once, as in a grid's threads.
     """
@@ -115,7 +115,7 @@ class Reporter:
 
     @hookimpl
     def anomaly_run_end(self, run: RunFolder) -> None:
-        from anomaly_report.report import write_report  # jinja2 and matplotlib are not needed before
+        from anomaly_report.report import write_report  # jinja2 is not needed before
 
         write_report(run.folder)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from anomaly_core import Measure, Values, inside, mean_values, write_whole
-from anomaly_report.figures.all import WRITE_ELSEWHERE
+from anomaly_report.figures.plans import WRITE_ELSEWHERE
 from anomaly_report.page import relative_url, render
 from anomaly_report.products import told_apart
 from anomaly_report.report import REPORT

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from anomaly_core import NORMALS, RunError, RunFolder, inside
 from anomaly_report.frame import Frame
 from anomaly_report.panels import panel_size
-from anomaly_report.pictures import reduced, reduced_bytes, safe_name, save_panel
+from anomaly_report.pictures import in_threads, reduced, reduced_bytes, safe_name, save_panel
 from anomaly_report.runs import brief
 
 if TYPE_CHECKING:
@@ -83,17 +83,22 @@ class NormalGallery:
         """
         kept, self._kept = self._kept, []
         scale = _scale(normals, calibration)
-        for candidate in kept:
-            name = f"{len(self._pictures):04d}-{safe_name(Path(candidate.key[0]).stem)}.png"
-            place = self._pictures.get(candidate.key, f"{FOLDER}/{name}")
+        places = {candidate.key: self._pictures.get(candidate.key, "") for candidate in kept}
+        for number, key in enumerate((key for key, place in places.items() if not place), len(self._pictures)):
+            places[key] = f"{FOLDER}/{number:04d}-{safe_name(Path(key[0]).stem)}.png"
+
+        def draw(candidate: _Candidate) -> None:
             image = candidate.image.astype(np.float32) / np.float32(255)
             title = f"{Path(candidate.key[0]).name}  score {candidate.score:.4g}"
             frame = None
             if self._input_spec is not None and self._size is not None:
                 frame = Frame.of(self._input_spec, self._size(candidate.key[0]))
             options: dict[str, Any] = {"with_mask": False, "frame": frame}
+            place = places[candidate.key]
             save_panel(inside(self._folder, place), image, candidate.anomaly_map, None, scale, title, **options)
             self._pictures[candidate.key] = place
+
+        in_threads(draw, kept)
         for normal in normals:
             normal.picture = self._pictures.get((normal.path, normal.category), "")
 

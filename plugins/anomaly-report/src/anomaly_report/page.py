@@ -14,6 +14,8 @@ from urllib.parse import quote
 
 import jinja2
 
+from anomaly_report.figures.style import DARK, LIGHT
+
 _FOLDER = files("anomaly_report") / "page"
 
 
@@ -42,7 +44,7 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters["url"] = link or relative_url
-    style = environment.get_template("page.css").render()
+    style = environment.get_template("page.css").render(light=LIGHT, dark=DARK)
     allowed = " ".join(map(_hash, (head, body)))
     policy = (
         f"default-src 'none'; img-src 'self' data: file:; style-src {_hash(style)}; script-src {allowed}; "

@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from anomaly_core import inside, open_untrusted
+from anomaly_report.pictures import COMPRESSION
 
 LARGEST, MOST_PIXELS = 1 << 26, 1 << 26  # bytes of a file, 64 MiB; pixels of a picture
 
@@ -29,7 +30,7 @@ def panel(folder: Path, name: str) -> Image.Image:
 def panel_png(folder: Path, name: str) -> bytes:
     """The same as a PNG file of pixels alone: what else the file may have held is not passed on."""
     buffer = io.BytesIO()
-    panel(folder, name).save(buffer, format="PNG")
+    panel(folder, name).save(buffer, format="PNG", compress_level=COMPRESSION)
     return buffer.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""A run's report: figures and ``report.html`` in its folder."""
+"""A run's report: ``report.html`` in its folder, and its figures as files where they are asked for."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from anomaly_core import Measure, RunFolder, write_whole
-from anomaly_report.figures.all import WRITE_ELSEWHERE, write_figures
+from anomaly_core import Measure, RunFolder, quoted, write_whole
 from anomaly_report.figures.examples import examples
+from anomaly_report.figures.plans import WRITE_ELSEWHERE, drawn, write_figures
 from anomaly_report.finished import SHOWN, FinishedRun, Image, without
 from anomaly_report.normals import odd_images
 from anomaly_report.page import relative_url, render
@@ -34,13 +34,16 @@ VERDICT_RATES = [
 ]
 
 
-def write_report(folder: str | Path, output: str | Path | None = None, *, verify: bool = True) -> Path:
-    """Write ``figures/`` and ``report.html`` of a complete run, in place of those that may be there.
+def write_report(
+    folder: str | Path, output: str | Path | None = None, *, verify: bool = True, figures: str | None = None
+) -> Path:
+    """Write ``report.html`` of a complete run, in place of one that may be there.
 
     Args:
         folder: the run's.
         output: another file for the page, which then holds all pictures itself; nothing is written into the run's folder.
         verify: whether the run's files must be as it wrote them, by their SHA-256.
+        figures: writes the page's figures as files too, ``png``, ``pdf`` or ``svg``, into ``figures/`` beside the page.
 
     Returns:
         the page.
@@ -51,9 +54,9 @@ def write_report(folder: str | Path, output: str | Path | None = None, *, verify
     run = FinishedRun.read(folder, verify)
     odd, normals = odd_images(RunFolder(folder, verify), run.notes)
     place = run.folder / REPORT if output is None else Path(output)
-    files: dict[str, bytes] | None = None if output is None else {}
-    figures = write_figures(run, files)
-    run, link = (run, relative_url) if files is None else _embedded(run, files, [image.picture for image in odd])
+    if figures is not None:
+        write_figures(run, place.parent, figures)
+    run, link = (run, relative_url) if output is None else _embedded(run, [image.picture for image in odd])
     labels = {image.label for image in run.images}
     data = page_data(run, link)
     page = render(
@@ -77,7 +80,8 @@ def write_report(folder: str | Path, output: str | Path | None = None, *, verify
         headline=headline(run),
         former=former(run),
         when=_when,
-        figures=figures,
+        figures=drawn(run),
+        command=f"anomaly report {quoted(run.folder.absolute())} --figures pdf",
         examples=examples(run),
         odd=odd,
         normals=normals,
@@ -95,14 +99,13 @@ def write_report(folder: str | Path, output: str | Path | None = None, *, verify
     return place
 
 
-def _embedded(run: FinishedRun, figures: dict[str, bytes], more: list[str]) -> tuple[FinishedRun, Callable[[str], str]]:
+def _embedded(run: FinishedRun, more: list[str]) -> tuple[FinishedRun, Callable[[str], str]]:
     """For a page that stands alone: the run without the pictures that cannot be in it, and what makes URLs of the others.
 
     Args:
-        figures: path below the run's folder -> PNG file.
         more: further pictures.
     """
-    urls = {path: _data_url(content) for path, content in figures.items()}
+    urls: dict[str, str] = {}
     refused: dict[str, str] = {}
     left = MOST_EMBEDDED
     for name in dict.fromkeys(name for name in (*(image.picture for image in run.images), *more) if name):
@@ -111,7 +114,7 @@ def _embedded(run: FinishedRun, figures: dict[str, bytes], more: list[str]) -> t
             left -= len(content)
             if left < 0:
                 raise OSError(f"the page would have more than {MOST_EMBEDDED >> 20} MiB of pictures")
-            urls.setdefault(name, _data_url(content))
+            urls[name] = _data_url(content)
         except OSError as error:
             refused[name] = str(error)
     return without(run, refused), lambda path: urls.get(path, "")

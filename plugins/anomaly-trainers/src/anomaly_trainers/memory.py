@@ -55,6 +55,7 @@ class MemoryTrainer(BaseTrainer):
             )
         processes = accelerator(self.device)
         modeler.to(self.device).eval()
+        modeler.expected = len(train.dataset)  # type: ignore[arg-type]  # has a length
 
         def collect(images: Tensor) -> None:
             modeler.collect(images.to(self.device))

@@ -70,7 +70,7 @@ class PatchCoreConfig(ExtractorOptions, ModelConfig):
     ] = "float32"
     memory_budget: Annotated[
         str | None,
-        Field(description="most memory that fitting may take above the network's own, such as 2GiB; none: no bound"),
+        Field(description="most memory that a run may take above the network's own, such as 2GiB; none: no bound"),
     ] = None
     reweight: Annotated[bool, Field(description="weigh the image score by the paper's equation 7")] = False
     reweight_neighbors: Annotated[

@@ -68,6 +68,8 @@ class PatchCoreModel(nn.Module):
         memory_bank: ``bank_dtype`` (M, D), empty until :meth:`build`.
         coreset_radius: float32 (): the largest distance of a training patch to the bank (not squared), where the coreset was
             searched: between projected patches if there is a projection. An upper bound of it where patches were dropped.
+        measured_radius: the largest distance of the patches that were kept, and of 16,384 others drawn at random, where some
+            were dropped; None where :attr:`coreset_radius` is that of all, and after loading.
         projection: float32 (D, projection_dim), or empty where the coreset was searched in all values. Not saved.
     """
 
@@ -100,6 +102,7 @@ class PatchCoreModel(nn.Module):
         self.register_buffer("memory_bank", torch.empty(0, target_dim or 0, dtype=bank_dtype))
         self.register_buffer("coreset_radius", torch.tensor(0.0))
         self.register_buffer("projection", torch.empty(0, 0), persistent=False)
+        self.measured_radius: float | None = None
         self._searched_bank: BankSearch | None = None
         self._without: SearchWithout | None = None
 
@@ -180,7 +183,11 @@ class PatchCoreModel(nn.Module):
             first = int(torch.randint(len(searched), (1,), generator=store.generator))
         picked, radius = k_center_greedy_with_radius(searched, count, first)
         if reach is not None:
-            radius = float((nearest(searched, searched[picked])[0][:, 0].sqrt() + reach).max())
+            distances = nearest(searched, searched[picked])[0][:, 0].sqrt()
+            radius = float((distances + reach).max())
+            if store.sample is not None:
+                sampled = float(nearest(store.sample, searched[picked])[0].max()) ** 0.5
+                self.measured_radius = max(float(distances.max()), sampled)
         patches = rows if len(rows) else searched
         self._remember(patches[picked].float(), radius)
         return Chosen(picked, patches, searched)
@@ -263,6 +270,15 @@ class PatchCoreModel(nn.Module):
             float32 (B,) scores: the largest patch score (a mean **squared** distance), re-weighted where asked
             for; and float32 (B, 1, *size) maps.
         """
+        scores, of_patches = self.score_patches(patches)
+        return scores, self.maps(of_patches, size)
+
+    def maps(self, of_patches: Tensor, size: tuple[int, int]) -> Tensor:
+        """float32 (B, 1, *size) maps of the patches' scores, float32 (B, h, w)."""
+        return upsample_smooth(of_patches[:, None], size, self.sigma)
+
+    def score_patches(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """Image scores, float32 (B,), as :meth:`score` has them, and the scores of all patches, float32 (B, h, w)."""
         batch, height, width, _ = patches.shape
         flat = patches.flatten(0, 2)
         if is_exported() and self.neighbors == 1:  # a graph needs the place of one neighbour alone: the worst patch's
@@ -279,7 +295,7 @@ class PatchCoreModel(nn.Module):
         scores = distances.mean(dim=1)
         if self.reweight:
             scores = scores * self._weight(worst, distances[:, 0], indices[:, 0])
-        return scores, upsample_smooth(patch_scores.view(batch, 1, height, width), size, self.sigma)
+        return scores, patch_scores.view(batch, height, width)
 
     def _weight(self, patches: Tensor, squared: Tensor, neighbor: Tensor) -> Tensor:
         """Equation 7's weight in (0, 1), of float32 (B,): a patch whose nearest entry is itself rare counts more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -13,17 +14,20 @@ import torch
 from torch import Tensor
 
 from anomaly_core import ConfigError, DataError, InputSpec, MemoryModeler, ModelContext, Prediction, RunError
-from anomaly_features import ExtractorModeler, FeatureCache, FeatureExtractor
+from anomaly_features import ExtractorModeler, FeatureExtractor, fingerprints
 from anomaly_patchcore.patchcore.config import PatchCoreConfig
 from anomaly_patchcore.patchcore.extending import projection_of_fit
 from anomaly_patchcore.patchcore.left_out import LeftOut
 from anomaly_patchcore.patchcore.model import PatchCoreModel
 from anomaly_patchcore.patchcore.rows import Rows
-from anomaly_patchcore.patchcore.store import PatchStore, parse_bytes
+from anomaly_patchcore.patchcore.store import SAMPLE, PatchStore, parse_bytes
 from anomaly_patchcore.search import require_faiss
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+log = logging.getLogger("anomaly_core.patchcore")  # a command shows what the core's logger and those below it are given
+IMAGES = 8  # a budget leaves one part of so many to decoded images
 
 
 class PatchCoreModeler(ExtractorModeler, MemoryModeler):
@@ -47,6 +51,9 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
             raise ConfigError(f"model.patch_size={config.patch_size} is even: a patch needs a centre. Choose 1, 3, 5, ...")
         require_faiss(config.search)
         self._budget = None if config.memory_budget is None else parse_bytes(config.memory_budget)
+        if self._budget is not None:
+            self.image_room = self._budget // IMAGES
+            self._budget -= self.image_room
         if self._budget is not None and config.feature_cache == "ram":
             self._budget -= int(config.cache_budget)
             if self._budget <= 0:
@@ -73,11 +80,12 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
         self._store = self._new_store()
         self._collected = 0  # images
         self._grids: set[tuple[int, int]] = set()  # (h, w) of their patches
-        self._contents = FeatureCache(budget=0)  # knows images by their content, and holds nothing
         self._numbers: dict[tuple[int, int], int] = {}  # of this process's images, by their content
         self._owners = torch.empty(0, dtype=torch.int32)  # of each entry of the bank; not saved
         self._left_out: LeftOut | None = None
         self._keeps = False  # whether the patches are needed after the bank is built
+        self._fits = False  # whether held-out images will come again, to be scored
+        self._scored: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}  # of held-out images, by their content: score, patches'
         self._kept: Rows | Tensor | None = None  # all patches that were collected, image by image
         self._built = False
         self._extends = False  # the next memory is the bank and what is collected
@@ -85,16 +93,17 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
     @contextmanager
     def fitting(self, repeated: bool) -> Iterator[None]:
         """Images that come again find their patches here (:meth:`predict_without`), unless these are thinned. Then features are
-        cached, by ``feature_cache=auto`` only where no budget bounds the memory."""
-        self._keeps = repeated
+        cached, by ``feature_cache=auto`` only where no budget bounds the memory. Held-out images find their scores."""
+        self._keeps, self._fits = repeated, True
         config = self.config
         again = config.feature_cache == "ram" or (config.coreset == "streamed" and config.memory_budget is None)
         with super().fitting(repeated and again):
             try:
                 yield
             finally:
-                self._keeps, self._left_out, self._kept = False, None, None
+                self._keeps, self._fits, self._left_out, self._kept = False, False, None, None
                 self._numbers.clear()
+                self._scored.clear()
                 self._grids.clear()
 
     def embed(self, images: Tensor) -> Tensor:
@@ -103,12 +112,16 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
 
     def collect(self, images: Tensor) -> None:
         patches = self.embed(images)  # (B, h, w, D)
+        if not self._collected and not self._extends:
+            self._require_room(patches)
         self._grids.add((patches.shape[1], patches.shape[2]))
         numbers = torch.arange(self._collected, self._collected + len(images), dtype=torch.int32, device=patches.device)
-        if self._keeps:
-            self._numbers |= dict(zip(self._contents.fingerprints(images), numbers.tolist(), strict=True))
         self._collected += len(images)
         self._store.add(patches.flatten(0, 2), owners=numbers.repeat_interleave(patches.shape[1] * patches.shape[2]))
+        if self._store.reach is not None or len(self._grids) > 1:
+            self._numbers.clear()  # no image's patches will be found again
+        elif self._keeps:
+            self._numbers |= dict(zip(fingerprints(images), numbers.tolist(), strict=True))
 
     def merge(self, accelerator: Accelerator) -> None:
         if accelerator.num_processes == 1:
@@ -156,6 +169,14 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
                 f"model.memory_budget={config.memory_budget} holds a memory bank of {len(chosen.picked)} patches, not of the "
                 f"{wanted} that model.{option}={getattr(config, option)} asks for. Raise the budget or ask for a smaller bank.",
                 stacklevel=2,
+            )
+        if (measured := self.model.measured_radius) is not None:
+            log.info(
+                "the coreset covers the patches within a radius of %.4g, measured on those that were kept and on %s drawn at "
+                "random; that of all is at most %.4g.",
+                measured,
+                f"{min(SAMPLE, store.total):,}",
+                float(self.model.coreset_radius),
             )
         self._owners = owners[chosen.picked]
         if self._keeps:
@@ -211,7 +232,11 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
                 "the coverage of a loaded PatchCore is unknown: the projection that its coreset was searched in is not saved. "
                 "It is measured when a run is fitted, and stands in its history.csv."
             )
-        return {"coverage": self.model.coverage(self.embed(images))}
+        patches = self.embed(images)
+        if self._fits:  # they are scored next, and need not be embedded again
+            scores, of_patches = self.model.score_patches(patches)
+            self._scored |= dict(zip(fingerprints(images), zip(scores, of_patches, strict=True), strict=True))
+        return {"coverage": self.model.coverage(patches)}
 
     def _new_store(self) -> PatchStore:
         config = self.config
@@ -225,6 +250,22 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
             getattr(torch, config.collect_dtype),
         )
 
+    def _require_room(self, patches: Tensor) -> None:
+        """ConfigError if the budget cannot hold the memory bank of the images that are expected; (B, h, w, D): of the first."""
+        if self._budget is None or self.expected is None:
+            return
+        config, total = self.config, self.expected * patches.shape[1] * patches.shape[2]
+        needed, fits = self._store.least(total, patches.shape[3])
+        if needed > self._budget:
+            needed += int(config.cache_budget) if config.feature_cache == "ram" else 0
+            option = "coreset_ratio" if config.bank_size is None else "bank_size"
+            enough = math.ceil(needed * IMAGES / (IMAGES - 1) / 2**20)
+            raise ConfigError(
+                f"model.memory_budget={config.memory_budget} cannot hold the memory bank: {self.expected} images have {total} "
+                f"patches, and model.{option}={getattr(config, option)} keeps {self._store.wanted_of(total)} of them. Set "
+                f"model.memory_budget={enough}MiB or more, or model.bank_size={fits} or less."
+            )
+
     def _require_patches(self) -> None:
         if not len(self._store):
             raise DataError(
@@ -236,7 +277,7 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
         if self._kept is None:
             return self.embed(images)
         ((height, width),) = self._grids
-        numbers = [self._numbers.get(key) for key in self._contents.fingerprints(images)]
+        numbers = [self._numbers.get(key) for key in fingerprints(images)]
         new = iter(self.embed(images[others])) if (others := [i for i, n in enumerate(numbers) if n is None]) else iter(())
         starts = (None if n is None else n * height * width for n in numbers)
         return torch.stack(
@@ -248,8 +289,14 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
 
     def predict_step(self, images: Tensor) -> Prediction:
         self._require_bank()
-        scores, maps = self.model(self.feature_maps(images), (images.shape[-2], images.shape[-1]))
-        return Prediction(scores, maps)
+        size = (images.shape[-2], images.shape[-1])
+        if self._scored:
+            known = [self._scored.get(key) for key in fingerprints(images)]
+            found = [one for one in known if one is not None]
+            if len(found) == len(images):
+                scores, of_patches = (torch.stack(part) for part in zip(*found, strict=True))
+                return Prediction(scores, self.model.maps(of_patches, size))
+        return Prediction(*self.model(self.feature_maps(images), size))
 
     def _require_bank(self) -> None:
         if not len(self.model.memory_bank):
@@ -265,4 +312,5 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
             "memory_bank_size": float(size),
             "embedding_dim": float(dim),
             "coreset_radius": float(self.model.coreset_radius),
+            **({} if self.model.measured_radius is None else {"coreset_radius_measured": self.model.measured_radius}),
         }

@@ -1,1 +1,1 @@
-"""The figures of a run, drawn with matplotlib's objects alone: no window, no pyplot, no state left behind."""
+"""The figures of a run: what each shows, on the page as SVG, and as files by ``anomaly report RUN --figures``."""

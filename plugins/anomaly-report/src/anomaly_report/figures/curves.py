@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from anomaly_core import AnomalyError
 from anomaly_metrics import auroc, average_precision, precision_recall_curve, roc_curve
-from anomaly_report.figures.style import Theme, legend, name_label, new_figure
+from anomaly_report.figures.chart import Axis, Chart, Curve, Diamond, Panel, Shape
+from anomaly_report.figures.style import series
 from anomaly_report.finished import FinishedRun
 
 # More lines than this cannot be told apart: then the best and the worst are named, and the others are drawn pale.
@@ -78,58 +79,57 @@ def pixel_lines(run: FinishedRun, kind: str, metric: str) -> list[Line]:
     return [Line(category, *kinds[kind], area(category)) for category, kinds in run.curves.items() if kind in kinds]
 
 
-def draw_roc(lines: list[Line], theme: Theme, area: str = "AUROC") -> Figure:
+def chart_of_roc(lines: list[Line], area: str = "AUROC") -> Chart:
     """True-positive over false-positive rate, with the line of guessing."""
-    figure = _draw(lines, theme, area, "false-positive rate", "true-positive rate")
-    figure.axes[0].plot([0, 1], [0, 1], color=theme.muted, linewidth=1, linestyle=(0, (4, 4)), zorder=1)
-    return figure
+    ends = np.array([0.0, 1.0])
+    guessing = Curve(ends, ends, "muted", width=1, dash=(4, 4))
+    return _chart(lines, area, "false-positive rate", "true-positive rate", behind=[guessing])
 
 
-def draw_pr(lines: list[Line], theme: Theme, area: str = "AP") -> Figure:
+def chart_of_pr(lines: list[Line], area: str = "AP") -> Chart:
     """Precision over recall, by steps: between two thresholds nothing is interpolated."""
-    return _draw(lines, theme, area, "recall", "precision", steps=True)
+    return _chart(lines, area, "recall", "precision", steps=True)
 
 
-def draw_pro(lines: list[Line], theme: Theme, limit: float = 0.3) -> Figure:
+def chart_of_pro(lines: list[Line], limit: float = 0.3) -> Chart:
     """Per-region overlap over the pixels' false-positive rate, as far as AUPRO integrates."""
     cut = [_up_to(line, limit) for line in lines]
-    figure = _draw(cut, theme, f"AUPRO to {limit:g}", "pixel false-positive rate", "mean overlap of regions")
-    figure.axes[0].set_xlim(-0.02 * limit, 1.02 * limit)
-    return figure
+    return _chart(cut, f"AUPRO to {limit:g}", "pixel false-positive rate", "mean overlap of regions", right=limit)
 
 
 def _up_to(line: Line, limit: float) -> Line:
-    """The line as far as it is shown: lines are not clipped, and what went on would be drawn over the rest of the figure."""
+    """The line as far as it is shown."""
     inside = line.x <= limit
     x, y = np.append(line.x[inside], limit), np.append(line.y[inside], np.interp(limit, line.x, line.y))
     return replace(line, x=x, y=y)
 
 
-def _draw(lines: list[Line], theme: Theme, area: str, x: str, y: str, *, steps: bool = False) -> Figure:
-    figure = new_figure()
-    axes = figure.add_subplot()
+def _chart(
+    lines: list[Line],
+    area: str,
+    x: str,
+    y: str,
+    *,
+    right: float = 1.0,
+    steps: bool = False,
+    behind: Sequence[Shape] = (),
+) -> Chart:
     named = _named(lines)
-    for line in lines:
-        if line.name not in named:
-            axes.plot(line.x, line.y, color=theme.grid, linewidth=1.2, zorder=2, drawstyle="steps-pre" if steps else "default")
+    shapes = [*behind, *(Curve(one.x, one.y, "pale", width=1.2, steps=steps) for one in lines if one.name not in named)]
+    points: list[Shape] = []
     for number, name in enumerate(named):
         line = next(found for found in lines if found.name == name)
-        colour = theme.series[number % len(theme.series)]
-        label = name_label(name) + ("" if line.area is None else f"   {area} {line.area:.3f}")
-        axes.plot(
-            line.x, line.y, color=colour, label=label, zorder=3, clip_on=False, drawstyle="steps-pre" if steps else "default"
-        )
+        label = name if line.area is None else f"{name}, {area} {line.area:.3f}"
+        shapes.append(Curve(line.x, line.y, series(number), label, steps=steps))
         if line.point is not None:
-            axes.plot(
-                *line.point, marker="D", markersize=7, color=colour, markeredgecolor=theme.surface, zorder=5, clip_on=False
-            )
+            points.append(Diamond(line.point, series(number)))
+    legend: list[Shape] = []
     if any(line.point is not None for line in lines):
-        axes.plot([], [], linestyle="", marker="D", color=theme.muted, label="the run's threshold")
+        legend.append(Diamond(None, "muted", "the run's threshold"))
     if len(named) < len(lines):
-        axes.plot([], [], color=theme.grid, label=f"{len(lines) - len(named)} categories between")
-    axes.set(xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    legend(axes, theme, below=True)
-    return figure
+        legend.append(Curve(np.empty(0), np.empty(0), "pale", f"{len(lines) - len(named)} categories between"))
+    axes = Axis(x, -0.02 * right, 1.02 * right), Axis(y, -0.02, 1.02)
+    return Chart([Panel(*axes, [*shapes, *points])], legend)
 
 
 def _named(lines: list[Line]) -> list[str]:

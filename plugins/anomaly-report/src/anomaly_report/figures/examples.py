@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 from anomaly_report.choice import HEADED
-from anomaly_report.figures.style import Theme
+from anomaly_report.figures.style import LIGHT
 from anomaly_report.finished import FinishedRun
 from anomaly_report.finished import Image as TestImage
 from anomaly_report.panels import panel
+from anomaly_report.pictures import COMPRESSION
 from anomaly_report.verdicts import FALSE_ALARM, MISS, verdict
 
 NO_PICTURE, UNREADABLE = "No picture was drawn of this image.", "The picture cannot be read."
@@ -76,38 +76,35 @@ def examples(run: FinishedRun) -> list[Examples]:
     ]
 
 
-def draw_examples(run: FinishedRun, theme: Theme) -> bytes | None:
-    """The groups as one picture, two by two, a PNG file; None where no image has a picture.
-
-    Pillow draws it: matplotlib took longer for it than for all other figures.
-    """
+def draw_examples(run: FinishedRun) -> bytes | None:
+    """The groups as one picture, two by two, a PNG file; None where no image has a picture."""
     groups = examples(run)
     if not any(image.picture for group in groups for image in group.images):
         return None
-    canvas = Image.new("RGB", (2 * _WIDE + 3 * _MARGIN, 2 * _HIGH + 3 * _MARGIN), theme.surface)
+    canvas = Image.new("RGB", (2 * _WIDE + 3 * _MARGIN, 2 * _HIGH + 3 * _MARGIN), LIGHT["surface"])
     for number, group in enumerate(groups):
         row, column = divmod(number, 2)
-        _draw_group(canvas, run.folder, group, theme, _MARGIN + column * (_WIDE + _MARGIN), _MARGIN + row * (_HIGH + _MARGIN))
+        _draw_group(canvas, run.folder, group, _MARGIN + column * (_WIDE + _MARGIN), _MARGIN + row * (_HIGH + _MARGIN))
     buffer = io.BytesIO()
-    canvas.save(buffer, format="PNG", compress_level=4)  # photographs: harder compression takes far longer for little
+    canvas.save(buffer, format="PNG", compress_level=COMPRESSION)
     return buffer.getvalue()
 
 
-def _draw_group(canvas: Image.Image, folder: Path, group: Examples, theme: Theme, left: int, top: int) -> None:
+def _draw_group(canvas: Image.Image, folder: Path, group: Examples, left: int, top: int) -> None:
     draw, title, text = ImageDraw.Draw(canvas), _font(17), _font(13)
     count = f"{group.counted}, {group.pictured:,} have pictures" if group.note else group.counted
-    draw.text((left, top), f"{group.title} ({count})", theme.ink, title)
+    draw.text((left, top), f"{group.title} ({count})", LIGHT["ink"], title)
     top, height = top + _TITLE, (_HIGH - _TITLE) // HEADED
     if not group.images:
-        draw.text((left, top), group.empty, theme.muted, text)
+        draw.text((left, top), group.empty, LIGHT["muted"], text)
     for image in group.images:
-        draw.text((left, top), _caption(image), theme.ink, text)
+        draw.text((left, top), _caption(image), LIGHT["ink"], text)
         try:
             picture = panel(folder, image.picture) if image.picture else None
         except OSError:
             picture = None
         if picture is None:
-            draw.text((left, top + _CAPTION), UNREADABLE if image.picture else NO_PICTURE, theme.muted, text)
+            draw.text((left, top + _CAPTION), UNREADABLE if image.picture else NO_PICTURE, LIGHT["muted"], text)
         else:
             picture.thumbnail((_WIDE, height - _CAPTION - _MARGIN // 2))
             canvas.paste(picture, (left, top + _CAPTION))
@@ -117,6 +114,8 @@ def _draw_group(canvas: Image.Image, folder: Path, group: Examples, theme: Theme
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
     """Matplotlib's own DejaVu Sans, which has more letters than Pillow's font."""
+    import matplotlib
+
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 
