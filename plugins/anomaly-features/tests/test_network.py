@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -234,6 +235,15 @@ def test_an_engine_computes_and_is_asked_once_for_each_size(halving: Any, images
     assert torch.equal(network(images)[0], plain(images)[0]), "what is trained, torch computes"
 
 
+def test_a_network_may_be_compiled_before_there_are_images(halving: Any, images: Tensor) -> None:
+    network = Counting(ExtractorOptions(engine="halving"))
+    network.warm_up((8, 8), torch.device("cpu"))
+    network(images)
+    assert halving.compiled == [(8, 8)]
+    with pytest.raises(ConfigError, match=r"model.engine=halving computes on the CPU, and the run is on meta"):
+        network.warm_up((8, 8), torch.device("meta"))
+
+
 def test_an_engine_computes_what_the_cache_lacks(halving: Any, images: Tensor) -> None:
     network = Counting(ExtractorOptions(engine="halving"))
     with network.caching(repeated=True):
@@ -315,3 +325,18 @@ def test_weights_are_looked_for_when_a_run_is_fitted_and_not_when_it_is_used_aga
     assert isinstance(places, Backbones)
     assert places.folder == tmp_path
     assert options.weights(ModelContext(pretrained=False)) is None
+
+
+def test_the_larger_images_are_the_fewer_are_computed_at_once() -> None:
+    computed: list[int] = []
+
+    def extractor(images: Tensor) -> list[Tensor]:
+        computed.append(len(images))
+        return [images[:, :1]]
+
+    modeler: Any = SimpleNamespace(extractor=extractor)
+    for side, parts in ((64, [16, 4]), (512, [4, 2]), (1100, [1, 1])):
+        images = torch.rand(sum(parts), 1, 1, 1).expand(-1, 3, side, side)
+        assert torch.equal(ExtractorModeler.feature_maps(modeler, images)[0], images[:, :1])
+        assert computed == parts
+        computed.clear()

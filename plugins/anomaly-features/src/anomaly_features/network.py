@@ -18,6 +18,7 @@ from anomaly_features.engines import Engine
 from anomaly_features.options import ExtractorOptions
 
 AT_ONCE = 16  # images that a CPU computes at once; of 8, it rounds some networks differently
+PIXELS = AT_ONCE * 256**2  # and of larger images so many pixels at once
 QUANTISED = "quantised"  # the name of the buffer
 _STATE = frozenset({"training", "frozen", "cache", "_cached_by"})  # attributes that do not affect the features
 
@@ -67,6 +68,15 @@ class FrozenNetwork(nn.Module, ABC):
             return compute(images)
         with torch.no_grad():
             return self.cache(images, compute)
+
+    def warm_up(self, size: tuple[int, int], device: torch.device) -> None:
+        """Compile the network for images (H, W) on a device; otherwise that happens at the first ones.
+
+        Raises:
+            ConfigError: the named engine cannot compute the network, or not on this device.
+        """
+        if self.frozen and not self._engine.calibrates:
+            self._engine.compute(self, torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device))
 
     def calibrate(self, images: Iterable[Tensor]) -> None:
         """Show training images, batches of float32 (B, 3, H, W) in [0, 1] on the CPU, to an engine that must see some first.
@@ -170,14 +180,19 @@ class ExtractorModeler(BaseModeler):
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """The extractor's feature maps of float32 (B, 3, H, W) images; on a CPU, of a few at once: what a network computes in
         between takes 15 MB an image, and more time where that does not fit the cache."""
-        if images.device.type != "cpu" or len(images) <= AT_ONCE:
+        most = max(1, min(AT_ONCE, PIXELS // images[0, 0].numel())) if len(images) else AT_ONCE
+        if images.device.type != "cpu" or len(images) <= most:
             return self.extractor(images)  # type: ignore[no-any-return]  # what a module returns is not typed
-        parts = [self.extractor(part) for part in images.split(AT_ONCE)]
+        parts = [self.extractor(part) for part in images.split(most)]
         return [torch.cat(level) for level in zip(*parts, strict=True)]
 
     def computing(self, device: torch.device) -> dict[str, str]:
         """The extractor's engine on a device, and its precision."""
         return self.extractor.computing(device)
+
+    def warm_up(self, device: torch.device) -> None:
+        """The extractor is compiled."""
+        self.extractor.warm_up(self.input_spec.output_size, device)
 
     def prepare_fitting(self, batches: Iterable[Batch]) -> None:
         """Engines that must see training images first do so."""

@@ -86,7 +86,7 @@ class BoundedSearch:
         """bfloat16 (n, D + 8), whose product with the entries is 1/2 of the bounds; n is rounded up."""
         centred = self.centre - queries.detach()
         dim = centred.shape[1]
-        padded = torch.ones(-(-len(centred) // STEP) * STEP, dim + 8, dtype=torch.bfloat16)
+        padded: Tensor = torch.ones(-(-len(centred) // STEP) * STEP, dim + 8, dtype=torch.bfloat16)
         rows = padded[: len(centred)]
         rows[:, :dim] = centred
         rounded = rows[:, :dim].float()
@@ -110,8 +110,8 @@ def _smallest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def squared_distances(queries: Tensor, bank: Tensor, candidates: Tensor) -> Tensor:
     """float32 (n, c) of (n, D) queries to the entries of their (n, c) candidates, by differences."""
-    chosen = bank.index_select(0, candidates.flatten()).unflatten(0, candidates.shape)  # in half of the time of indexing
-    return (chosen - queries[:, None]).square().sum(dim=2)
+    chosen = bank.index_select(0, candidates.flatten())  # in half of the time of bank[candidates]
+    return (chosen.view(*candidates.shape, bank.shape[1]) - queries[:, None]).square().sum(dim=2)
 
 
 def _in_three(values: Tensor) -> Tensor:
