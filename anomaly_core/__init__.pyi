@@ -62,6 +62,7 @@ from .hooks import HOOKS as HOOKS
 from .hooks import Hooks as Hooks
 from .hooks import hookimpl as hookimpl
 from .hooks import hookspec as hookspec
+from .imaging.cache import ImageCache as ImageCache
 from .imaging.facts import FileFacts as FileFacts
 from .imaging.findings import fitted_reader as fitted_reader
 from .imaging.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES

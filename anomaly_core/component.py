@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 
 from anomaly_core.errors import MissingLibrary, PluginError, PluginFailure, described, is_stop
 from anomaly_core.installed import CORE, distributions, normalise
+from anomaly_core.process import importing
 from anomaly_core.specs import KINDS, ComponentSpec
 
 ADDRESS = r"\w+(\.\w+)*:\w+(\.\w+)*"  # package.module:attribute
@@ -116,7 +117,7 @@ class Component:
             return PluginError(self.reason)
         try:
             self.require_library()
-            for field in ("reader", "rewriter", "opener", "keeper"):
+            for field in ("reader", "rewriter", "opener", "keeper", "calibrator"):
                 if getattr(self.spec, field, ""):
                     self.load(field)
             self.load()
@@ -141,7 +142,8 @@ class Component:
             raise self._error(f"the address {address!r} is not of the form package.module:attribute")
         module, _, attribute = address.partition(":")
         try:
-            value: Any = importlib.import_module(module)
+            with importing():
+                value: Any = importlib.import_module(module)
             for part in attribute.split("."):
                 value = getattr(value, part)
         except ModuleNotFoundError as error:

@@ -169,6 +169,8 @@ class EngineSpec(ComponentSpec):
             is.
         keeper: address of a function ``(folder, engine, images) -> str`` that leaves it there, compared with the run on some
             images. The text says what came of it; empty if that was known already. RunError if it cannot be written.
+        calibrator: address of a function ``(network, images) -> state``, for an engine that must see training images before it
+            computes, as described in ``anomaly_features``; the state is saved with the run.
         precision: of its computation: ``float32``, ``bfloat16`` or ``int8``.
         auto: its rank among the engines of which ``model.engine=auto`` takes the first that is installed; None: it is used by
             name alone, as everything must be that does not compute in float32.
@@ -183,6 +185,7 @@ class EngineSpec(ComponentSpec):
     rewriter: str = ""
     opener: str = ""
     keeper: str = ""
+    calibrator: str = ""
     precision: str = "float32"
     auto: int | None = None
 

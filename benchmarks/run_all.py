@@ -25,6 +25,7 @@ SCRIPTS: dict[str, list[str]] = {
     "padim_fit": [],
     "cached_epochs": [],
     "engines": [],
+    "precision": [],
     "streaming_metrics": [],
     "scaling": [],
     "whole_run": ["--repeats", "3"],

@@ -31,9 +31,9 @@ import faiss
 import torch
 from torch import Tensor
 
-from anomaly_core import Sample
+from anomaly_core import Sample, has_bfloat16
 from anomaly_metrics import auroc
-from anomaly_patchcore import BankSearch, bounds, k_center_greedy, nearest
+from anomaly_patchcore import BankSearch, bounds, k_center_greedy, nearest, search
 
 IMAGES = 20  # a turn
 SIZES = (1200, 3200, 12_000, 40_000)
@@ -88,8 +88,8 @@ def compare(kind: str) -> None:
     exact = nearest(queries.flatten(0, 1), bank)[1]
     print(f"\nELPV {kind}: bank {tuple(bank.shape)}")
     print(f"{'search':18}{'ms an image':>12}{'x torch':>9}{'x flat':>9}{'AUROC':>9}{'same neighbour':>16}")
-    for name, search in searches.items():
-        distances, indices = search(queries)
+    for name, searched in searches.items():
+        distances, indices = searched(queries)
         value = auroc(distances.view(len(test), -1).amax(dim=1), labels)
         same = float((indices.view_as(exact) == exact).float().mean())
         ratios = (seconds[other] / seconds[name] for other in ("torch, float32", "faiss flat"))
@@ -124,16 +124,16 @@ def side() -> None:
     """Milliseconds an image for each size of bank and image and kind of arithmetic, one a line."""
     torch.set_num_threads(1)
     kept = torch.load(features())
-    supported = bounds.has_bfloat16()
-    for bfloat16 in (False, True) if supported else (False,):
-        bounds.has_bfloat16 = lambda found=bfloat16: found
+    for bfloat16 in (False, True) if has_bfloat16() else (False,):
+        for module in (search, bounds):  # an older commit asked in bounds
+            module.has_bfloat16 = lambda found=bfloat16: found
         for size in SIZES:
-            search = BankSearch(kept["bank"][:size].contiguous())
+            made = BankSearch(kept["bank"][:size].contiguous())
             for count in (784, 2304):
                 seconds = []
                 for image in kept["queries"][:, :count]:
                     start = time.process_time()
-                    search(image)
+                    made(image)
                     seconds.append(time.process_time() - start)
                 print(f"{size:6} {count:6} {'bf16' if bfloat16 else 'fp32'} {1000 * statistics.fmean(seconds[1:]):.1f}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -102,3 +103,16 @@ def test_output_that_cannot_be_written_is_an_error():
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
     assert "No space left" in done.stderr
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_garbage_is_looked_for_again_after_an_import(looks):
+    before = gc.isenabled()
+    (gc.enable if looks else gc.disable)()
+    try:
+        with pytest.raises(ImportError), process.importing():
+            assert not gc.isenabled()
+            raise ImportError
+        assert gc.isenabled() is looks
+    finally:
+        (gc.enable if before else gc.disable)()

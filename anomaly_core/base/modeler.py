@@ -73,6 +73,16 @@ class BaseModeler(nn.Module, ABC):
         are seen in every epoch."""
         return nullcontext()
 
+    def warm_up(self, device: torch.device) -> None:
+        """Called once while a run's images are screened: the place for what takes long and needs none of them, such as
+        compiling a frozen network for a device."""
+        return
+
+    def prepare_fitting(self, batches: Iterable[Batch]) -> None:
+        """Called before the trainer, for example to quantise a frozen network. ``batches`` are some of the images to fit on,
+        evenly spread, the same in all processes and on the CPU; they may be iterated several times, and are then decoded."""
+        return
+
     def trained_state(self) -> dict[str, Tensor]:
         """The part of the state that fitting changes, for checkpoints; a frozen backbone is not included."""
         return dict(self.state_dict())

@@ -21,6 +21,7 @@ from anomaly_core.cli.console import LAUNCHED, progress_bar
 from anomaly_core.component import require_training
 from anomaly_core.discovery import registry
 from anomaly_core.errors import printable, quoted
+from anomaly_core.process import importing
 
 if TYPE_CHECKING:
     from anomaly_core.run.result import RunResults
@@ -95,7 +96,8 @@ def run(
     refuse_ignored(devices=launched and LAUNCHED not in os.environ and "torchrun says how many processes there are.")
     if devices > 1 and not launched:
         raise SystemExit(registry.trainers[config.train.name].load("launcher")(devices, click.get_current_context().obj))
-    from anomaly_core.run.runner import run_experiment
+    with importing():
+        from anomaly_core.run.runner import run_experiment
 
     results = run_experiment(config, progress=progress_bar, resume=going_on)
     if results.runs:  # with several processes, only the main one has results

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -42,13 +42,18 @@ def screen(
     policy: Literal["error", "skip"],
     reader: ImageReader | None = None,
     cache: ImageCache | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Screened:
     """Decode every image and mask once, in threads, before they are used. ``policy`` is ``data.on_bad_image``: with
-    ``error``, a DataError names the first unusable file and how many there are. A cache keeps what it has room for."""
+    ``error``, a DataError names the first unusable file and how many there are. A cache keeps what it has room for.
+    ``meanwhile`` is called while the threads decode."""
     screened = Screened([], [], [], [], {})
     examine = partial(_examined, reader or ImageReader(), cache)
     with ThreadPoolExecutor(decoders()) as pool:
-        for sample, (facts, empty, noisy) in zip(samples, pool.map(examine, samples), strict=True):
+        examined = pool.map(examine, samples)
+        if meanwhile:
+            meanwhile()
+        for sample, (facts, empty, noisy) in zip(samples, examined, strict=True):
             if isinstance(facts, str):
                 screened.skipped.append(Skipped(sample.path, facts))
             else:

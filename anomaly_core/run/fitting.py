@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from accelerate.utils import broadcast_object_list, set_seed
+from torch.utils.data import DataLoader, Subset
 
 from anomaly_core.base.data import BaseDataModule, SampleDataset
 from anomaly_core.base.modeler import BaseModeler, MemoryModeler, ModelContext
@@ -27,8 +28,9 @@ from anomaly_core.run.folder import CHECKPOINTS, RunFolder
 from anomaly_core.run.memory import undisturbed
 from anomaly_core.run.scoring import score, tiled
 from anomaly_core.run.splits import Splits
-from anomaly_core.types import Sample
+from anomaly_core.types import Batch, Sample
 
+SOME = 100  # images that a modeler may look at before it is fitted
 log = logging.getLogger(__name__)
 
 
@@ -179,6 +181,7 @@ class Fitter:
         validation = self.data.loader(held_out, modeler.input_spec, keep=repeated) if held_out else None
         options: dict[str, Any] = {"shuffle": repeated, "keep": keep or repeated, "variation": self.variation}
         train = self.data.loader(samples, modeler.input_spec, **options)
+        modeler.prepare_fitting(_some_of(train))
         history = _checked(trainer.fit(modeler, train, validation, of_run), trainer, modeler)
         return history, cast(SampleDataset, train.dataset)
 
@@ -197,6 +200,13 @@ class Fitter:
                 stacklevel=2,
             )
         return set(paths)
+
+
+def _some_of(train: DataLoader[Batch]) -> DataLoader[Batch]:
+    """At most :data:`SOME` of the images or tiles, evenly spread; nothing is decoded before it is iterated."""
+    views = len(train.dataset)  # type: ignore[arg-type]  # has a length
+    some = Subset(train.dataset, range(0, views, max(1, -(-views // SOME))))
+    return DataLoader(some, train.batch_size, num_workers=train.num_workers, collate_fn=train.collate_fn)
 
 
 def _checked(history: Any, trainer: BaseTrainer, modeler: BaseModeler) -> History:

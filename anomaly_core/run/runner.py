@@ -9,6 +9,7 @@ import shutil
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import torch
 from accelerate.utils import broadcast_object_list
 
 from anomaly_core.base.data import BaseDataModule
+from anomaly_core.base.modeler import BaseModeler
 from anomaly_core.base.trainer import Progress, quiet
 from anomaly_core.config.resolve import RunConfig
 from anomaly_core.discovery import registry
@@ -191,7 +193,7 @@ class _Run:
             log.info(", ".join(f"{name}: {value}" for name, value in how.items()))
         spec, room = fitter.modeler.input_spec, int(min(self.config.data.image_cache, fitter.modeler.image_room))
         self.data.cache = ImageCache(spec.whole if self.data.tiling else spec, room // self.processes.num_processes)
-        splits = self._split(run, fitter.modeler.fewest_images)
+        splits = self._split(run, fitter.modeler)
         if self.main and not self.data.tiling and (note := shrunk(self.data.reader, fitter.modeler.input_spec)):
             run.facts["note"] = note
             log.info(note)  # now, and not with the warnings at the end: fitting may take long
@@ -199,10 +201,11 @@ class _Run:
         run.facts |= fitted.modeler.computing(self.device)  # an engine may have failed since
         return fitted
 
-    def _split(self, run: RunFolder, fewest: int) -> Splits:
+    def _split(self, run: RunFolder, modeler: BaseModeler) -> Splits:
         """The run's images; RunError if a run that is resumed began with others."""
+        draw = partial(split, meanwhile=partial(modeler.warm_up, self.device))
         with self.processes.local_main_process_first():
-            splits = self._images(split, fewest)
+            splits = self._images(draw, modeler.fewest_images)
         _require_same(run.facts.get("data"), splits, "the run")
         run.facts |= splits.facts
         if self.main:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -29,8 +29,9 @@ class Splits:
     facts: dict[str, Any]
 
 
-def split(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
+def split(data: BaseDataModule, categories: list[str], fewest: int, meanwhile: Callable[[], None] | None = None) -> Splits:
     """The images of categories that are fitted together; each category needs ``fewest`` normal images.
+    ``meanwhile`` is called while they are decoded.
 
     Raises:
         DataError: there is no image to test on, too few to fit on, or one that cannot be used (``data.on_bad_image=error``).
@@ -38,7 +39,7 @@ def split(data: BaseDataModule, categories: list[str], fewest: int) -> Splits:
     pairs, parts, left_out = _drawn(data, categories, fewest)
     data.reader = data.reader.afresh(data.config)  # it may know the images of another category
     cache = data.cache if data.tiling is None else None  # tiles are cut when they are asked for
-    screened = screen(list(chain(*parts.values())), data.config.on_bad_image, data.reader, cache)
+    screened = screen(list(chain(*parts.values())), data.config.on_bad_image, data.reader, cache, meanwhile)
     bad = {item.path for item in screened.skipped}
     kept = {name: [sample for sample in samples if sample.path not in bad] for name, samples in parts.items()}
     for name in ("fit", "test"):

@@ -111,7 +111,7 @@ def test_help_and_list_plugins(programs: Path, tmp_path: Path) -> None:
     checked = anomaly(programs, "list-plugins", "--check", "--json", folder=tmp_path)
     assert checked.returncode == 0
     reasons = {(row["kind"], row["name"]): row["reason"] for row in json.loads(checked.stdout) if row["status"] != "ok"}
-    engines = {"onnx", "openvino", "openvino_bf16", "torchscript"}
+    engines = {"onnx", "openvino", "openvino_bf16", "openvino_int8", "torchscript"}
     assert reasons.keys() == {("engine", name) for name in engines}, "commands and executors are sound"
     assert "opens exported detectors; to compute the networks of a run it needs torch" in reasons["engine", "onnx"]
     assert 'pip install "anomaly-export[train]"' in reasons["engine", "onnx"]
@@ -124,9 +124,11 @@ def test_doctor_calls_it_healthy(programs: Path, tmp_path: Path) -> None:
     report = json.loads(done.stdout)
     assert (report["healthy"], report["problems"]) == (True, [])
     assert any(note.startswith("torch is not installed: exported detectors can be used") for note in report["notes"])
-    assert [note for note in report["notes"] if ": engine openvino, engine openvino_bf16: needs openvino" in note], (
-        "one a library"
-    )
+    assert [
+        note
+        for note in report["notes"]
+        if ": engine openvino, engine openvino_bf16, engine openvino_int8: needs openvino" in note
+    ], "one a library"
     assert report["sections"]["extras"]["torch"] == "not installed"
     assert anomaly(programs, "doctor", folder=tmp_path).stdout.rstrip().endswith("healthy")
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from anomaly_core import (
@@ -124,6 +125,33 @@ def test_a_method_knows_its_categories_and_the_prompt(tmp_path: Path, monkeypatc
     options = {"data.category": ["linen", "wool"], "data.unified": True, "data.prompt": "a cloth"}
     run_experiment(config(tmp_path, **options))
     assert contexts == [ModelContext(True, ("linen", "wool"), "a cloth")]
+
+
+def test_a_method_warms_up_while_its_images_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were the images decoded first, they would wait for it in vain."""
+    steps: list[str] = []
+    examined, collect = ImageReader.examined, Palette.collect
+    warm = threading.Event()
+
+    def waiting(reader: ImageReader, path: Path, **options: Any) -> Any:
+        assert warm.wait(timeout=60)
+        steps.append("decoded")
+        return examined(reader, path, **options)
+
+    def warm_up(palette: Palette, device: torch.device) -> None:
+        steps.append(f"warm on {device}")
+        warm.set()
+
+    def collected(palette: Palette, images: Tensor) -> None:
+        steps.append("fitted")
+        collect(palette, images)
+
+    monkeypatch.setattr(ImageReader, "examined", waiting)
+    monkeypatch.setattr(Palette, "warm_up", warm_up)
+    monkeypatch.setattr(Palette, "collect", collected)
+    run_experiment(config(tmp_path))
+    assert steps[:2] == ["warm on cpu", "decoded"] and steps[-1] == "fitted"
+    assert steps.count("warm on cpu") == 1
 
 
 def test_a_method_that_needs_no_image_is_fitted_on_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,12 +41,12 @@ def test_features_are_those_of_torch_for_any_batch_and_size(engine: str) -> None
 
 
 def test_openvino_computes_in_float32_where_the_processor_has_bfloat16() -> None:
-    from anomaly_export.compilers import _network_as_onnx
+    from anomaly_export.compilers import network_as_onnx
     from anomaly_export.quiet import import_openvino
     from anomaly_export.sessions import openvino_compiled
 
     openvino = import_openvino()
-    model, _ = _network_as_onnx(extractor(), (32, 32))
+    model, _ = network_as_onnx(extractor(), (32, 32))
     compiled = openvino_compiled(openvino.Core().read_model(model, b""), 1)
     assert compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1

@@ -235,6 +235,15 @@ def test_an_engine_computes_and_is_asked_once_for_each_size(halving: Any, images
     assert torch.equal(network(images)[0], plain(images)[0]), "what is trained, torch computes"
 
 
+def test_a_network_may_be_compiled_before_there_are_images(halving: Any, images: Tensor) -> None:
+    network = Counting(ExtractorOptions(engine="halving"))
+    network.warm_up((8, 8), torch.device("cpu"))
+    network(images)
+    assert halving.compiled == [(8, 8)]
+    with pytest.raises(ConfigError, match=r"model.engine=halving computes on the CPU, and the run is on meta"):
+        network.warm_up((8, 8), torch.device("meta"))
+
+
 def test_an_engine_computes_what_the_cache_lacks(halving: Any, images: Tensor) -> None:
     network = Counting(ExtractorOptions(engine="halving"))
     with network.caching(repeated=True):

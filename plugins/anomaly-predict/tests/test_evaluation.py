@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from sealing import seal
 
-from anomaly_core import ConfigError, DataError, RunError, RunFolder, RunResults, run_experiment
+from anomaly_core import ConfigError, DataError, ImageReader, RunError, RunFolder, RunResults, run_experiment
 from anomaly_predict import evaluate
 from odd_images import spoil
 from tiny.data import write_tree
@@ -37,6 +40,19 @@ def test_on_its_own_data_it_finds_the_same(finished: RunResults) -> None:
     manifest = RunFolder.open(again.folder).manifest()
     assert (manifest["status"], manifest["evaluates"]) == ("complete", str(finished.folder))
     assert {path.name: path.stat().st_mtime_ns for path in finished.folder.iterdir() if path.is_file()} == before
+
+
+def test_each_image_is_decoded_once(finished: RunResults, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: Counter[str] = Counter()
+    read = ImageReader._decoded
+
+    def counted(self: ImageReader, image: Image.Image, known: bool) -> Any:
+        decoded[str(getattr(image, "filename", "") or image.fp.name)] += 1
+        return read(self, image, known)
+
+    monkeypatch.setattr(ImageReader, "_decoded", counted)
+    result = evaluate(finished.folder)
+    assert decoded == Counter(row.path for row in result.predictions)
 
 
 def test_on_other_data_its_own_threshold_holds(finished: RunResults, tmp_path: Path) -> None:

@@ -85,6 +85,23 @@ def test_a_file_that_hangs_keeps_no_command_from_ending(
     assert "Traceback" not in err and "terminate called" not in err
 
 
+def test_a_program_that_waits_for_each_row_gets_it(finished: RunResults, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "anomaly_core", "predict", str(finished.folder), "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            for number in range(3):
+                image = write_image(tmp_path / f"{number}.png", draw(number)[0])
+                print(image, file=process.stdin, flush=True)
+                if not number:
+                    assert process.stdout.readline().startswith("path,")
+                assert process.stdout.readline().startswith(f"{image},")
+            process.stdin.close()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+
+
 @pytest.mark.reliability("input")
 def test_the_status_of_a_watcher_says_whether_each_image_was_read(finished: RunResults, tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", draw(1)[0])

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
@@ -99,6 +100,29 @@ def test_a_fault_in_the_network_reaches_the_caller(tmp_path: Path) -> None:
 def test_ahead_keeps_order_and_takes_no_more_than_it_may() -> None:
     with ThreadPoolExecutor(4) as pool:
         assert list(ahead(pool, lambda x: x * x, range(100), 5)) == [x * x for x in range(100)]
+
+
+def test_a_verdict_waits_for_no_further_name(tmp_path: Path) -> None:
+    """A program that writes a name and then waits for the verdict gets it, and the names that are there share a batch."""
+    sizes: list[int] = []
+
+    class Counting(Brightness):
+        def score(self, images: Sequence[np.ndarray]) -> list[Prediction]:
+            sizes.append(len(images))
+            return super().score(images)
+
+    names: SimpleQueue[Path | None] = SimpleQueue()
+    stream = verdicts(Counting(), iter(names.get, None), batch_size=4)
+    for number in range(3):
+        path = write(tmp_path / f"{number}.png")
+        names.put(path)
+        assert next(stream).path == str(path)
+    assert sizes == [1, 1, 1]
+    more = [write(tmp_path / f"more{number}.png") for number in range(9)]
+    for path in [*more, None]:
+        names.put(path)
+    assert [verdict.path for verdict in stream] == [str(path) for path in more]
+    assert max(sizes) == 4 and sum(sizes) == 12
 
 
 @pytest.mark.reliability("input")

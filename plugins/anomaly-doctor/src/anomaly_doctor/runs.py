@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anomaly_core import CONFIG, MANIFEST, AnomalyError, RunFolder, quoted, registry
+from anomaly_core import CONFIG, MANIFEST, AnomalyError, PluginError, RunFolder, quoted, registry
 
 if TYPE_CHECKING:
     from anomaly_doctor.doctor import Report
@@ -42,6 +43,28 @@ def _examine_folder(run: RunFolder, report: Report) -> None:
     names = [*dict.fromkeys([*manifest.get("files", {}), *differing])]
     report.sections["files"] = {name: "differs" if name in differing else WHOLE for name in names}
     report.problems += differing.values()
+    if not differing:
+        _examine_kept(run, report)
+
+
+def _examine_kept(run: RunFolder, report: Report) -> None:
+    """The graphs that the run keeps for `anomaly predict`, each in the folder's file that an engine opens."""
+    config, states = run.config(), dict[str, str]()
+    for name, component in registry.engines.items():
+        try:
+            if not component.spec.opener:
+                continue
+            component.require_library()
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                opened = component.load("opener")(run, config, name, None)
+        except PluginError:  # its library is not installed, as other sections say
+            continue
+        problems = [f"{one.message} `anomaly export {quoted(str(run.folder))}` makes it anew." for one in told]
+        report.problems += [text for text in problems if text not in report.problems]  # two engines may open one file
+        states |= {name: "differs" if told else WHOLE} if told or opened is not None else {}
+    if states:
+        report.sections["kept graph"] = states
 
 
 def _examine_file(path: Path, report: Report) -> None:

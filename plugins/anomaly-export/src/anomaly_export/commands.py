@@ -16,9 +16,9 @@ from anomaly_predict import quick_engine
 @click.option("--format", "format_", type=click.Choice(["onnx", "openvino", "torchscript"]), help="What to write.")
 @click.option(
     "--precision",
-    type=click.Choice(["f32", "bf16"]),
+    type=click.Choice(["f32", "bf16", "int8"]),
     help="What it computes in; by default as the run's engine did. bf16 (openvino alone) is faster where the CPU has it, "
-    "and two to three digits are right.",
+    "and two to three digits are right. int8 (openvino alone) is the quantised network of a run that was fitted in it.",
 )
 @click.option("--output", metavar="FILE", help="Where; by default model.onnx, model.xml or model.pt in the run's folder.")
 @click.option("--threshold", type=float, metavar="X", help="Instead of the run's own; with FILE, changes that file.")

@@ -1,6 +1,11 @@
-"""The engines for ``model.engine``, which compile frozen networks. All run on the CPU, and all but one in float32."""
+"""The engines for ``model.engine``, which compile frozen networks. All run on the CPU, and all but one in float32.
+
+``quantised`` has the one that computes in INT8.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +19,7 @@ from anomaly_features import Compute, FrozenNetwork
 
 def onnx(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
     """The network in ONNX Runtime."""
-    model, names = _network_as_onnx(network, size)
+    model, names = network_as_onnx(network, size)
     session = onnx_session(model, torch.get_num_threads())
 
     def compute(images: Tensor) -> list[Tensor]:
@@ -26,23 +31,27 @@ def onnx(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
 
 def openvino(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
     """The network in OpenVINO."""
-    return _in_openvino(network, size, "f32")
+    return in_openvino(_read(network, size), "f32")
 
 
 def openvino_bf16(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
     """The network in OpenVINO, with matrix products in bfloat16; float32 images in, float32 features out."""
-    return _in_openvino(network, size, "bf16" if openvino_has_bfloat16() else "f32")
+    return in_openvino(_read(network, size), "bf16" if openvino_has_bfloat16() else "f32")
 
 
-def _in_openvino(network: FrozenNetwork, size: tuple[int, int], precision: Precision) -> Compute:
-    model, names = _network_as_onnx(network, size)
-    compiled = openvino_compiled(import_openvino().Core().read_model(model, b""), torch.get_num_threads(), precision)
+def _read(network: FrozenNetwork, size: tuple[int, int]) -> Any:
+    return import_openvino().Core().read_model(network_as_onnx(network, size)[0], b"")
+
+
+def in_openvino(model: Any, precision: Precision) -> Compute:
+    """An OpenVINO model from images to feature maps, compiled."""
+    compiled, count = openvino_compiled(model, torch.get_num_threads(), precision), len(model.outputs)
 
     def compute(images: Tensor) -> list[Tensor]:
         pixels = images.detach().float().contiguous().numpy()
         # Nothing is copied: each call has its own request, which owns the memory of the returned arrays.
         results = compiled.create_infer_request().infer({0: pixels}, share_inputs=True, share_outputs=True)
-        return [torch.from_numpy(results[name]) for name in names]
+        return [torch.from_numpy(results[number]) for number in range(count)]
 
     return compute
 
@@ -58,7 +67,8 @@ def torchscript(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
     return compute
 
 
-def _network_as_onnx(network: FrozenNetwork, size: tuple[int, int]) -> tuple[bytes, list[str]]:
+def network_as_onnx(network: FrozenNetwork, size: tuple[int, int]) -> tuple[bytes, list[str]]:
+    """A network for images of a size (H, W) as an ONNX model, and the names of its outputs."""
     example = _example(size)
     with torch.no_grad():
         names = [f"features_{i}" for i in range(len(network.features(example)))]

@@ -30,10 +30,10 @@ from anomaly_export.sessions import openvino_has_bfloat16
 from anomaly_export.writers import SUFFIXES, WRITERS, in_place, write
 from anomaly_predict import RunDetector, load_run
 
-TOLERANCES: dict[Precision, float] = {"f32": 1e-3, "bf16": 0.1}  # bfloat16 has two to three correct digits
+TOLERANCES: dict[Precision, float] = {"f32": 1e-3, "bf16": 0.1, "int8": 1e-2}  # bfloat16 has two to three correct digits
 STRICT = 1e-5  # of scores and maps that stand for those of the run itself
-BF16_ENGINE = "openvino_bf16"
-NAMES: dict[Precision, str] = {"f32": "float32", "bf16": "bfloat16"}
+ENGINES: dict[str, Precision] = {"openvino_bf16": "bf16", "openvino_int8": "int8"}  # what a run was fitted in; else float32
+NAMES: dict[Precision, str] = {"f32": "float32", "bf16": "bfloat16", "int8": "INT8"}
 
 
 class Disagreement(RunError):
@@ -47,7 +47,7 @@ class Report:
     Attributes:
         path: the file; with OpenVINO, its ``.bin`` is beside it.
         format: ``onnx``, ``openvino`` or ``torchscript``.
-        precision: the engine's precision, ``f32`` or ``bf16``.
+        precision: the engine's precision, ``f32``, ``bf16`` or ``int8``.
         images: the number of compared images; ``source`` says which.
         score_difference, map_difference: the greatest difference, relative to the greatest absolute value of the run's scores
             (maps); 0 for a method without maps.
@@ -92,7 +92,8 @@ def export_run(
         format: ``onnx``, ``openvino`` or ``torchscript``.
         output: the file; None: ``model.onnx``, ``model.xml`` or ``model.pt`` in the run's folder.
         precision: ``f32``, or ``bf16`` for ``openvino``: faster if the CPU has bfloat16, with two to three correct digits.
-            None: the precision of the run's engine, if the format supports it.
+            ``int8``, for ``openvino`` and a run that was fitted in it: its own quantised network, the rest in float32. None:
+            the precision of the run's engine, if the format supports it.
         threshold: replaces the run's; it is stored beside the graph, and the graph's score stays raw.
         images: what to compare: a number of the run's own test images, or images in any form that a detector takes.
         verify: whether the run's files must be as the run wrote them, by their SHA-256.
@@ -107,17 +108,32 @@ def export_run(
     """
     if format not in WRITERS:
         raise ConfigError(f"there is no format {format!r}. Choose one of: {', '.join(WRITERS)}.")
-    if precision == "bf16" and format != "openvino":
-        raise ConfigError(f"--precision bf16: {format} computes in float32. Use --format openvino, or leave --precision out.")
+    if precision in ("bf16", "int8") and format != "openvino":
+        raise ConfigError(
+            f"--precision {precision}: {format} computes in float32. Use --format openvino, or leave --precision out."
+        )
     computing = engine or format
     registry.engines[computing].require_library()
     if precision == "bf16" and not openvino_has_bfloat16():
         warnings.warn("--precision bf16: this CPU has no bfloat16, and the comparison is made in float32.", stacklevel=2)
     finished = RunFolder.open(folder, verify)
     fitted_with = getattr(finished.config().model, "engine", None)  # methods without an extractor have none
-    fitted_in_bf16 = fitted_with == BF16_ENGINE
-    run = load_run(folder, device="cpu", engine=None if fitted_with is None else "torch", verify=verify)
-    precision = precision or ("bf16" if fitted_in_bf16 and format == "openvino" else "f32")
+    fitted_in = ENGINES.get(str(fitted_with), "f32")
+    if precision == "int8" and fitted_in != "int8":
+        raise ConfigError(
+            "--precision int8 is for a run that was fitted in it, with --set model.engine=openvino_int8: its network is "
+            "quantised by its training images. Fit anew, or leave --precision out."
+        )
+    precision = precision or (fitted_in if format == "openvino" else "f32")
+    if fitted_in == "int8" and precision != "int8":
+        warnings.warn(
+            f"the run was fitted in INT8, and {format} computes in {NAMES[precision]} here: other scores, under a "
+            "threshold that was set with those of INT8. `--format openvino` writes the network that the run has; to export "
+            "another, fit with another model.engine.",
+            stacklevel=2,
+        )
+    own = fitted_with is None or precision == "int8"
+    run = load_run(folder, device="cpu", engine=None if own else "torch", verify=verify)
     path = Path(output) if output is not None else Path(folder) / f"model{SUFFIXES[format]}"
     if path.suffix.lower() != SUFFIXES[format]:
         raise ConfigError(f"--output {path.name}: a file of the format {format} ends in {SUFFIXES[format]}.")
@@ -146,7 +162,7 @@ def export_run(
             raise
         except Exception as error:  # the exporters raise many kinds of exceptions
             raise _refused(run.config.model.name, format, error) from error
-        reference = load_run(folder, device="cpu", verify=verify) if precision == "bf16" and fitted_in_bf16 else run
+        reference = load_run(folder, device="cpu", verify=verify) if precision == fitted_in == "bf16" else run
         with warnings.catch_warnings():  # of images that the run's log has told of, and of random ones
             warnings.filterwarnings("ignore", ".* has (another|other|values|several|transparent|unreadable) ", UserWarning)
             limit = TOLERANCES[precision] if tolerance is None else tolerance

@@ -51,7 +51,9 @@ class NetworkGraph(nn.Module):
         return tuple(self.network.features(images))
 
 
-def to_onnx(graph: nn.Module, example: Tensor, outputs: Sequence[str]) -> bytes:
+def to_onnx(
+    graph: nn.Module, example: Tensor | tuple[Tensor, ...], outputs: Sequence[str], inputs: Sequence[str] = ("images",)
+) -> bytes:
     """The graph as an ONNX model for any number of images.
 
     Uses PyTorch's tracing exporter, which is an order of magnitude faster here than the one based on torch.export. It was
@@ -66,13 +68,13 @@ def to_onnx(graph: nn.Module, example: Tensor, outputs: Sequence[str]) -> bytes:
     with _quiet():
         torch.onnx.export(
             graph,
-            (example,),
+            example if isinstance(example, tuple) else (example,),
             buffer,  # type: ignore[arg-type]  # what the tracing exporter takes, and the annotation of the other one does not
             dynamo=False,
             opset_version=18,
-            input_names=["images"],
+            input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_axes={name: {0: "batch"} for name in ("images", *outputs)},
+            dynamic_axes={name: {0: "batch"} for name in (*inputs, *outputs)},
         )
     return buffer.getvalue()
 

@@ -17,7 +17,7 @@ from anomaly_export.containers import Container, open_container
 
 FORMAT = 3  # of the metadata; 2 did not say how image files are decoded
 
-Precision = Literal["f32", "bf16"]
+Precision = Literal["f32", "bf16", "int8"]
 OUTPUTS = ("scores", "maps", "reconstruction")  # in this order; all but the first may be missing
 SHA256 = "sha256"  # the key of the metadata's own digest
 _MOST_PIXELS = 1 << 28  # of the graph's input
@@ -90,7 +90,8 @@ class Metadata:
         categories: the categories that it was fitted on.
         config: the run's config, as plain values.
         versions: the versions of the distributions that fitted it, and of those that exported it.
-        precision: the engine's precision, ``f32`` or (OpenVINO, if the CPU supports it) ``bf16``.
+        precision: the engine's precision: ``f32``, (OpenVINO, if the CPU supports it) ``bf16``, or ``int8``: what the graph
+            itself does not quantise is float32.
         format: the version of this metadata format.
         graph_sha256: the SHA-256 of everything else in the file, graph and weights.
         intact: False if the metadata was read without verifying and is not as it was written; it is not stored.

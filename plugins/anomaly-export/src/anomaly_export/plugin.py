@@ -39,6 +39,16 @@ OPENVINO_BF16 = EngineSpec(
     precision="bfloat16",
     summary="OpenVINO on the CPU, in bfloat16: twice as fast where the CPU has it, and two to three digits are right",
 )
+OPENVINO_INT8 = EngineSpec(
+    target="anomaly_export.quantised:openvino_int8",
+    calibrator="anomaly_export.quantised:calibrate",
+    module="openvino",
+    install='pip install "anomaly-export[openvino]"',
+    opener=OPENER,
+    keeper=KEEPER,
+    precision="int8",
+    summary="OpenVINO on the CPU, in INT8: the network is quantised by training images when the run is fitted",
+)
 TORCHSCRIPT = EngineSpec(
     target="anomaly_export.compilers:torchscript",
     module="torch",

@@ -175,7 +175,7 @@ def _open_openvino(path: Path, threads: int, metadata: Metadata) -> Run:
 def openvino_compiled(model: Any, threads: int, precision: Precision = "f32") -> Any:
     """A model compiled for the CPU. By default, OpenVINO would choose bfloat16 whenever the CPU supports it."""
     options = {
-        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,  # decoding and torch need the cores too

@@ -33,10 +33,15 @@ def write_onnx(graph: DetectorGraph, path: Path, metadata: Metadata) -> None:
 
 
 def write_openvino(graph: DetectorGraph, path: Path, metadata: Metadata) -> None:
-    """OpenVINO's two files, ``.xml`` with ``.bin`` beside it, in float32; the metadata is the runtime info ``anomaly``."""
+    """OpenVINO's two files, ``.xml`` with ``.bin`` beside it; the metadata is the runtime info ``anomaly``."""
     from anomaly_export.graph import to_onnx
 
-    model = import_openvino().Core().read_model(to_onnx(graph, graph.example(), metadata.outputs), b"")
+    if metadata.precision == "int8":
+        from anomaly_export.quantised import whole
+
+        model = whole(graph.modeler, metadata.outputs)
+    else:
+        model = import_openvino().Core().read_model(to_onnx(graph, graph.example(), metadata.outputs), b"")
     model.set_rt_info("", [KEY])  # the place where the metadata goes
     import_openvino().save_model(model, str(path), compress_to_fp16=False)
 

@@ -2,6 +2,10 @@
 
 An engine's target is a function ``(network, size) -> compute``. It takes a :class:`FrozenNetwork` and the images' (H, W). It
 returns a callable from float32 (B, 3, H, W) RGB images in [0, 1], for any B, to one float32 feature map (B, C, h, w) per layer.
+
+An engine that must see training images first, because it quantises the network, has a calibrator (``EngineSpec.calibrator``): a
+function ``(network, images) -> state`` from batches of such images to a uint8 (n,) tensor. The state is saved with the run, and
+the engine's target finds it in :attr:`FrozenNetwork.quantised`.
 """
 
 from __future__ import annotations
@@ -9,6 +13,8 @@ from __future__ import annotations
 import ctypes
 import os
 import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -32,6 +38,7 @@ if TYPE_CHECKING:
     from anomaly_features.network import FrozenNetwork
 
 AUTO, TORCH = "auto", "torch"
+INT8 = ("vnni", "int8", "dot", "i8mm")  # in the names of a CPU's capabilities
 SAME = 1e-3  # of the greatest feature: as far as an engine that nobody named may differ from PyTorch
 _ENGINES: WeakSet[Engine] = WeakSet()
 _STARTED: set[str] = set()  # libraries that have threads in this process
@@ -62,6 +69,11 @@ class Engine:
     def __init__(self, asked: str) -> None:
         self._named = os.environ.get("ANOMALY_ENGINE") or AUTO if asked == AUTO else asked
         self._candidates = _installed() if self._named == AUTO else [_usable(self._named)]
+        if asked == AUTO and self.calibrates:
+            raise ConfigError(
+                f"$ANOMALY_ENGINE={self._named}: a run that is fitted with this engine must say so in its config: it has a "
+                f"quantised network. Unset the variable, and fit with --set model.engine={self._named}."
+            )
         self._for_size: dict[tuple[int, int], Compute] = {}
         _ENGINES.add(self)
 
@@ -75,11 +87,29 @@ class Engine:
         component = self._on(device)
         return "float32" if component is None or _lacks_bfloat16(component) else str(component.spec.precision)
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether it must see training images before it computes."""
+        return bool(self._candidates and self._candidates[0].spec.calibrator)
+
+    def calibrate(self, network: FrozenNetwork, images: Iterable[Tensor]) -> Tensor:
+        """What it learns from training images, float32 (B, 3, H, W) in [0, 1] on the CPU: uint8 (n,).
+
+        Raises:
+            ConfigError: it cannot compute the network.
+            MissingLibrary: what only this step needs is not installed.
+        """
+        self._for_size.clear()
+        component = self._candidates[0]
+        with _refusals(component):
+            state: Tensor = component.load("calibrator")(network, images)
+        return state
+
     def compute(self, network: FrozenNetwork, images: Tensor) -> Compute:
         """The network for images of this size and device, compiled if it is the first time.
 
         Raises:
-            ConfigError: the named engine cannot compute the network, or not on this device.
+            ConfigError: the named engine cannot compute the network, or not on this device, or has not seen training images.
             RunError: this process was forked, and the threads of the named engine are in its parent.
         """
         component = self._on(images.device)
@@ -94,6 +124,12 @@ class Engine:
             raise RunError(
                 f"this process was forked from one that computed with the engine {component.name!r}, whose threads do not "
                 "survive a fork. Load the detector before any other, start processes with `spawn`, or name engine=torch."
+            )
+        if self.calibrates and not network.quantised.numel():
+            raise ConfigError(
+                f"model.engine={component.name} computes what was quantised when the run was fitted, and this network was not. "
+                f"Fit with --set model.engine={component.name}, or choose another engine. (A method calls `calibrate` "
+                "of its frozen networks before it is fitted, as every ExtractorModeler does.)"
             )
         size = (images.shape[-2], images.shape[-1])
         while size not in self._for_size:
@@ -139,6 +175,12 @@ def _usable(name: str) -> Component:
             f"model.engine={name}: this CPU has no bfloat16, and the engine computes in float32. model.engine=auto says so.",
             stacklevel=2,
         )
+    if component.spec.precision == "int8" and not has_int8():
+        warnings.warn(
+            f"model.engine={name}: this CPU has no instructions for INT8 (VNNI, AMX or ARM's dot products). The engine "
+            "computes the same, and gains less over float32.",
+            stacklevel=2,
+        )
     return component
 
 
@@ -158,29 +200,47 @@ def _installed() -> list[Component]:
     return [component for _, _, component in sorted(ranked, key=lambda one: one[:2])]
 
 
+def has_int8() -> bool:
+    """Whether this CPU multiplies and adds several INT8 numbers in one instruction: VNNI, AMX, or ARM's dot products."""
+    has: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    vnni = getattr(torch.cpu, "_is_vnni_supported", bool)()  # older versions of PyTorch know no more
+    return bool(vnni) or any(there is True and any(word in name for word in INT8) for name, there in has.items())
+
+
 def _lacks_bfloat16(component: Component) -> bool:
     return component.spec.precision == "bfloat16" and not has_bfloat16()
 
 
 def _compiled(component: Component, network: FrozenNetwork, images: Tensor, check: bool) -> Compute:
     """The network in an engine; ConfigError if it cannot be compiled or, with ``check``, its features are not PyTorch's."""
-    cannot = f"{component.owner} cannot compute the frozen network"
-    try:
+    with _refusals(component):
         compute: Compute = component.load()(network, (images.shape[-2], images.shape[-1]))
         computed = compute(images[:1]) if check else []
-    except AnomalyError:
-        raise
-    except Exception as error:  # engines and exporters raise many kinds of exceptions
-        if is_out_of_memory(error):
-            raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip().rstrip(".")[:300]
-        raise ConfigError(f"model.engine={component.name}: {cannot}: {reason}. Choose model.engine=torch.") from error
     expected = network.features(images[:1]) if check else []
     for level, reference in zip(computed, expected, strict=True):
         off = float((level - reference).abs().max() / reference.abs().max().clamp(min=1e-30))
         if not off < SAME:
-            raise ConfigError(f"{cannot}: its features differ from PyTorch's by {off:.1g} of the greatest")
+            raise ConfigError(f"{_cannot(component)}: its features differ from PyTorch's by {off:.1g} of the greatest")
     return compute
+
+
+def _cannot(component: Component) -> str:
+    return f"{component.owner} cannot compute the frozen network"
+
+
+@contextmanager
+def _refusals(component: Component) -> Iterator[None]:
+    """Whatever an engine raises as a ConfigError; engines and exporters raise many kinds of exceptions."""
+    try:
+        yield
+    except AnomalyError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip().rstrip(".")[:300]
+        cause = f"{_cannot(component)}: {reason}"
+        raise ConfigError(f"model.engine={component.name}: {cause}. Choose model.engine=torch.") from error
 
 
 def _leave() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from typing import Any
@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anomaly_core import BaseModeler, expanded
+from anomaly_core import BaseModeler, Batch, expanded
 from anomaly_features.cache import FeatureCache
 from anomaly_features.engines import Engine
 from anomaly_features.options import ExtractorOptions
 
 AT_ONCE = 16  # images that a CPU computes at once; of 8, it rounds some networks differently
 PIXELS = AT_ONCE * 256**2  # and of larger images so many pixels at once
+QUANTISED = "quantised"  # the name of the buffer
 _STATE = frozenset({"training", "frozen", "cache", "_cached_by"})  # attributes that do not affect the features
 
 
@@ -34,12 +35,14 @@ class FrozenNetwork(nn.Module, ABC):
     Attributes:
         frozen: whether it is never trained.
         cache: the cache of feature maps; None outside :meth:`caching`.
+        quantised: what the engine learnt from training images (:meth:`calibrate`), uint8 (n,); of engines that do, alone.
 
     Raises:
         PluginError: the engine or its library is not installed.
     """
 
     frozen = True
+    quantised: Tensor
 
     def __init__(self, options: ExtractorOptions | None = None) -> None:
         super().__init__()
@@ -47,6 +50,8 @@ class FrozenNetwork(nn.Module, ABC):
         self._engine = Engine(self._options.engine)
         self.cache: FeatureCache | None = None
         self._cached_by = ""  # the engine of the features on disk
+        if self._engine.calibrates:
+            self.register_buffer(QUANTISED, torch.empty(0, dtype=torch.uint8))
 
     @abstractmethod
     def features(self, images: Tensor) -> list[Tensor]:
@@ -64,6 +69,27 @@ class FrozenNetwork(nn.Module, ABC):
         with torch.no_grad():
             return self.cache(images, compute)
 
+    def warm_up(self, size: tuple[int, int], device: torch.device) -> None:
+        """Compile the network for images (H, W) on a device; otherwise that happens at the first ones.
+
+        Raises:
+            ConfigError: the named engine cannot compute the network, or not on this device.
+        """
+        if self.frozen and not self._engine.calibrates:
+            self._engine.compute(self, torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device))
+
+    def calibrate(self, images: Iterable[Tensor]) -> None:
+        """Show training images, batches of float32 (B, 3, H, W) in [0, 1] on the CPU, to an engine that must see some first.
+
+        Raises:
+            ConfigError: the engine cannot compute the network.
+            MissingLibrary: what only this step needs is not installed.
+        """
+        if self.frozen and self._engine.calibrates:
+            self.quantised = self._engine.calibrate(self, images).to(self.quantised.device)
+            if self._cached_by:
+                self._open_cache()
+
     @property
     def engine(self) -> str:
         """The name of the engine that computes it where it is now."""
@@ -77,8 +103,13 @@ class FrozenNetwork(nn.Module, ABC):
     def _device(self) -> torch.device:
         return next((tensor.device for tensor in chain(self.buffers(), self.parameters())), torch.device("cpu"))
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        saved = state_dict.pop(key := prefix + QUANTISED, None)
+        if self._engine.calibrates:  # a run of another engine may have none, and of any length
+            if saved is not None:
+                self.quantised = saved.to(self.quantised.device)
+            state_dict[key] = self.quantised
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._engine.forget()
 
     @contextmanager
@@ -124,6 +155,8 @@ class FrozenNetwork(nn.Module, ABC):
         facts += [f"{name}={value!r}" for name, value in sorted(vars(self).items()) if name not in _STATE and _is_plain(value)]
         tensors = [*self.named_parameters(), *self.named_buffers()]
         facts += [f"{name}:{tuple(value.shape)}:{value.double().sum().item()!r}" for name, value in tensors]
+        if self._engine.calibrates:
+            facts += [hashlib.sha256(self.quantised.cpu().numpy().tobytes()).hexdigest()]
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
 
@@ -157,16 +190,30 @@ class ExtractorModeler(BaseModeler):
         """The extractor's engine on a device, and its precision."""
         return self.extractor.computing(device)
 
+    def warm_up(self, device: torch.device) -> None:
+        """The extractor is compiled."""
+        self.extractor.warm_up(self.input_spec.output_size, device)
+
+    def prepare_fitting(self, batches: Iterable[Batch]) -> None:
+        """Engines that must see training images first do so."""
+        for part in self.modules():
+            if isinstance(part, FrozenNetwork):
+                part.calibrate(batch.images for batch in batches)
+
     def fitting(self, repeated: bool) -> AbstractContextManager[None]:
         """During fitting, the extractor's features are cached according to the options."""
         return self.extractor.caching(repeated)
 
     def trained_state(self) -> dict[str, Tensor]:
-        """The state without frozen networks: their weights are the backbone's own, which a run can load again.
+        """The state without frozen networks: their weights are the backbone's own, which a run can load again. What an engine
+        learnt of training images is there.
 
         Frozen parameters outside these networks are included, because batch statistics near them may still change.
         """
         frozen = tuple(
             f"{name}." for name, part in self.named_modules() if isinstance(part, FrozenNetwork) and part.frozen and name
         )
-        return {name: value for name, value in self.state_dict().items() if not name.startswith(frozen)}
+        learnt = f".{QUANTISED}"
+        return {
+            name: value for name, value in self.state_dict().items() if not name.startswith(frozen) or name.endswith(learnt)
+        }

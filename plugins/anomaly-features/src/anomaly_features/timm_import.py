@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import nn
 from torch.overrides import TorchFunctionMode
 
 _UTILS = "torch._dynamo.utils"
@@ -80,8 +79,7 @@ class _Undrawn(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def outline(name: str, **options: Any) -> nn.Module:
+def outline(name: str, **options: Any) -> Any:
     """A timm model whose weights have names and shapes and no values."""
     with torch.device("meta"), _Undrawn():
-        model: nn.Module = timm.create_model(name, pretrained=False, **options)
-    return model
+        return timm.create_model(name, pretrained=False, **options)

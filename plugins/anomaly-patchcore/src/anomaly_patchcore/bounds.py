@@ -110,8 +110,8 @@ def _smallest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def squared_distances(queries: Tensor, bank: Tensor, candidates: Tensor) -> Tensor:
     """float32 (n, c) of (n, D) queries to the entries of their (n, c) candidates, by differences."""
-    chosen = bank.index_select(0, candidates.flatten()).unflatten(0, candidates.shape)  # in half of the time of indexing
-    return (chosen - queries[:, None]).square().sum(dim=2)
+    chosen = bank.index_select(0, candidates.flatten())  # in half of the time of bank[candidates]
+    return (chosen.view(*candidates.shape, bank.shape[1]) - queries[:, None]).square().sum(dim=2)
 
 
 def _in_three(values: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from anomaly_core import (
     ConfigError,
     DataError,
     Hooks,
+    ImageCache,
     Progress,
     RunConfig,
     RunError,
@@ -102,7 +103,9 @@ def evaluate(
     with warnings.catch_warnings(record=True) as caught:  # for the log, which does not exist yet
         warnings.simplefilter("always")
         samples = images_to_test(module, categories)
-    screened = screen(samples, config.data.on_bad_image, module.reader)
+    spec = detector.modeler.input_spec  # each image is decoded once, as in a run
+    module.cache = ImageCache(spec.whole if module.tiling else spec, int(config.data.image_cache))
+    screened = screen(samples, config.data.on_bad_image, module.reader, None if module.tiling else module.cache)
     if not screened.kept:
         raise DataError(f"none of the test images can be used: {screened.skipped[0].reason}")
     label = categories[0] if len(categories) == 1 else "unified"

@@ -30,7 +30,7 @@ def placed(
 ) -> Iterator[list[NDArray[np.uint8]]]:
     """Lists of ``size`` images in a detector's geometry, read lazily from an iterator."""
     stream = images if isinstance(images, Iterator) else several(images)
-    return batched((place(image, colour=colour) for image in stream), size)
+    return filter(None, batched((place(image, colour=colour) for image in stream), size))
 
 
 def as_image(image: ImageLike, reader: ImageReader, colour: str = "RGB", *, grey: bool = False) -> Image.Image:

@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+_END: Any = object()
 GRACE = 0.3  # seconds that a closed pool's threads have to finish what they are at
+LULL = 0.03  # seconds without a new item, after which what waits for more goes on
 PAUSE = 0.2  # seconds; Windows notices Ctrl-C only between two waits
 
 
@@ -72,8 +74,23 @@ def outcome(future: Future[R]) -> R:
     return future.result()
 
 
-def ahead(pool: Executor, work: Callable[[T], R], items: Iterable[T], limit: int) -> Iterator[R]:
-    """``map`` in a pool, in order, with at most ``limit`` items in progress beyond the requested one.
+def as_they_come(pool: Executor, items: Iterable[T]) -> Iterator[T | None]:
+    """The items, read one by one in a pool; None once where the next has not come within 30 ms, so that those before it need
+    not wait for it, as where a program writes a name and waits for the verdict before it writes the next."""
+    stream = iter(items)
+    while True:
+        coming = pool.submit(next, stream, _END)
+        if not wait([coming], LULL).done:
+            yield None
+        item = outcome(coming)
+        if item is _END:
+            return
+        yield item
+
+
+def ahead(pool: Executor, work: Callable[[T], R], items: Iterable[T | None], limit: int) -> Iterator[R | None]:
+    """``map`` in a pool, in order, with at most ``limit`` items in progress beyond the requested one; after None among the
+    items, with nothing in progress, None.
 
     What ``items`` raises comes after the results of the items before it.
     """
@@ -83,12 +100,19 @@ def ahead(pool: Executor, work: Callable[[T], R], items: Iterable[T], limit: int
     try:
         while True:
             try:
-                pending.append(pool.submit(work, next(stream)))
+                item = next(stream)
             except StopIteration:
                 break
             except Exception as error:
                 fault = error
                 break
+            if item is None:
+                while pending:
+                    yield outcome(pending.popleft())
+                yield None
+                continue
+            pending.append(pool.submit(work, item))
+            del item
             if len(pending) > limit:
                 yield outcome(pending.popleft())
         while pending:
@@ -100,22 +124,27 @@ def ahead(pool: Executor, work: Callable[[T], R], items: Iterable[T], limit: int
             future.cancel()
 
 
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of ``size`` items; what ``items`` raises comes after the last list, which may be shorter."""
+def batched(items: Iterable[T | None], size: int) -> Iterator[list[T] | None]:
+    """Lists of ``size`` items; shorter before None, which is passed on, and at the end, before what ``items`` raises."""
     batch: list[T] = []
     fault: Exception | None = None
     stream = iter(items)
     while True:
         try:
-            batch.append(next(stream))
+            item = next(stream)
         except StopIteration:
             break
         except Exception as error:
             fault = error
             break
-        if len(batch) == size:
+        if item is not None:
+            batch.append(item)
+        if batch and (item is None or len(batch) == size):
             yield batch
             batch = []
+        if item is None:
+            yield None
+        del item
     if batch:
         yield batch
     if fault is not None:

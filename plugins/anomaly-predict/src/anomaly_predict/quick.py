@@ -55,7 +55,7 @@ def quick_engine(config: RunConfig, device: str = "auto", engine: str | None = N
     for known in sorted(registry.engines) if name == ANY else [name]:
         with suppress(PluginError):  # one that is broken, or whose library is not installed
             component = registry.engines[known]
-            if component.spec.opener:
+            if component.spec.opener and (name != ANY or component.spec.auto is not None):
                 component.require_library()
                 return component
     return None

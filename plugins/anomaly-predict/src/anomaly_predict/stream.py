@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from anomaly_core import ConfigError, DataError, Detector, Hooks, ImageReader, Prediction
 from anomaly_core import decoders as decoder_count
 from anomaly_predict.judged import finite_images
-from anomaly_predict.pool import Pool, ahead, batched
+from anomaly_predict.pool import Pool, ahead, as_they_come, batched
 from anomaly_predict.regions import Region
 
 Pixels = NDArray[np.uint8]
@@ -76,8 +77,9 @@ def verdicts(
     """Score image files in order; a file that cannot be read gets a verdict with its error, and the others are still scored.
 
     Threads decode up to two batches ahead while another thread runs network and search on the previous batch, so at most
-    four batches are in memory, whatever the number of files. What ``paths`` raises comes after the verdicts on the files before
-    it. A decoder that hangs keeps neither the closed iterator nor the interpreter from ending.
+    four batches are in memory, whatever the number of files. Where ``paths`` is an iterator that waits for its next file, the
+    verdicts on those before it come at once. What it raises comes after them too. A decoder that hangs keeps neither the closed
+    iterator nor the interpreter from ending.
 
     Args:
         detector: a run's detector or an exported one.
@@ -102,10 +104,14 @@ def verdicts(
     if _tiled(detector):  # one is scored at a time anyway, and each is held in its own size, with its map
         batch_size = 1
     number = first
-    with Pool(decoders or decoder_count(), "decode") as decoding, ThreadPoolExecutor(1, "score") as scoring:
-        decoded = ahead(decoding, lambda path: _decoded(detector, whole, path), paths, 2 * batch_size)
+    with ExitStack() as pools:
+        scoring = pools.enter_context(ThreadPoolExecutor(1, "score"))
+        decoding = pools.enter_context(Pool(decoders or decoder_count(), "decode"))
+        waits = isinstance(paths, Iterator)  # as it may for each of them
+        coming = as_they_come(pools.enter_context(Pool(1, "paths")), paths) if waits else paths
+        decoded = ahead(decoding, lambda path: _decoded(detector, whole, path), coming, 2 * batch_size)
         scored = ahead(scoring, lambda batch: _scored(detector, batch), batched(decoded, batch_size), 1)
-        for (path, image, size), answer in (one for batch in scored for one in batch):
+        for (path, image, size), answer in (one for batch in scored for one in batch or ()):
             if isinstance(answer, DataError) and postponed is not None and postponed(path):
                 continue
             verdict = _verdict(detector, path, answer, size, options)

@@ -28,6 +28,8 @@ class EngineSubject(Subject):
     def compiled(self) -> Compute:
         """The network in the engine; MissingLibrary where that is not installed."""
         self.component.require_library()
+        if self.component.spec.calibrator:
+            self.network.quantised = self.component.load("calibrator")(self.network, [_images(8), _images(4)])
         compute: Compute = self.component.load()(self.network, SIZE)
         return compute
 

@@ -112,7 +112,7 @@ def predict(
     from anomaly_predict.coco import CocoFile
     from anomaly_predict.detector import RunDetector, open_detector
     from anomaly_predict.sharding import Opening, sharded
-    from anomaly_predict.sources import image_paths
+    from anomaly_predict.sources import STANDARD_INPUT, image_paths
     from anomaly_predict.stream import verdicts
     from anomaly_predict.watching import Watch
 
@@ -147,7 +147,8 @@ def predict(
             detector = open_detector(source, **opening)
             slow = isinstance(detector, RunDetector) and not no_verify
             printer.restart()
-            printer.print(verdicts(detector, paths, hooks=Hooks(registry), **options))
+            waits = STANDARD_INPUT in images  # a program may write a name and wait for its row
+            printer.print(verdicts(detector, paths, hooks=Hooks(registry), **options), flush=waits)
     printer.total()
     if slow:
         _keep(Path(source), device, engine, printer.scored)
