@@ -44,11 +44,11 @@ def _read(network: FrozenNetwork, size: tuple[int, int]) -> Any:
 
 
 def in_openvino(model: Any, precision: Precision) -> Compute:
-    """An OpenVINO model from images to feature maps, compiled."""
+    """An OpenVINO model from images, float32 or uint8 as it takes them, to feature maps, compiled."""
     compiled, count = openvino_compiled(model, torch.get_num_threads(), precision), len(model.outputs)
 
     def compute(images: Tensor) -> list[Tensor]:
-        pixels = images.detach().float().contiguous().numpy()
+        pixels = (images.detach() if images.dtype == torch.uint8 else images.detach().float()).contiguous().numpy()
         # Nothing is copied: each call has its own request, which owns the memory of the returned arrays.
         results = compiled.create_infer_request().infer({0: pixels}, share_inputs=True, share_outputs=True)
         return [torch.from_numpy(results[number]) for number in range(count)]

@@ -30,7 +30,7 @@ from anomaly_export.sessions import openvino_has_bfloat16
 from anomaly_export.writers import SUFFIXES, WRITERS, in_place, write
 from anomaly_predict import RunDetector, load_run
 
-TOLERANCES: dict[Precision, float] = {"f32": 1e-3, "bf16": 0.1, "int8": 1e-2}  # bfloat16 has two to three correct digits
+TOLERANCES: dict[Precision, float] = {"f32": 1e-3, "bf16": 0.1, "int8": 1e-3}  # bfloat16 has two to three correct digits
 STRICT = 1e-5  # of scores and maps that stand for those of the run itself
 ENGINES: dict[str, Precision] = {"openvino_bf16": "bf16", "openvino_int8": "int8"}  # what a run was fitted in; else float32
 NAMES: dict[Precision, str] = {"f32": "float32", "bf16": "bfloat16", "int8": "INT8"}

@@ -106,10 +106,9 @@ def keep(folder: str | Path, engine: str, images: int | Sequence[Any], *, anew: 
         from anomaly_export.export import STRICT, Disagreement, export_run
 
         compared = images if isinstance(images, int) else [*images, *_noise(run)]
-        how: dict[str, Any] = {"precision": "f32", "engine": engine, "tolerance": STRICT}
-        if quantised:
-            how = {"precision": "int8"}
-        report = export_run(folder, "openvino" if quantised else "onnx", run.folder / graph, images=compared, **how)
+        options: dict[str, Any] = {"images": compared, "tolerance": STRICT, "precision": "int8" if quantised else "f32"}
+        format, computing = ("openvino", None) if quantised else ("onnx", engine)
+        report = export_run(folder, format, run.folder / graph, engine=computing, **options)
     except AnomalyError as error:
         if isinstance(error, DataError | RunError) and not isinstance(error, Disagreement):
             raise

@@ -33,15 +33,17 @@ log = logging.getLogger(__name__)
 
 
 def openvino_int8(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
-    """The quantised network in OpenVINO; what is not quantised is computed in float32."""
+    """The quantised network in OpenVINO; what is not quantised is computed in float32. It takes images of 8 bits, as they are
+    decoded, and rounds others to them."""
     model = read(network.quantised)
-    height, width = (side.get_length() for side in model.input(0).partial_shape[2:])
+    height, width = (side.get_length() for side in model.input(0).partial_shape[1:3])
     if (height, width) != size:
         raise ConfigError(
             f"model.engine=openvino_int8: the network was quantised for images of {height} x {width} pixels, and is given "
             f"{size[0]} x {size[1]}. Choose another engine."
         )
-    return in_openvino(model, "int8")
+    compute = in_openvino(model, "int8")
+    return lambda images: compute(_pixels(images))
 
 
 def calibrate(network: FrozenNetwork, images: Iterable[Tensor]) -> Tensor:
@@ -60,7 +62,7 @@ def calibrate(network: FrozenNetwork, images: Iterable[Tensor]) -> Tensor:
             'model.engine=openvino_int8 is fitted with nncf, which is not installed: pip install "anomaly-export[int8]". '
             "To use a run that was fitted with it, it is not needed."
         )
-    pixels = [(batch * 255).round().to(torch.uint8) for batch in images]  # as they were decoded, in a quarter of the memory
+    pixels = [_pixels(batch).permute(0, 3, 1, 2) for batch in images]
     count = sum(map(len, pixels))
     if not count:
         raise DataError("model.engine=openvino_int8 is calibrated on training images, and there is none. Add normal images.")
@@ -81,7 +83,12 @@ def calibrate(network: FrozenNetwork, images: Iterable[Tensor]) -> Tensor:
     dataset = nncf.Dataset(single, lambda image: (image.float() / 255).numpy())
     with in_silence():
         quantised = nncf.quantize(model, dataset, **options)
-    return _as_state(quantised)
+    return _as_state(_of_pixels(quantised))
+
+
+def _pixels(images: Tensor) -> Tensor:
+    """float32 (B, 3, H, W) in [0, 1] -> uint8 (B, H, W, 3), as they were decoded."""
+    return (images.detach() * 255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def _spoilt(images: list[Tensor]) -> list[Tensor]:
@@ -122,18 +129,23 @@ def whole(modeler: BaseModeler, outputs: Sequence[str]) -> Any:
     with torch.no_grad():
         features = extractor(images.permute(0, 3, 1, 2).float() / 255)
     rest = openvino.Core().read_model(_without_network(graph, extractor, images, features, outputs), b"")
-    height, width = images.shape[1:3]
-    source = openvino.opset13.parameter([-1, height, width, 3], np.uint8, "images")
+    source = network.input(0).node
     source.output(0).set_names({"images"})
-    moved = openvino.opset13.transpose(source, [0, 3, 1, 2])
-    scaled = openvino.opset13.divide(openvino.opset13.convert(moved, "f32"), openvino.opset13.constant(255, np.float32))
-    _connect(network.input(0), scaled.output(0))
+    levels = {f"features_{number}": level.node.input_value(0) for number, level in enumerate(network.outputs)}
     for parameter in rest.inputs:
-        name = parameter.any_name
-        _connect(
-            parameter, network.outputs[int(name.split("_")[1])].node.input_value(0) if name != "images" else source.output(0)
-        )
+        _connect(parameter, {"images": source.output(0), **levels}[parameter.any_name])
     return openvino.Model(rest.get_results(), [source], "detector")
+
+
+def _of_pixels(model: Any) -> Any:
+    """A model of images in [0, 1] as one of uint8 (B, H, W, 3) pixels, as a whole detector takes them: alone and as its part it
+    then computes the same, and rounds nothing to the other side."""
+    openvino = import_openvino()
+    height, width = (side.get_length() for side in model.input(0).partial_shape[2:])
+    pixels = openvino.opset13.parameter([-1, height, width, 3], np.uint8, "images")
+    images = openvino.opset13.convert(openvino.opset13.transpose(pixels, [0, 3, 1, 2]), "f32")
+    _connect(model.input(0), openvino.opset13.divide(images, openvino.opset13.constant(255, np.float32)).output(0))
+    return openvino.Model(model.get_results(), [pixels], "network")
 
 
 def _connect(parameter: Any, source: Any) -> None:
