@@ -87,14 +87,14 @@ class ImageReader:
             picture, facts = self._decoded(image, known)
         if facts:
             self._note(path, facts)
-        return self.in_region(picture if grey and picture.mode == "L" else picture.convert("RGB"), path)
+        return self.in_region(picture if grey and picture.mode == "L" else _as_rgb(picture), path)
 
     def convert(self, image: Image.Image) -> Image.Image:
         """An image in memory as :meth:`read` gives it from a file; DataError if that cannot be."""
         picture, facts = self._decoded(image, False)
         if facts:  # arrays of grey images are often of three channels, and the other way round: nothing is said of that
             self._note(getattr(image, "filename", "") or "an image in memory", facts._replace(mode=""))
-        return self.in_region(picture.convert("RGB"), "")
+        return self.in_region(_as_rgb(picture), "")
 
     def mask(self, path: Path | tuple[Path, ...] | MaskSource) -> Image.Image:
         """What ``Sample.mask_path`` names, as one 0/255 picture (mode ``L``) of the size that :meth:`read` gives."""
@@ -125,7 +125,7 @@ class ImageReader:
                 return self._facts(image), None
             picture, facts = self._decoded(image, False)
         assert facts
-        return facts, self.in_region(picture if picture.mode == "L" else picture.convert("RGB"), path)
+        return facts, self.in_region(picture if picture.mode == "L" else _as_rgb(picture), path)
 
     def _facts(self, image: Image.Image) -> FileFacts:
         facts = header(image)
@@ -264,6 +264,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def image_size(path: str | Path) -> tuple[int, int]:
     """(height, width) of the upright image, from the file's header alone; DataError as in :func:`read_image`."""
     return ImageReader(largest_image=allowed_pixels.get()).size(path)
+
+
+def _as_rgb(picture: Image.Image) -> Image.Image:
+    """Pillow's ``convert`` copies what is RGB already."""
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _named(name: Any) -> str:

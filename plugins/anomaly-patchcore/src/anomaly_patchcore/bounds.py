@@ -12,7 +12,7 @@ MEMBERS = 8  # columns of a group, of which the best is looked at
 MARGIN, ULP = 1.05, 2**-8  # over the rounding of sums in float32; and of a product that is returned in bfloat16
 FAR = 3e38  # of what fills the last group up
 FEW = 8  # smallest values of rows that are found one by one; more of them, all at once
-FEWEST = 2048  # entries from which on it is worth it
+FEWEST = 512  # entries from which on it is worth it
 
 
 class BoundedSearch:

@@ -88,7 +88,7 @@ def _check(points: Tensor, count: int, first: int) -> None:
             f"k_center_greedy: count={count}, first={first} with {len(points)} points: choose 1 to {len(points)} for count "
             f"and 0 to {len(points) - 1} for first."
         )
-    finite = points.isfinite().all(dim=1)
+    finite = torch.cat([part.isfinite().all(dim=1) for part in points.split(POOL)])  # of all at once, it holds them twice
     if not finite.all():
         raise DataError(
             f"k_center_greedy: {int((~finite).sum())} of {len(points)} points hold NaN or infinity, the first at index "
