@@ -105,7 +105,9 @@ class ImageReader:
         """(height, width) of what :meth:`read` gives, from the file's header alone."""
         with self._opened(path) as image:
             tags: Any = getattr(image, "tag_v2", {256: image.width, 257: image.height})  # as stored, in any version of Pillow
-            size = (tags[256], tags[257]) if orientation(image)[0] >= 5 else (tags[257], tags[256])
+            size = (tags[257], tags[256])
+            if size[0] != size[1] and orientation(image)[0] >= 5:  # of a PNG, that is known after decoding it
+                size = size[::-1]
         return self._size(size, path)
 
     def seen(self, height: int, width: int) -> tuple[int, int, int, int]:

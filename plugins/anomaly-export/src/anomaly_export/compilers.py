@@ -14,7 +14,7 @@ from anomaly_export.graph import NetworkGraph, to_onnx, to_torchscript
 from anomaly_export.metadata import Precision
 from anomaly_export.quiet import import_openvino
 from anomaly_export.sessions import onnx_session, openvino_compiled, openvino_has_bfloat16
-from anomaly_features import Compute, FrozenNetwork
+from anomaly_features import Compute, FrozenNetwork, in_one_thread
 
 
 def onnx(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
@@ -70,8 +70,8 @@ def torchscript(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
 def network_as_onnx(network: FrozenNetwork, size: tuple[int, int]) -> tuple[bytes, list[str]]:
     """A network for images of a size (H, W) as an ONNX model, and the names of its outputs."""
     example = _example(size)
-    with torch.no_grad():
-        names = [f"features_{i}" for i in range(len(network.features(example)))]
+    with torch.no_grad(), in_one_thread():
+        names = [f"features_{i}" for i in range(len(network.features(example[:1])))]
     return to_onnx(NetworkGraph(network).eval(), example, names), names
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from anomaly_core import BaseModeler, MissingLibrary
-from anomaly_features import FrozenNetwork
+from anomaly_features import FrozenNetwork, in_one_thread
 
 
 class DetectorGraph(nn.Module):
@@ -90,6 +90,6 @@ def to_torchscript(graph: nn.Module, example: Tensor) -> torch.jit.ScriptModule:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Hide tracing's warnings about Python numbers that become constants: sizes are constant, and the result is compared."""
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), in_one_thread():
         warnings.simplefilter("ignore")
         yield

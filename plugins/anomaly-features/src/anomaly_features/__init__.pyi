@@ -3,6 +3,7 @@ from .backbones import full_name as full_name
 from .cache import Compute as Compute
 from .cache import FeatureCache as FeatureCache
 from .cache import fingerprints as fingerprints
+from .engines import in_one_thread as in_one_thread
 from .errors import BackboneError as BackboneError
 from .extractor import FeatureExtractor as FeatureExtractor
 from .maps import gaussian_smooth as gaussian_smooth

@@ -216,12 +216,24 @@ def _compiled(component: Component, network: FrozenNetwork, images: Tensor, chec
     with _refusals(component):
         compute: Compute = component.load()(network, (images.shape[-2], images.shape[-1]))
         computed = compute(images[:1]) if check else []
-    expected = network.features(images[:1]) if check else []
+    with in_one_thread():
+        expected = network.features(images[:1]) if check else []
     for level, reference in zip(computed, expected, strict=True):
         off = float((level - reference).abs().max() / reference.abs().max().clamp(min=1e-30))
         if not off < SAME:
             raise ConfigError(f"{_cannot(component)}: its features differ from PyTorch's by {off:.1g} of the greatest")
     return compute
+
+
+@contextmanager
+def in_one_thread() -> Iterator[None]:
+    """Inside, PyTorch computes in one thread: for an image or two, while others decode, more would wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _cannot(component: Component) -> str:
