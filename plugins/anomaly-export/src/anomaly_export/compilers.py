@@ -13,7 +13,7 @@ from torch import Tensor
 from anomaly_export.graph import NetworkGraph, to_onnx, to_torchscript
 from anomaly_export.metadata import Precision
 from anomaly_export.quiet import import_openvino
-from anomaly_export.sessions import onnx_session, openvino_compiled, openvino_has_bfloat16
+from anomaly_export.sessions import at_once, onnx_session, openvino_compiled, openvino_has_bfloat16
 from anomaly_features import Compute, FrozenNetwork, in_one_thread
 
 
@@ -26,7 +26,7 @@ def onnx(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
         maps = session.run(names, {"images": images.detach().float().contiguous().numpy()})
         return [torch.from_numpy(part) for part in maps]
 
-    return compute
+    return _in_parts(compute)
 
 
 def openvino(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
@@ -53,7 +53,17 @@ def in_openvino(model: Any, precision: Precision) -> Compute:
         results = compiled.create_infer_request().infer({0: pixels}, share_inputs=True, share_outputs=True)
         return [torch.from_numpy(results[number]) for number in range(count)]
 
-    return compute
+    return _in_parts(compute)
+
+
+def _in_parts(compute: Compute) -> Compute:
+    most = at_once(torch.get_num_threads())
+
+    def in_parts(images: Tensor) -> list[Tensor]:
+        parts = [compute(part) for part in images.split(most)]
+        return parts[0] if len(parts) == 1 else [torch.cat(level) for level in zip(*parts, strict=True)]
+
+    return in_parts
 
 
 def torchscript(network: FrozenNetwork, size: tuple[int, int]) -> Compute:
