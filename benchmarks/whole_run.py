@@ -142,8 +142,13 @@ def floor(engine: str, folder: Path, run: Path) -> dict[str, float]:
     batches = pixels.contiguous().split(BATCH)
     network, compiling = bare_network(engine)
     network(batches[0])
-    computing = sum(timed(lambda batch=batch: network(batch)) for batch in batches) * len(every) / len(few)  # type: ignore[misc]
 
+    def compute(most: int) -> None:
+        for batch in batches:
+            for part in batch.split(most):
+                network(part)
+
+    computing = min(timed(lambda most=most: compute(most), 2) for most in (2, BATCH)) * len(every) / len(few)  # type: ignore[misc]
     features = network(batches[0])
     channels = sum(layer.shape[1] for layer in features)
     patches, count = train * GRID**2, max(1, train * GRID**2 // 100)
@@ -161,13 +166,10 @@ def floor(engine: str, folder: Path, run: Path) -> dict[str, float]:
     chunk, picks = torch.randn(16384, 64), torch.randn(count, 64)  # the coreset is searched in 64 values
     chunk @ picks.T
     coreset = timed(lambda: chunk @ picks.T) * patches / len(chunk)
-    pictures = {part: [Image.open(path) for path in (run / part).rglob("*.png")] for part in ("maps", "figures")}
-    for picture in (one for part in pictures.values() for one in part):
+    pictures = [Image.open(path) for path in (run / "maps").rglob("*.png")]
+    for picture in pictures:
         picture.load()
-    again = {
-        part: timed(lambda some=some: [one.save(io.BytesIO(), "PNG") for one in some], 1)  # type: ignore[misc]
-        for part, some in pictures.items()
-    }
+    drawing = timed(lambda: [picture.save(io.BytesIO(), "PNG") for picture in pictures], 1)
     contents = [path.read_bytes() for path in run.iterdir() if path.is_file()]
     with tempfile.TemporaryDirectory() as scratch:
         writing = timed(lambda: [(Path(scratch) / str(i)).write_bytes(content) for i, content in enumerate(contents)])
@@ -178,8 +180,7 @@ def floor(engine: str, folder: Path, run: Path) -> dict[str, float]:
         phases.NETWORK: computing,
         "embed, search, map": scoring,
         "coreset": coreset,
-        phases.PICTURES: again["maps"],
-        phases.END: again["figures"],
+        phases.PICTURES: drawing,
         FILES: writing,
     }
 

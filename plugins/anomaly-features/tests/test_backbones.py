@@ -15,8 +15,8 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 from torch import Tensor
 
-from anomaly_core import BackboneSpec, ConfigError, registry
-from anomaly_features import BackboneError, Backbones, FeatureCache, FeatureExtractor, full_name
+from anomaly_core import BackboneSpec, ConfigError, ModelContext, registry
+from anomaly_features import BackboneError, Backbones, ExtractorOptions, FeatureCache, FeatureExtractor, full_name
 
 
 @pytest.fixture
@@ -220,3 +220,11 @@ def test_a_strangers_backbone_is_never_fetched_or_read(name: str, monkeypatch: p
     monkeypatch.setattr("socket.getaddrinfo", refused)
     with pytest.raises(ConfigError, match=r"timm .* has no pretrained model"):
         FeatureExtractor(name, [1])
+
+
+def test_weights_are_looked_for_when_a_run_is_fitted_and_not_when_it_is_used_again(tmp_path: Path) -> None:
+    options = ExtractorOptions(backbones=str(tmp_path))
+    places = options.weights(ModelContext(pretrained=True))
+    assert isinstance(places, Backbones)
+    assert places.folder == tmp_path
+    assert options.weights(ModelContext(pretrained=False)) is None

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from anomaly_core import ConfigError, EngineSpec, MemoryModeler, MissingLibrary, ModelConfig, ModelContext, Prediction, registry
-from anomaly_features import Backbones, ExtractorModeler, ExtractorOptions, FrozenNetwork
+from anomaly_features import ExtractorModeler, ExtractorOptions, FrozenNetwork
 
 
 class Counting(FrozenNetwork):
@@ -225,6 +225,8 @@ def test_weights_that_are_loaded_later_are_compiled_anew(halving: Any, images: T
 def test_an_engine_computes_and_is_asked_once_for_each_size(halving: Any, images: Tensor) -> None:
     plain, network = Counting(), Counting(ExtractorOptions(engine="halving"))
     assert halving.compiled == [], "weights may still be loaded"
+    network.warm_up((8, 8), torch.device("cpu"))
+    assert halving.compiled == [(8, 8)], "before there are images"
     twice(network, images)
     assert torch.equal(network(images)[0], plain(images)[0] / 2)
     network(images[..., :4, :6])
@@ -233,15 +235,6 @@ def test_an_engine_computes_and_is_asked_once_for_each_size(halving: Any, images
     assert network.identity() != plain.identity(), "features of other engines are others"
     network.frozen = False
     assert torch.equal(network(images)[0], plain(images)[0]), "what is trained, torch computes"
-
-
-def test_a_network_may_be_compiled_before_there_are_images(halving: Any, images: Tensor) -> None:
-    network = Counting(ExtractorOptions(engine="halving"))
-    network.warm_up((8, 8), torch.device("cpu"))
-    network(images)
-    assert halving.compiled == [(8, 8)]
-    with pytest.raises(ConfigError, match=r"model.engine=halving computes on the CPU, and the run is on meta"):
-        network.warm_up((8, 8), torch.device("meta"))
 
 
 def test_an_engine_computes_what_the_cache_lacks(halving: Any, images: Tensor) -> None:
@@ -254,6 +247,8 @@ def test_an_engine_computes_what_the_cache_lacks(halving: Any, images: Tensor) -
 def test_engines_compute_on_the_cpu(halving: Any, images: Tensor) -> None:
     with pytest.raises(ConfigError, match=r"model.engine=halving computes on the CPU, and the run is on meta"):
         Counting(ExtractorOptions(engine="halving")).to("meta")(images.to("meta"))
+    with pytest.raises(ConfigError, match=r"the run is on meta"):
+        Counting(ExtractorOptions(engine="halving")).warm_up((8, 8), torch.device("meta"))
 
 
 def test_an_engine_whose_library_is_missing() -> None:
@@ -317,14 +312,6 @@ def test_a_modeler_caches_while_it_is_fitted(images: Tensor, tmp_path: Path) -> 
         kept.collect(images)
     kept.predict_step(images)
     assert kept.extractor.computed == 4
-
-
-def test_weights_are_looked_for_when_a_run_is_fitted_and_not_when_it_is_used_again(tmp_path: Path) -> None:
-    options = ExtractorOptions(backbones=str(tmp_path))
-    places = options.weights(ModelContext(pretrained=True))
-    assert isinstance(places, Backbones)
-    assert places.folder == tmp_path
-    assert options.weights(ModelContext(pretrained=False)) is None
 
 
 def test_the_larger_images_are_the_fewer_are_computed_at_once() -> None:
