@@ -99,9 +99,8 @@ class PatchStore:
         self._reach = Rows(torch.float32)
         self.sample: Tensor | None = None
         self._keys = torch.empty(0, dtype=torch.float64)  # of the sample's patches: the smallest of all random keys
-        self._draw: torch.Generator | None = torch.Generator().manual_seed(
-            seed + 1
-        )  # of its own, so that picks are the same without a sample
+        # of its own, so that picks are the same without a sample
+        self._draw: torch.Generator | None = torch.Generator().manual_seed(seed + 1)
         self._thinned = 0  # so many patches, the first, are coresets already
 
     def __len__(self) -> int:
