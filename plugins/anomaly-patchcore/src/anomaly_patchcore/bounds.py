@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -59,8 +61,8 @@ class BoundedSearch:
             float32 (N, k) squared distances, ascending; int64 (N, k) indices; bool (N,), whether that is proved.
         """
         split = queries.split(max(ROWS, min(MOST, VALUES // len(self.bank))))
-        distances, indices, proved = zip(*(self._of(part, k) for part in split), strict=True)
-        return torch.cat(distances), torch.cat(indices), torch.cat(proved)
+        distances, indices, proved = filled(len(queries), (self._of(part, k) for part in split))
+        return distances, indices, proved
 
     def _of(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
         bounds = (self._rows(queries) @ self._entries).view(torch.int16)[: len(queries)]  # (n, M), each 1/2 of a lower bound
@@ -94,6 +96,22 @@ class BoundedSearch:
         rows[:, dim + 6] = MARGIN * torch.linalg.vector_norm(centred - rounded, dim=1)
         rows[:, dim + 7] = MARGIN * torch.linalg.vector_norm(rounded, dim=1)
         return padded
+
+
+def filled(length: int, parts: Iterable[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """The rows of all parts one after the other, ``length`` in all. Each part is copied as it comes: results that were kept
+    until the end would lie between the blocks that are freed after each part, so that the next ones found no room there, and
+    the process grew by gigabytes."""
+    whole: list[Tensor] = []
+    start = 0
+    for part in parts:
+        if not whole:
+            whole = [one.new_empty(length, *one.shape[1:]) for one in part]
+        for into, one in zip(whole, part, strict=True):
+            into[start : start + len(one)] = one
+        start += len(part[0])
+        del part, into, one
+    return tuple(whole)
 
 
 def _smallest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anomaly_patchcore.bounds import filled
+
 FEWEST = 3072  # entries from which on it is worth it
 SHARE = 0.97  # of the variance, in the principal directions
 MEMBERS, MOST, STEPS = 48, 1024, 4  # entries of a cell, about; cells; steps of k-means
@@ -69,8 +71,8 @@ class CellSearch:
         Returns:
             float32 (N, k) squared distances, ascending; int64 (N, k) indices; bool (N,), whether they are those.
         """
-        distances, indices, proved = zip(*(self._of(part, k) for part in queries.split(ROWS)), strict=True)
-        return torch.cat(distances), torch.cat(indices), torch.cat(proved)
+        distances, indices, proved = filled(len(queries), (self._of(part, k) for part in queries.split(ROWS)))
+        return distances, indices, proved
 
     def _projected(self, centred: Tensor) -> Tensor:
         """(n, D) -> (n, d + 1)."""

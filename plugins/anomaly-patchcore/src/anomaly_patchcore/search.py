@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anomaly_core import ConfigError, has_bfloat16
 from anomaly_patchcore import bounds, cells
-from anomaly_patchcore.bounds import BoundedSearch, squared_distances
+from anomaly_patchcore.bounds import BoundedSearch, filled, squared_distances
 from anomaly_patchcore.cells import CellSearch
 
 Kind = Literal["exact", "ivf", "hnsw"]
@@ -41,12 +41,11 @@ def nearest(queries: Tensor, bank: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
     with torch.autocast(queries.device.type, enabled=False):
         queries, bank = queries.float(), bank.float()
         centre, centred, norms = _centred(bank)
-        # a graph that is taken for an export must fit any number of queries: it takes them as one part
-        split = [queries] if is_exported() else queries.split(max(ROWS, CELLS // len(bank)))
-        parts = [_nearest(part, bank, part - centre, centred, norms, k) for part in split]
-    if not parts:
-        return queries.new_empty(0, k), torch.empty(0, k, dtype=torch.long, device=queries.device)
-    return torch.cat([distances for distances, _ in parts]), torch.cat([indices for _, indices in parts])
+        if is_exported():  # a graph must fit any number of queries
+            return _nearest(queries, bank, queries - centre, centred, norms, k)
+        split = queries.split(max(ROWS, CELLS // len(bank)))
+        distances, indices = filled(len(queries), (_nearest(part, bank, part - centre, centred, norms, k) for part in split))
+    return distances, indices
 
 
 def least_distances(queries: Tensor, bank: Tensor) -> Tensor:
