@@ -8,9 +8,10 @@
 
 Images: ELPV's normal cells of both kinds, and seeded mirrorings and shifts of them; 100 are tested. Each cell of the table is a
 process of its own, with clocks in it (phases.py): fit is the trainer's, coreset within it, ms/image those of the test, `above`
-the peak above what the process held before its first image and what the network's first batch added, `peak` that of the whole
-process. Exponents are the slopes of least squares in log-log: 1 is linear. An option that another checkout does not know ends
-that side's rows with its message, and a run that takes longer than --limit seconds is stopped and ends its side's rows too.
+the peak above what the process held before its first image and what compiling and the network's first batch added, `peak` that
+of the whole process. Exponents are the slopes of least squares in log-log: 1 is linear. An option that another checkout does
+not know ends that side's rows with its message, and a run that takes longer than --limit seconds is stopped and ends its
+side's rows too.
 anomalib fits without a threshold by cross-fitting, and so do ours here (data.holdout=0), unless --set says otherwise.
 """
 

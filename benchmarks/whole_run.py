@@ -176,7 +176,7 @@ def floor(engine: str, folder: Path, run: Path) -> dict[str, float]:
     return {
         "screening": 0.0,  # decoding, once more
         "decoding": decoding,
-        "engine compiled": compiling,
+        phases.COMPILED: compiling,
         phases.NETWORK: computing,
         "embed, search, map": scoring,
         "coreset": coreset,

@@ -31,7 +31,7 @@ UNITS = {
 }
 BLOCK = 32768  # patches per coreset: its cost grows with their square
 GENEROSITY = 4  # a block keeps so many times the share that the memory bank will; the rest of the work is left to the bank
-WORK = 96 * 2**20  # bytes of a budget, but no more than half of it, for what searches hold whatever the number of patches
+WORK = 160 * 2**20  # bytes of a budget, but no more than half of it, for what searches hold whatever the number of patches
 SAMPLE = 16384  # patches, drawn at random, to which the coreset's distance is measured: 1 in 5,000 is missed in 5 % of draws
 STATE = 64  # bytes that a coreset, and then cross-fitting, hold for each patch beside its coordinates
 
