@@ -1,0 +1,1 @@
+"""SubspaceAD, AnomalyDINO and Dinomaly."""

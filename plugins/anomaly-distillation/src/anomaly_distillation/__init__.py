@@ -1,0 +1,1 @@
+"""Reverse distillation and EfficientAD."""
