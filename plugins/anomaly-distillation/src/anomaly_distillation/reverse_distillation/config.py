@@ -44,8 +44,8 @@ class ReverseDistillationConfig(ExtractorOptions, ModelConfig):
     loss: Annotated[
         Literal["flattened", "positions", "concatenated"],
         Field(
-            description="cosine distance of whole flattened maps, as in the original's code; at each position, as in the paper; "
-            "or at each position of all levels joined"
+            description="cosine distance of whole flattened maps (the original's code), at each position (the paper), or "
+            "at each position of all levels joined"
         ),
     ] = "flattened"
     combine: Annotated[Literal["sum", "product"], Field(description="how the levels' maps become one")] = "sum"

@@ -1,4 +1,4 @@
-"""Reverse distillation's network part: a bottleneck that keeps what is normal, and a decoder that rebuilds the encoder's features.
+"""Reverse distillation's network part: a bottleneck that keeps what is normal, and a decoder that rebuilds features from it.
 
 Paper: Deng and Li, "Anomaly Detection via Reverse Distillation from One-Class Embedding", CVPR 2022,
 https://arxiv.org/abs/2201.10703

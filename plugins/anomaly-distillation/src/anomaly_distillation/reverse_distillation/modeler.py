@@ -1,4 +1,4 @@
-"""ReverseDistillationModeler: encoder, bottleneck, decoder and Adam, as a run drives them. Paper and deviations: ``model.py``."""
+"""ReverseDistillationModeler: encoder, bottleneck, decoder and Adam, as a run drives them. Paper: see ``model.py``."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def _require_pyramid(extractor: FeatureExtractor, size: tuple[int, int]) -> None
     first = extractor.strides[0]
     if extractor.strides != [first * 2**level for level in range(LEVELS)]:
         raise ConfigError(
-            f"model.layers: the levels' strides are {', '.join(map(str, extractor.strides))} pixels, and each must be twice the "
-            "one before, as 4, 8, 16: the decoder doubles its maps. Choose other layers of the backbone."
+            f"model.layers: the levels' strides are {', '.join(map(str, extractor.strides))} pixels, and each must be twice "
+            "the one before, as 4, 8, 16: the decoder doubles its maps. Choose other layers of the backbone."
         )
     whole = first * 2**LEVELS  # the embedding is half of the smallest level
     if any(side % whole for side in size):
