@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -161,7 +161,14 @@ class GradientModeler(BaseModeler):
 
     All random numbers come from torch's global generator, which the trainer reseeds for every epoch. A resumed run therefore
     draws the same numbers as an uninterrupted one. Parameters that are not trained have ``requires_grad=False``.
+
+    Attributes:
+        schedule_interval: when the learning-rate schedule steps: after each epoch, or after each training step.
+        steps: how many training steps there will be in all; the trainer sets it before :meth:`configure_optimizer`.
     """
+
+    schedule_interval: ClassVar[Literal["epoch", "step"]] = "epoch"
+    steps: int = 0
 
     @abstractmethod
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
@@ -170,7 +177,8 @@ class GradientModeler(BaseModeler):
 
     @abstractmethod
     def configure_optimizer(self, epochs: int) -> tuple[Optimizer, LRScheduler | None]:
-        """The optimiser for ``epochs`` epochs, and a learning-rate schedule that steps once per epoch, or None."""
+        """The optimiser for ``epochs`` epochs, and a learning-rate schedule that steps once per ``schedule_interval``, or
+        None."""
 
     def validation_step(self, batch: Batch) -> dict[str, Tensor]:
         """As :meth:`training_step`, on held-out normal images, in eval mode, without gradients; ``loss`` selects the epoch."""
