@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
+from torch import nn
 
 from anomaly_core import (
     CALIBRATION,
@@ -206,31 +206,30 @@ def _scaled(modeler: EnsembleModeler, normals: Sequence[Sequence[NormalImage]]) 
     """The ensemble's score of each normal image, from those of its members; its map's greatest value is an upper bound."""
     rows = []
     for of_image in normals:
-        scores = [float(scale(torch.tensor(row.score))) for scale, row in zip(modeler.of_scores, of_image, strict=True)]
-        maxima = [
-            float(scale(torch.tensor(row.map_maximum)))
-            for scale, row in zip(modeler.of_maps, of_image, strict=True)
-            if row.map_maximum is not None
-        ]
-        rows.append(replace(of_image[0], score=fmean(scores), map_maximum=fmean(maxima) if maxima else None, picture=""))
+        score = _mean(modeler.of_scores, [row.score for row in of_image])
+        maximum = _mean(modeler.of_maps, [row.map_maximum for row in of_image])
+        assert score is not None
+        rows.append(replace(of_image[0], score=score, map_maximum=maximum, picture=""))
     mark_suspects(rows)
     return rows
+
+
+def _mean(scales: Iterable[nn.Module], values: Iterable[float | None]) -> float | None:
+    """The mean of values on their scales, rounded to float32 as a prediction is; None if there are none."""
+    scaled = [scale(torch.tensor(value)) for scale, value in zip(scales, values, strict=True) if value is not None]
+    return float(torch.stack(scaled).mean()) if scaled else None
 
 
 def _calibration(
     rows: Sequence[NormalImage], modeler: EnsembleModeler, calibrations: Sequence[Calibration], rate: float
 ) -> Calibration:
     maxima = [row.map_maximum for row in rows if row.map_maximum is not None]
-    lows = [
-        float(scale(torch.tensor(calibration.map_low)))
-        for scale, calibration in zip(modeler.of_maps, calibrations, strict=True)
-        if calibration.map_low is not None
-    ]
+    low = _mean(modeler.of_maps, [calibration.map_low for calibration in calibrations])
     kind = max((calibration.scored_by for calibration in calibrations), key=KINDS.index)
     return calibrate(
         torch.tensor([row.score for row in rows]),
         torch.tensor(maxima) if maxima else None,
-        torch.full((len(rows),), fmean(lows)) if lows else None,
+        None if low is None else torch.full((len(rows),), low),
         false_alarm_rate=rate,
         kind=kind,
     )
@@ -259,7 +258,9 @@ def _tested(
 def _facts(runs: Sequence[RunFolder]) -> dict[str, Any]:
     """What the manifest says: the first run's facts of the images, and the runs that it was made of."""
     manifest = runs[0].manifest()
-    kept = {name: manifest[name] for name in ("seed", "skipped", "without_mask", "excluded", "data") if name in manifest}
+    kept: dict[str, Any] = {
+        name: manifest[name] for name in ("seed", "skipped", "without_mask", "excluded", "data") if name in manifest
+    }
     versions = {name: one.version for name in ("torch", "timm", "numpy", "pillow") for one in distributions(name)}
     versions |= {component.distribution: component.version for component in registry.components()}
     members = [str(run.folder.absolute()) for run in runs]

@@ -11,6 +11,7 @@ All members see one input. A member of another size sees it resized; other geome
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -81,7 +82,7 @@ class EnsembleModeler(MemoryModeler):
 
     def predict_step(self, images: Tensor) -> Prediction:
         """Score float32 (B, 3, H, W) RGB images in [0, 1]: mean of the members' scaled scores and maps."""
-        return self._combined([member.predict_step(_resized(images, member)) for member in self.modelers()], images)
+        return self._combined(self._each(images), images)
 
     def predict_without(self, images: Tensor, numbers: Sequence[Tensor]) -> Prediction:
         """As :meth:`predict_step`, by memories that lack some of the images."""
@@ -98,17 +99,23 @@ class EnsembleModeler(MemoryModeler):
 
     def build(self) -> None:
         """Every member builds its memory; the scales come from the kept images, each left out of the memories."""
-        for section, member in zip(self.config.members, self._memories(), strict=True):
+        for member in self._memories():
             member.build()
-            if not member.leaves_out:
-                raise _alone(section["name"])
+        if not self.leaves_out:
+            warnings.warn(
+                "a member's memory holds too few images to do without one: the scales rest on scores of images that the "
+                "members have seen. Add normal images.",
+                stacklevel=2,
+            )
         summaries = [_Summary([], [], []) for _ in self.members]
         some, self._some = torch.cat(self._some), []
-        device = self.of_scores[0].knots.device
+        device = next(self.buffers()).device
         for start in range(0, len(some), 16):
             part = some[start : start + 16].to(device).float() / 255
             numbers = [torch.tensor([start + i], device=device) for i in range(len(part))]
-            for summary, prediction in zip(summaries, self._without(part, numbers), strict=True):
+            for summary, prediction in zip(
+                summaries, (self._without(part, numbers) if self.leaves_out else self._each(part)), strict=True
+            ):
                 summary.add(prediction)
         for number, summary in enumerate(summaries):
             self.set_scale(number, summary.scores, summary.maxima, median(summary.medians) if summary.medians else None)
@@ -190,8 +197,14 @@ class EnsembleModeler(MemoryModeler):
     def _memories(self) -> Iterator[MemoryModeler]:
         for section, member in zip(self.config.members, self.modelers(), strict=True):
             if not isinstance(member, MemoryModeler):
-                raise _alone(section["name"])
+                raise ConfigError(
+                    f"model.members: {section['name']!r} has no memory, and only methods that have one are fitted together. "
+                    "Fit each method by itself; then `anomaly ensemble RUN RUN` makes one detector of the runs."
+                )
             yield member
+
+    def _each(self, images: Tensor) -> list[Prediction]:
+        return [member.predict_step(_resized(images, member)) for member in self.modelers()]
 
     def _without(self, images: Tensor, numbers: Sequence[Tensor]) -> list[Prediction]:
         return [member.predict_without(_resized(images, member), numbers) for member in self._memories()]
@@ -203,13 +216,6 @@ class EnsembleModeler(MemoryModeler):
             if part.maps is not None:
                 maps.append(scale(_sized(part.maps, images.shape[-2:])))
         return Prediction(torch.stack(scaled).mean(dim=0), torch.stack(maps).mean(dim=0) if maps else None)
-
-
-def _alone(name: str) -> ConfigError:
-    return ConfigError(
-        f"model.members: {name!r} is not fitted together with others, because it cannot leave an image out of a memory. Fit each "
-        "method by itself; then `anomaly ensemble RUN RUN` makes one detector of the runs."
-    )
 
 
 class _Summary(NamedTuple):

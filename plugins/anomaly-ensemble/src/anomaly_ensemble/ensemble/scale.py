@@ -34,7 +34,7 @@ class Scale(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("knots", torch.zeros(KNOTS))  # where the slope changes
-        self.register_buffer("slopes", torch.zeros(KNOTS))  # by how much
+        self.register_buffer("slopes", torch.zeros(KNOTS))  # from each knot to the next, and beyond the last
 
     def fit(self, values: Sequence[float], *, low: float | None = None, extrapolate: bool = True) -> None:
         """Fit to the scores of normal images that the method did not see.
@@ -54,7 +54,7 @@ class Scale(nn.Module):
         if not extrapolate:
             places.append(float(scores[-1]))
             heights.append(max(math.log(len(scores) + 1), heights[-1] + 0.1))
-        width = max(places[-1] - places[0], abs(places[-1]) * 1e-6, 1e-12)
+        width = max(places[-1] - places[0], abs(places[-1]) * 1e-5, 1e-12)
         for number in range(1, len(places)):
             places[number] = max(places[number], places[number - 1] + NARROWEST * width)
         slopes = [
@@ -63,14 +63,14 @@ class Scale(nn.Module):
         ]
         beyond = 1 / max(excess, NARROWEST * width) if extrapolate else 0.0
         slopes = [*slopes, beyond]
-        changes = [slopes[0], *(after - before for before, after in pairwise(slopes))]
         padding = KNOTS - len(places)
         self.knots = torch.tensor([*places, *[places[-1]] * padding]).to(self.knots)
-        self.slopes = torch.tensor([*changes, *[0.0] * padding]).to(self.slopes)
+        self.slopes = torch.tensor([*slopes[:-1], *[0.0] * padding, slopes[-1]]).to(self.slopes)
 
     def forward(self, values: Tensor) -> Tensor:
         """float32 of any shape -> the same shape."""
-        result = self.slopes[0] * (values - self.knots[0])  # also below the lowest, where it is negative
-        for number in range(1, KNOTS):
-            result = result + self.slopes[number] * (values - self.knots[number]).clamp(min=0)
-        return result
+        # Each piece adds its rise, so that steep ones do not cancel; the first goes on below the lowest, where it is negative.
+        result = self.slopes[0] * (values.minimum(self.knots[1]) - self.knots[0])
+        for slope, left, right in zip(self.slopes[1:-1], self.knots[1:-1], self.knots[2:], strict=True):
+            result = result + slope * (values.minimum(right) - left).clamp(min=0)
+        return result + self.slopes[-1] * (values - self.knots[-1]).clamp(min=0)
