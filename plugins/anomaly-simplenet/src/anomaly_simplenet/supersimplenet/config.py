@@ -19,11 +19,15 @@ class SuperSimpleNetConfig(ExtractorOptions, ModelConfig):
         str, Field(description="timm's model name; the paper's is wide_resnet50_2.tv_in1k, not bare wide_resnet50_2")
     ] = "wide_resnet50_2.tv_in1k"
     layers: Annotated[
-        tuple[int | str, ...], Field(min_length=1, description="feature maps that are joined, by module name or index, finest first")
+        tuple[int | str, ...],
+        Field(min_length=1, description="feature maps that are joined, the finest first, by module name or in"),
     ] = ("layer2", "layer3")
     upscale: Annotated[
         int, Field(ge=1, le=4, description="how many times finer than the first of these maps the joined one is, on each side")
     ] = 2
+    standardize: Annotated[
+        bool, Field(description="scale each channel of the features to mean 0 and deviation 1 over the normal training images")
+    ] = False
     hidden_channels: Annotated[int, Field(ge=1, description="channels inside the head that makes the map")] = 1024
     head_channels: Annotated[int, Field(ge=1, description="channels inside the head that makes the score")] = 128
     noise_std: Annotated[float, Field(gt=0, description="standard deviation of the noise that stands for anomalies")] = 0.015
@@ -42,7 +46,8 @@ class SuperSimpleNetConfig(ExtractorOptions, ModelConfig):
     ] = "beside"
     flips: Annotated[bool, Field(description="learn known defects mirrored and turned by 180 degrees too")] = True
     stop_grad: Annotated[
-        bool, Field(description="the score's loss does not train the map; off, images with a label but no mask train the map too")
+        bool,
+        Field(description="the score's loss does not train the map; off, images that have no mask train it too"),
     ] = True
     image_score: Annotated[
         Literal["head", "map"], Field(description="what an image's score is: the score head's, or the map's highest value")

@@ -31,7 +31,9 @@ def truncated_l1(logits: Tensor, masks: Tensor) -> Tensor:
     return _mean((logits[~masks] + MARGIN).clamp(min=0)) + _mean((MARGIN - logits[masks]).clamp(min=0))
 
 
-def losses(map_logits: Tensor, score_logits: Tensor, masks: Tensor, labels: Tensor, known: Tensor | None = None) -> dict[str, Tensor]:
+def losses(
+    map_logits: Tensor, score_logits: Tensor, masks: Tensor, labels: Tensor, known: Tensor | None = None
+) -> dict[str, Tensor]:
     """What is minimised, ``loss``, and its three parts.
 
     Args:

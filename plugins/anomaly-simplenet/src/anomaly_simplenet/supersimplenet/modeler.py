@@ -1,7 +1,8 @@
-"""SuperSimpleNetModeler: frozen extractor, noise and both heads, as a run drives them. Paper and deviations: see ``model.py``."""
+"""SuperSimpleNetModeler: frozen extractor, noise and both heads, as a run drives them. Paper, deviations: see ``model.py``."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 import torch
@@ -34,13 +35,32 @@ class SuperSimpleNetModeler(ExtractorModeler, GradientModeler):
 
     config: SuperSimpleNetConfig
     uses_anomalous: ClassVar[bool] = True
+    feature_mean: Tensor
+    feature_std: Tensor
 
     def __init__(self, config: SuperSimpleNetConfig, context: ModelContext | None = None) -> None:
         super().__init__(config, context)
         self.extractor = FeatureExtractor(config.backbone, config.layers, config.weights(self.context), config)
         self.input_spec = InputSpec.from_config(config, self.extractor.mean, self.extractor.std)
         channels = sum(self.extractor.channels)
+        self.register_buffer("feature_mean", torch.zeros(1, channels, 1, 1))
+        self.register_buffer("feature_std", torch.ones(1, channels, 1, 1))
         self.model = SuperSimpleNetModel(channels, config.hidden_channels, config.head_channels, config.stop_grad)
+
+    def before_training(self, batches: Iterable[Batch]) -> None:
+        """With ``standardize``, mean and standard deviation of each channel over the normal images."""
+        if not self.config.standardize:
+            return
+        count, total, squares = 0, torch.zeros(()), torch.zeros(())
+        for batch in batches:
+            maps = self.feature_maps(batch.images[batch.labels != ANOMALOUS])
+            features = joined_features(maps, self.config.upscale).double()  # (B, C, h, w)
+            count += features[:, 0].numel()
+            total, squares = total + features.sum(dim=(0, 2, 3)).cpu(), squares + features.square().sum(dim=(0, 2, 3)).cpu()
+        mean = total / count
+        deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
+        self.feature_mean.copy_(mean.view_as(self.feature_mean))
+        self.feature_std.copy_(deviation.clamp(min=1e-6 * float(deviation.max())).view_as(self.feature_std))
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """``loss`` and its parts: of normal images, of known defects, and of copies of both with noise on their features."""
@@ -77,7 +97,8 @@ class SuperSimpleNetModeler(ExtractorModeler, GradientModeler):
 
     def features(self, images: Tensor) -> Tensor:
         """float32 (B, 3, H, W) images -> joined features (B, C, h, w)."""
-        return joined_features(self.feature_maps(images), self.config.upscale)
+        features = joined_features(self.feature_maps(images), self.config.upscale)
+        return (features - self.feature_mean) / self.feature_std if self.config.standardize else features
 
     def _places(self, count: int, size: tuple[int, int]) -> Tensor:
         """Where noise is added: bool (count, 1, h, w)."""
@@ -87,7 +108,7 @@ class SuperSimpleNetModeler(ExtractorModeler, GradientModeler):
 
 
 def mirrored(images: Tensor, masks: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Images (B, 3, H, W) and masks (B, 1, H, W), the ``chosen`` ones, bool (B,), as they are, mirrored or turned, at random."""
+    """Images (B, 3, H, W) and masks (B, 1, H, W); the ``chosen`` ones, bool (B,), are mirrored or turned at random."""
     images, masks = images.clone(), masks.clone()
     for i in chosen.nonzero()[:, 0].tolist():
         if axes := MIRRORED[int(torch.randint(len(MIRRORED), ()))]:

@@ -17,8 +17,8 @@ def perlin_noise(angles: Tensor, cells: Tensor, size: tuple[int, int]) -> Tensor
     """Gradient noise (Perlin, "Improving noise", SIGGRAPH 2002), times the square root of 2.
 
     Args:
-        angles: float (B, M + 1, M + 1), the direction in radians of the gradient at the corners of cells, 0 pointing down; of an
-            image with fewer than M cells only the first corners are used.
+        angles: float (B, M + 1, M + 1), the direction in radians of the gradient at each corner of a cell, 0 pointing down; of
+            an image with fewer than M cells only the first corners are used.
         cells: int64 (B, 2), cells down and across, at most M.
         size: (H, W).
 
