@@ -1,4 +1,4 @@
-"""The networks: patch description networks (teacher, student) and the autoencoder; their tensors are named as the original's."""
+"""The networks: patch description networks (teacher, student) and the autoencoder; tensors are named as the original's."""
 
 from __future__ import annotations
 
