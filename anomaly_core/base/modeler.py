@@ -161,7 +161,14 @@ class GradientModeler(BaseModeler):
 
     All random numbers come from torch's global generator, which the trainer reseeds for every epoch. A resumed run therefore
     draws the same numbers as an uninterrupted one. Parameters that are not trained have ``requires_grad=False``.
+
+    Attributes:
+        uses_anomalous: whether it learns from known defects. Its training batches then hold as many images labelled anomalous
+            (``batch.labels == 1``) as normal ones, if a run has any, with masks where ``batch.has_mask``; held-out images are
+            normal. Another method gets normal images alone.
     """
+
+    uses_anomalous: ClassVar[bool] = False
 
     @abstractmethod
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
