@@ -60,7 +60,8 @@ class SuperSimpleNetModeler(ExtractorModeler, GradientModeler):
         mean = total / count
         deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
         self.feature_mean.copy_(mean.view_as(self.feature_mean))
-        self.feature_std.copy_(deviation.clamp(min=1e-6 * float(deviation.max())).view_as(self.feature_std))
+        # a channel that is silent on normal images must not drown the others where it is not
+        self.feature_std.copy_(deviation.clamp(min=0.01 * float(deviation.mean())).view_as(self.feature_std))
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """``loss`` and its parts: of normal images, of known defects, and of copies of both with noise on their features."""
