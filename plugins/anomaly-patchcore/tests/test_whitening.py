@@ -203,13 +203,13 @@ class TwoProcesses:
 
 @torch.inference_mode()
 def test_processes_share_whitening_and_places() -> None:
-    options = {"coreset_ratio": 1.0, "whiten": True, "neighbourhood": 1}
+    options: dict[str, Any] = {"coreset_ratio": 1.0, "whiten": True, "neighbourhood": 1}
     parts = []
     for images in (IMAGES[:2], IMAGES[2:4]):
         torch.manual_seed(0)
         parts.append(PatchCoreModeler(replace(SMALL, **options)).eval())
         parts[-1].collect(images)
-    parts[1].merge(TwoProcesses(parts[0]))  # type: ignore[arg-type]
+    parts[1].merge(TwoProcesses(parts[0]))
     parts[1].build()
     alone = fitted(IMAGES[:4], **options)
     assert torch.equal(parts[1].model.places, alone.model.places)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from anomaly_patchcore.search import SPARE, is_exported, squared_distances
+from anomaly_patchcore.bounds import squared_distances
+from anomaly_patchcore.search import SPARE, is_exported
 
 FAR = 1e30  # added to a squared distance: what is not nearby is found only where nothing else is
 CELLS = 2**21  # distances that are held at once
@@ -27,7 +28,7 @@ def penalties(places: Tensor, height: int, width: int, radius: int, k: int) -> T
     rows = torch.arange(height, device=places.device)[:, None] - places[:, 0]
     columns = torch.arange(width, device=places.device)[:, None] - places[:, 1]
     steps = torch.maximum(rows.abs()[:, None], columns.abs()[None]).flatten(0, 1)  # (h * w, M)
-    reached = steps.float().kthvalue(min(k, len(places)), dim=1, keepdim=True).values.clamp(min=radius)
+    reached = steps.float().topk(min(k, len(places)), dim=1, largest=False).values.amax(dim=1, keepdim=True).clamp(min=radius)
     return (steps > reached) * torch.tensor(FAR, device=places.device)
 
 

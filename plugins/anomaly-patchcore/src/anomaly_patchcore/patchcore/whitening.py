@@ -42,4 +42,5 @@ def whitening_of(moments: Moments, components: int | None, shrinkage: float) -> 
         raise DataError("all training patches are alike, so that they have no covariance. Set model.whiten=false.")
     shrunk = (1 - shrinkage) * variances + shrinkage * variances.mean()
     scales = shrunk.clamp(min=LEAST * float(variances[0])).rsqrt()
-    return (directions * scales)[:, :components].float().contiguous().to(device)
+    matrix: Tensor = (directions * scales)[:, :components].float().contiguous()
+    return matrix.to(device)
