@@ -72,6 +72,13 @@ class Fitter:
         ConfigError if these are to be dropped, and the data set itself sets the images apart that get a score.
         """
         crosses, drops = cross_fits(self.config) and not splits.held_out, self.config.data.drop_suspects
+        if self.modeler.transductive:
+            if drops:
+                raise ConfigError(
+                    f"data.drop_suspects leaves out normal images that are learnt, and {self.config.model.name!r} learns none: "
+                    "it compares the test images with one another. Leave it out."
+                )
+            crosses = False
         if drops and not crosses:
             raise ConfigError(
                 f"data.drop_suspects needs a score of every image that is learnt, and {self.config.data.name!r} has normal "

@@ -163,7 +163,8 @@ class _Run:
     def _read(self, run: RunFolder) -> RunResult:
         """The results of a complete run; RunError if its images are others by now."""
         manifest, method = run.manifest(), registry.models[self.config.model.name].load()
-        draw = split if manifest.get("skipped") else unscreened
+        options: dict[str, Any] = {"transductive": bool(manifest.get("transductive"))}
+        draw = partial(split if manifest.get("skipped") else unscreened, **options)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the run's log has them
             splits = self._images(draw, getattr(method, "fewest_images", 1))
@@ -209,7 +210,8 @@ class _Run:
 
     def _split(self, run: RunFolder, modeler: BaseModeler) -> Splits:
         """The run's images; RunError if a run that is resumed began with others."""
-        draw = partial(split, meanwhile=partial(modeler.warm_up, self.device))
+        options: dict[str, Any] = {"meanwhile": partial(modeler.warm_up, self.device), "transductive": modeler.transductive}
+        draw = partial(split, **options)
         with self.processes.local_main_process_first():
             splits = self._images(draw, modeler.fewest_images)
         _require_same(run.facts.get("data"), splits, "the run")
@@ -221,7 +223,7 @@ class _Run:
     def _images(self, draw: Callable[..., Splits], fewest: int) -> Splits:
         """What ``draw`` makes of the data set."""
         try:
-            return draw(self.data, self.categories, fewest, self.learns_defects)
+            return draw(self.data, self.categories, fewest, learns_defects=self.learns_defects)
         except (AttributeError, TypeError, ValueError) as error:  # no list, or no samples in it
             if registry.culprit(error):
                 raise

@@ -6,7 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -35,19 +35,22 @@ def split(
     data: BaseDataModule,
     categories: list[str],
     fewest: int,
-    learns_defects: bool = False,
     meanwhile: Callable[[], None] | None = None,
+    transductive: bool = False,
+    learns_defects: bool = False,
 ) -> Splits:
-    """The images of categories that are fitted together; each category needs ``fewest`` normal images.
-    ``meanwhile`` is called while they are decoded. With ``learns_defects``, known ones too.
+    """The images of categories that are fitted together; each category needs ``fewest`` normal images, or, for a
+    ``transductive`` method, so many test images. ``meanwhile`` is called while they are decoded. With ``learns_defects``,
+    known ones too.
 
     Raises:
         DataError: there is no image to test on, too few to fit on, or one that cannot be used (``data.on_bad_image=error``).
     """
-    pairs, parts, left_out = _drawn(data, categories, fewest, learns_defects)
+    pairs, parts, left_out = _drawn(data, categories, fewest, transductive, learns_defects)
     data.reader = data.reader.afresh(data.config)  # it may know the images of another category
     cache = data.cache if data.tiling is None else None  # tiles are cut when they are asked for
-    screened = screen(list(chain(*parts.values())), data.config.on_bad_image, data.reader, cache, meanwhile)
+    once = [sample for name in parts if name != "fit" or not transductive for sample in parts[name]]
+    screened = screen(once, data.config.on_bad_image, data.reader, cache, meanwhile)
     bad = {item.path for item in screened.skipped}
     kept = {name: [sample for sample in samples if sample.path not in bad] for name, samples in parts.items()}
     for name in ("fit", "test"):
@@ -57,10 +60,21 @@ def split(
     for category, (fit, _) in zip(categories, pairs, strict=True):
         count = sum(sample.path not in bad for sample in fit)
         if count < fewest:
-            shortage = f"{count} normal training images that can be used, and the method needs {fewest}"
-            reason = screened.skipped[0].reason if bad else f"data.exclude leaves out {left_out['excluded']}. Shorten its list."
+            kind = "test images to compare with one another" if transductive else "normal training images that can be used"
+            reason = screened.skipped[0].reason if bad else "Add images."
+            if not bad and "excluded" in left_out:
+                reason = f"data.exclude leaves out {left_out['excluded']}. Shorten its list."
+            shortage = f"{count} {kind}, and the method needs {fewest}"
             raise DataError(f"category {category!r} of {data.config.name!r} has {shortage}: {reason}")
-    if data.config.holdout != 0 and not kept["held_out"]:
+    if transductive:
+        normal = len(kept["held_out"])
+        threshold = "no image is known to be normal: the run has no threshold, and its images get scores but no verdict"
+        warnings.warn(
+            f"the {len(kept['test'])} test images are compared with one another, without their labels: a score depends on the "
+            f"others. {f'{normal} normal images set the threshold, and nothing else' if normal else threshold}.",
+            stacklevel=2,
+        )
+    elif data.config.holdout != 0 and not kept["held_out"]:
         warnings.warn(
             "there are too few normal images to hold any out: the run has no threshold, and its images get scores but no "
             f"verdict. Add normal images: with {max(fewest, 1) + 1} to train on, one of them is held out.",
@@ -68,27 +82,30 @@ def split(
         )
     training = {sample.path: screened.facts[sample.path] for sample in (*kept["fit"], *kept["held_out"])}
     data.reader, texts = fitted_reader(data.reader, training, screened.facts)
-    taught = [*kept["fit"], *kept.get("abnormal", [])]
-    for text in [*texts, *warnings_of(screened, taught, kept["held_out"], kept["test"], data.reader)]:
+    fitted = [] if transductive else [*kept["fit"], *kept.get("abnormal", [])]  # or each would be a duplicate of itself
+    for text in [*texts, *warnings_of(screened, fitted, kept["held_out"], kept["test"], data.reader)]:
         warnings.warn(text, stacklevel=2)
     if "abnormal" in kept:
         left_out |= {"abnormal_train": [str(sample.path) for sample in kept["abnormal"]]}
     left_out |= {"skipped": skipped(screened), "without_mask": without_mask(kept["test"])}
+    left_out |= {"transductive": True} if transductive else {}
     return Splits(**kept, facts={"data": identity(kept), **left_out})
 
 
-def unscreened(data: BaseDataModule, categories: list[str], fewest: int, learns_defects: bool = False) -> Splits:
+def unscreened(
+    data: BaseDataModule, categories: list[str], fewest: int, transductive: bool = False, learns_defects: bool = False
+) -> Splits:
     """As :func:`split` where no image has to be skipped, in the time of reading the files: nothing is decoded."""
-    _, parts, _ = _drawn(data, categories, fewest, learns_defects)
+    _, parts, _ = _drawn(data, categories, fewest, transductive, learns_defects)
     return Splits(**parts, facts={"data": identity(parts)})
 
 
 def _drawn(
-    data: BaseDataModule, categories: list[str], fewest: int, learns_defects: bool
+    data: BaseDataModule, categories: list[str], fewest: int, transductive: bool, learns_defects: bool
 ) -> tuple[list[Any], dict[str, list[Sample]], dict[str, Any]]:
     """(fit, held out) of each category; all parts; and how many images ``data.exclude`` leaves out of them."""
     files = excluded(data)
-    drawn = [data.split(category, fewest) for category in categories]
+    drawn = [data.split(category, 0 if transductive else fewest) for category in categories]
     pairs = [[without(part, files) for part in pair] for pair in drawn]  # the others are divided as without the list
     fit, held_out = (list(chain(*(pair[part] for pair in pairs))) for part in (0, 1))
     defects = [known_defects(data, category) for category in categories]
@@ -103,16 +120,19 @@ def _drawn(
             stacklevel=2,
         )
     facts = {"aside": aside} if (aside := sum(each.aside for each in defects)) else {}
-    if not files:
-        return pairs, parts, facts
-    every = [*chain(*chain(*drawn)), *_to_test(data, categories), *(known if learns_defects else ())]
+    every = [*chain(*chain(*drawn)), *_to_test(data, categories), *(known if learns_defects else ())] if files else []
+    facts |= {"excluded": len(every) - sum(map(len, parts.values()))} if files else {}
+    if transductive:  # no label reaches the method
+        unknown = [replace(sample, label=None, mask_path=None, defect="") for sample in parts["test"]]
+        parts |= {"fit": unknown, "held_out": held_out or fit}
+        pairs = [[[sample for sample in unknown if sample.category == category], []] for category in categories]
     if others := unused(every, files):
         warnings.warn(
             f"{len(others)} of the {len(files)} files that data.exclude lists, such as {others[0]!r}, are no images of "
             f"{' and '.join(categories)}: nothing is left out for them.",
             stacklevel=2,
         )
-    return pairs, parts, {**facts, "excluded": len(every) - sum(map(len, parts.values()))}
+    return pairs, parts, facts
 
 
 def identity(parts: Mapping[str, Sequence[Sample]]) -> dict[str, int | str]:

@@ -62,7 +62,9 @@ def test_only_adaptor_and_heads_learn_and_all_of_them() -> None:
 
 
 def test_optimizer_and_schedule_are_the_papers() -> None:
-    optimizer, schedule = build().configure_optimizer(300)
+    modeler = build()
+    modeler.steps = 300  # of one batch an epoch
+    optimizer, schedule = modeler.configure_optimizer(300)
     adaptor, heads = optimizer.param_groups
     assert (adaptor["lr"], adaptor["weight_decay"]) == (1e-4, 0.01)
     assert (heads["lr"], heads["weight_decay"]) == (2e-4, 1e-5)

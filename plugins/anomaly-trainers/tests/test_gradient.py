@@ -147,6 +147,52 @@ def test_without_held_out_images_the_last_epoch_is_kept_and_said(tmp_path: Path)
     assert history.figures["kept_epoch"] == 2
 
 
+class Stepwise(Noisy):
+    """Its schedule steps after each update; it notes the rates that the updates used."""
+
+    schedule_interval = "step"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[int, int]] = []
+        self.rates: list[float] = []
+
+    def configure_optimizer(self, epochs: int) -> Any:
+        self.asked.append((epochs, self.steps))
+        self.optimizer = torch.optim.SGD([p for p in self.parameters() if p.requires_grad], lr=0.1)
+        return self.optimizer, torch.optim.lr_scheduler.LinearLR(self.optimizer, 1.0, 0.0, total_iters=self.steps)
+
+    def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        self.rates.append(self.optimizer.param_groups[0]["lr"])
+        return super().training_step(batch)
+
+
+@pytest.mark.parametrize(("epochs", "steps", "made"), [(9, 10, 10), (2, 10, 8), (9, 3, 3), (2, None, 8)])
+def test_a_training_ends_after_so_many_steps(epochs: int, steps: int | None, made: int) -> None:
+    modeler = Stepwise()
+    config = GradientTrainConfig(epochs=epochs, steps=steps)
+    history = GradientTrainer(config, "cpu").fit(modeler, loader(), loader(7, 4, shuffle=False))  # 4 batches an epoch
+    rates = [rate for rate in modeler.rates if rate > 0]  # held-out images are scored by training_step, too
+    assert modeler.asked == [(math.ceil(made / 4), made)]
+    assert len(history.rows) == math.ceil(made / 4)
+    assert sorted(set(rates), reverse=True) == pytest.approx([0.1 * (1 - done / made) for done in range(made)])
+
+
+def test_a_stopped_training_by_steps_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    def fit(run: RunContext) -> Stepwise:
+        torch.manual_seed(1)
+        GradientTrainer(GradientTrainConfig(epochs=9, steps=10, keep="last"), "cpu").fit(
+            modeler := Stepwise(), loader(), None, run
+        )
+        return modeler
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(Folder(tmp_path / "parts", stop_after=2).context())
+    whole, resumed = fit(Folder(tmp_path / "whole").context()), fit(Folder(tmp_path / "parts").context(resume=True))
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+
+
 def test_a_damaged_checkpoint_is_one_error_and_executes_nothing(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.pt").write_bytes(b"no checkpoint")

@@ -24,4 +24,7 @@ EFFICIENTAD = ModelSpec(
     presets="anomaly_distillation.efficientad:presets",
 )
 
-DISTILL_TEACHER = CommandSpec(target="anomaly_distillation.commands:distill_teacher", summary="Make a teacher for EfficientAD from your own unlabelled images.")
+DISTILL_TEACHER = CommandSpec(
+    target="anomaly_distillation.commands:distill_teacher",
+    summary="Make a teacher for EfficientAD from your own unlabelled images.",
+)

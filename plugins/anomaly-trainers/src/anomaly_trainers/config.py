@@ -20,6 +20,13 @@ class GradientTrainConfig(TrainConfig):
     """Training length, precision, and the choice of epoch; the method defines the optimiser and its schedule."""
 
     epochs: Annotated[int, Field(ge=1, description="passes over the training images")] = 100
+    steps: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="updates of the weights at the most, even if an epoch is not over then; none: as many as epochs need",
+        ),
+    ] = None
     precision: Annotated[
         Literal["32", "bf16-mixed", "16-mixed"], Field(description="of the training computation; scoring is always float32")
     ] = "32"

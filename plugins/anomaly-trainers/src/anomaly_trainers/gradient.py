@@ -96,12 +96,13 @@ class GradientTrainer(BaseTrainer):
                 "normal images, with data.holdout above 0, or leave it out.",
                 stacklevel=2,
             )
-        bar = Bar(self.progress, self.config.epochs, len(training.loader), checkpoints.epoch)
-        for epoch in range(checkpoints.epoch + 1, self.config.epochs + 1):
+        left = training.modeler.steps - checkpoints.epoch * len(training.loader)
+        bar = Bar(self.progress, training.epochs, max(left, 0))
+        for epoch in range(checkpoints.epoch + 1, training.epochs + 1):
             if self._is_patience_over(checkpoints):
                 break
             row = self._epoch(training, epoch, bar)
-            if training.schedule is not None:
+            if training.schedule is not None and modeler.schedule_interval == "epoch":
                 training.schedule.step()
             if LOSS in row and row[LOSS] < checkpoints.best_loss - self.config.min_delta:
                 checkpoints.improve(epoch, row[LOSS])
@@ -168,19 +169,23 @@ class GradientTrainer(BaseTrainer):
             draw_anew(run.seed, 0, 0)
             with torch.no_grad():
                 modeler.eval().before_training(Batches(train, self.device))
-        optimizer, schedule = modeler.configure_optimizer(self.config.epochs)
+        modeler.steps = self.config.epochs * len(train)
+        if self.config.steps is not None:
+            modeler.steps = min(modeler.steps, self.config.steps)
+        epochs = math.ceil(modeler.steps / len(train))
+        optimizer, schedule = modeler.configure_optimizer(epochs)
         step, optimizer, loader = processes.prepare(TrainingStep(modeler), optimizer, train)
         portions = Portions(
             "training",
             "Each batch's gradient is summed from parts; batch statistics and random draws are those of the parts.",
         )
-        return Training(modeler, step, optimizer, schedule, loader, validation, processes, portions, run.seed)
+        return Training(modeler, step, optimizer, schedule, loader, validation, processes, portions, run.seed, epochs)
 
     def _epoch(self, training: Training, epoch: int, bar: Bar) -> Figures:
         """Train for one epoch and validate once; returns the epoch's row."""
         start = time.perf_counter()
         training.epoch = epoch
-        training.modeler.start_epoch(epoch, self.config.epochs)
+        training.modeler.start_epoch(epoch, training.epochs)
         training.loader.set_epoch(epoch)
         means = self._train(training, bar)
         row = {"epoch": float(epoch), "lr": float(training.optimizer.param_groups[0]["lr"])}
@@ -193,10 +198,15 @@ class GradientTrainer(BaseTrainer):
         training.modeler.train()
         draw_anew(training.seed, training.epoch, training.processes.process_index)
         means = Means()
+        count = training.batches()
         for number, batch in enumerate(training.loader, 1):
-            losses = self._descend(training, batch, f"epoch {training.epoch}, batch {number} of {len(training.loader)}")
+            if number > count:
+                break
+            losses = self._descend(training, batch, f"epoch {training.epoch}, batch {number} of {count}")
             value = float(losses["loss"])
             self.update(training)
+            if training.schedule is not None and training.modeler.schedule_interval == "step":
+                training.schedule.step()
             means.add(losses, len(batch))
             bar.advance(training.epoch, value)
         means.reduce(training.processes)

@@ -32,6 +32,7 @@ class Training:
         processes: Accelerate's view of devices, processes and precision.
         portions: the parts of a batch that fit into memory.
         seed: the run's seed.
+        epochs: how many there are at the most.
         epoch: the current epoch, counted from 1; 0 before the first.
     """
 
@@ -44,7 +45,12 @@ class Training:
     processes: Accelerator
     portions: Portions
     seed: int
+    epochs: int
     epoch: int = 0
+
+    def batches(self) -> int:
+        """How many batches the current epoch has; the last epoch may end early."""
+        return min(len(self.loader), self.modeler.steps - (self.epoch - 1) * len(self.loader))
 
 
 class TrainingStep(nn.Module):
@@ -75,14 +81,13 @@ class Bar:
 
     Args:
         progress: draws the bar.
-        epochs: the number of epochs in all; ``done`` of them are finished.
-        batches: the number of batches per epoch.
+        epochs: the number of epochs in all.
+        total: the number of batches that are left in all of them.
     """
 
-    def __init__(self, progress: Progress, epochs: int, batches: int, done: int) -> None:
+    def __init__(self, progress: Progress, epochs: int, total: int) -> None:
         self._words = "training"
         self._epochs = epochs
-        total = batches * (epochs - done)
         self._ticks: Iterator[Any] = iter(progress(range(total), lambda: self._words, total))
 
     def advance(self, epoch: int, loss: float) -> None:

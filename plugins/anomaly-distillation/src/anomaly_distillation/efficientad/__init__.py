@@ -1,0 +1,1 @@
+"""EfficientAD: config, networks, model, teachers, modeler, and presets."""

@@ -1,0 +1,133 @@
+"""EfficientAD's network part: a student that imitates a teacher and an autoencoder, and the maps of where it fails to.
+
+Paper: Batzner, Heckler and König, "EfficientAD: Accurate Visual Anomaly Detection at Millisecond-Level Latencies", WACV 2024,
+https://arxiv.org/abs/2303.14535
+Code: there is no official one. https://github.com/nelson1425/EfficientAD (Apache-2.0), commit fcab514, reports the paper's
+figures; agrees with it on features, statistics, losses, gradients, quantiles, maps and scores.
+
+Deviations:
+- The paper's penalty on images of ImageNet is off unless ``model.penalty_images`` names a folder, as in that code.
+- Images of other sizes than 256 pixels, and batches: the hard loss has the quantile of each image, averaged over the batch.
+- The score is the greatest value of the map at the model's input size; there, of the map at the image's own size.
+- Without held-out normal images, the two maps cannot be brought to one scale: they are added as they are, and the run says so.
+- Brightness, contrast and saturation change on numbers in [0, 1]; there, on pixels of 8 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anomaly_distillation.efficientad.networks import Shape, autoencoder, patch_description_network
+from anomaly_features import upsample
+
+HARD = 0.999  # the share of a student's errors that is not learnt from
+QUANTILES = (0.9, 0.995)  # of the maps of normal images, which become 0 and 0.1
+BORDER = 4  # positions at each side of a map where no whole patch is seen
+LEAST = 1e-6  # of what is divided by
+
+
+class EfficientADModel(nn.Module):
+    """Teacher, student and autoencoder.
+
+    Args:
+        shape: of the networks.
+        size: (H, W) of the images.
+
+    Attributes:
+        teacher: never trained here; its owner loads its weights.
+        teacher_mean, teacher_std: (1, C, 1, 1), of the teacher's channels on the training images (:func:`channel_statistics`).
+        quantiles: (2, 2): a row each for the student's and the autoencoder's map, values that become 0 and 0.1.
+    """
+
+    teacher_mean: Tensor
+    teacher_std: Tensor
+    quantiles: Tensor
+
+    def __init__(self, shape: Shape, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.features = shape.features
+        self.teacher = patch_description_network(shape, shape.features).requires_grad_(False)
+        self.student = patch_description_network(shape, 2 * shape.features)
+        self.autoencoder = autoencoder(shape, size)
+        self.register_buffer("teacher_mean", torch.zeros(1, shape.features, 1, 1))
+        self.register_buffer("teacher_std", torch.ones(1, shape.features, 1, 1))
+        self.register_buffer("quantiles", torch.tensor([[0.0, 0.1], [0.0, 0.1]]))  # these change nothing
+
+    def taught(self, images: Tensor) -> Tensor:
+        """What the teacher says of normalised images (B, 3, H, W): (B, C, h, w), each channel of mean 0 and spread 1."""
+        with torch.no_grad():
+            return (self.teacher(images) - self.teacher_mean) / self.teacher_std
+
+    def losses(self, images: Tensor, altered: Tensor, penalty: Tensor | None = None) -> dict[str, Tensor]:
+        """``loss`` and its parts, means over the batch.
+
+        Args:
+            images: normalised, (B, 3, H, W), for the student.
+            altered: the same, of changed colours, for the autoencoder, and for the student to imitate it.
+            penalty: images of anything, of which the student shall say nothing; None: no such term.
+        """
+        student, other = self.student(images)[:, : self.features], self.student(altered)[:, self.features :]
+        hard = hard_loss((self.taught(images) - student).square())
+        rebuilt = self.autoencoder(altered)
+        losses = {
+            "loss_hard": hard,
+            "loss_autoencoder": (self.taught(altered) - rebuilt).square().mean(),
+            "loss_student_autoencoder": (rebuilt - other).square().mean(),
+        }
+        if penalty is not None:
+            losses["loss_penalty"] = self.student(penalty)[:, : self.features].square().mean()
+        return {"loss": torch.stack([*losses.values()]).sum(), **losses}
+
+    def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw maps (B, 1, h, w): how far the student is from the teacher, and the autoencoder from the student."""
+        student = self.student(images)
+        local = (self.taught(images) - student[:, : self.features]).square().mean(dim=1, keepdim=True)
+        of_whole = (self.autoencoder(images) - student[:, self.features :]).square().mean(dim=1, keepdim=True)
+        return local, of_whole
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) to maps (B, 1, h, w): 0 is the 0.9 quantile of normal images, 0.1 the 0.995 one."""
+        scaled = [
+            0.1 * (part - low) / (high - low).clamp_min(LEAST)
+            for part, (low, high) in zip(self.maps(images), self.quantiles, strict=True)
+        ]
+        return (scaled[0] + scaled[1]) / 2
+
+
+def hard_loss(errors: Tensor) -> Tensor:
+    """The mean of each image's greatest errors, those at or above their 0.999 quantile: (B, C, h, w) to a scalar."""
+    flat = errors.flatten(1)
+    limits = torch.stack([quantile(image, HARD) for image in flat.detach()])
+    return torch.stack([image[image >= limit].mean() for image, limit in zip(flat, limits, strict=True)]).mean()
+
+
+def quantile(values: Tensor, share: float) -> Tensor:
+    """As ``torch.quantile`` (linear) of (n,) values, which refuses more than 16 million of them."""
+    place = share * (len(values) - 1)
+    low = int(place)
+    lower = values.kthvalue(low + 1).values
+    upper = values.kthvalue(min(low + 2, len(values))).values
+    return torch.lerp(lower, upper, place - low)
+
+
+def channel_statistics(features: Iterable[Tensor], channels: int) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (population) of each channel of batches (B, C, h, w); float32 (1, C, 1, 1) on the CPU."""
+    total, squares, count = torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64), 0
+    for batch in features:
+        values = batch.double()
+        total += values.sum(dim=(0, 2, 3)).cpu()
+        squares += values.square().sum(dim=(0, 2, 3)).cpu()
+        count += values[:, 0].numel()
+    mean = total / count
+    std = (squares / count - mean.square()).clamp_min(LEAST**2).sqrt()
+    return mean.float().view(1, -1, 1, 1), std.float().view(1, -1, 1, 1)
+
+
+def whole_map(maps: Tensor, size: tuple[int, int], border: str = "zeros") -> Tensor:
+    """Maps (B, 1, h, w), with a border where no whole patch is seen, of zeros or of their own ``edge``, to (B, 1, *size)."""
+    sides = (BORDER,) * 4
+    return upsample(F.pad(maps, sides) if border == "zeros" else F.pad(maps, sides, mode="replicate"), size)

@@ -1,0 +1,1 @@
+"""RD4AD: config, model, modeler, and presets."""
