@@ -123,17 +123,20 @@ class BackboneSpec(ComponentSpec):
     """Pretrained weights that a distribution contains.
 
     The entry point's name is timm's model name. ``target`` is the address of a function without arguments that returns the
-    path of a weights file (``.safetensors``, or ``.pth``, which is loaded with ``weights_only=True``).
+    path of a weights file (``.safetensors``, or ``.pth``, which is loaded with ``weights_only=True``). Weights of one of timm's
+    architectures that are not timm's have a tag of their own: ``vit_small_patch14_dinov2.saliency``.
 
     Args:
         license: the licence of the weights.
         by_position: the file's tensors are in timm's order but have other names.
+        reader: address of a function that reads another kind of file: its path -> a state dict under timm's names.
     """
 
     kind: ClassVar[str] = "backbone"
 
     license: str = ""
     by_position: bool = False
+    reader: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

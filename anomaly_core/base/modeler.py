@@ -45,10 +45,15 @@ class BaseModeler(nn.Module, ABC):
         input_spec: the size, crop, mean and std that the method needs. Images arrive in [0, 1]; the modeler normalises them.
         fewest_images: the smallest number of normal images to fit on; 0 for a method that needs none.
         image_room: the most bytes of decoded images that a run may keep beside what the method holds.
+        transductive: whether it judges unlabelled images by one another. A run then collects its test images, without their
+            labels and masks, and needs ``fewest_images`` of them; normal training images, if there are any, set the threshold
+            alone. :meth:`predict_step` must recognise an image that was collected and not compare it with itself: a run scores
+            those very images, and so does whoever predicts them later.
     """
 
     input_spec: InputSpec
     image_room: float = math.inf
+    transductive: bool = False
     fewest_images: ClassVar[int] = 1
 
     def __init__(self, config: ModelConfig, context: ModelContext | None = None) -> None:
@@ -165,10 +170,14 @@ class GradientModeler(BaseModeler):
     Attributes:
         schedule_interval: when the learning-rate schedule steps: after each epoch, or after each training step.
         steps: how many training steps there will be in all; the trainer sets it before :meth:`configure_optimizer`.
+        uses_anomalous: whether it learns from known defects. Its training batches then hold as many images labelled anomalous
+            (``batch.labels == 1``) as normal ones, if a run has any, with masks where ``batch.has_mask``; held-out images are
+            normal. Another method gets normal images alone.
     """
 
     schedule_interval: ClassVar[Literal["epoch", "step"]] = "epoch"
     steps: int = 0
+    uses_anomalous: ClassVar[bool] = False
 
     @abstractmethod
     def training_step(self, batch: Batch) -> dict[str, Tensor]:

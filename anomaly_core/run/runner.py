@@ -102,6 +102,12 @@ class _Run:
         self.progress = progress if self.main else quiet
         self.device = choose_device(config.base.device)
         self.variation = Variation.from_config(config.data, config.base.seed)
+        self.learns_defects = bool(getattr(registry.models[config.model.name].load(), "uses_anomalous", False))
+        if config.data.abnormal_train and not self.learns_defects:
+            raise ConfigError(
+                f"data.abnormal_train={config.data.abnormal_train} would be ignored: {config.model.name!r} learns from normal "
+                "images alone. Leave it out, or choose a method that learns from known defects, such as supersimplenet."
+            )
         if self.variation and registry.trainers[config.train.name].load().shuffles:
             raise ConfigError(
                 f"data.augment adds copies to a memory, and {config.model.name!r} has none: the trainer {config.train.name!r} "
@@ -157,7 +163,8 @@ class _Run:
     def _read(self, run: RunFolder) -> RunResult:
         """The results of a complete run; RunError if its images are others by now."""
         manifest, method = run.manifest(), registry.models[self.config.model.name].load()
-        draw = split if manifest.get("skipped") else unscreened
+        options: dict[str, Any] = {"transductive": bool(manifest.get("transductive"))}
+        draw = partial(split if manifest.get("skipped") else unscreened, **options)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the run's log has them
             splits = self._images(draw, getattr(method, "fewest_images", 1))
@@ -203,7 +210,8 @@ class _Run:
 
     def _split(self, run: RunFolder, modeler: BaseModeler) -> Splits:
         """The run's images; RunError if a run that is resumed began with others."""
-        draw = partial(split, meanwhile=partial(modeler.warm_up, self.device))
+        options: dict[str, Any] = {"meanwhile": partial(modeler.warm_up, self.device), "transductive": modeler.transductive}
+        draw = partial(split, **options)
         with self.processes.local_main_process_first():
             splits = self._images(draw, modeler.fewest_images)
         _require_same(run.facts.get("data"), splits, "the run")
@@ -215,7 +223,7 @@ class _Run:
     def _images(self, draw: Callable[..., Splits], fewest: int) -> Splits:
         """What ``draw`` makes of the data set."""
         try:
-            return draw(self.data, self.categories, fewest)
+            return draw(self.data, self.categories, fewest, learns_defects=self.learns_defects)
         except (AttributeError, TypeError, ValueError) as error:  # no list, or no samples in it
             if registry.culprit(error):
                 raise

@@ -86,6 +86,28 @@ def test_distribution_after_folder(tmp_path: Path, carried: Path, state: dict[st
     assert not Backbones(tmp_path).load("resnet18.tv_in1k")["conv1.weight"].any(), "the folder comes first"
 
 
+def test_a_tag_of_its_own_and_a_reader_of_its_own(
+    tmp_path: Path, state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A distribution carries weights that are not timm's, in a file that is neither .pth nor .safetensors."""
+    code = f"import torch\ndef path():\n    return {str(tmp_path / 'tuned.zip')!r}\nread = torch.load\n"
+    (tmp_path / "carries_tuned.py").write_text(code, "utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    torch.save(state, tmp_path / "tuned.zip")
+    with pytest.raises(ConfigError, match="has no pretrained model"):
+        full_name("resnet18.tuned_here")
+    registry.add("resnet18.tuned_here", BackboneSpec(target="carries_tuned:path", reader="carries_tuned:read"))
+    try:
+        extractor = FeatureExtractor("resnet18.tuned_here", ["layer1"], Backbones(tmp_path / "none"))
+        assert torch.equal(extractor.network.conv1.weight, state["conv1.weight"])
+        assert full_name("resnet18.tuned_here") == "resnet18.tuned_here"
+        assert full_name("resnet18") == "resnet18.a1_in1k"
+    finally:
+        registry.remove("resnet18.tuned_here", "backbone")
+    with pytest.raises(BackboneError, match="No pretrained weights exist"):  # never random ones
+        Backbones(tmp_path / "none").load("resnet18.tuned_here")
+
+
 def test_error_names_every_place(tmp_path: Path, offline: None) -> None:
     with pytest.raises(BackboneError) as caught:
         Backbones(tmp_path / "weights").load("wide_resnet50_2.tv_in1k")

@@ -194,7 +194,7 @@ def test_too_few_images_and_several_categories_are_errors(tmp_path: Path, anomal
     assert done.code == 2 and "nope" in done.err
     done = anomaly("suggest", "--data", "sample", "--set", f"data.root={tmp_path / 'sample'}", "--set", "data.size=64",
                    "--set", "data.train_count=2")  # fmt: skip
-    assert done.code == 2 and "has 4 categories" in done.err and "--category fabric" in done.err
+    assert done.code == 2 and "has 5 categories" in done.err and "--category fabric" in done.err
 
 
 @pytest.fixture(scope="module")

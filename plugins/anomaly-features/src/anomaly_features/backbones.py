@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 import pickle
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from anomaly_core import ConfigError, PluginError, expanded, open_untrusted, registry
+from anomaly_core import Component, ConfigError, PluginError, expanded, open_untrusted, registry
 from anomaly_features.errors import BackboneError
 from anomaly_features.timm_import import outline, timm
 
@@ -40,16 +40,25 @@ class WeightsFile:
     Attributes:
         place: ``folder``, ``hub cache``, or the distribution that contains it.
         by_position: its tensors are in timm's order but have other names.
+        reader: reads a file that is neither ``.safetensors`` nor ``.pth``.
     """
 
     path: Path
     place: str
     by_position: bool = False
+    reader: Callable[[Path], dict[str, Tensor]] | None = None
+
+    @classmethod
+    def carried(cls, component: Component) -> WeightsFile:
+        """The file of an installed distribution; BackboneError where the distribution that holds it lacks it."""
+        spec = component.spec
+        reader = component.load("reader") if spec.reader else None
+        return cls(Path(component.load()()), component.distribution, spec.by_position, reader)
 
     def load(self, full: str) -> dict[str, Tensor]:
         """Its tensors under timm's names; BackboneError if it cannot be read or does not fit the model ``full``."""
         where = str(self.path) if self.place in ("folder", "hub cache") else f"{self.path} of {self.place}"
-        return fitted(_read(self.path), full, where, self.by_position)
+        return fitted((self.reader or _read)(self.path), full, where, self.by_position)
 
 
 class Backbones:
@@ -122,16 +131,17 @@ class Backbones:
             except PluginError as error:
                 return None, str(error).rstrip(".")
             return None, "none carries it"
-        component = registry.backbones[carriers[0]]
-        return WeightsFile(Path(component.load()()), component.distribution, component.spec.by_position), ""
+        return WeightsFile.carried(registry.backbones[carriers[0]]), ""
 
 
 def full_name(name: str) -> str:
     """A timm name with its tag: ``tf_efficientnet_lite0`` is ``tf_efficientnet_lite0.in1k``.
 
     Raises:
-        ConfigError: timm has no such model, or no such weights for it.
+        ConfigError: timm has no such model, or no such weights for it, nor does an installed distribution carry them.
     """
+    if "." in name and name in {key.rpartition(":")[2] for key in registry.backbones}:
+        _add_tag(name)
     try:
         cfg = timm.get_pretrained_cfg(name)
     except RuntimeError:  # the model exists, the tag does not
@@ -147,6 +157,14 @@ def full_name(name: str) -> str:
             "`timm.list_pretrained()` lists all of them."
         )
     return f"{cfg.architecture}.{cfg.tag}" if cfg.tag else str(cfg.architecture)
+
+
+def _add_tag(name: str) -> None:
+    """Tell timm of weights that a distribution carries for one of its architectures, unless they are timm's own."""
+    architecture, _, tag = name.partition(".")
+    known: dict[str, Any] = timm.models._registry._model_pretrained_cfgs  # timm has no function that adds a tag
+    if name not in known and (cfg := timm.is_model(architecture) and timm.get_pretrained_cfg(architecture)):
+        known[name] = replace(cfg, tag=tag, url="", file=None, hf_hub_id=None)
 
 
 def _cached(full: str) -> WeightsFile | None:

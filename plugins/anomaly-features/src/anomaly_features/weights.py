@@ -120,7 +120,7 @@ def verify_carried() -> list[Verdict]:
     for name in registry.backbones:
         component = registry.backbones[name]
         try:
-            file = WeightsFile(Path(component.load()()), component.distribution, component.spec.by_position)
+            file = WeightsFile.carried(component)
         except AnomalyError as error:
             verdicts.append(Verdict(Path(component.location), name, 0, "", str(error)))
         else:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from anomaly_core import ConfigError
-from anomaly_features import Backbones, FeatureExtractor, full_name
+from anomaly_features import Backbones, FeatureExtractor, TransformerExtractor, full_name, is_transformer
 from anomaly_testing.checks import Broken, Subject, named, require
 from anomaly_testing.common import SPEC
 
@@ -26,10 +26,11 @@ def states_its_licence(subject: Subject) -> None:
 
 
 def file_is_safe(subject: Subject) -> None:
-    """target returns the path of a file that is there, .safetensors or .pth."""
+    """target returns the path of a file that is there: .safetensors, .pth, or what the spec's reader reads."""
     path = Path(subject.component.load()())
     require(path.is_file(), f"target returned {str(path)!r}, which is no file.")
-    require(path.suffix in (".safetensors", ".pth"), f"{path.name} is neither .safetensors nor .pth.")
+    known = path.suffix in (".safetensors", ".pth") or subject.component.spec.reader
+    require(known, f"{path.name} is neither .safetensors nor .pth, and the spec has no reader.")
 
 
 def weights_fit(subject: Subject) -> None:
@@ -39,8 +40,11 @@ def weights_fit(subject: Subject) -> None:
     state = Backbones(nowhere).load(name)
     require(all(value.isfinite().all() for value in state.values()), "the weights hold NaN or infinity.")
     with torch.inference_mode():
-        generator = torch.Generator().manual_seed(0)
-        levels = FeatureExtractor(name, [1, 2], Backbones(nowhere))(torch.rand(1, 3, 64, 64, generator=generator))
+        images = torch.rand(1, 3, 112, 112, generator=torch.Generator().manual_seed(0))  # whole patches of 14 and of 16 pixels
+        if is_transformer(name):
+            levels = TransformerExtractor(name, [1, 2], (112, 112), Backbones(nowhere))(images)
+        else:
+            levels = FeatureExtractor(name, [1, 2], Backbones(nowhere))(images)
     require(all(maps.isfinite().all() and maps.std() > 0 for maps in levels), "its features are constant or not finite.")
 
 

@@ -85,6 +85,11 @@ class PaDiMModel(nn.Module):
             float32 (B, D, h, w).
         """
         grid = max((feature.shape[-2:] for feature in features), key=lambda size: size[0] * size[1])
+        if torch.compiler.is_compiling():  # torch.export does not know which channels they are
+            whole = [
+                f if f.shape[-2:] == grid else F.interpolate(f, grid, mode="nearest") for f in map(torch.Tensor.float, features)
+            ]
+            return torch.cat(whole, dim=1).index_select(1, self.selected)
         selected, first, layers = self.selected.tolist(), 0, []
         for feature in features:
             own = [channel - first for channel in selected if first <= channel < first + int(feature.shape[1])]

@@ -1,0 +1,1 @@
+"""SubspaceAD: config, moments, model, modeler, and presets."""

@@ -1,0 +1,1 @@
+"""The ensemble: config, scale, modeler, and presets."""

@@ -1,0 +1,1 @@
+"""SuperSimpleNet: config, noise, losses, model, modeler, and presets."""

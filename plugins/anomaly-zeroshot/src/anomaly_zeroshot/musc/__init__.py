@@ -1,0 +1,1 @@
+"""MuSc: config, model, modeler, and presets."""
