@@ -41,7 +41,15 @@ class PatchTarget(nn.Module):
     Args:
         extractor: with two levels, the second of half the size of the first.
         features: channels of the result.
+
+    Attributes:
+        mean, std: (1, features, 1, 1), of the result's channels before they are taken off; 0 and 1 at first.
     """
+
+    mean: Tensor
+    std: Tensor
+    _fine: Tensor
+    _coarse: Tensor
 
     def __init__(self, extractor: FeatureExtractor, features: int) -> None:
         super().__init__()
@@ -69,6 +77,9 @@ class FeatureTeacher(nn.Module):
         size: (H, W) of the images.
         mean, std: by which they are normalised.
     """
+
+    _mean: Tensor
+    _std: Tensor
 
     def __init__(self, target: PatchTarget, size: tuple[int, int], mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()

@@ -63,7 +63,8 @@ class EfficientADModel(nn.Module):
     def taught(self, images: Tensor) -> Tensor:
         """What the teacher says of normalised images (B, 3, H, W): (B, C, h, w), each channel of mean 0 and spread 1."""
         with torch.no_grad():
-            return (self.teacher(images) - self.teacher_mean) / self.teacher_std
+            described: Tensor = self.teacher(images)
+            return (described - self.teacher_mean) / self.teacher_std
 
     def losses(self, images: Tensor, altered: Tensor, penalty: Tensor | None = None) -> dict[str, Tensor]:
         """``loss`` and its parts, means over the batch.
@@ -98,7 +99,8 @@ class EfficientADModel(nn.Module):
             0.1 * (part - low) / (high - low).clamp_min(LEAST)
             for part, (low, high) in zip(self.maps(images), self.quantiles, strict=True)
         ]
-        return (scaled[0] + scaled[1]) / 2
+        combined: Tensor = (scaled[0] + scaled[1]) / 2
+        return combined
 
 
 def hard_loss(errors: Tensor) -> Tensor:
