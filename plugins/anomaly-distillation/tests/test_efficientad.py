@@ -117,10 +117,14 @@ def test_scores_are_the_greatest_values_of_the_maps(images: Tensor) -> None:
 
 def test_a_saved_state_scores_the_same_without_weights(images: Tensor) -> None:
     modeler = build().eval()
+    assert not [name for name in modeler.trained_state() if "extractor" in name]
+    resumed = build(seed=1).eval()
+    resumed.load_state(modeler.trained_state(), strict=False)
     loaded = EfficientADModeler(SMALL).eval()
     loaded.load_state({key: value.clone() for key, value in modeler.state_dict().items()})
     with torch.inference_mode():
         assert torch.equal(loaded.predict_step(images).scores, modeler.predict_step(images).scores)
+        assert torch.equal(resumed.predict_step(images).scores, modeler.predict_step(images).scores)
 
 
 def test_features_stand_where_a_small_network_would_see() -> None:

@@ -109,6 +109,12 @@ class EfficientADModeler(GradientModeler):
         if isinstance(teacher := self.model.teacher, FeatureTeacher):
             teacher.target.extractor.warm_up((2 * self._size[0], 2 * self._size[1]), device)
 
+    def trained_state(self) -> dict[str, Tensor]:
+        """The state without the network of the teacher's features, whose weights a run can load again."""
+        return {
+            name: value for name, value in self.state_dict().items() if not name.startswith("model.teacher.target.extractor.")
+        }
+
     def describe(self) -> dict[str, float]:
         """Whether the teacher is a published one: 1, or 0."""
         return {"teacher_published": float(self.teacher_published)}
