@@ -16,7 +16,7 @@ from anomaly_core.imaging.findings import fitted_reader
 from anomaly_core.imaging.screening import Screened, content_hash, screen, warnings_of, without_mask
 from anomaly_core.run.exclusion import excluded, unused, without
 from anomaly_core.threads import decoders
-from anomaly_core.types import Sample
+from anomaly_core.types import NORMAL, Sample
 
 
 @dataclass
@@ -45,7 +45,8 @@ def split(
     pairs, parts, left_out = _drawn(data, categories, fewest, transductive)
     data.reader = data.reader.afresh(data.config)  # it may know the images of another category
     cache = data.cache if data.tiling is None else None  # tiles are cut when they are asked for
-    once = [*([] if transductive else parts["fit"]), *parts["held_out"], *parts["test"]]
+    again = {sample.path for sample in parts["test"]} if transductive else set()
+    once = [*(sample for sample in parts["fit"] if sample.path not in again), *parts["held_out"], *parts["test"]]
     screened = screen(once, data.config.on_bad_image, data.reader, cache, meanwhile)
     bad = {item.path for item in screened.skipped}
     kept = {name: [sample for sample in samples if sample.path not in bad] for name, samples in parts.items()}
@@ -56,7 +57,7 @@ def split(
     for category, (fit, _) in zip(categories, pairs, strict=True):
         count = sum(sample.path not in bad for sample in fit)
         if count < fewest:
-            kind = "test images to compare with one another" if transductive else "normal training images that can be used"
+            kind = "images to compare with one another" if transductive else "normal training images that can be used"
             reason = screened.skipped[0].reason if bad else "Add images."
             if not bad and left_out:
                 reason = f"data.exclude leaves out {left_out['excluded']}. Shorten its list."
@@ -66,7 +67,7 @@ def split(
         normal = len(kept["held_out"])
         threshold = "no image is known to be normal: the run has no threshold, and its images get scores but no verdict"
         warnings.warn(
-            f"the {len(kept['test'])} test images are compared with one another, without their labels: a score depends on the "
+            f"the {len(kept['fit'])} images to test are compared with one another, without labels: each score depends on the "
             f"others. {f'{normal} normal images set the threshold, and nothing else' if normal else threshold}.",
             stacklevel=2,
         )
@@ -78,7 +79,7 @@ def split(
         )
     training = {sample.path: screened.facts[sample.path] for sample in (*kept["fit"], *kept["held_out"])}
     data.reader, texts = fitted_reader(data.reader, training, screened.facts)
-    fitted = [] if transductive else kept["fit"]  # or each would be a duplicate of itself
+    fitted = [sample for sample in kept["fit"] if sample.path not in again]
     for text in [*texts, *warnings_of(screened, fitted, kept["held_out"], kept["test"], data.reader)]:
         warnings.warn(text, stacklevel=2)
     left_out |= {"skipped": skipped(screened), "without_mask": without_mask(kept["test"])}
@@ -104,8 +105,9 @@ def _drawn(
     every = [*chain(*chain(*drawn)), *_to_test(data, categories)] if files else []
     facts = {"excluded": len(every) - sum(map(len, parts.values()))} if files else {}
     if transductive:  # no label reaches the method
-        unknown = [replace(sample, label=None, mask_path=None, defect="") for sample in parts["test"]]
-        parts |= {"fit": unknown, "held_out": held_out or fit}
+        unlabelled = [sample for sample in [*fit, *held_out] if sample.label is None]
+        unknown = [replace(sample, label=None, mask_path=None, defect="") for sample in [*parts["test"], *unlabelled]]
+        parts |= {"fit": unknown, "held_out": [sample for sample in held_out or fit if sample.label == NORMAL]}
         pairs = [[[sample for sample in unknown if sample.category == category], []] for category in categories]
     if others := unused(every, files):
         warnings.warn(
