@@ -105,7 +105,8 @@ def _drawn(
     every = [*chain(*chain(*drawn)), *_to_test(data, categories)] if files else []
     facts = {"excluded": len(every) - sum(map(len, parts.values()))} if files else {}
     if transductive:  # no label reaches the method
-        unlabelled = [sample for sample in [*fit, *held_out] if sample.label is None]
+        tested = {sample.path for sample in parts["test"]}
+        unlabelled = [sample for sample in [*fit, *held_out] if sample.label is None and sample.path not in tested]
         unknown = [replace(sample, label=None, mask_path=None, defect="") for sample in [*parts["test"], *unlabelled]]
         parts |= {"fit": unknown, "held_out": [sample for sample in held_out or fit if sample.label == NORMAL]}
         pairs = [[[sample for sample in unknown if sample.category == category], []] for category in categories]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,10 +73,7 @@ def rank(
     _require_transductive(model)
     from anomaly_core import run_experiment
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"data\.images: nothing is known")  # of the images, which is why they are ranked
-        result = run_experiment(config, progress=progress_bar).runs[0]
-    _report(result)
+    _report(run_experiment(config, progress=progress_bar).runs[0])
 
 
 def _require_transductive(name: str) -> None:
