@@ -173,7 +173,8 @@ class MuScModel(nn.Module):
 
 def normalised(features: Tensor) -> Tensor:
     """The LayerNorm of LNAMD: (B, C, h, w) features, each image over all of its values together, without weights."""
-    return F.layer_norm(features.float(), features.shape[1:])
+    centred = features.float() - features.float().mean(dim=(1, 2, 3), keepdim=True)  # layer_norm exports for fixed shapes alone
+    return centred / (centred.square().mean(dim=(1, 2, 3), keepdim=True) + 1e-5).sqrt()
 
 
 def aggregated(maps: Tensor, r: int) -> Tensor:
