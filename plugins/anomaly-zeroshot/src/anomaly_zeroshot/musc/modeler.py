@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from anomaly_core import ConfigError, DataError, InputSpec, MemoryModeler, ModelContext, Prediction
+from anomaly_core import ConfigError, DataError, InputSpec, MemoryModeler, ModelContext, Prediction, RunError
 from anomaly_features import ExtractorModeler, FeatureExtractor, TransformerExtractor, is_transformer
 from anomaly_zeroshot.musc.config import MuScConfig
 from anomaly_zeroshot.musc.model import MuScModel, normalised
@@ -110,6 +110,10 @@ class MuScModeler(ExtractorModeler, MemoryModeler):
         self._collected, self._seen = [], 0
         layers = self.model.layers
         self.model.build(columns[:layers], columns[layers] if len(columns) > layers else None, self.input_spec.output_size)
+
+    def reopen(self) -> None:
+        """Images that come later would change the scores of all: RunError."""
+        raise RunError("MuSc scores images by one another: more of them change every score. Rank all of them anew.")
 
     def predict_step(self, images: Tensor) -> Prediction:
         maps, embeddings = self.embed(images)
