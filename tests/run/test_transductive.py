@@ -82,8 +82,9 @@ def test_without_normal_images_there_are_scores_and_no_threshold(tmp_path: Path)
 
 
 def test_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="learns none"):
-        run_experiment(config(tmp_path, **{"data.drop_suspects": True, "data.holdout": None}))
+    for option, value in (("drop_suspects", True), ("augment", ["rotate:5"])):
+        with pytest.raises(ConfigError, match=rf"data\.{option} is for normal images.*learns none"):
+            run_experiment(config(tmp_path, **{f"data.{option}": value, "data.holdout": None}))
     monkeypatch.setattr(Palette, "fewest_images", 9)
     with pytest.raises(DataError, match="7 images to compare with one another, and the method needs 9"):
         run_experiment(config(tmp_path))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.resources import files
+from threading import Barrier, local
+from typing import Any
 
 import pytest
 import torch
@@ -99,6 +103,58 @@ def test_a_saved_state_scores_the_same(images: Tensor) -> None:
     loaded = MuScModeler(CLIP).eval()
     loaded.load_state({key: value.clone() for key, value in modeler.state_dict().items()})
     assert torch.equal(scores(loaded, images), scores(modeler, images))
+
+
+class Together:
+    """Accelerate's gathering among threads that stand for processes."""
+
+    def __init__(self, processes: int) -> None:
+        self.num_processes = processes
+        self._barrier = Barrier(processes, timeout=20)
+        self._parts: dict[int, Tensor] = {}
+        self._ranks = local()
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        self._parts[self._ranks.number] = tensor.clone()
+        self._barrier.wait()
+        joined = torch.cat([self._parts[rank] for rank in range(self.num_processes)])
+        self._barrier.wait()
+        return joined
+
+    def pad_across_processes(self, tensor: Tensor) -> Tensor:
+        longest = int(self.gather(torch.tensor([len(tensor)])).max())
+        return torch.cat([tensor, tensor.new_zeros(longest - len(tensor), *tensor.shape[1:])])
+
+    def run(self, process: Callable[[int], Any]) -> list[Any]:
+        def numbered(rank: int) -> Any:
+            self._ranks.number = rank
+            return process(rank)
+
+        with ThreadPoolExecutor(self.num_processes) as pool:
+            return list(pool.map(numbered, range(self.num_processes)))
+
+
+@pytest.mark.parametrize(("config", "count"), [(CLIP, 9), (replace(CNN, most_images=5), 5)])
+def test_processes_compare_all_images(images: Tensor, config: MuScConfig, count: int) -> None:
+    together, modelers = Together(3), []
+    for _ in range(3):
+        torch.manual_seed(0)
+        modelers.append(MuScModeler(config).eval())
+
+    def process(rank: int) -> MuScModeler:
+        with torch.inference_mode():
+            for part in [images[:4], images[4:], images[:0]][rank].split(3):
+                if len(part):
+                    modelers[rank].collect(part)
+            modelers[rank].merge(together)  # type: ignore[arg-type]
+            modelers[rank].build()
+        return modelers[rank]
+
+    merged = together.run(process)
+    assert [modeler.describe()["compared_images"] for modeler in merged] == [count] * 3
+    expected = scores(fit(images, config) if count == 9 else merged[0], images)
+    for modeler in merged:
+        torch.testing.assert_close(scores(modeler, images), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_it_says_that_it_needs_no_normal_image() -> None:

@@ -215,7 +215,8 @@ def _parts(collected: Tensor, r: int, cells: int) -> Iterator[Tensor]:
 def _most_similar(patches: Tensor, others: Tensor) -> Tensor:
     """The cosine of each patch with the most similar one of each image: (..., P, C) and (n, P, C) to (..., P, n)."""
     cosines = patches @ others.flatten(0, 1).T  # (..., P, n * P)
-    return cosines.unflatten(-1, (-1, others.shape[1])).amax(dim=-1)
+    similar: Tensor = cosines.unflatten(-1, (-1, others.shape[1])).amax(dim=-1)
+    return similar
 
 
 def rescored(raw: Tensor, embeddings: Tensor, others_raw: Tensor, others: Tensor, itself: Tensor, ks: Sequence[int]) -> Tensor:
