@@ -29,8 +29,9 @@ def known_defects(data: BaseDataModule, category: str) -> Defects:
         ConfigError: there are fewer, or none would be left to test on.
     """
     known = [sample for sample in data.train_samples(category) if sample.label == ANOMALOUS]
-    test, wanted = data.test_samples(category), data.config.abnormal_train
-    if not wanted or isinstance(wanted, str | list):  # a data set that takes folders has put their images into training
+    test = data.test_samples(category)
+    wanted: object = data.config.abnormal_train
+    if not wanted or not isinstance(wanted, int | float):  # a data set that takes folders has put their images into training
         return Defects(known, test, 0)
     own = data.abnormal_samples(category)
     pool = own or [sample for sample in test if sample.label == ANOMALOUS]
