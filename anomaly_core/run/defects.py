@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import cycle, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -30,8 +30,8 @@ def known_defects(data: BaseDataModule, category: str) -> Defects:
     """
     known = [sample for sample in data.train_samples(category) if sample.label == ANOMALOUS]
     test = data.test_samples(category)
-    wanted: object = data.config.abnormal_train
-    if not wanted or not isinstance(wanted, int | float):  # a data set that takes folders has put their images into training
+    wanted: Any = data.config.abnormal_train  # a data set of one's own folders takes their names, too
+    if not wanted or isinstance(wanted, str | list):  # a data set that takes folders has put their images into training
         return Defects(known, test, 0)
     own = data.abnormal_samples(category)
     pool = own or [sample for sample in test if sample.label == ANOMALOUS]
