@@ -20,7 +20,7 @@ import bench
 import numpy as np
 import torch
 
-from anomaly_core import ANOMALOUS, RunConfig, RunResult, run_experiment
+from anomaly_core import ANOMALOUS, RunConfig, RunResult, parse_assignment, run_experiment
 from anomaly_metrics import auroc
 
 OUTPUT = "experiments/known_defects"
@@ -53,12 +53,14 @@ def main() -> None:
     parser.add_argument("--root", metavar="DIR", help="where it lies")
     parser.add_argument("--counts", type=int, nargs="+", default=[0, 1, 5, 20], metavar="N", help="defects (%(default)s)")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="draws of the defects (%(default)s)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an option of every SuperSimpleNet")
     given = parser.parse_args()
+    more = dict(parse_assignment(text) for text in given.set)
     print(bench.machine())
     found: dict[str, list[float]] = {}
     for seed in range(given.seeds):
         runs = {
-            f"{count} defects": run(given.name, given.root, "supersimplenet", seed, {"data.abnormal_train": count})
+            f"{count} defects": run(given.name, given.root, "supersimplenet", seed, {"data.abnormal_train": count, **more})
             for count in sorted(given.counts, reverse=True)
         }
         runs["PatchCore"] = run(given.name, given.root, "patchcore", 0, {})
