@@ -1,12 +1,12 @@
 """Settings for a data set, ranked without its test images: on normal training images and synthetic defects.
 
     python benchmarks/accuracy.py magnetic_tile --root DIR
-    python benchmarks/accuracy.py elpv --only lite0 --only saliency-224 --shots 1
+    python benchmarks/accuracy.py elpv --only edge --only saliency --shots 1 --draws 5
 
-Each candidate is PatchCore with some options. It is fitted on a part of the training images and scores others, once as they
-are and once with a weak synthetic defect: holes, scratches, patches and stains of `anomaly suggest`, blended with what lies
-beneath, and wide, faint stains. Candidates are ranked by the mean of their image and pixel AUROC there. What the one that is
-chosen does on the test images is said by `anomaly run` with the same options, once.
+Each candidate is PatchCore with some options. It is fitted on a part of the training images and scores others: as they are,
+with a weak local defect (holes, scratches, patches and stains of `anomaly suggest`, blended with what lies beneath), and with a
+wide one (a ragged region whose surface is another image's, or smoothed, or filled). Candidates are ranked by the mean of image
+and pixel AUROC on both. What the chosen one does on the test images is said by `anomaly run` with the same options, once.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import bench
 import numpy as np
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,25 +36,34 @@ MOST_FITTED, HELD_OUT, BATCH = 300, 175, 8
 SIDE = 64  # of the maps on which pixels are compared while candidates are ranked
 EDGE: dict[str, Any] = {"image_size": 224, "center_crop": None, "target_dim": None, "coreset_ratio": 0.01, "projection_dim": 64}
 LITE0: dict[str, Any] = {**EDGE, "backbone": "tf_efficientnet_lite0", "layers": ["blocks.2", "blocks.4"]}
-SALIENCY: dict[str, Any] = {**EDGE, "backbone": "vit_small_patch14_dinov2.saliency", "engine": "openvino_bf16", "patch_size": 1}
+SALIENCY: dict[str, Any] = {**EDGE, "backbone": "vit_small_patch14_dinov2.saliency", "patch_size": 1, "coreset_ratio": 0.02}
 CANDIDATES: dict[str, dict[str, Any]] = {
     "edge": {**LITE0, "resize": "pad"},
     "stretched": LITE0,
     "whitened": {**LITE0, "whiten": True},
+    "whitened, smooth": {**LITE0, "whiten": True, "sigma": 16},
+    "whitened, 320 px": {**LITE0, "whiten": True, "image_size": 320},
+    "nearby": {**LITE0, "whiten": True, "neighbourhood": 4, "coreset_ratio": 0.02},
+    "deeper": {**LITE0, "layers": ["blocks.4", "blocks.6"]},
+    "saliency": {**SALIENCY, "layers": ["blocks.5"]},
+    "saliency, whitened": {**SALIENCY, "layers": ["blocks.5"], "whiten": True},
+    "saliency, two blocks": {**SALIENCY, "layers": ["blocks.4", "blocks.7"]},
 }
 
 
 class Judged(NamedTuple):
-    """Image and pixel AUROC, and the milliseconds that an image took, without decoding."""
+    """Image and pixel AUROC with weak and with wide defects, and the milliseconds that an image took, without decoding."""
 
-    image: float
-    pixel: float
+    weak_image: float
+    weak_pixel: float
+    wide_image: float
+    wide_pixel: float
     milliseconds: float
 
     @property
     def mean(self) -> float:
         """By which candidates are ranked."""
-        return (self.image + self.pixel) / 2
+        return statistics.mean(self[:4])
 
 
 def main() -> None:
@@ -69,15 +79,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the draws, the defects and the coreset (0)")
     given = parser.parse_args()
     print(bench.machine())
-    config = validate(registry.data[given.data].config_class(), {"root": given.root} if given.root else {}, "data")
-    data: BaseDataModule = registry.data[given.data].load()(config)
+    component = registry.datasets[given.data]
+    config = validate(component.config_class(), {"root": given.root} if given.root else {}, "data")
+    data: BaseDataModule = component.build(config, seed=0, spec=component.spec)
     train = data.train_samples(given.category or data.categories()[0])
     order = random.Random(given.seed).sample(train, len(train))
     held, rest = ([Image.open(sample.path).convert("RGB") for sample in part] for part in (order[:HELD_OUT], order[HELD_OUT:]))
     rng = np.random.default_rng(given.seed)
-    damaged = [weakly_damaged(image, rng) for image in held]
+    damaged = [weakly_damaged(image, rng) for image in held] + [widely_damaged(image, rest, rng) for image in held]
     count = given.shots or min(MOST_FITTED, len(rest))
-    print(f"fitted on {count} images, {given.draws} times; {len(held)} scored as they are and with a defect")
+    print(f"fitted on {count} images, {given.draws} times; {len(held)} scored as they are, and with each kind of defect")
     rows = {}
     for name in given.only or CANDIDATES:
         draws = random.Random(given.seed)
@@ -106,11 +117,15 @@ def evaluated(
         found = [modeler.predict_step(part) for part in batches(queries)]
         seconds = time.perf_counter() - start
     masks = torch.stack([spec.mask(mask) for _, mask in damaged]).float()
-    small = F.adaptive_max_pool2d(torch.cat([torch.zeros_like(masks[:1]).expand(len(held), -1, -1, -1), masks]), SIDE)
+    small = F.adaptive_max_pool2d(torch.cat([torch.zeros_like(masks[: len(held)]), masks]), SIDE).int()
     maps = F.adaptive_avg_pool2d(torch.cat([one.maps for one in found]), SIDE)
-    labels = torch.arange(len(queries)) >= len(held)
     scores = torch.cat([one.scores for one in found])
-    return Judged(auroc(scores, labels.int()), auroc(maps, small.int()), 1000 * seconds / len(queries))
+    judged = []
+    for kind in (1, 2):
+        rows = torch.cat([torch.arange(len(held)), torch.arange(len(held)) + kind * len(held)])
+        labels = (rows >= len(held)).int()
+        judged += [auroc(scores[rows], labels), auroc(maps[rows], small[rows])]
+    return Judged(*judged, 1000 * seconds / len(queries))
 
 
 def weakly_damaged(image: Image.Image, rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
@@ -127,15 +142,41 @@ def weakly_damaged(image: Image.Image, rng: np.random.Generator) -> tuple[Image.
     return Image.fromarray(blended.round().clip(0, 255).astype(np.uint8)), Image.fromarray(mask.astype(np.uint8) * 255)
 
 
+def widely_damaged(image: Image.Image, others: list[Image.Image], rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
+    """An image with a ragged region of another surface, and the region's mask."""
+    pixels = np.array(image).astype(np.float32)
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    noise = gaussian_filter(rng.standard_normal((height, width)), side * 0.06)
+    rows, columns = np.mgrid[:height, :width] - np.array([rng.uniform(0, height), rng.uniform(0, width)])[:, None, None]
+    inside = np.hypot(rows, columns) / (side * rng.uniform(0.15, 0.5)) + 0.25 * noise / noise.std() < 0.8
+    kind = rng.choice(["another's", "smoothed", "filled"])
+    if kind == "another's":
+        other = np.array(others[int(rng.integers(len(others)))].resize((width, height)))[::-1, ::-1].astype(np.float32)
+        surface = other - smoothed(other, side * 0.15) + smoothed(pixels, side * 0.15)
+    elif kind == "smoothed":
+        surface = smoothed(pixels, rng.uniform(1, 4)) * rng.uniform(0.8, 1.2)
+    else:
+        grain = gaussian_filter(rng.standard_normal((height, width, 1)), (2, 2, 0)) * 40
+        surface = smoothed(pixels, side * 0.1) * rng.uniform(0.4, 1.5) + grain
+    amount = gaussian_filter(inside.astype(np.float32), 1.5)[..., None] * rng.uniform(0.4, 1)
+    changed = (pixels + amount * (surface - pixels)).round().clip(0, 255).astype(np.uint8)
+    return Image.fromarray(changed), Image.fromarray(inside.astype(np.uint8) * 255)
+
+
+def smoothed(pixels: np.ndarray[Any, Any], sigma: float) -> Any:
+    """(H, W, 3), each colour by itself."""
+    return gaussian_filter(pixels, (sigma, sigma, 0))
+
+
 def batches(images: list[Tensor]) -> Iterator[Tensor]:
     """(BATCH, 3, H, W) each."""
     return (torch.stack(images[first : first + BATCH]) for first in range(0, len(images), BATCH))
 
 
 def print_row(name: str, row: Judged) -> None:
-    print(
-        f"{name:28} image {row.image:.3f}  pixel {row.pixel:.3f}  mean {row.mean:.3f}  {row.milliseconds:6.1f} ms", flush=True
-    )
+    weak, wide = f"{row.weak_image:.3f} {row.weak_pixel:.3f}", f"{row.wide_image:.3f} {row.wide_pixel:.3f}"
+    print(f"{name:22} image, pixel: weak {weak}  wide {wide}  mean {row.mean:.3f}  {row.milliseconds:6.1f} ms", flush=True)
 
 
 if __name__ == "__main__":
