@@ -126,10 +126,10 @@ class SubspaceModel(nn.Module):
     def patch_scores(self, patches: Tensor) -> Tensor:
         """float32 (B, D, h, w) -> (B, h, w), by ``score``."""
         self.require_fitted()
-        batch, dim, height, width = (int(side) for side in patches.shape)
+        dim, height, width = (int(side) for side in patches.shape[1:])
         flat = patches.flatten(2).transpose(1, 2).reshape(-1, dim)  # (B * h * w, D)
         with torch.autocast(patches.device.type, enabled=False):
-            return self._scores(flat.float()).view(batch, height, width)
+            return self._scores(flat.float()).view(-1, height, width)
 
     def _scores(self, patches: Tensor) -> Tensor:
         """(N, D) -> (N,)."""
