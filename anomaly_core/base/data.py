@@ -63,11 +63,15 @@ class BaseDataModule(ABC):
 
     @abstractmethod
     def train_samples(self, category: str) -> list[Sample]:
-        """The normal images to fit on."""
+        """The normal images to fit on; those labelled anomalous are known defects, for methods that learn from them."""
 
     @abstractmethod
     def test_samples(self, category: str) -> list[Sample]:
         """The images to test on, with labels, and with masks where they exist."""
+
+    def abnormal_samples(self, category: str) -> list[Sample]:
+        """Images labelled anomalous that do not test: ``data.abnormal_train`` draws from them; from the test's, if empty."""
+        return []
 
     @property
     def root(self) -> Path:
@@ -89,7 +93,8 @@ class BaseDataModule(ABC):
 
     def split(self, category: str, fewest: int = 1) -> tuple[list[Sample], list[Sample]]:
         """(fit, held out): the seed selects a share ``data.holdout`` of the normal training images to hold out; :func:`groups`
-        stay together. DataError if there are fewer than ``fewest`` images; with 0, both lists may be empty."""
+        stay together. DataError if there are fewer than ``fewest`` images; with 0, both lists may be empty. Images labelled
+        anomalous are in neither."""
         samples = self.train_samples(category)
         normal = [sample for sample in samples if sample.label in (NORMAL, None)]
         if len(normal) < fewest:
@@ -98,13 +103,6 @@ class BaseDataModule(ABC):
                 shortage, place = f"{len(normal)} normal training images, and the method needs {fewest},", normal[0].path.parent
             where = f"category {category!r} of {self.config.name!r} has {shortage} under {str(place)!r}"
             raise DataError(f"{where}, without those that test. Add normal images, or check data.root.")
-        if len(normal) < len(samples):
-            wrong = next(sample for sample in samples if sample.label not in (NORMAL, None))
-            warnings.warn(
-                f"{len(samples) - len(normal)} training images of category {category!r} are labelled anomalous, such as "
-                f"{str(wrong.path)!r}: they are left out, for a detector is fitted on normal images.",
-                stacklevel=2,
-            )
         room = max(len(normal) - max(fewest, 1), 0)  # leaves at least one image, and as many as the method needs
         share = 0.1 if self.config.holdout is None else self.config.holdout
         count = min(max(round(len(normal) * share), 1), room) if share else 0
@@ -185,7 +183,7 @@ class SampleDataset(Dataset[Batch]):
     Args:
         samples: the samples to load; with a tiling, the headers of all files are read at once.
         input_spec: the geometry of a view; :class:`~anomaly_core.imaging.geometry.Native` keeps each image's own.
-        tiling: makes each tile a separate view, for fitting, without masks. None: each image is one view.
+        tiling: makes each tile a separate view, for fitting, anomalous if its mask says so. None: each image is one view.
         cache: decoded images; None: each is decoded when it is asked for.
         keep: whether images that are decoded are added to the cache.
         reader: decodes images and masks.
@@ -206,7 +204,7 @@ class SampleDataset(Dataset[Batch]):
         self.variation = variation
         self.reader = reader or ImageReader()
         self.input_spec = input_spec
-        self.with_masks = tiling is None and any(sample.mask_path is not None for sample in samples)
+        self.with_masks = any(sample.mask_path is not None for sample in samples)
         self.cache = cache
         self.keep = keep
         self._boxes: list[Sequence[Box | None]] = []  # of each sample: its tiles, or None for all of it
@@ -274,7 +272,8 @@ class SampleDataset(Dataset[Batch]):
             else:
                 edges = (slice(box.top, box.bottom), slice(box.left, box.right))
                 tile = image.crop((box.left, box.top, box.right, box.bottom))
-                read[box] = view(self.input_spec, tile, None, None if keep is None else keep[edges])
+                part = mask and mask.crop((box.left, box.top, box.right, box.bottom))
+                read[box] = view(self.input_spec, tile, part, None if keep is None else keep[edges])
             if cache:
                 cache.keep(self._key(number, box), read[box])
         return read
@@ -297,9 +296,13 @@ class SampleDataset(Dataset[Batch]):
         valid = [one.valid for one in views if one.valid is not None]
         # A normal image needs no mask file: it has no defective pixels.
         known = [sample.mask_path is not None or sample.label == NORMAL for sample in samples]
+        labels = [-1 if sample.label is None else sample.label for sample in samples]
+        for number, (index, one) in enumerate(zip(indices, views, strict=True)):
+            if self._views[index][1] is not None and one.mask is not None:
+                labels[number] = int(one.mask.any())
         return Batch(
             images=as_images(np.stack([one.pixels for one in views])),
-            labels=torch.tensor([-1 if sample.label is None else sample.label for sample in samples]),
+            labels=torch.tensor(labels),
             masks=masks,
             has_mask=torch.tensor([self.with_masks and item for item in known]),
             samples=samples,

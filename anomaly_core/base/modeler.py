@@ -170,10 +170,14 @@ class GradientModeler(BaseModeler):
     Attributes:
         schedule_interval: when the learning-rate schedule steps: after each epoch, or after each training step.
         steps: how many training steps there will be in all; the trainer sets it before :meth:`configure_optimizer`.
+        uses_anomalous: whether it learns from known defects. Its training batches then hold as many images labelled anomalous
+            (``batch.labels == 1``) as normal ones, if a run has any, with masks where ``batch.has_mask``; held-out images are
+            normal. Another method gets normal images alone.
     """
 
     schedule_interval: ClassVar[Literal["epoch", "step"]] = "epoch"
     steps: int = 0
+    uses_anomalous: ClassVar[bool] = False
 
     @abstractmethod
     def training_step(self, batch: Batch) -> dict[str, Tensor]:

@@ -93,6 +93,14 @@ class DataConfig:
         Field(description="fit again without the normal images whose scores stand out (`anomaly suspects`)"),
         Needs(fitting=True),
     ] = False
+    abnormal_train: Annotated[
+        Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)] | None,
+        Field(
+            description="known defects to learn from: how many images labelled anomalous, or what share of them, train instead "
+            "of testing; base.seed draws them"
+        ),
+        Needs(fitting=True),
+    ] = None
     evaluate_at: Annotated[
         Literal["input", "native"],
         Field(

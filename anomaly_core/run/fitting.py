@@ -24,6 +24,7 @@ from anomaly_core.errors import ConfigError, quoted
 from anomaly_core.hooks import Hooks
 from anomaly_core.imaging.variation import Variation
 from anomaly_core.run.cross_fitting import NormalScores, can_leave_out, cross_fits, folds, left_out
+from anomaly_core.run.defects import balanced
 from anomaly_core.run.folder import CHECKPOINTS, RunFolder
 from anomaly_core.run.memory import undisturbed
 from anomaly_core.run.scoring import score, tiled
@@ -49,6 +50,7 @@ class Fitter:
 
     Attributes:
         modeler, trainer: of the run's own detector.
+        defects: the known ones, which each detector learns.
     """
 
     config: RunConfig
@@ -61,6 +63,7 @@ class Fitter:
     variation: Variation | None
 
     def __post_init__(self) -> None:
+        self.defects: list[Sample] = []
         self.modeler, self.trainer = self._built()
 
     def fit(self, run: RunFolder, splits: Splits, resume: bool) -> Fitted:
@@ -70,10 +73,10 @@ class Fitter:
         """
         crosses, drops = cross_fits(self.config) and not splits.held_out, self.config.data.drop_suspects
         if self.modeler.transductive:
-            if drops:
+            if drops or self.variation:
                 raise ConfigError(
-                    f"data.drop_suspects leaves out normal images that are learnt, and {self.config.model.name!r} learns none: "
-                    "it compares the test images with one another. Leave it out."
+                    f"data.{'drop_suspects' if drops else 'augment'} is for normal images that are learnt, and "
+                    f"{self.config.model.name!r} learns none: it compares the test images with one another. Leave it out."
                 )
             crosses = False
         if drops and not crosses:
@@ -87,6 +90,7 @@ class Fitter:
                 "of its own for the threshold, which are not learnt (data.validation).",
                 stacklevel=2,
             )
+        self.defects = self._learnable(run, splits.abnormal)
         history, normals = self._fit(run, splits, resume, crosses, run)
         if drops and (odd := self._suspects(run, normals)):
             kept = [sample for sample in splits.fit if str(sample.path) not in odd]
@@ -187,10 +191,25 @@ class Fitter:
         repeated = trainer.shuffles
         validation = self.data.loader(held_out, modeler.input_spec, keep=repeated) if held_out else None
         options: dict[str, Any] = {"shuffle": repeated, "keep": keep or repeated, "variation": self.variation}
-        train = self.data.loader(samples, modeler.input_spec, **options)
+        train = self.data.loader(balanced(samples, self.defects), modeler.input_spec, **options)
         modeler.prepare_fitting(_some_of(train))
         history = _checked(trainer.fit(modeler, train, validation, of_run), trainer, modeler)
         return history, cast(SampleDataset, train.dataset)
+
+    def _learnable(self, run: RunFolder, known: list[Sample]) -> list[Sample]:
+        """The known defects that can be learnt, in all processes; the run's log says how many."""
+        learnt = [sample for sample in known if not self.data.tiling or sample.mask_path is not None]
+        if unmarked := [sample for sample in known if sample not in learnt]:
+            warnings.warn(
+                f"data.tile: {len(unmarked)} of {len(known)} known defects, such as {str(unmarked[0].path)!r}, are not "
+                "learnt: without a mask, nobody knows which of an image's tiles is defective. Draw it, or leave data.tile out.",
+                stacklevel=2,
+            )
+        if learnt and self.main:
+            masked = sum(sample.mask_path is not None for sample in learnt)
+            also = f"; {aside} of the same parts do not test" if (aside := run.facts.get("aside")) else ""
+            log.info("learns from %d known defects too, %d with a mask: they do not test%s.", len(learnt), masked, also)
+        return learnt
 
     def _suspects(self, run: RunFolder, normals: NormalScores) -> set[str]:
         """The paths of the images whose scores stand out, in all processes; the run's log names them."""

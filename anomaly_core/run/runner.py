@@ -102,6 +102,12 @@ class _Run:
         self.progress = progress if self.main else quiet
         self.device = choose_device(config.base.device)
         self.variation = Variation.from_config(config.data, config.base.seed)
+        self.learns_defects = bool(getattr(registry.models[config.model.name].load(), "uses_anomalous", False))
+        if config.data.abnormal_train and not self.learns_defects:
+            raise ConfigError(
+                f"data.abnormal_train={config.data.abnormal_train} would be ignored: {config.model.name!r} learns from normal "
+                "images alone. Leave it out, or choose a method that learns from known defects, such as supersimplenet."
+            )
         if self.variation and registry.trainers[config.train.name].load().shuffles:
             raise ConfigError(
                 f"data.augment adds copies to a memory, and {config.model.name!r} has none: the trainer {config.train.name!r} "
@@ -217,7 +223,7 @@ class _Run:
     def _images(self, draw: Callable[..., Splits], fewest: int) -> Splits:
         """What ``draw`` makes of the data set."""
         try:
-            return draw(self.data, self.categories, fewest)
+            return draw(self.data, self.categories, fewest, learns_defects=self.learns_defects)
         except (AttributeError, TypeError, ValueError) as error:  # no list, or no samples in it
             if registry.culprit(error):
                 raise

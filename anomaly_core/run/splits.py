@@ -6,7 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -14,19 +14,21 @@ from anomaly_core.base.data import BaseDataModule
 from anomaly_core.errors import DataError
 from anomaly_core.imaging.findings import fitted_reader
 from anomaly_core.imaging.screening import Screened, content_hash, screen, warnings_of, without_mask
+from anomaly_core.run.defects import known_defects
 from anomaly_core.run.exclusion import excluded, unused, without
 from anomaly_core.threads import decoders
-from anomaly_core.types import Sample
+from anomaly_core.types import NORMAL, Sample
 
 
 @dataclass
 class Splits:
-    """The usable images of a run; ``facts`` is their entry in the manifest."""
+    """The usable images of a run; ``facts`` is their entry in the manifest, ``abnormal`` are known defects to learn from."""
 
     fit: list[Sample]
     held_out: list[Sample]
     test: list[Sample]
     facts: dict[str, Any]
+    abnormal: list[Sample] = field(default_factory=list)
 
 
 def split(
@@ -34,18 +36,22 @@ def split(
     categories: list[str],
     fewest: int,
     meanwhile: Callable[[], None] | None = None,
+    *,
     transductive: bool = False,
+    learns_defects: bool = False,
 ) -> Splits:
     """The images of categories that are fitted together; each category needs ``fewest`` normal images, or, for a
-    ``transductive`` method, so many test images. ``meanwhile`` is called while they are decoded.
+    ``transductive`` method, so many test images. With ``learns_defects``, known ones too. ``meanwhile`` is called while they
+    are decoded.
 
     Raises:
         DataError: there is no image to test on, too few to fit on, or one that cannot be used (``data.on_bad_image=error``).
     """
-    pairs, parts, left_out = _drawn(data, categories, fewest, transductive)
+    pairs, parts, left_out = _drawn(data, categories, fewest, transductive, learns_defects)
     data.reader = data.reader.afresh(data.config)  # it may know the images of another category
     cache = data.cache if data.tiling is None else None  # tiles are cut when they are asked for
-    once = [*([] if transductive else parts["fit"]), *parts["held_out"], *parts["test"]]
+    again = {sample.path for sample in parts["test"]} if transductive else set()  # collected and tested: screened once
+    once = [*(sample for name in parts if name != "test" for sample in parts[name] if sample.path not in again), *parts["test"]]
     screened = screen(once, data.config.on_bad_image, data.reader, cache, meanwhile)
     bad = {item.path for item in screened.skipped}
     kept = {name: [sample for sample in samples if sample.path not in bad] for name, samples in parts.items()}
@@ -56,7 +62,7 @@ def split(
     for category, (fit, _) in zip(categories, pairs, strict=True):
         count = sum(sample.path not in bad for sample in fit)
         if count < fewest:
-            kind = "test images to compare with one another" if transductive else "normal training images that can be used"
+            kind = "images to compare with one another" if transductive else "normal training images that can be used"
             reason = screened.skipped[0].reason if bad else "Add images."
             if not bad and left_out:
                 reason = f"data.exclude leaves out {left_out['excluded']}. Shorten its list."
@@ -66,7 +72,7 @@ def split(
         normal = len(kept["held_out"])
         threshold = "no image is known to be normal: the run has no threshold, and its images get scores but no verdict"
         warnings.warn(
-            f"the {len(kept['test'])} test images are compared with one another, without their labels: a score depends on the "
+            f"the {len(kept['fit'])} images to test are compared with one another, without labels: each score depends on the "
             f"others. {f'{normal} normal images set the threshold, and nothing else' if normal else threshold}.",
             stacklevel=2,
         )
@@ -78,34 +84,52 @@ def split(
         )
     training = {sample.path: screened.facts[sample.path] for sample in (*kept["fit"], *kept["held_out"])}
     data.reader, texts = fitted_reader(data.reader, training, screened.facts)
-    fitted = [] if transductive else kept["fit"]  # or each would be a duplicate of itself
-    for text in [*texts, *warnings_of(screened, fitted, kept["held_out"], kept["test"], data.reader)]:
+    taught = [sample for sample in (*kept["fit"], *kept.get("abnormal", [])) if sample.path not in again]
+    for text in [*texts, *warnings_of(screened, taught, kept["held_out"], kept["test"], data.reader)]:
         warnings.warn(text, stacklevel=2)
+    if "abnormal" in kept:
+        left_out |= {"abnormal_train": [str(sample.path) for sample in kept["abnormal"]]}
     left_out |= {"skipped": skipped(screened), "without_mask": without_mask(kept["test"])}
     left_out |= {"transductive": True} if transductive else {}
     return Splits(**kept, facts={"data": identity(kept), **left_out})
 
 
-def unscreened(data: BaseDataModule, categories: list[str], fewest: int, transductive: bool = False) -> Splits:
+def unscreened(
+    data: BaseDataModule, categories: list[str], fewest: int, *, transductive: bool = False, learns_defects: bool = False
+) -> Splits:
     """As :func:`split` where no image has to be skipped, in the time of reading the files: nothing is decoded."""
-    _, parts, _ = _drawn(data, categories, fewest, transductive)
+    _, parts, _ = _drawn(data, categories, fewest, transductive, learns_defects)
     return Splits(**parts, facts={"data": identity(parts)})
 
 
 def _drawn(
-    data: BaseDataModule, categories: list[str], fewest: int, transductive: bool
+    data: BaseDataModule, categories: list[str], fewest: int, transductive: bool, learns_defects: bool
 ) -> tuple[list[Any], dict[str, list[Sample]], dict[str, Any]]:
     """(fit, held out) of each category; all parts; and how many images ``data.exclude`` leaves out of them."""
     files = excluded(data)
     drawn = [data.split(category, 0 if transductive else fewest) for category in categories]
     pairs = [[without(part, files) for part in pair] for pair in drawn]  # the others are divided as without the list
     fit, held_out = (list(chain(*(pair[part] for pair in pairs))) for part in (0, 1))
+    defects = [known_defects(data, category) for category in categories]
+    known = list(chain(*(each.known for each in defects)))
     parts = {"fit": fit, "held_out": held_out, "test": images_to_test(data, categories)}
-    every = [*chain(*chain(*drawn)), *_to_test(data, categories)] if files else []
-    facts = {"excluded": len(every) - sum(map(len, parts.values()))} if files else {}
+    if known and learns_defects:
+        parts["abnormal"] = without(known, files)
+    elif known:
+        warnings.warn(
+            f"{len(known)} training images of {' and '.join(categories)} are labelled anomalous, such as "
+            f"{str(known[0].path)!r}: they are left out, for the detector is fitted on normal images.",
+            stacklevel=2,
+        )
+    facts = {"aside": aside} if (aside := sum(each.aside for each in defects)) else {}
+    every = [*chain(*chain(*drawn)), *_to_test(data, categories), *(known if learns_defects else ())] if files else []
+    if files:
+        facts["excluded"] = len(every) - sum(map(len, parts.values()))
     if transductive:  # no label reaches the method
-        unknown = [replace(sample, label=None, mask_path=None, defect="") for sample in parts["test"]]
-        parts |= {"fit": unknown, "held_out": held_out or fit}
+        tested = {sample.path for sample in parts["test"]}
+        unlabelled = [sample for sample in [*fit, *held_out] if sample.label is None and sample.path not in tested]
+        unknown = [replace(sample, label=None, mask_path=None, defect="") for sample in [*parts["test"], *unlabelled]]
+        parts |= {"fit": unknown, "held_out": [sample for sample in held_out or fit if sample.label == NORMAL]}
         pairs = [[[sample for sample in unknown if sample.category == category], []] for category in categories]
     if others := unused(every, files):
         warnings.warn(
@@ -138,7 +162,7 @@ def images_to_test(data: BaseDataModule, categories: list[str]) -> list[Sample]:
 
 
 def _to_test(data: BaseDataModule, categories: list[str]) -> list[Sample]:
-    return [sample for category in categories for sample in data.test_samples(category)]
+    return [sample for category in categories for sample in known_defects(data, category).test]
 
 
 def skipped(screened: Screened) -> list[dict[str, str]]:

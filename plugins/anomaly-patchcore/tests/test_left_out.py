@@ -153,15 +153,16 @@ def test_patchcore_says_when_nothing_remains():
         modeler.predict_without(IMAGES[:1], numbers([0]))
 
 
-def test_a_thinned_store_keeps_the_owners_with_their_patches():
+def test_a_thinned_store_keeps_the_origins_with_their_patches():
     points = torch.randn(600, 4, generator=torch.Generator().manual_seed(1))
     owners = torch.arange(600, dtype=torch.int32) // 50
     store = PatchStore(100 * (4 * 4 + 8), seed=0, ratio=0.05)
-    for rows, own in zip(points.split(70), owners.split(70), strict=True):
-        store.add(rows, owners=own)
+    origins = torch.stack([owners, owners + 1, owners + 2], dim=1)
+    for rows, own in zip(points.split(70), origins.split(70), strict=True):
+        store.add(rows, origins=own)
     assert len(store) < 600 == store.total
     places = (store.patches()[:, None] == points[None]).all(dim=2).float().argmax(dim=1)
-    assert torch.equal(owners[places], store.owners)
+    assert torch.equal(origins[places], store.origins)
 
 
 @pytest.mark.parametrize(("count", "dim", "regularization"), [(40, 12, 0.01), (6, 12, 0.01), (200, 8, 0.5), (3, 5, 0.1)])

@@ -160,9 +160,9 @@ def test_merge_gathers_what_each_process_has(images: Tensor) -> None:
         other = modeler.embed(images[2:5]).flatten(0, 2)
         mine = modeler.embed(images[:2]).flatten(0, 2)
         numbers = torch.arange(3.0).repeat_interleave(len(other) // 3)[:, None]
-        modeler.merge(TwoProcesses(torch.cat([other, numbers, 0 * numbers], dim=1)))  # type: ignore[arg-type]
+        modeler.merge(TwoProcesses(torch.cat([other, numbers, 0 * other[:, :3]], dim=1)))  # type: ignore[arg-type]
         assert torch.equal(modeler._store.patches(), torch.cat([other, mine]))
-        assert modeler._store.owners.unique_consecutive().tolist() == [0, 1, 2, 3, 4]
+        assert modeler._store.origins[:, 0].unique_consecutive().tolist() == [0, 1, 2, 3, 4]
 
 
 def test_errors(images: Tensor) -> None:

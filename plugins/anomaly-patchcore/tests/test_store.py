@@ -10,8 +10,9 @@ from torch import Tensor
 
 from anomaly_core import ConfigError
 from anomaly_patchcore.patchcore import store as module
+from anomaly_patchcore.patchcore.budget import parse_bytes
 from anomaly_patchcore.patchcore.model import PatchCoreModel
-from anomaly_patchcore.patchcore.store import PatchStore, parse_bytes
+from anomaly_patchcore.patchcore.store import PatchStore
 
 DIM = 12
 ROW = 4 * DIM + module.STATE + 0.02 * (20 + 12) * DIM  # bytes of a patch and its share of a bank, with all that is computed

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from anomaly_core import DataConfig, Needs
 
 Folders = str | list[str] | None  # an alias, as FolderConfig has an option called list
+
+
+def _as_number(value: Any) -> Any:
+    """Text that is a number and no folder."""
+    if isinstance(value, str) and re.fullmatch(r"\d+|0?\.\d+", value) and not os.path.lexists(value):
+        return float(value) if "." in value else int(value)
+    return value
 
 
 @dataclass(kw_only=True)
@@ -164,6 +172,15 @@ class FolderConfig(DataConfig):
         Field(description="folder or folders of abnormal images; a folder in it is a kind of defect"),
         Needs("data.list=null and data.images=null"),
     ] = None
+    abnormal_train: Annotated[  # type: ignore[assignment]  # wider than the core's: it takes folders too
+        int | float | Folders,
+        BeforeValidator(_as_number),
+        Field(
+            description="known defects to learn from: a folder or folders of abnormal images, which do not test; or how many "
+            "of the abnormal images that test, or what share of them, train instead: base.seed draws them"
+        ),
+        Needs(fitting=True),
+    ] = None
     masks: Annotated[
         str | None,
         Field(
@@ -225,9 +242,10 @@ class FolderConfig(DataConfig):
             return {}
         divided = [name for name in ("root", "normal", "images", "list") if options.get(name)]
         as_fitted = divided and all(_absolute(options[name]) == _absolute(fitted.get(name)) for name in divided)
-        forgotten: dict[str, Any] = dict.fromkeys((*places, "masks"))
+        forgotten: dict[str, Any] = dict.fromkeys((*places, "masks", "abnormal_train"))
         if as_fitted:  # images that the run was fitted on are not judged: of these folders those that tested are
-            return {**forgotten, "normal_test": fitted.get("normal_test")}
+            taught = fitted.get("abnormal_train") if "abnormal" not in options else None
+            return {**forgotten, "normal_test": fitted.get("normal_test"), "abnormal_train": taught}
         return {**forgotten, "normal_test_share": 1.0}
 
 

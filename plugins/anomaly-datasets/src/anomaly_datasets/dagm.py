@@ -1,7 +1,7 @@
 """DAGM 2007 (Wieler and Hahn, DAGM symposium 2007): ten generated textures, each with one kind of defect, in 512 x 512 grey.
 
 Half of each class's images are its ``Train``, half its ``Test``. Both hold defects; here the normal images of ``Train`` train,
-its defective ones are left out, and all of ``Test`` tests.
+``data.abnormal_train`` draws from its defective ones, and all of ``Test`` tests.
 
 **Labels are weak**: an ellipse around each defect, which also covers sound texture. Pixel figures compare with each other
 alone. An image is defective if ``Label`` holds its ellipse, or if ``Labels.txt`` names one; a copy without the folder
@@ -38,6 +38,9 @@ class DAGMData(BaseDataModule):
 
     def train_samples(self, category: str) -> list[Sample]:
         return [sample for sample in self._samples(category, "Train") if sample.label == NORMAL]
+
+    def abnormal_samples(self, category: str) -> list[Sample]:
+        return [sample for sample in self._samples(category, "Train") if sample.label == ANOMALOUS]
 
     def test_samples(self, category: str) -> list[Sample]:
         return self._samples(category, "Test")

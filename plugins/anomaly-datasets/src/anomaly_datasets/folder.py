@@ -4,15 +4,17 @@ normal images does, drawn by ``data.split_seed``; the images of one ``data.group
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from functools import cached_property
 from typing import Protocol, cast
 
-from anomaly_core import BaseDataModule, ConfigError, Sample
+from anomaly_core import ANOMALOUS, BaseDataModule, ConfigError, Sample
 from anomaly_datasets.config import FolderConfig
 from anomaly_datasets.division import Groups, apart, divided
 from anomaly_datasets.files import missing_root
-from anomaly_datasets.layouts import CategoryImages, Plain, Unlabelled
+from anomaly_datasets.kinds import located, samples_below
+from anomaly_datasets.layouts import CategoryImages, Plain, Unlabelled, folders
 from anomaly_datasets.listing import Listed
 from anomaly_datasets.masks.matching import with_masks, with_source
 from anomaly_datasets.trees import TREE, Tree
@@ -69,10 +71,27 @@ class FolderData(BaseDataModule):
     def _known(self) -> dict[str, tuple[list[Sample], list[Sample]]]:
         return {}
 
+    def _with_defects(self, found: CategoryImages, category: str) -> CategoryImages:
+        """With the images of the folders of ``data.abnormal_train`` in training, and not in the test."""
+        places = self.options.abnormal_train
+        if not isinstance(places, str | list):
+            return found
+        if self.options.list:
+            raise ConfigError(
+                "data.abnormal_train names folders, and data.list all images: give the known defects the split train there."
+            )
+        extra = Groups(self.options.group).of
+        known = samples_below([located(folder) for folder in folders(places)], ANOMALOUS, category, "", extra)
+        paths = {os.path.realpath(sample.path) for sample in known}
+        parts = (found.train, found.test, found.undivided)
+        train, test, undivided = ([s for s in part if os.path.realpath(s.path) not in paths] for part in parts)
+        return CategoryImages([*train, *known], test, undivided, found.masks)
+
     def _masked(self, found: CategoryImages) -> CategoryImages:
         """With their masks, and without files that are masks."""
         if self.options.list:  # which names each mask
-            return replace(found, test=[with_source(sample, self.options) for sample in found.test])
+            train, test = ([with_source(s, self.options) for s in part] for part in (found.train, found.test))
+            return replace(found, train=train, test=test)
         parts = [*found.train, *found.test, *found.undivided]
         kept = {sample.path: sample for sample in with_masks(parts, found.masks, self.options, named=bool(self.options.masks))}
         train, test, undivided = (
@@ -83,7 +102,7 @@ class FolderData(BaseDataModule):
     def _divided(self, category: str) -> tuple[list[Sample], list[Sample]]:
         """(train, test): as the layout says; else a share of the images tests, the same for every run's seed."""
         if category not in self._known:
-            found = self._masked(self._layout.found(category))
+            found = self._masked(self._with_defects(self._layout.found(category), category))
             Groups(self.options.group).check([*found.train, *found.test, *found.undivided])
             train, test = apart(found.train, found.test), found.test
             share = self.options.normal_test_share

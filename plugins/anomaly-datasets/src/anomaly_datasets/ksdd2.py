@@ -2,7 +2,7 @@
 
 Every image has a mask, ``10000_GT.png`` beside ``10000.png``, and **a black mask means a normal image**: the label comes from
 the mask. Each mask is therefore read once when the samples are listed, which takes a few seconds. ``train`` holds 246 defective
-images too; only its 2,085 normal ones train.
+images too; only its 2,085 normal ones train, and ``data.abnormal_train`` draws from the others.
 
 Files whose name is not a number, such as a copy that a file manager made, are left out with a warning. The counts are those of
 the paper; no copy was at hand to check them.
@@ -30,6 +30,9 @@ class KSDD2Data(BaseDataModule):
 
     def train_samples(self, category: str) -> list[Sample]:
         return [sample for sample in self.train if sample.label == NORMAL]
+
+    def abnormal_samples(self, category: str) -> list[Sample]:
+        return [sample for sample in self.train if sample.label == ANOMALOUS]
 
     def test_samples(self, category: str) -> list[Sample]:
         return self.test

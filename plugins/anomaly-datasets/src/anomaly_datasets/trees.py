@@ -73,7 +73,7 @@ class Tree:
         if others:
             warnings.warn(
                 f"what lies in {_named(others)} of {str(train)!r} is left out: a detector is fitted on normal images, in a "
-                "folder called good or ok.",
+                "folder called good or ok. One that learns from known defects takes them with data.abnormal_train=DIR.",
                 stacklevel=3,
             )
         samples = self._direct(train, NORMAL, category, "good") if kinds else self._below(train, NORMAL, category, "good")

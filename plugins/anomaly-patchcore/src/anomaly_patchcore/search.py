@@ -48,7 +48,7 @@ def nearest(queries: Tensor, bank: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
     return distances, indices
 
 
-def least_distances(queries: Tensor, bank: Tensor) -> Tensor:
+def least_distances(queries: Tensor, bank: Tensor, added: Tensor | None = None) -> Tensor:
     """The squared distance of each query to its nearest entry, from products alone.
 
     For a graph that is taken for an export: there the least value of a row costs a quarter of what its place costs. The
@@ -56,13 +56,17 @@ def least_distances(queries: Tensor, bank: Tensor) -> Tensor:
 
     Args:
         queries, bank: as :func:`nearest`.
+        added: float32 (n, M), where N is a multiple of n: what is added to the squared distances of each n queries.
 
     Returns:
         float32 (N,).
     """
     centre, centred, norms = _centred(bank.float())
     queries = queries.float() - centre
-    least = torch.addmm(norms, queries, centred.T, alpha=-2).amin(dim=1)
+    products = torch.addmm(norms, queries, centred.T, alpha=-2)
+    if added is not None:
+        products = (products.view(-1, *added.shape) + added).flatten(0, 1)
+    least = products.amin(dim=1)
     return (least + queries.square().sum(dim=1)).clamp(min=0)
 
 

@@ -1,4 +1,4 @@
-"""The networks: patch description networks (teacher, student) and the autoencoder; their tensors are named as the original's."""
+"""The networks: patch description networks (teacher, student) and the autoencoder; tensors are named as the original's."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import nn
 Size = Literal["S", "M", "XS"]
 DROPOUT = 0.2
 KERNEL = 4
+BORDER = 4  # positions at each side of an image where no whole patch is seen
 SMALLEST = 64  # pixels of a side; below, a patch description network has no more than a few positions
 
 

@@ -45,6 +45,14 @@ class Moments:
         self._products.baddbmm_(shifted.transpose(1, 2), shifted)
         self.count += vectors.shape[1]
 
+    def without(self, vectors: Tensor) -> Moments:
+        """The moments that have not seen these of the vectors, float32 (L, B, D)."""
+        shifted = vectors - self._shift[:, None]
+        products = torch.baddbmm(self._products, shifted.transpose(1, 2), shifted, alpha=-1)
+        others = Moments.of(self._shift, products, self.count - vectors.shape[1])
+        others._sums = self._sums - shifted.sum(dim=1)
+        return others
+
     def mean(self) -> Tensor:
         """float32 (L, D)."""
         return self._shift + self._sums / max(1, self.count)

@@ -55,6 +55,28 @@ class PatchCoreConfig(ExtractorOptions, ModelConfig):
         Needs("model.coreset_ratio!=1 or model.bank_size or model.memory_budget"),
     ] = 128
     neighbors: Annotated[int, Field(ge=1, description="nearest entries whose squared distances are averaged")] = 1
+    whiten: Annotated[
+        bool,
+        Field(description="distances in which all principal directions of the training patches count alike, however they vary"),
+    ] = False
+    whiten_components: Annotated[
+        int | None,
+        Field(ge=1, description="principal directions that whitened patches keep; none: all"),
+        Needs("model.whiten"),
+    ] = None
+    whiten_shrinkage: Annotated[
+        float,
+        Field(ge=0, lt=1, description="how far their variances are drawn to the mean, so that noise is not blown up; 0: not"),
+        Needs("model.whiten"),
+    ] = 0.1
+    neighbourhood: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            description="a patch is compared only with patches at most so many rows and columns of cells away, for parts that "
+            "stand still; none: with all",
+        ),
+    ] = None
     search: Annotated[
         Literal["exact", "ivf", "hnsw"],
         Field(

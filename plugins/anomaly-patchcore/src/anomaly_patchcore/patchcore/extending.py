@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from anomaly_patchcore.patchcore.model import PatchCoreModel
 
 
-def chosen(model: PatchCoreModel, store: PatchStore) -> tuple[Tensor, float]:
-    """The new patches that join a bank, float32 (n, D), and the coreset radius with them.
+def chosen(model: PatchCoreModel, store: PatchStore) -> tuple[Tensor, float, Tensor]:
+    """The new patches that join a bank, float32 (n, D), the coreset radius with them, and their rows and columns, int32 (n, 2).
 
     The greedy k-center of the bank goes on with the new patches: it takes as many as the store wants, such as the share that
     the bank has of the first ones, and more where one would lie farther from the bank than the coreset radius, so that the new
     images are known no worse than the first. The bank's own entries all stay, for they are no nearer to each other than that
-    radius: no image's score rises, unless ``reweight`` weighs it.
+    radius: no image's score rises, unless ``reweight`` weighs it, or ``neighbourhood`` had to look farther off before.
 
     Args:
         model: with its bank, and the projection that its coreset was searched in. If that is another than the fit's, which is
@@ -41,7 +41,8 @@ def chosen(model: PatchCoreModel, store: PatchStore) -> tuple[Tensor, float]:
         squared = torch.minimum(squared, (searched - searched[beyond[-1]]).square().sum(dim=1))
     distances = squared.sqrt() if reach is None else squared.sqrt() + reach
     indices = torch.cat([picked, *(index[None] for index in beyond)])
-    return (rows if len(rows) else searched)[indices].float(), max(radius, float(distances.max()))
+    patches = (rows if len(rows) else searched)[indices].float()
+    return patches, max(radius, float(distances.max())), store.origins[indices, 1:]
 
 
 def projection_of_fit(bank: Tensor, projection_dim: int | None, seed: int, thins: bool) -> Tensor | None:

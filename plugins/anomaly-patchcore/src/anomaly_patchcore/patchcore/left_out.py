@@ -80,10 +80,15 @@ class LeftOut:
     """
 
     def __init__(self, patches: Rows | Tensor, searched: Tensor, owners: Tensor, picked: Tensor) -> None:
-        self._patches, self._searched, self._owners, self._picked = patches, searched, owners, picked
+        self.patches, self._searched, self._owners, self._picked = patches, searched, owners, picked
 
     def without(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """What the bank without the images of these numbers lacks, bool (M,), and float32 (n, D), what it has instead."""
+        lost, rows = self.rows_without(numbers)
+        return lost, self.patches[rows]
+
+    def rows_without(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`without`; int64 (n,): which of the patches the bank has instead."""
         lost = torch.isin(self._owners[self._picked], numbers)
         represented = self._represented  # a budget may have kept no patch of the last images
         orphans = torch.cat([self._picked[:0], *(represented[n] for n in numbers.tolist() if n < len(represented))])
@@ -93,7 +98,7 @@ class LeftOut:
             orphans = (~torch.isin(self._owners, numbers)).nonzero()[:, 0]
             first = orphans[:1]
         if not len(orphans):
-            return lost, self._patches[first]
+            return lost, first
         points = self._searched[orphans]
         distances = (points - points[:1]).square().sum(dim=1) if len(first) else self._distances(orphans, points, lost)
         regained = []
@@ -101,7 +106,7 @@ class LeftOut:
             farthest = distances.argmax()
             regained.append(orphans[farthest])
             distances = torch.minimum(distances, (points - points[farthest]).square().sum(dim=1))
-        return lost, self._patches[torch.cat([first, torch.stack(regained)]) if regained else first]
+        return lost, torch.cat([first, torch.stack(regained)]) if regained else first
 
     def _distances(self, patches: Tensor, points: Tensor, lost: Tensor) -> Tensor:
         """float32 (n,): the squared distances of patches, where the coreset was searched, to the bank's nearest entry that is

@@ -12,6 +12,8 @@ Deviations:
   the patch that makes an image's score is searched exactly.
 - Patches may be thinned while they are collected, within a budget of memory (:mod:`anomaly_patchcore.patchcore.store`).
 - ``target_dim=None`` averages each patch, concatenates the layers and does not pool over channels (the `edge` preset).
+- ``whiten=True`` compares patches after PCA whitening (:mod:`~anomaly_patchcore.patchcore.whitening`), ``neighbourhood`` only
+  with entries from nearby places (:mod:`~anomaly_patchcore.patchcore.nearby`). The bank and its radius are the same as without.
 - ``reweight=True`` is equation 7 of the paper, which the original code leaves out; its weight is applied to the official code's
   score, a squared distance, so that scores and maps keep one unit.
 """
@@ -24,16 +26,20 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from anomaly_core import DataError
 from anomaly_features import upsample_smooth
 from anomaly_patchcore.coreset import k_center_greedy_with_radius
+from anomaly_patchcore.patchcore.embedding import embedded
 from anomaly_patchcore.patchcore.extending import chosen
+from anomaly_patchcore.patchcore.graph import scored_in_graph
 from anomaly_patchcore.patchcore.left_out import SearchWithout
+from anomaly_patchcore.patchcore.nearby import NearbySearch, penalties
 from anomaly_patchcore.patchcore.rows import Rows
 from anomaly_patchcore.patchcore.store import PatchStore
-from anomaly_patchcore.search import BankSearch, Kind, is_exported, least_distances, nearest
+from anomaly_patchcore.search import BankSearch, Kind, is_exported, nearest
+
+HELD = ("memory_bank", "places", "whitening")  # the buffers that are others while images are left out
 
 
 class Chosen(NamedTuple):
@@ -63,6 +69,8 @@ class PatchCoreModel(nn.Module):
         search: how neighbours are found, :class:`~anomaly_patchcore.search.BankSearch`. Its index is made from the bank when
             it is first needed and never saved; a graph taken of the model for an export searches exactly.
         bank_dtype: torch.float32, or torch.float16 for a bank of half the size; distances are computed in float32.
+        whiten: distances are those of whitened patches; :attr:`whitening` must be set before patches are scored.
+        neighbourhood: rows and columns between a patch and the entries that it is compared with, at most; None: all entries.
 
     Attributes:
         memory_bank: ``bank_dtype`` (M, D), empty until :meth:`build`.
@@ -70,12 +78,16 @@ class PatchCoreModel(nn.Module):
             searched: between projected patches if there is a projection. An upper bound of it where patches were dropped.
         measured_radius: the largest distance of the patches that were kept, and of 16,384 others drawn at random, where some
             were dropped; None where :attr:`coreset_radius` is that of all, and after loading.
+        whitening: float32 (D, d), by which patches and entries are multiplied before they are compared; with ``whiten`` alone.
+        places: int32 (M, 2): the row and column that each entry comes from; with ``neighbourhood`` alone.
         projection: float32 (D, projection_dim), or empty where the coreset was searched in all values. Not saved.
     """
 
     memory_bank: Tensor
     coreset_radius: Tensor
     projection: Tensor
+    whitening: Tensor
+    places: Tensor
 
     def __init__(
         self,
@@ -88,6 +100,8 @@ class PatchCoreModel(nn.Module):
         sigma: float = 4.0,
         search: Kind = "exact",
         bank_dtype: torch.dtype = torch.float32,
+        whiten: bool = False,
+        neighbourhood: int | None = None,
     ) -> None:
         super().__init__()
         self.patch_size = patch_size
@@ -99,11 +113,17 @@ class PatchCoreModel(nn.Module):
         self.sigma = sigma
         self.search = search
         self.bank_dtype = bank_dtype
+        self.whiten = whiten
+        self.neighbourhood = neighbourhood
+        if whiten:
+            self.register_buffer("whitening", torch.empty(0, 0))
+        if neighbourhood is not None:
+            self.register_buffer("places", torch.empty(0, 2, dtype=torch.int32))
         self.register_buffer("memory_bank", torch.empty(0, target_dim or 0, dtype=bank_dtype))
         self.register_buffer("coreset_radius", torch.tensor(0.0))
         self.register_buffer("projection", torch.empty(0, 0), persistent=False)
         self.measured_radius: float | None = None
-        self._searched_bank: BankSearch | None = None
+        self._search_of: tuple[Tensor, BankSearch | NearbySearch] | None = None  # a bank, and the search in it
         self._without: SearchWithout | None = None
 
     def embed(self, features: Sequence[Tensor]) -> Tensor:
@@ -115,32 +135,11 @@ class PatchCoreModel(nn.Module):
         Returns:
             float32 (B, h_0, w_0, D): D is ``target_dim``, or the sum of the channels where that is None.
         """
-        grid = features[0].shape[-2:]
-        layers = []
-        for feature in features:
-            # channels last, as the patches come out: five times faster
-            pooled = self._pool(feature.float().contiguous(memory_format=torch.channels_last))  # (B, C, h, w) -> (B, d, h, w)
-            layers.append(
-                pooled if pooled.shape[-2:] == grid else F.interpolate(pooled, grid, mode="bilinear", align_corners=False)
-            )
-        patches = torch.cat(layers, dim=1).permute(0, 2, 3, 1)  # (B, d * layers, h, w) -> (B, h, w, d * layers)
-        if self.target_dim is None:
-            return patches.contiguous()
-        return F.adaptive_avg_pool1d(patches.flatten(0, 2)[:, None], self.target_dim).view(*patches.shape[:3], self.target_dim)
+        return embedded(features, self.patch_size, self.pretrain_dim, self.target_dim)
 
     def forward(self, features: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Feature maps to image scores (B,) and anomaly maps (B, 1, *size): :meth:`embed`, then :meth:`score`."""
         return self.score(self.embed(features), size)
-
-    def _pool(self, feature: Tensor) -> Tensor:
-        """Each patch pooled to ``pretrain_dim`` values over its (C * patch_size^2) cells, or averaged."""
-        padding = self.patch_size // 2
-        if self.target_dim is None:
-            return F.avg_pool2d(feature, self.patch_size, stride=1, padding=padding)
-        height, width = feature.shape[-2:]
-        cells = F.unfold(feature, self.patch_size, padding=padding)  # (B, C, h, w) -> (B, C * p * p, h * w)
-        pooled = F.adaptive_avg_pool2d(cells[:, None], (self.pretrain_dim, height * width))  # along the first axis alone
-        return pooled.view(len(feature), self.pretrain_dim, height, width)
 
     def build(
         self, patches: Tensor, ratio: float, projection_dim: int | None = 128, generator: torch.Generator | None = None
@@ -174,7 +173,7 @@ class PatchCoreModel(nn.Module):
         if count == len(store) and reach is None:
             searched = store.rows.drained()
             picked = torch.arange(count, device=searched.device)
-            self._remember(searched, 0.0)
+            self._remember(searched, 0.0, store.origins[:, 1:])
             return Chosen(picked, searched, searched)
         rows, searched = store.rows, store.searched()
         if store.projection is not None:
@@ -189,7 +188,7 @@ class PatchCoreModel(nn.Module):
                 sampled = float(nearest(store.sample, searched[picked])[0].max()) ** 0.5
                 self.measured_radius = max(float(distances.max()), sampled)
         patches = rows if len(rows) else searched
-        self._remember(patches[picked].float(), radius)
+        self._remember(patches[picked].float(), radius, store.origins[picked, 1:])
         return Chosen(picked, patches, searched)
 
     def extend(self, store: PatchStore, projection: Tensor | None) -> None:
@@ -201,8 +200,10 @@ class PatchCoreModel(nn.Module):
         """
         bank = self.memory_bank
         self.projection = bank.new_empty(0, 0) if projection is None else projection
-        patches, radius = chosen(self, store)
-        self._remember(torch.cat([bank.float(), patches]), radius)
+        patches, radius, places = chosen(self, store)
+        if self.neighbourhood is not None:
+            places = torch.cat([self.places, places])
+        self._remember(torch.cat([bank.float(), patches]), radius, places)
 
     def coverage(self, patches: Tensor) -> Tensor:
         """Share of patches, float32 (..., D), that lie no farther from the bank than the coreset radius: float32 ().
@@ -216,7 +217,7 @@ class PatchCoreModel(nn.Module):
         """Patches, float32 (..., D), where the coreset was searched."""
         return patches @ self.projection if len(self.projection) else patches
 
-    def _remember(self, patches: Tensor, radius: float) -> None:
+    def _remember(self, patches: Tensor, radius: float, places: Tensor) -> None:
         bank = patches.to(self.bank_dtype)
         if not bank.isfinite().all():
             raise DataError(
@@ -224,40 +225,64 @@ class PatchCoreModel(nn.Module):
                 "Use model.bank_dtype=float32."
             )
         self.memory_bank, self.coreset_radius = bank, torch.tensor(radius, device=patches.device)
+        if self.neighbourhood is not None:
+            self.places = places.to(bank.device)
+
+    def compared(self, patches: Tensor) -> Tensor:
+        """float32 (..., D) patches or entries as they are compared: whitened, where asked for."""
+        return patches.float() @ self.whitening if self.whiten else patches
 
     def _neighbors(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared distances and indices (B * h * w, neighbors) of (B, h, w, D) patches."""
-        if is_exported():
-            return nearest(patches.flatten(0, 2), self.memory_bank, self.neighbors)
+        """Squared distances and indices (B * h * w, neighbors) of (B, h, w, D) patches, as they are compared."""
         search = self._without or self._of_whole()
-        distances, indices = search.of_images(patches.flatten(1, 2), self.neighbors)
+        if isinstance(search, NearbySearch):
+            distances, indices = search.of_grids(patches, self.neighbors)
+        else:
+            distances, indices = search.of_images(patches.flatten(1, 2), self.neighbors)
         return distances.flatten(0, 1), indices.flatten(0, 1)
 
-    def _of_whole(self) -> BankSearch:
-        if self._searched_bank is None or self._searched_bank.bank is not self.memory_bank:
-            self._searched_bank = BankSearch(self.memory_bank, self.search)
-        return self._searched_bank
+    def _of_whole(self) -> BankSearch | NearbySearch:
+        if self._search_of is None or self._search_of[0] is not self.memory_bank:
+            self._search_of = self.memory_bank, self._search_in(self.memory_bank)
+        return self._search_of[1]
+
+    def _search_in(self, bank: Tensor) -> BankSearch | NearbySearch:
+        bank = self.compared(bank).to(self.bank_dtype)
+        nearby = self.neighbourhood
+        return BankSearch(bank, self.search) if nearby is None else NearbySearch(bank, self.places, nearby)
 
     @contextmanager
-    def without(self, lost: Tensor, regained: Tensor) -> Iterator[None]:
+    def without(
+        self, lost: Tensor, regained: Tensor, places: Tensor | None = None, whitening: Tensor | None = None
+    ) -> Iterator[None]:
         """Inside, the memory bank lacks its entries where bool (M,) is true, has others instead, float (n, D), and is searched
-        exactly."""
-        whole = self.memory_bank
-        self._without = SearchWithout(self._of_whole().exact, lost, regained.to(self.bank_dtype))
-        if self.reweight:
-            self.memory_bank = self._without.bank
+        exactly; ``places``: int32 (n, 2), of the others; ``whitening``: the one that holds inside, None: the same."""
+        before = self._search_of, self.search, {name: tensor for name, tensor in self.named_buffers() if name in HELD}
+        regained = regained.to(self.bank_dtype)
+        whole = None if whitening is not None else self._of_whole()
+        if isinstance(whole, BankSearch):
+            self._without = SearchWithout(whole.exact, lost, self.compared(regained).to(self.bank_dtype))
+        if self._without is None or self.reweight:
+            self.memory_bank, self.search = torch.cat([self.memory_bank[~lost], regained]), "exact"
+        if self.neighbourhood is not None:
+            self.places = torch.cat([self.places[~lost], self.places[:0] if places is None else places.to(self.places)])
+        if whitening is not None:
+            self.whitening = whitening
         try:
             yield
         finally:
-            self.memory_bank, self._without = whole, None
+            self._search_of, self.search, buffers = before
+            self._without = None
+            for name, tensor in buffers.items():
+                setattr(self, name, tensor)
 
     def search_exactly(self) -> None:
         """Search exactly from now on, regardless of ``search``."""
-        self.search, self._searched_bank = "exact", None
+        self.search, self._search_of = "exact", None
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._searched_bank = None  # the same tensor with other values
+        self._search_of = None  # the same tensor with other values
 
     def score(self, patches: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Image scores and anomaly maps.
@@ -279,19 +304,19 @@ class PatchCoreModel(nn.Module):
 
     def score_patches(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         """Image scores, float32 (B,), as :meth:`score` has them, and the scores of all patches, float32 (B, h, w)."""
+        patches = self.compared(patches)
         batch, height, width, _ = patches.shape
-        flat = patches.flatten(0, 2)
-        if is_exported() and self.neighbors == 1:  # a graph needs the place of one neighbour alone: the worst patch's
-            patch_scores = least_distances(flat, self.memory_bank).view(batch, -1)
-            # taken by a product: OpenVINO computes in float32, for longer, what stands between the last product and the outputs
-            place = F.one_hot(patch_scores.argmax(dim=1), height * width).to(flat.dtype)
-            worst = (place[:, None] @ flat.view(batch, height * width, -1))[:, 0]
-            distances, indices = nearest(worst, self.memory_bank)
+        if is_exported():
+            added = None
+            if self.neighbourhood is not None:
+                added = penalties(self.places, int(height), int(width), self.neighbourhood, self.neighbors)
+            bank = self.compared(self.memory_bank)
+            patch_scores, worst, distances, indices = scored_in_graph(patches, bank, self.neighbors, added)
         else:
             distances, indices = self._neighbors(patches)
             patch_scores = distances.mean(dim=1).view(batch, -1)  # (B * h * w, k) -> (B, h * w)
-            rows = torch.arange(batch, device=flat.device) * height * width + patch_scores.argmax(dim=1)
-            worst, distances, indices = flat[rows], distances[rows], indices[rows]
+            rows = torch.arange(batch, device=patches.device) * height * width + patch_scores.argmax(dim=1)
+            worst, distances, indices = patches.flatten(0, 2)[rows], distances[rows], indices[rows]
         scores = distances.mean(dim=1)
         if self.reweight:
             scores = scores * self._weight(worst, distances[:, 0], indices[:, 0])
@@ -299,6 +324,7 @@ class PatchCoreModel(nn.Module):
 
     def _weight(self, patches: Tensor, squared: Tensor, neighbor: Tensor) -> Tensor:
         """Equation 7's weight in (0, 1), of float32 (B,): a patch whose nearest entry is itself rare counts more."""
-        _, around = nearest(self.memory_bank[neighbor].float(), self.memory_bank, self.reweight_neighbors)  # (B, b)
-        distances = (patches[:, None] - self.memory_bank[around]).square().sum(dim=2).sqrt()
+        bank = self.compared(self.memory_bank)
+        _, around = nearest(bank[neighbor].float(), bank, self.reweight_neighbors)  # (B, b)
+        distances = (patches[:, None] - bank[around]).square().sum(dim=2).sqrt()
         return 1 - torch.exp(squared.sqrt() - distances.logsumexp(dim=1))

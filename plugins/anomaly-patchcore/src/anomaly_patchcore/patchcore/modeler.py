@@ -6,7 +6,7 @@ import logging
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -14,20 +14,23 @@ import torch
 from torch import Tensor
 
 from anomaly_core import ConfigError, DataError, InputSpec, MemoryModeler, ModelContext, Prediction, RunError
-from anomaly_features import ExtractorModeler, FeatureExtractor, fingerprints
+from anomaly_features import ExtractorModeler, FeatureExtractor, TransformerExtractor, fingerprints, is_transformer
+from anomaly_patchcore.padim.moments import Moments
+from anomaly_patchcore.patchcore.budget import divided, require_room
 from anomaly_patchcore.patchcore.config import PatchCoreConfig
+from anomaly_patchcore.patchcore.exchange import exchanged, origins
 from anomaly_patchcore.patchcore.extending import projection_of_fit
 from anomaly_patchcore.patchcore.left_out import LeftOut
 from anomaly_patchcore.patchcore.model import PatchCoreModel
 from anomaly_patchcore.patchcore.rows import Rows
-from anomaly_patchcore.patchcore.store import SAMPLE, PatchStore, parse_bytes
+from anomaly_patchcore.patchcore.store import SAMPLE, PatchStore
+from anomaly_patchcore.patchcore.whitening import whitening_of
 from anomaly_patchcore.search import require_faiss
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 log = logging.getLogger("anomaly_core.patchcore")  # a command shows what the core's logger and those below it are given
-IMAGES = 8  # a budget leaves one part of so many to decoded images
 
 
 class PatchCoreModeler(ExtractorModeler, MemoryModeler):
@@ -50,21 +53,17 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
         if config.patch_size % 2 == 0:
             raise ConfigError(f"model.patch_size={config.patch_size} is even: a patch needs a centre. Choose 1, 3, 5, ...")
         require_faiss(config.search)
-        self._budget = None if config.memory_budget is None else parse_bytes(config.memory_budget)
-        if self._budget is not None:
-            self.image_room = self._budget // IMAGES
-            self._budget -= self.image_room
-        if self._budget is not None and config.feature_cache == "ram":
-            self._budget -= int(config.cache_budget)
-            if self._budget <= 0:
-                raise ConfigError(
-                    f"model.memory_budget={config.memory_budget} leaves nothing beside the features that "
-                    f"model.feature_cache=ram keeps: model.cache_budget={config.cache_budget:d} bytes. Lower that, or set "
-                    "model.feature_cache=auto."
-                )
+        if config.neighbourhood is not None and config.search != "exact":
+            raise ConfigError(
+                f"model.neighbourhood={config.neighbourhood} compares few entries with each patch, and model.search="
+                f"{config.search} is an index of all. Set model.search=exact, or model.neighbourhood=null."
+            )
+        self._budget, image_room = divided(config)
+        if image_room is not None:
+            self.image_room = image_room
         # drawn before anything else, so that the same seed gives the same bank whatever is built or loaded in between
         self._seed = int(torch.randint(2**31, (1,)))
-        self.extractor = FeatureExtractor(config.backbone, config.layers, config.weights(self.context), config)
+        self.extractor = self._new_extractor()
         self.input_spec = InputSpec.from_config(config, self.extractor.mean, self.extractor.std)
         self.model = PatchCoreModel(
             config.patch_size,
@@ -76,12 +75,16 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
             config.sigma,
             config.search,
             getattr(torch, config.bank_dtype),
+            config.whiten,
+            config.neighbourhood,
         )
         self._store = self._new_store()
         self._collected = 0  # images
+        self._moments: Moments | None = None  # of all patches that are collected, for the whitening
         self._grids: set[tuple[int, int]] = set()  # (h, w) of their patches
         self._numbers: dict[tuple[int, int], int] = {}  # of this process's images, by their content
         self._owners = torch.empty(0, dtype=torch.int32)  # of each entry of the bank; not saved
+        self._origins = torch.empty(0, 3, dtype=torch.int32)  # of each patch that is held after the bank is built
         self._left_out: LeftOut | None = None
         self._keeps = False  # whether the patches are needed after the bank is built
         self._fits = False  # whether held-out images will come again, to be scored
@@ -102,6 +105,7 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
                 yield
             finally:
                 self._keeps, self._fits, self._left_out, self._kept = False, False, None, None
+                self._origins, self._moments = self._origins[:0], None
                 self._numbers.clear()
                 self._scored.clear()
                 self._grids.clear()
@@ -113,11 +117,14 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
     def collect(self, images: Tensor) -> None:
         patches = self.embed(images)  # (B, h, w, D)
         if not self._collected and not self._extends:
-            self._require_room(patches)
+            require_room(self._store, self.config, self.expected, patches)
         self._grids.add((patches.shape[1], patches.shape[2]))
         numbers = torch.arange(self._collected, self._collected + len(images), dtype=torch.int32, device=patches.device)
         self._collected += len(images)
-        self._store.add(patches.flatten(0, 2), owners=numbers.repeat_interleave(patches.shape[1] * patches.shape[2]))
+        if self.config.whiten and not self._extends:
+            self._moments = self._moments or Moments(1, patches.shape[3], patches.device)
+            self._moments.add(patches.flatten(0, 2)[None])
+        self._store.add(patches.flatten(0, 2), origins=origins(numbers, *patches.shape[1:3]))
         if self._store.reach is not None or len(self._grids) > 1:
             self._numbers.clear()  # no image's patches will be found again
         elif self._keeps:
@@ -126,26 +133,11 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
     def merge(self, accelerator: Accelerator) -> None:
         if accelerator.num_processes == 1:
             return
-        if self._store.budget is not None:  # so that all of them together fit into each one's budget
-            itemsize = self._store.rows.itemsize if len(self._store) else 4
-            # all that is gathered is held in float32 twice, beside the store that it goes into
-            self._store.shrink(self._store.capacity * itemsize // (itemsize + 8) // accelerator.num_processes)
         self._require_patches()
-        patches, reach = self._store.patches(), self._store.reach
-        first = accelerator.gather(torch.tensor([self._collected], device=patches.device))[: accelerator.process_index].sum()
-        self._numbers = {key: number + int(first) for key, number in self._numbers.items()}
-        # owners and reach travel as two more columns; a float32 holds the numbers of 16 million images exactly
-        owners = (self._store.owners + first)[:, None].float()
-        extents = torch.zeros_like(owners) if reach is None else reach[:, None]
-        patches = torch.cat([patches, owners, extents], dim=1)
-        counts = accelerator.gather(torch.tensor([len(patches)], device=patches.device))
-        totals = accelerator.gather(torch.tensor([self._store.total], device=patches.device))
-        parts = accelerator.gather(accelerator.pad_across_processes(patches)).split(int(counts.max()))
-        store = self._new_store()
-        for part, count, total in zip(parts, counts.tolist(), totals.tolist(), strict=True):
-            rows = part[:count]
-            store.add(rows[:, :-2], None if reach is None else rows[:, -1], total, rows[:, -2].int())
-        self._store = store
+        if self._moments is not None:
+            self._moments.merge(accelerator)
+        self._store, first = exchanged(self._store, self._new_store(), self._collected, accelerator)
+        self._numbers = {key: number + first for key, number in self._numbers.items()}
 
     def reopen(self) -> None:
         """The bank stays, and :meth:`build` adds to it what is collected from now on.
@@ -162,7 +154,7 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
             return
         self._require_patches()
         store, wanted, config = self._store, self._store.wanted, self.config
-        chosen, owners = self.model.build_from(store), store.owners
+        chosen = self.model.build_from(store)
         if len(chosen.picked) < wanted:
             option = "coreset_ratio" if config.bank_size is None else "bank_size"
             warnings.warn(
@@ -178,10 +170,15 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
                 f"{min(SAMPLE, store.total):,}",
                 float(self.model.coreset_radius),
             )
-        self._owners = owners[chosen.picked]
+        if self._moments is not None:
+            self.model.whitening = self._whitening(self._moments)
+        self._origins = store.origins
+        self._owners = self._origins[chosen.picked, 0]
         if self._keeps:
-            self._left_out = LeftOut(chosen.patches, chosen.searched, owners, chosen.picked)
+            self._left_out = LeftOut(chosen.patches, chosen.searched, self._origins[:, 0], chosen.picked)
             self._kept = chosen.patches if len(chosen.patches) == store.total and len(self._grids) == 1 else None
+        if not self._keeps:
+            self._origins, self._moments = self._origins[:0], None
         self._store, self._collected = self._new_store(), 0
         self._built = True
 
@@ -206,18 +203,30 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
         patches, size, parts = self._embed_again(images), (images.shape[-2], images.shape[-1]), []
         for _, run in groupby(range(len(images)), key=lambda i: id(numbers[i])):
             rows = list(run)
-            if self._left_out is None:
-                lost, regained = torch.isin(self._owners, numbers[rows[0]]), self.model.memory_bank[:0]
-            else:
-                lost, regained = self._left_out.without(numbers[rows[0]])
-            if lost.all() and not len(regained):
-                raise DataError(
-                    "PatchCore's memory bank has patches of one group of images alone, so that these cannot be scored without "
-                    "them. Raise model.coreset_ratio, or set base.calibration=holdout."
-                )
-            with self.model.without(lost, regained):
+            with self._bank_without(numbers[rows[0]]):
                 parts.append(Prediction(*self.model.score(patches[rows], size)))
         return Prediction.joined(parts)
+
+    def _bank_without(self, numbers: Tensor) -> AbstractContextManager[None]:
+        """The model searches a bank, and whitens, as if it had not seen the images of these numbers; where their patches are
+        held no longer, it whitens as it does."""
+        lost, regained, places = torch.isin(self._owners, numbers), self.model.memory_bank[:0], None
+        if self._left_out is not None:
+            lost, rows = self._left_out.rows_without(numbers)
+            regained, places = self._left_out.patches[rows], self._origins[rows, 1:]
+        if lost.all() and not len(regained):
+            raise DataError(
+                "PatchCore's memory bank has patches of one group of images alone, so that these cannot be scored without "
+                "them. Raise model.coreset_ratio, or set base.calibration=holdout."
+            )
+        whitening = None
+        if self._moments is not None and self._kept is not None:
+            own = torch.isin(self._origins[:, 0], numbers).nonzero()[:, 0]
+            whitening = self._whitening(self._moments.without(self._kept[own][None].float()))
+        return self.model.without(lost, regained, places, whitening)
+
+    def _whitening(self, moments: Moments) -> Tensor:
+        return whitening_of(moments, self.config.whiten_components, self.config.whiten_shrinkage)
 
     def held_out_step(self, images: Tensor) -> dict[str, Tensor]:
         """``coverage``: share of the images' patches that are as near to the bank as the farthest training patch.
@@ -248,23 +257,15 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
             config.bank_size,
             config.coreset == "streamed",
             getattr(torch, config.collect_dtype),
+            config.whiten or config.neighbourhood is not None,
         )
 
-    def _require_room(self, patches: Tensor) -> None:
-        """ConfigError if the budget cannot hold the memory bank of the images that are expected; (B, h, w, D): of the first."""
-        if self._budget is None or self.expected is None:
-            return
-        config, total = self.config, self.expected * patches.shape[1] * patches.shape[2]
-        needed, fits = self._store.least(total, patches.shape[3])
-        if needed > self._budget:
-            needed += int(config.cache_budget) if config.feature_cache == "ram" else 0
-            option = "coreset_ratio" if config.bank_size is None else "bank_size"
-            enough = math.ceil(needed * IMAGES / (IMAGES - 1) / 2**20)
-            raise ConfigError(
-                f"model.memory_budget={config.memory_budget} cannot hold the memory bank: {self.expected} images have {total} "
-                f"patches, and model.{option}={getattr(config, option)} keeps {self._store.wanted_of(total)} of them. Set "
-                f"model.memory_budget={enough}MiB or more, or model.bank_size={fits} or less."
-            )
+    def _new_extractor(self) -> FeatureExtractor | TransformerExtractor:
+        config, weights = self.config, self.config.weights(self.context)
+        if is_transformer(config.backbone):
+            size = InputSpec.from_config(config).output_size
+            return TransformerExtractor(config.backbone, config.layers, size, weights, config)
+        return FeatureExtractor(config.backbone, config.layers, weights, config)
 
     def _require_patches(self) -> None:
         if not len(self._store):

@@ -7,7 +7,6 @@ Coresets compose: the greedy k-center of the coresets of parts covers the whole,
 from __future__ import annotations
 
 import math
-import re
 
 import torch
 from torch import Tensor
@@ -17,34 +16,11 @@ from anomaly_patchcore.coreset import k_center_greedy
 from anomaly_patchcore.patchcore.rows import Rows
 from anomaly_patchcore.search import nearest
 
-UNITS = {
-    "": 1,
-    "B": 1,
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-    "TB": 10**12,
-    "KIB": 2**10,
-    "MIB": 2**20,
-    "GIB": 2**30,
-    "TIB": 2**40,
-}
 BLOCK = 32768  # patches per coreset: its cost grows with their square
 GENEROSITY = 4  # a block keeps so many times the share that the memory bank will; the rest of the work is left to the bank
 WORK = 160 * 2**20  # bytes of a budget, but no more than half of it, for what searches hold whatever the number of patches
 SAMPLE = 16384  # patches, drawn at random, to which the coreset's distance is measured: 1 in 5,000 is missed in 5 % of draws
-STATE = 64  # bytes that a coreset, and then cross-fitting, hold for each patch beside its coordinates
-
-
-def parse_bytes(text: str) -> int:
-    """``2GiB``, ``500 MB`` or ``1e9`` as bytes; ConfigError where it is no size."""
-    match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([A-Za-z]*)\s*", text)
-    try:
-        if match and match[2].upper() in UNITS and float(match[1]) > 0:
-            return int(float(match[1]) * UNITS[match[2].upper()])
-    except ValueError:  # such as 1.2.3
-        pass
-    raise ConfigError(f"model.memory_budget={text!r} is no size in memory. Write a number and a unit, such as 500MB or 2GiB.")
+STATE = 72  # bytes that a coreset, and then cross-fitting, hold for each patch beside its coordinates
 
 
 class PatchStore:
@@ -66,6 +42,7 @@ class PatchStore:
         size: how many patches the memory bank will have; None: their share decides.
         streamed: whether coresets of blocks are kept, also without a budget.
         dtype: in which patches are held; coresets are always searched in float32.
+        second: whether a second bank is held beside the first, such as a whitened one.
 
     Attributes:
         rows: the patches, (n, D).
@@ -84,8 +61,10 @@ class PatchStore:
         size: int | None = None,
         streamed: bool = False,
         dtype: torch.dtype = torch.float32,
+        second: bool = False,
     ) -> None:
         self.budget = budget
+        self.second = second
         self.generator: torch.Generator | None = torch.Generator().manual_seed(seed)
         self.projection_dim = projection_dim
         self.ratio = ratio
@@ -95,7 +74,7 @@ class PatchStore:
         self.rows = Rows(dtype)
         self.total = 0
         self.peak = 0
-        self._owners = Rows(torch.int32)
+        self._origins = Rows(torch.int32)  # (n, 3): image, row, column
         self._reach = Rows(torch.float32)
         self.sample: Tensor | None = None
         self._keys = torch.empty(0, dtype=torch.float64)  # of the sample's patches: the smallest of all random keys
@@ -138,19 +117,22 @@ class PatchStore:
         return self._reach[:] if len(self._reach) else None
 
     @property
-    def owners(self) -> Tensor:
-        """int32 (n,): the number of the image that each patch comes from."""
-        return self._owners[:]
+    def origins(self) -> Tensor:
+        """int32 (n, 3): of each patch, the number of its image, and its row and column there."""
+        return self._origins[:]
 
-    def add(self, patches: Tensor, reach: Tensor | None = None, total: int | None = None, owners: Tensor | None = None) -> None:
-        """Add float32 (n, D) patches, with ``reach`` and ``total`` if they come from another store; ``owners``: the numbers of
-        their images, int32 (n,), 0 if they are not known.
+    def add(
+        self, patches: Tensor, reach: Tensor | None = None, total: int | None = None, origins: Tensor | None = None
+    ) -> None:
+        """Add float32 (n, D) patches, with ``reach`` and ``total`` if they come from another store; ``origins``: the numbers of
+        their images, and their rows and columns there, int32 (n, 3), 0 if they are not known.
 
         Raises:
             ConfigError: the budget does not hold two patches.
             DataError: a value is too large for the store's precision.
         """
-        owners = torch.zeros(len(patches), dtype=torch.int32, device=patches.device) if owners is None else owners
+        if origins is None:
+            origins = torch.zeros(len(patches), 3, dtype=torch.int32, device=patches.device)
         self._require_finite(patches)
         room = self._capacity(patches.shape[1]) if self.budget is not None else 0
         if self.thins and not len(self._reach) and reach is not None:
@@ -165,10 +147,10 @@ class PatchStore:
                 self._make_room()
             count = min(len(patches), BLOCK, *([room - len(self)] if room else []))
             self.rows.append(patches[:count])
-            self._owners.append(owners[:count])
+            self._origins.append(origins[:count])
             if reach is not None or len(self._reach):
                 self._reach.append(torch.zeros(count, device=patches.device) if reach is None else reach[:count])
-            patches, owners, reach = patches[count:], owners[count:], None if reach is None else reach[count:]
+            patches, origins, reach = patches[count:], origins[count:], None if reach is None else reach[count:]
             self.peak = max(self.peak, self.rows.nbytes)
 
     def _take_sample(self, patches: Tensor | None) -> None:
@@ -255,10 +237,10 @@ class PatchStore:
             squared, places = nearest(searched, searched[picked])
             far = squared[:, 0].sqrt() + self._reach[low:end]
             self.rows.replace(held, block[picked])
-            self._owners.replace(held, self._owners[low:end][picked])
+            self._origins.replace(held, self._origins[low:end][picked])
             self._reach.replace(held, torch.zeros_like(far[:count]).scatter_reduce(0, places[:, 0], far, "amax"))
             low, held = end, held + count
-        for rows in (self.rows, self._owners, self._reach):
+        for rows in (self.rows, self._origins, self._reach):
             rows.truncate(held)
         self._thinned = held
 
@@ -277,7 +259,8 @@ class PatchStore:
         if not searched and self.rows.itemsize < 4:  # they are moved to float32
             searched = 4 * dim
         row = self.rows.itemsize * dim + searched + STATE
-        entry = 20 * dim + 12 * (searched // 4 or dim)  # the bank, one without an image and its index; the coreset's centres
+        banks = (28 if self.second else 20) * dim  # and of the second, one without an image
+        entry = banks + 12 * (searched // 4 or dim)  # the bank, one without an image and its index; the coreset's centres
         return row, entry, self.budget - min(self._work(dim), self.budget // 2)
 
     def _work(self, dim: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ class SuperSimpleNetModeler(ExtractorModeler, GradientModeler):
 
     config: SuperSimpleNetConfig
     uses_anomalous: ClassVar[bool] = True
+    schedule_interval: ClassVar[Literal["epoch", "step"]] = "step"
     feature_mean: Tensor
     feature_std: Tensor
 
@@ -60,7 +61,8 @@ class SuperSimpleNetModeler(ExtractorModeler, GradientModeler):
         mean = total / count
         deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
         self.feature_mean.copy_(mean.view_as(self.feature_mean))
-        self.feature_std.copy_(deviation.clamp(min=1e-6 * float(deviation.max())).view_as(self.feature_std))
+        # a channel that is silent on normal images must not drown the others where it is not
+        self.feature_std.copy_(deviation.clamp(min=0.01 * float(deviation.mean())).view_as(self.feature_std))
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """``loss`` and its parts: of normal images, of known defects, and of copies of both with noise on their features."""
@@ -87,7 +89,7 @@ class SuperSimpleNetModeler(ExtractorModeler, GradientModeler):
                 {"params": list(heads), "lr": self.config.learning_rate, "weight_decay": HEADS_WEIGHT_DECAY},
             ]
         )
-        milestones = [max(1, round(epochs * share)) for share in (0.8, 0.9)]
+        milestones = [max(1, round(self.steps * share)) for share in (0.8, 0.9)]  # of 300 epochs: 240 and 270
         return optimizer, MultiStepLR(optimizer, milestones, gamma=0.4)
 
     def predict_step(self, images: Tensor) -> Prediction:

@@ -1,0 +1,1 @@
+"""Dinomaly: config, encoder, model, training, modeler, and presets."""

@@ -1,0 +1,1 @@
+"""Visual words: config, words, arrangement, surface, model, modeler, and presets."""
