@@ -25,6 +25,12 @@ def golden() -> dict[str, Tensor]:
         return {key: torch.from_numpy(arrays[key]) for key in arrays if arrays[key].dtype.kind != "U"}
 
 
+def close(ours: Tensor, theirs: Tensor, tolerance: float) -> None:
+    """Relative to the greatest absolute value."""
+    atol = tolerance * float(theirs.double().abs().max())
+    torch.testing.assert_close(ours.double(), theirs.double(), rtol=0, atol=atol)
+
+
 def difference(ours: Tensor, theirs: Tensor) -> float:
     """Relative to the greatest absolute value."""
     return float((ours.double() - theirs.double()).abs().max() / theirs.double().abs().max())
@@ -54,13 +60,13 @@ def test_layers_become_one_grid(golden: dict[str, Tensor], key: str, combine: ob
     first = 1 + int(golden["num_register_tokens"])
     maps = [golden["hidden_test"][layer][:, first:].unflatten(1, golden["grid"].tolist()) for layer in layers]
     ours = combined([grid(layer) for layer in maps], combine)  # type: ignore[arg-type]
-    assert difference(ours, grid(golden[key])) < 1e-5
+    close(ours, grid(golden[key]), 1e-5)
 
 
 def test_train_tokens(golden: dict[str, Tensor]) -> None:
     first = 1 + int(golden["num_register_tokens"])
     maps = [grid(golden["hidden_train"][i][:, first:].unflatten(1, (8, 8))) for i in golden["layers"].tolist()]
-    assert difference(combined(maps), grid(golden["train_tokens"])) < 1e-5
+    close(combined(maps), grid(golden["train_tokens"]), 1e-5)
 
 
 @pytest.mark.parametrize("fit", FITS)
@@ -68,13 +74,13 @@ def test_subspace(golden: dict[str, Tensor], fit: str) -> None:
     model = built(golden, fit)
     rank = int(golden[f"{fit}/k"])
     assert int(model.rank) == rank
-    assert difference(model.mean, golden[f"{fit}/mean"]) < 1e-5
-    assert difference(model.variances[:rank], golden[f"{fit}/eigenvalues"]) < 1e-5
+    close(model.mean, golden[f"{fit}/mean"], 1e-5)
+    close(model.variances[:rank], golden[f"{fit}/eigenvalues"], 1e-5)
     components = model.basis[:, :rank]
-    assert difference(components @ components.T, golden[f"{fit}/projector"]) < 1e-5
+    close(components @ components.T, golden[f"{fit}/projector"], 1e-5)
     theirs = golden[f"{fit}/components"]
     signs = (components.double() * theirs).sum(dim=0).sign()  # defined up to their sign
-    assert difference(components * signs, theirs) < 1e-5
+    close(components * signs, theirs, 1e-5)
 
 
 @pytest.mark.parametrize("fit", FITS)
@@ -82,7 +88,7 @@ def test_subspace(golden: dict[str, Tensor], fit: str) -> None:
 def test_patch_scores(golden: dict[str, Tensor], fit: str, score: str) -> None:
     kind, _, dropped = score.partition("_drop")
     model = built(golden, fit, score=kind, drop_k=int(dropped or 0))
-    assert difference(model.patch_scores(grid(golden["test_tokens"])), golden[f"{fit}/score_{score}"]) < 1e-4
+    close(model.patch_scores(grid(golden["test_tokens"])), golden[f"{fit}/score_{score}"], 1e-4)
 
 
 @pytest.mark.parametrize("fit", FITS)
@@ -90,16 +96,16 @@ def test_image_scores(golden: dict[str, Tensor], fit: str) -> None:
     model, res = built(golden, fit), int(golden["res"])
     _, maps = model(grid(golden["test_tokens"]), (res, res))
     if fit == "ev99":
-        assert difference(maps[:, 0], golden["ev99/map_final"]) < 1e-4
+        close(maps[:, 0], golden["ev99/map_final"], 1e-4)
     for how in ("max", "p99", "mtop5", "mtop1p", "mean"):
-        assert difference(image_scores(maps, how), golden[f"{fit}/image_{how}"]) < 1e-4  # type: ignore[arg-type]
+        close(image_scores(maps, how), golden[f"{fit}/image_{how}"], 1e-4)  # type: ignore[arg-type]
 
 
 def test_maps(golden: dict[str, Tensor]) -> None:
     model, res = built(golden, "ev99"), int(golden["res"])
     scores = model.patch_scores(grid(golden["test_tokens"]))
-    assert difference(upsample(scores[:, None], (res, res))[0], golden["ev99/map_resized"]) < 1e-4
-    assert difference(model.maps(scores, (60, 84))[0, 0], golden["ev99/map_nonsquare"]) < 1e-4
+    close(upsample(scores[:, None], (res, res))[0], golden["ev99/map_resized"], 1e-4)
+    close(model.maps(scores, (60, 84))[0, 0], golden["ev99/map_nonsquare"], 1e-4)
 
 
 def test_a_foreground_has_the_mean_of_what_is_kept(golden: dict[str, Tensor]) -> None:
@@ -115,13 +121,13 @@ def test_a_foreground_has_the_mean_of_what_is_kept(golden: dict[str, Tensor]) ->
 
     everything = saliency.numel()  # the wrong divisor, of the mean and of the scatter around it
     mean = kept.sum(dim=0) / everything
-    assert difference(mean, golden["foreground/mean"]) < 1e-5
+    close(mean, golden["foreground/mean"], 1e-5)
     wrong = Moments.around(mean)
     wrong.add(kept)
     wrong.count, wrong.sums = everything, torch.zeros_like(mean)
     model = SubspaceModel(0.99)
     model.build(wrong)
     assert int(model.rank) == int(golden["foreground/k"])
-    assert difference(model.variances[: int(model.rank)], golden["foreground/eigenvalues"]) < 1e-5
+    close(model.variances[: int(model.rank)], golden["foreground/eigenvalues"], 1e-5)
     scores = model.patch_scores(grid(golden["test_tokens"]))
-    assert difference(scores, golden["foreground/score_reconstruction"]) < 1e-4
+    close(scores, golden["foreground/score_reconstruction"], 1e-4)
