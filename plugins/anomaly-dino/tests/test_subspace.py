@@ -157,6 +157,23 @@ def test_a_blur_mirrors_at_the_outer_pixels() -> None:
     torch.testing.assert_close(small_blur(maps, 4.0, 3)[0, 0], expected)
 
 
+def test_kernel_pca_of_some_patches(images: Tensor, fit: Fit, small: dict[str, Any]) -> None:
+    modeler = fit(kernel="rbf", kernel_patches=300, variance=0.9)
+    assert modeler.describe()["kernel_patches"] == 300
+    assert modeler.leaves_out == 0
+    odd = images.clone()
+    odd[:, :, 20:40, 30:60] = 1.0
+    loaded = SubspaceModeler(SubspaceConfig(**small, rotations=0, kernel="rbf")).eval()
+    loaded.load_state({key: value.clone() for key, value in modeler.state_dict().items()})
+    with torch.inference_mode():
+        assert (modeler.predict_step(odd).scores > modeler.predict_step(images).scores).all()
+        assert torch.equal(loaded.predict_step(odd).scores, modeler.predict_step(odd).scores)
+    with pytest.raises(RunError, match="cannot be extended"):
+        modeler.reopen()
+    with pytest.raises(ConfigError, match="score of its own"):
+        fit(kernel="rbf", score="cosine")
+
+
 def test_errors(images: Tensor, fit: Fit, small: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="no training image"):
         SubspaceModeler(SubspaceConfig(**small)).build()

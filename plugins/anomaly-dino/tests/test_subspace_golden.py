@@ -11,6 +11,7 @@ from torch import Tensor
 
 from anomaly_dino.patches import combined
 from anomaly_dino.scores import image_scores
+from anomaly_dino.subspace.kernel import KernelSubspace
 from anomaly_dino.subspace.model import SubspaceModel
 from anomaly_dino.subspace.moments import GatheredMoments, Moments
 from anomaly_features import upsample
@@ -131,3 +132,10 @@ def test_a_foreground_has_the_mean_of_what_is_kept(golden: dict[str, Tensor]) ->
     close(model.variances[: int(model.rank)], golden["foreground/eigenvalues"], 1e-5)
     scores = model.patch_scores(grid(golden["test_tokens"]))
     close(scores, golden["foreground/score_reconstruction"], 1e-4)
+
+
+def test_kernel_pca(golden: dict[str, Tensor]) -> None:
+    kernel = KernelSubspace(pca_dim=int(golden["kernel_pca/k"]))
+    kernel.build(golden["train_tokens"].flatten(0, 2))
+    scores = kernel(golden["test_tokens"].flatten(0, 2))
+    close(scores.view(2, 8, 8), golden["kernel_pca/score"], 1e-5)

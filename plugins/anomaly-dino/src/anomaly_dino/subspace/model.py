@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from anomaly_core import ConfigError, DataError, RunError
 from anomaly_dino.scores import ImageScore, image_scores
+from anomaly_dino.subspace.kernel import KernelSubspace
 from anomaly_dino.subspace.moments import Moments
 from anomaly_features import upsample, upsample_smooth
 
@@ -40,6 +41,7 @@ class SubspaceModel(nn.Module):
         drop_k: first components that do not count to it.
         sigma, blur_size: of the Gaussian that smooths the map; a size of None is as wide as sigma takes.
         image_score: how the map becomes one number.
+        kernel: scores patches by kernel PCA instead.
 
     Attributes:
         mean: float32 (D,), empty until :meth:`build`.
@@ -64,10 +66,12 @@ class SubspaceModel(nn.Module):
         sigma: float = 4.0,
         blur_size: int | None = 3,
         image_score: ImageScore = "mtop1p",
+        kernel: KernelSubspace | None = None,
     ) -> None:
         super().__init__()
         self.variance, self.pca_dim, self.kind, self.drop_k = variance, pca_dim, score, drop_k
         self.sigma, self.blur_size, self.image_score = sigma, blur_size, image_score
+        self.kernel = kernel
         self.register_buffer("mean", torch.empty(0))
         self.register_buffer("basis", torch.empty(0, 0))
         self.register_buffer("variances", torch.empty(0))
@@ -125,14 +129,15 @@ class SubspaceModel(nn.Module):
 
     def patch_scores(self, patches: Tensor) -> Tensor:
         """float32 (B, D, h, w) -> (B, h, w), by ``score``."""
-        self.require_fitted()
         dim, height, width = (int(side) for side in patches.shape[1:])
         flat = patches.flatten(2).transpose(1, 2).reshape(-1, dim)  # (B * h * w, D)
         with torch.autocast(patches.device.type, enabled=False):
-            return self._scores(flat.float()).view(-1, height, width)
+            scores = self._scores(flat.float()) if self.kernel is None else self.kernel(flat.float())
+            return scores.view(-1, height, width)
 
     def _scores(self, patches: Tensor) -> Tensor:
         """(N, D) -> (N,)."""
+        self.require_fitted()
         centred, inside = patches - self.mean, self.basis[:, self.drop_k : self._rank]
         if self.kind == "reconstruction":
             beside = torch.cat([self.basis[:, : self.drop_k], self.basis[:, self._rank :]], dim=1)
