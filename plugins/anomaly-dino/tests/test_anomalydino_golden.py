@@ -31,7 +31,8 @@ def close(ours: Tensor, theirs: Tensor, tolerance: float) -> None:
 
 def patches(golden: dict[str, Tensor], key: str) -> Tensor:
     """(B, h * w, D) -> (B, D, h, w)."""
-    return golden[key].unflatten(-2, golden["grid"].tolist()).movedim(-1, -3)
+    height, width = golden["grid"].tolist()
+    return golden[key].unflatten(-2, (height, width)).movedim(-1, -3)
 
 
 def fitted(golden: dict[str, Tensor], variant: str) -> AnomalyDINOModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,9 +43,9 @@ def grid(tokens: Tensor) -> Tensor:
     return tokens.permute(0, 3, 1, 2)
 
 
-def built(golden: dict[str, Tensor], fit: str, **options: object) -> SubspaceModel:
-    chosen = {"ev99": {"variance": 0.99}, "ev90": {"variance": 0.9}, "k3": {"pca_dim": 3}}[fit]
-    model = SubspaceModel(**{**chosen, **options})  # type: ignore[arg-type]
+def built(golden: dict[str, Tensor], fit: str, **options: Any) -> SubspaceModel:
+    chosen: dict[str, dict[str, Any]] = {"ev99": {"variance": 0.99}, "ev90": {"variance": 0.9}, "k3": {"pca_dim": 3}}
+    model = SubspaceModel(**{**chosen[fit], **options})
     gathered = GatheredMoments()
     for image in golden["train_tokens"]:
         gathered.add(image.flatten(0, 1))

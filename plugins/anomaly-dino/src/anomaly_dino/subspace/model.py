@@ -124,7 +124,7 @@ class SubspaceModel(nn.Module):
             raise RunError("SubspaceAD has no subspace yet. Fit it first, or load a finished run.")
 
     def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
-        super()._load_from_state_dict(*args, **kwargs)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(*args, **kwargs)
         self._rank = int(self.rank)
 
     def patch_scores(self, patches: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ class SubspaceModel(nn.Module):
         dim, height, width = (int(side) for side in patches.shape[1:])
         flat = patches.flatten(2).transpose(1, 2).reshape(-1, dim)  # (B * h * w, D)
         with torch.autocast(patches.device.type, enabled=False):
-            scores = self._scores(flat.float()) if self.kernel is None else self.kernel(flat.float())
+            scores: Tensor = self._scores(flat.float()) if self.kernel is None else self.kernel(flat.float())
             return scores.view(-1, height, width)
 
     def _scores(self, patches: Tensor) -> Tensor:
