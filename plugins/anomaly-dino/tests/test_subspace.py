@@ -142,6 +142,17 @@ def test_few_images_are_turned_and_many_are_not(fit: Fit, images: Tensor) -> Non
     assert fit(images[:2], rotations=3).describe()["fitted_patches"] == 2 * 4 * patches
 
 
+def test_images_that_are_added_are_turned_as_the_first_ones(fit: Fit, images: Tensor) -> None:
+    for expected, copies in ((1, 30), (17, 0)):
+        modeler = fit(images[:1], expected=expected, rotations=None)
+        modeler.expected = None
+        with torch.inference_mode():
+            modeler.reopen()
+            modeler.collect(images[1:2])
+            modeler.build()
+        assert modeler.describe()["fitted_patches"] == 2 * (1 + copies) * 16 * 24
+
+
 def test_a_blur_mirrors_at_the_outer_pixels() -> None:
     maps = torch.rand(1, 1, 5, 6)
     expected = torch.zeros(5, 6)

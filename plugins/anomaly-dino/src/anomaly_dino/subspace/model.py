@@ -49,6 +49,7 @@ class SubspaceModel(nn.Module):
         variances: float32 (D,): along each of them.
         rank: int64 (): how many of them span the subspace.
         count: int64 (): patches that it was built from.
+        copies: int64 (): turned copies of each image that were among them.
     """
 
     mean: Tensor
@@ -56,6 +57,7 @@ class SubspaceModel(nn.Module):
     variances: Tensor
     rank: Tensor
     count: Tensor
+    copies: Tensor
 
     def __init__(
         self,
@@ -77,6 +79,7 @@ class SubspaceModel(nn.Module):
         self.register_buffer("variances", torch.empty(0))
         self.register_buffer("rank", torch.tensor(0))
         self.register_buffer("count", torch.tensor(0))
+        self.register_buffer("copies", torch.tensor(0))
         self._rank = 0  # of the buffers, as a number: an exported graph cannot ask a tensor
 
     def build(self, moments: Moments) -> None:

@@ -62,10 +62,13 @@ class SubspaceModeler(PatchModeler):
         )
         self._drawn: tuple[Tensor, Tensor] | None = None  # patches for kernel PCA, and the random number of each
         self._moments: GatheredMoments | None = None
+        self._extends = False
 
     @property
     def rotations(self) -> int:
-        """Turned copies that are learnt of each image."""
+        """Turned copies that are learnt of each image; those that are added later have as many as the first ones."""
+        if self._extends:
+            return int(self.model.copies)
         if self.config.rotations is not None:
             return self.config.rotations
         few = not self.config.batched and (self.expected is None or self.expected <= FEW)
@@ -112,6 +115,7 @@ class SubspaceModeler(PatchModeler):
             raise DataError(
                 "SubspaceAD saw no training image, so that there is nothing to fit. Check data.root and data.category."
             )
+        self.model.copies = torch.tensor(self.rotations, device=self.model.copies.device)
         if self.model.kernel is None:
             self.model.build(self._moments.total)
         elif self._drawn is not None:
@@ -122,7 +126,7 @@ class SubspaceModeler(PatchModeler):
         """The subspace becomes moments again, to which images are added."""
         if self.model.kernel is not None:
             raise RunError("kernel PCA cannot be extended. Fit it anew on all images, or set model.kernel=linear.")
-        self._moments = GatheredMoments(None, self.model.reopened())
+        self._moments, self._extends = GatheredMoments(None, self.model.reopened()), True
 
     @property
     def leaves_out(self) -> float:  # type: ignore[override]  # depends on the images
