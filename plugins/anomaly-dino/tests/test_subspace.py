@@ -27,7 +27,7 @@ def fit(images: Tensor, small: dict[str, Any]) -> Fit:
         chosen: Tensor = images, expected: int | None = 6, categories: tuple[str, ...] = (), **more: Any
     ) -> SubspaceModeler:
         torch.manual_seed(0)
-        config = SubspaceConfig(**{**small, "rotations": 0, "final_norm": True, **more})
+        config = SubspaceConfig(**{**small, "rotations": 0, **more})
         modeler = SubspaceModeler(config, ModelContext(pretrained=False, categories=categories)).eval()
         modeler.expected = expected
         with torch.inference_mode():
