@@ -33,6 +33,7 @@ from anomaly_logic.visual_words.surface import Surface
 from anomaly_logic.visual_words.words import Words
 
 AT_ONCE = 16  # images of a fit that are in float32 at once
+LEAST = 0.1  # deviation of a measure
 NORMALS = 500  # images, evenly spread, that the measures are standardised by: each costs some milliseconds
 
 
@@ -130,8 +131,11 @@ class VisualWordsModel(nn.Module):
             features = [layer[chosen[part]].to(device, torch.float32) for layer in layers]
             measured[part] = self.measured(features, without=True)[0].cpu()
         spreads, offsets = torch.std_mean(measured, dim=0)
-        # where normal images hardly differ, a deviation of nothing would make the measure count above all others
-        self.spreads, self.offsets = spreads.clamp(min=1e-6).maximum(1e-3 * offsets).to(device), offsets.to(device)
+        # where normal images hardly differ, a deviation of nothing would make the measure count above all others; distances are
+        # in standard deviations, residuals are not
+        floor = torch.full_like(offsets, LEAST)
+        floor[-1] = LEAST / 10 * offsets[-1].clamp(min=1e-6)
+        self.spreads, self.offsets = spreads.maximum(floor).to(device), offsets.to(device)
         moments = torch.zeros(4, dtype=torch.float64)
         for part in torch.arange(len(chosen)).split(AT_ONCE):
             features = [layer[chosen[part]].to(device, torch.float32) for layer in layers]
