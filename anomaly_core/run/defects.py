@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import cycle, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -29,7 +29,8 @@ def known_defects(data: BaseDataModule, category: str) -> Defects:
         ConfigError: there are fewer, or none would be left to test on.
     """
     known = [sample for sample in data.train_samples(category) if sample.label == ANOMALOUS]
-    test, wanted = data.test_samples(category), data.config.abnormal_train
+    test = data.test_samples(category)
+    wanted: Any = data.config.abnormal_train  # a data set of one's own folders takes their names, too
     if not wanted or isinstance(wanted, str | list):  # a data set that takes folders has put their images into training
         return Defects(known, test, 0)
     own = data.abnormal_samples(category)

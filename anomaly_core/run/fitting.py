@@ -73,10 +73,10 @@ class Fitter:
         """
         crosses, drops = cross_fits(self.config) and not splits.held_out, self.config.data.drop_suspects
         if self.modeler.transductive:
-            if drops:
+            if drops or self.variation:
                 raise ConfigError(
-                    f"data.drop_suspects leaves out normal images that are learnt, and {self.config.model.name!r} learns none: "
-                    "it compares the test images with one another. Leave it out."
+                    f"data.{'drop_suspects' if drops else 'augment'} is for normal images that are learnt, and "
+                    f"{self.config.model.name!r} learns none: it compares the test images with one another. Leave it out."
                 )
             crosses = False
         if drops and not crosses:

@@ -17,7 +17,7 @@ from anomaly_core.imaging.screening import Screened, content_hash, screen, warni
 from anomaly_core.run.defects import known_defects
 from anomaly_core.run.exclusion import excluded, unused, without
 from anomaly_core.threads import decoders
-from anomaly_core.types import Sample
+from anomaly_core.types import NORMAL, Sample
 
 
 @dataclass
@@ -50,8 +50,9 @@ def split(
     pairs, parts, left_out = _drawn(data, categories, fewest, transductive, learns_defects)
     data.reader = data.reader.afresh(data.config)  # it may know the images of another category
     cache = data.cache if data.tiling is None else None  # tiles are cut when they are asked for
-    once = chain(*(part for name, part in parts.items() if name != "fit" or not transductive))
-    screened = screen(list(once), data.config.on_bad_image, data.reader, cache, meanwhile)
+    again = {sample.path for sample in parts["test"]} if transductive else set()  # collected and tested: screened once
+    once = [*(sample for name in parts if name != "test" for sample in parts[name] if sample.path not in again), *parts["test"]]
+    screened = screen(once, data.config.on_bad_image, data.reader, cache, meanwhile)
     bad = {item.path for item in screened.skipped}
     kept = {name: [sample for sample in samples if sample.path not in bad] for name, samples in parts.items()}
     for name in ("fit", "test"):
@@ -61,7 +62,7 @@ def split(
     for category, (fit, _) in zip(categories, pairs, strict=True):
         count = sum(sample.path not in bad for sample in fit)
         if count < fewest:
-            kind = "test images to compare with one another" if transductive else "normal training images that can be used"
+            kind = "images to compare with one another" if transductive else "normal training images that can be used"
             reason = screened.skipped[0].reason if bad else "Add images."
             if not bad and left_out:
                 reason = f"data.exclude leaves out {left_out['excluded']}. Shorten its list."
@@ -71,7 +72,7 @@ def split(
         normal = len(kept["held_out"])
         threshold = "no image is known to be normal: the run has no threshold, and its images get scores but no verdict"
         warnings.warn(
-            f"the {len(kept['test'])} test images are compared with one another, without their labels: a score depends on the "
+            f"the {len(kept['fit'])} images to test are compared with one another, without labels: each score depends on the "
             f"others. {f'{normal} normal images set the threshold, and nothing else' if normal else threshold}.",
             stacklevel=2,
         )
@@ -83,7 +84,7 @@ def split(
         )
     training = {sample.path: screened.facts[sample.path] for sample in (*kept["fit"], *kept["held_out"])}
     data.reader, texts = fitted_reader(data.reader, training, screened.facts)
-    taught = [] if transductive else [*kept["fit"], *kept.get("abnormal", [])]  # or each would be a duplicate of itself
+    taught = [sample for sample in (*kept["fit"], *kept.get("abnormal", [])) if sample.path not in again]
     for text in [*texts, *warnings_of(screened, taught, kept["held_out"], kept["test"], data.reader)]:
         warnings.warn(text, stacklevel=2)
     if "abnormal" in kept:
@@ -125,8 +126,10 @@ def _drawn(
     if files:
         facts["excluded"] = len(every) - sum(map(len, parts.values()))
     if transductive:  # no label reaches the method
-        unknown = [replace(sample, label=None, mask_path=None, defect="") for sample in parts["test"]]
-        parts |= {"fit": unknown, "held_out": held_out or fit}
+        tested = {sample.path for sample in parts["test"]}
+        unlabelled = [sample for sample in [*fit, *held_out] if sample.label is None and sample.path not in tested]
+        unknown = [replace(sample, label=None, mask_path=None, defect="") for sample in [*parts["test"], *unlabelled]]
+        parts |= {"fit": unknown, "held_out": [sample for sample in held_out or fit if sample.label == NORMAL]}
         pairs = [[[sample for sample in unknown if sample.category == category], []] for category in categories]
     if others := unused(every, files):
         warnings.warn(

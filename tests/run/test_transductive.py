@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from anomaly_core import ConfigError, DataError, Sample, run_experiment
 from anomaly_core.base.data import BaseDataModule
-from tiny.data import write_tree
+from tiny.data import Weave, write_tree
 from tiny.methods import Palette
 from tiny.runs import config, log_of
 
@@ -58,7 +59,7 @@ def test_normal_images_set_the_threshold_alone(tmp_path: Path, holdout: float | 
     manifest = json.loads((result.folder / "manifest.json").read_text())
     assert manifest["transductive"] is True
     assert manifest["data"]["fit"] == manifest["data"]["test"] == 7
-    assert "the 7 test images are compared with one another, without their labels" in log_of(result)
+    assert "the 7 images to test are compared with one another, without labels" in log_of(result)
     assert f"{count} normal images set the threshold, and nothing else" in log_of(result)
     assert "alike" not in log_of(result)
 
@@ -81,8 +82,21 @@ def test_without_normal_images_there_are_scores_and_no_threshold(tmp_path: Path)
 
 
 def test_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="learns none"):
-        run_experiment(config(tmp_path, **{"data.drop_suspects": True, "data.holdout": None}))
+    for option, value in (("drop_suspects", True), ("augment", ["rotate:5"])):
+        with pytest.raises(ConfigError, match=rf"data\.{option} is for normal images.*learns none"):
+            run_experiment(config(tmp_path, **{f"data.{option}": value, "data.holdout": None}))
     monkeypatch.setattr(Palette, "fewest_images", 9)
-    with pytest.raises(DataError, match="7 test images to compare with one another, and the method needs 9"):
+    with pytest.raises(DataError, match="7 images to compare with one another, and the method needs 9"):
         run_experiment(config(tmp_path))
+
+
+def test_training_images_of_unknown_label_are_compared_and_set_no_threshold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: dict[str, list[Any]]
+) -> None:
+    train = Weave.train_samples
+    monkeypatch.setattr(
+        Weave, "train_samples", lambda self, name: [replace(sample, label=None) for sample in train(self, name)]
+    )
+    result = run_experiment(config(tmp_path, **{"data.holdout": None})).runs[0]
+    assert len(seen["images"]) == 7 + 8
+    assert result.calibration.threshold is None

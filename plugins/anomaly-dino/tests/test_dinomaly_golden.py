@@ -38,7 +38,7 @@ def build(golden: Golden, groups: int = 2) -> DinomalyModel:
     return model
 
 
-def close(ours: Tensor, theirs: Tensor, relative: float = 1e-4) -> None:
+def close(ours: Tensor, theirs: Tensor, relative: float = 1e-5) -> None:
     assert ours.shape == theirs.shape
     assert float((ours.detach() - theirs).abs().max()) < relative * float(theirs.abs().max())
 

@@ -15,8 +15,8 @@ from anomaly_simplenet.supersimplenet.noise import OnDefects, at_features, perli
 
 def close(ours: Tensor, theirs: Tensor, tolerance: float = 1e-5) -> None:
     """Relative to the largest absolute value."""
-    worst = float((ours.detach().double() - theirs.double()).abs().max())
-    assert worst <= tolerance * float(theirs.double().abs().max()), worst
+    atol = tolerance * float(theirs.double().abs().max())
+    torch.testing.assert_close(ours.detach().double(), theirs.double(), rtol=tolerance, atol=atol)
 
 
 def part(golden: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

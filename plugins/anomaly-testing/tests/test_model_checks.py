@@ -59,6 +59,26 @@ class Modeler(MemoryModeler):
         others = [[c for i, c in enumerate(self.colours) if i not in lacking.tolist()] for lacking in numbers]
         return self.prediction(images, torch.stack([torch.stack(colours).mean(dim=0) for colours in others]))
 """
+GRADIENT = """
+import torch
+from torch import nn
+from anomaly_core import GradientModeler, InputSpec, Prediction
+
+class Modeler(GradientModeler):
+    def __init__(self, config, context=None):
+        super().__init__(config, context)
+        self.input_spec = InputSpec.from_config(config)
+        self.head = nn.Linear(3, 2)
+
+    def training_step(self, batch):
+        return {"loss": nn.functional.cross_entropy(self.head(batch.images.mean(dim=(2, 3))), batch.labels)}
+
+    def configure_optimizer(self, epochs):
+        return torch.optim.SGD(self.parameters(), lr=0.1), None
+
+    def predict_step(self, images):
+        return Prediction(self.head(images.mean(dim=(2, 3)))[:, 1])
+"""
 MAPS = "        return Prediction("
 # check -> (line that is replaced, what stands there instead, a word of the reason)
 MODELERS = {
@@ -98,7 +118,7 @@ CONFIGS = {
         "written to YAML",
     ),
 }
-ELSEWHERE = {"named_well", "takes_unlabelled_images", "scores_on_a_gpu"}  # the tests below
+ELSEWHERE = {"named_well", "takes_unlabelled_images", "learns_from_known_defects", "scores_on_a_gpu"}  # the tests below
 
 
 @pytest.fixture
@@ -124,7 +144,8 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
 def test_a_sound_method_passes_every_check(plugin) -> None:
     results = check_component(plugin(), "model")
     assert [outcome.check for outcome in results] == list(checks_of("model"))
-    statuses = {outcome.check: outcome.status for outcome in results if outcome.check != "scores_on_a_gpu"}
+    elsewhere = ("scores_on_a_gpu", "learns_from_known_defects")
+    statuses = {outcome.check: outcome.status for outcome in results if outcome.check not in elsewhere}
     assert set(statuses.values()) == {"passed"}
 
 
@@ -166,30 +187,31 @@ def test_a_name_that_cannot_be_typed_fails(plugin) -> None:
 
 def test_a_method_that_wants_labels_fails(plugin) -> None:
     """Its training step takes -1, which is an unknown label, for a class."""
-    gradient = """
-import torch
-from torch import nn
-from anomaly_core import GradientModeler, InputSpec, Prediction
-
-class Modeler(GradientModeler):
-    def __init__(self, config, context=None):
-        super().__init__(config, context)
-        self.input_spec = InputSpec.from_config(config)
-        self.head = nn.Linear(3, 2)
-
-    def training_step(self, batch):
-        return {"loss": nn.functional.cross_entropy(self.head(batch.images.mean(dim=(2, 3))), batch.labels)}
-
-    def configure_optimizer(self, epochs):
-        return torch.optim.SGD(self.parameters(), lr=0.1), None
-
-    def predict_step(self, images):
-        return Prediction(self.head(images.mean(dim=(2, 3)))[:, 1])
-"""
-    spec = plugin(modeler=(MODELER, gradient), trainer="gradient")
+    spec = plugin(modeler=(MODELER, GRADIENT), trainer="gradient")
     check_component(spec, "model", only=["fits_and_scores"])
     with pytest.raises(ConformanceError, match="takes_unlabelled_images"):
         check_component(spec, "model", only=["takes_unlabelled_images"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "word"),
+    [
+        ("(batch.labels == 1).long()", ""),
+        ("batch.masks.flatten(1).any(dim=1).long()", "NoneType"),
+        ("(batch.labels * 0)", "the labels of masked defects change no score"),
+    ],
+)
+def test_a_method_that_learns_from_defects_needs_no_masks_and_uses_labels(labels: str, word: str, plugin) -> None:
+    learner = GRADIENT.replace("batch.labels)", f"{labels})").replace(
+        "(GradientModeler):", "(GradientModeler):\n    uses_anomalous = True"
+    )
+    spec = plugin(modeler=(MODELER, learner), trainer="gradient")
+    if not word:
+        check_component(spec, "model", only=["learns_from_known_defects"])
+        return
+    with pytest.raises(ConformanceError, match="learns_from_known_defects") as failure:
+        check_component(spec, "model", only=["learns_from_known_defects"])
+    assert word in str(failure.value)
 
 
 def test_every_check_is_proved_to_fail_or_named_here() -> None:

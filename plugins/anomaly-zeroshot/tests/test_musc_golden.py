@@ -28,7 +28,7 @@ def maps(golden: Golden) -> list[Tensor]:
     return [normalised(part.transpose(1, 2).unflatten(2, (side, side))) for part in tokens]
 
 
-def close(ours: Tensor, theirs: Tensor, relative: float = 1e-4) -> None:
+def close(ours: Tensor, theirs: Tensor, relative: float = 1e-5) -> None:
     assert ours.shape == theirs.shape
     assert float((ours - theirs).abs().max()) < relative * float(theirs.abs().max())
 

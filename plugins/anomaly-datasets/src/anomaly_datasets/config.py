@@ -172,7 +172,7 @@ class FolderConfig(DataConfig):
         Field(description="folder or folders of abnormal images; a folder in it is a kind of defect"),
         Needs("data.list=null and data.images=null"),
     ] = None
-    abnormal_train: Annotated[
+    abnormal_train: Annotated[  # type: ignore[assignment]  # wider than the core's: it takes folders too
         int | float | Folders,
         BeforeValidator(_as_number),
         Field(

@@ -73,14 +73,14 @@ class Unlabelled:
 def tell_unknown(where: str, count: int, share: float) -> None:
     """Warn that nothing is known of the images that a run is fitted on or, with a share of 1, judged on."""
     divided = (
-        "All of them test; a defect among those that a run is fitted on is learnt."
+        "All of them test: there are scores, and no metric that needs labels. What a run learns from, it takes for normal."
         if share == 1
-        else "A defect among the training images is learnt, and the threshold takes them all for normal. "
+        else "There are scores and a threshold, but no metric that needs labels. A defect among the training images is learnt, "
+        "and the threshold takes them all for normal. "
         f"A share of {share:g} tests (data.normal_test_share), the rest trains."
     )
     warnings.warn(
-        f"{where}: nothing is known of the {count} images. There are scores and a threshold, but no metric that needs labels. "
-        f"{divided}",
+        f"{where}: nothing is known of the {count} images. {divided}",
         stacklevel=3,
     )
 

@@ -71,6 +71,7 @@ class PatchModeler(ExtractorModeler, MemoryModeler):
 
     def __init__(self, config: PatchOptions, context: ModelContext | None = None) -> None:
         super().__init__(config, context)
+        self.transductive = config.batched
         if config.neighborhood % 2 == 0:
             raise ConfigError(f"model.neighborhood={config.neighborhood} is even: a square needs a centre. Choose 1, 3, 5, ...")
         size, weights = InputSpec.from_config(config).output_size, config.weights(self.context)

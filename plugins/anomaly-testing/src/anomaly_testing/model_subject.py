@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate.utils import set_seed
@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from anomaly_core import (
+    ANOMALOUS,
     BaseModeler,
     Component,
     DatasetSpec,
@@ -96,13 +97,21 @@ class ModelSubject(Subject):
         once = {"train.epochs": 1} if hasattr(self.config().train, "epochs") and "train.epochs" not in self.overrides else {}
         return self.config(**once, **more)
 
-    def fit(self, config: RunConfig, *, unlabelled: bool = False, fewest: bool = False) -> Fitted:
+    def fit(
+        self,
+        config: RunConfig,
+        *,
+        unlabelled: bool = False,
+        fewest: bool = False,
+        defects: Literal["masked", "unmasked", "unlabelled"] | None = None,
+    ) -> Fitted:
         """Fit as a run does.
 
         Args:
             config: of the run.
             unlabelled: on images whose label is unknown.
             fewest: on as few images as the method asks for, and none held out.
+            defects: on defects too, known with masks or without, or with neither label nor mask.
         """
         data = ObviousData(config.data, seed=config.base.seed)
         set_seed(config.base.seed)
@@ -113,6 +122,10 @@ class ModelSubject(Subject):
             fit, held_out = fit[: modeler.fewest_images], []
         if unlabelled:
             fit, held_out = _unlabelled(fit), _unlabelled(held_out)
+        if defects:
+            bad = [sample for sample in data.test_samples(CATEGORY) if sample.label == ANOMALOUS]
+            bad = bad if defects == "masked" else [dataclasses.replace(sample, mask_path=None) for sample in bad]
+            fit = [*fit, *(_unlabelled(bad) if defects == "unlabelled" else bad)]
         train = data.loader(fit, modeler.input_spec, shuffle=trainer.shuffles)
         validation = data.loader(held_out, modeler.input_spec) if held_out else None
         with modeler.fitting(trainer.shuffles):

@@ -113,6 +113,18 @@ def fits_its_fewest_images(subject: ModelSubject) -> None:
     require(scores.isfinite().all(), f"fitted on {fewest} images it scores {shown(scores)}. Raise its fewest_images.")
 
 
+def learns_from_known_defects(subject: ModelSubject) -> None:
+    """A method that uses_anomalous takes known defects with masks and without (batch.masks is None), and learns from them."""
+    if not getattr(subject.fitted.modeler, "uses_anomalous", False):
+        raise Skip("it learns from normal images alone (GradientModeler.uses_anomalous)")
+    config = subject.moment()
+    before = predicted(subject.fit(config, defects="unlabelled").modeler, subject.images).scores
+    for kind in ("masked", "unmasked"):
+        scores = predicted(subject.fit(config, defects=kind).modeler, subject.images).scores
+        require(scores.isfinite().all(), f"fitted on {kind} defects too it scores {shown(scores)}.")
+        require(not torch.equal(scores, before), f"the labels of {kind} defects change no score.")
+
+
 def scores_without_an_image(subject: ModelSubject) -> None:
     """A memory that leaves images out scores each without it, alone as in a batch, and is whole again afterwards."""
     modeler, images = subject.fitted.modeler, subject.collected
@@ -141,6 +153,7 @@ MODEL = (
         takes_other_sizes,
         takes_unlabelled_images,
         fits_its_fewest_images,
+        learns_from_known_defects,
         scores_without_an_image,
     )
     + STATE

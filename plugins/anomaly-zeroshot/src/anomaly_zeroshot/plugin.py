@@ -1,8 +1,8 @@
-"""The methods of this distribution; torch-free."""
+"""The method and the command of this distribution; torch-free."""
 
 from __future__ import annotations
 
-from anomaly_core import ModelSpec
+from anomaly_core import CommandSpec, ModelSpec
 
 MUSC = ModelSpec(
     target="anomaly_zeroshot.musc.modeler:MuScModeler",
@@ -12,4 +12,9 @@ MUSC = ModelSpec(
     paper="https://arxiv.org/abs/2401.16753",
     code="https://github.com/xrli-U/MuSc",
     presets="anomaly_zeroshot.musc:presets",
+)
+
+RANK = CommandSpec(
+    target="anomaly_zeroshot.commands.rank:rank",
+    summary="Rank unlabelled images, the most unusual first, without training.",
 )

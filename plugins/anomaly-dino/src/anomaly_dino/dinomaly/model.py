@@ -83,8 +83,9 @@ class Block(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, N, C) to the same."""
-        tokens = tokens + self.attn(self.norm1(tokens))
-        return tokens + self.mlp(self.norm2(tokens))
+        attended: Tensor = tokens + self.attn(self.norm1(tokens))
+        output: Tensor = attended + self.mlp(self.norm2(attended))
+        return output
 
 
 class DinomalyModel(nn.Module):
@@ -139,7 +140,8 @@ class DinomalyModel(nn.Module):
 
     def patches(self, tokens: Tensor) -> Tensor:
         """(B, prefix + h * w, C) to (B, C, h, w)."""
-        return tokens[:, self.prefix :].transpose(1, 2).unflatten(2, self.grid)
+        maps: Tensor = tokens[:, self.prefix :].transpose(1, 2).unflatten(2, self.grid)
+        return maps
 
     def score(self, encoded: Sequence[Tensor], decoded: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Image scores and anomaly maps of what :meth:`forward` returned.
@@ -182,7 +184,7 @@ def loss(encoded: Sequence[Tensor], decoded: Sequence[Tensor], hard: float | Non
     parts = []
     for of_encoder, of_decoder in zip(encoded, decoded, strict=True):
         if hard is not None and of_decoder.requires_grad:
-            weakened: Tensor = _Weakened.apply(of_decoder, _easy(of_encoder, of_decoder.detach(), hard), factor)  # type: ignore[no-untyped-call]
+            weakened: Tensor = _Weakened.apply(of_decoder, _easy(of_encoder, of_decoder.detach(), hard), factor)
         else:
             weakened = of_decoder
         parts.append((1 - F.cosine_similarity(of_encoder.flatten(1).float(), weakened.flatten(1).float(), dim=1)).mean())
@@ -214,7 +216,7 @@ class _Weakened(torch.autograd.Function):
         return values.view_as(values)
 
     @staticmethod
-    def backward(context: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(context: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
         (where,) = context.saved_tensors  # type: ignore[attr-defined]
         return torch.where(where, gradient * context.factor, gradient), None, None  # type: ignore[attr-defined]
 

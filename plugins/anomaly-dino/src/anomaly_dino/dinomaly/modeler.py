@@ -61,7 +61,8 @@ class DinomalyModeler(ExtractorModeler, GradientModeler):
         """``loss``, and the share of points whose gradient is weakened."""
         easy = (1 - self.config.hardest) * min(1.0, int(self.iteration) / self.config.mining_steps)
         self.iteration += 1
-        value = loss(*self.model(self.feature_maps(batch.images)), easy, self.config.easy_gradient)
+        encoded, decoded = self.model(self.feature_maps(batch.images))
+        value = loss(encoded, decoded, easy, self.config.easy_gradient)
         return {"loss": value, "easy_share": value.new_tensor(easy)}
 
     def validation_step(self, batch: Batch) -> dict[str, Tensor]:

@@ -9,6 +9,8 @@ Deviations:
 - The residual is computed from the directions beside the subspace. It is the same number as the distance from the projection,
   without the digits that their difference loses.
 - The moments are gathered in float64 image by image: memory does not grow with the images. The state is float32.
+- With ``model.batched`` a subspace is fitted on the unlabelled images that it judges, each of them included, as in the
+  original's batched zero-shot setting.
 - Images are resized with antialiased bilinear interpolation, not bicubic. CLAHE and the original's tiling are left out: all
   methods here have ``data.tile``.
 - Turned copies are drawn by the run's seed, and made of the resized image. The original turns it first.

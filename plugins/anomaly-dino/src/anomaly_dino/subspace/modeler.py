@@ -63,7 +63,7 @@ class SubspaceModeler(PatchModeler):
         """Turned copies that are learnt of each image."""
         if self.config.rotations is not None:
             return self.config.rotations
-        few = self.expected is None or self.expected <= FEW
+        few = not self.config.batched and (self.expected is None or self.expected <= FEW)
         return ROTATIONS if few and not UPRIGHT.intersection(self.context.categories) else 0
 
     def collect(self, images: Tensor) -> None:

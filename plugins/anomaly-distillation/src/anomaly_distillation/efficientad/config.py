@@ -9,7 +9,7 @@ from pydantic import Field
 
 from anomaly_core import ModelConfig, Needs
 
-PUBLISHED, DISTILLED = "published", "distilled"
+PUBLISHED, FEATURES = "published", "features"
 
 
 @dataclass(kw_only=True)
@@ -24,24 +24,23 @@ class EfficientADConfig(ModelConfig):
         str,
         Field(
             description="published: teacher_small.pth or teacher_medium.pth in the backbone folder; a file, such as "
-            "`anomaly distill-teacher` writes; distilled: one is made of the training images"
+            "`anomaly distill-teacher` writes; features: the patch features themselves that teachers learn to give"
         ),
     ] = PUBLISHED
+    backbone: Annotated[
+        str | None,
+        Field(description="timm's name of the network whose patch features are the teacher"),
+        Needs("model.teacher=features"),
+    ] = None
     backbones: Annotated[
         str | None,
         Field(description="folder with weight files; else $ANOMALY_BACKBONES, else ./backbones"),
-        Needs("model.teacher=published|distilled"),
+        Needs("model.teacher=published|features"),
     ] = None
-    backbone: Annotated[
-        str | None,
-        Field(description="timm's name of the network that a distilled teacher imitates"),
-        Needs("model.teacher=distilled"),
-    ] = None
-    distil_steps: Annotated[
-        int,
-        Field(ge=1, description="training steps of a distilled teacher, of 8 images each"),
-        Needs("model.teacher=distilled"),
-    ] = 300
+    hard_quantile: Annotated[
+        float,
+        Field(ge=0, lt=1, description="of the student's errors on an image; those at or above it are learnt from, 0: all"),
+    ] = 0.999
     penalty_images: Annotated[
         str | None,
         Field(description="folder of images of anything, such as ImageNet, of which the student learns to say nothing"),

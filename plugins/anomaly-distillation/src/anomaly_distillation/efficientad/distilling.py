@@ -10,7 +10,7 @@ target network may be any of timm's, the paper's is wide_resnet101_2.tv_in1k.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from anomaly_core import ConfigError
-from anomaly_distillation.efficientad.networks import Shape, patch_description_network
+from anomaly_distillation.efficientad.networks import BORDER, Shape, patch_description_network, positions
 from anomaly_features import Backbones, ExtractorOptions, FeatureExtractor, full_name, upsample
 
 STRIDES = (8, 16)
@@ -41,7 +41,15 @@ class PatchTarget(nn.Module):
     Args:
         extractor: with two levels, the second of half the size of the first.
         features: channels of the result.
+
+    Attributes:
+        mean, std: (1, features, 1, 1), of the result's channels before they are taken off; 0 and 1 at first.
     """
+
+    mean: Tensor
+    std: Tensor
+    _fine: Tensor
+    _coarse: Tensor
 
     def __init__(self, extractor: FeatureExtractor, features: int) -> None:
         super().__init__()
@@ -59,6 +67,34 @@ class PatchTarget(nn.Module):
         fine, coarse = F.conv2d(fine, self._fine, padding=1), F.conv2d(coarse, self._coarse, padding=1)
         enlarged = F.interpolate(coarse, fine.shape[-2:], mode="bilinear", align_corners=False)
         return (fine + enlarged - self.mean) / self.std
+
+
+class FeatureTeacher(nn.Module):
+    """The target itself as a teacher: no network that is small, but one that has learnt all that there is to learn.
+
+    Args:
+        target: what a teacher would learn.
+        size: (H, W) of the images.
+        mean, std: by which they are normalised.
+    """
+
+    _mean: Tensor
+    _std: Tensor
+
+    def __init__(self, target: PatchTarget, size: tuple[int, int], mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.target = target
+        self._size = size
+        self.register_buffer("_mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) to (B, features, h, w), at the positions of a patch description network."""
+        height, width = self._size
+        features = self.target(upsample(images * self._std + self._mean, (2 * height, 2 * width)))
+        features = features[:, :, BORDER:-BORDER, BORDER:-BORDER]
+        wanted = positions(self._size)
+        return features if features.shape[-2:] == wanted else F.interpolate(features, wanted, mode="bilinear")
 
 
 def patch_pooling(channels: Iterable[int], features: int) -> list[Tensor]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from accelerate.utils import set_seed
 
 from anomaly_core import RunError, expanded
 from anomaly_distillation.efficientad.distilling import PatchTarget, Progress, distil, target_network
@@ -51,7 +50,7 @@ def make_teacher(
     begun = time.perf_counter()
     pictures = PictureFolder(images, "--images", (2 * image_size, 2 * image_size))
     extractor = target_network(backbone, Backbones(backbones))
-    set_seed(seed)
+    torch.manual_seed(seed)
     teacher, error = distil(
         SHAPES[size],
         PatchTarget(extractor, SHAPES[size].features),

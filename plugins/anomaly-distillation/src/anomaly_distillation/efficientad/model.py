@@ -6,6 +6,8 @@ Code: there is no official one. https://github.com/nelson1425/EfficientAD (Apach
 figures; agrees with it on features, statistics, losses, gradients, quantiles, maps and scores.
 
 Deviations:
+- ``model.teacher=features`` has no distilled teacher, but the features themselves that teachers learn to give; and the size XS
+  is our own. Neither is the paper's, and a run with such a teacher, or one of your own, says so.
 - The paper's penalty on images of ImageNet is off unless ``model.penalty_images`` names a folder, as in that code.
 - Images of other sizes than 256 pixels, and batches: the hard loss has the quantile of each image, averaged over the batch.
 - The score is the greatest value of the map at the model's input size; there, of the map at the image's own size.
@@ -17,16 +19,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomaly_distillation.efficientad.networks import Shape, autoencoder, patch_description_network
+from anomaly_distillation.efficientad.networks import BORDER, Shape, autoencoder, patch_description_network
 from anomaly_features import upsample
 
-HARD = 0.999  # the share of a student's errors that is not learnt from
 QUANTILES = (0.9, 0.995)  # of the maps of normal images, which become 0 and 0.1
-BORDER = 4  # positions at each side of a map where no whole patch is seen
 LEAST = 1e-6  # of what is divided by
 
 
@@ -36,9 +37,11 @@ class EfficientADModel(nn.Module):
     Args:
         shape: of the networks.
         size: (H, W) of the images.
+        teacher: normalised images to (B, shape.features, h, w); None: a patch description network, whose owner loads its
+            weights.
 
     Attributes:
-        teacher: never trained here; its owner loads its weights.
+        teacher: never trained here.
         teacher_mean, teacher_std: (1, C, 1, 1), of the teacher's channels on the training images (:func:`channel_statistics`).
         quantiles: (2, 2): a row each for the student's and the autoencoder's map, values that become 0 and 0.1.
     """
@@ -47,10 +50,10 @@ class EfficientADModel(nn.Module):
     teacher_std: Tensor
     quantiles: Tensor
 
-    def __init__(self, shape: Shape, size: tuple[int, int]) -> None:
+    def __init__(self, shape: Shape, size: tuple[int, int], teacher: nn.Module | None = None) -> None:
         super().__init__()
         self.features = shape.features
-        self.teacher = patch_description_network(shape, shape.features).requires_grad_(False)
+        self.teacher = (teacher or patch_description_network(shape, shape.features)).requires_grad_(False)
         self.student = patch_description_network(shape, 2 * shape.features)
         self.autoencoder = autoencoder(shape, size)
         self.register_buffer("teacher_mean", torch.zeros(1, shape.features, 1, 1))
@@ -60,18 +63,22 @@ class EfficientADModel(nn.Module):
     def taught(self, images: Tensor) -> Tensor:
         """What the teacher says of normalised images (B, 3, H, W): (B, C, h, w), each channel of mean 0 and spread 1."""
         with torch.no_grad():
-            return (self.teacher(images) - self.teacher_mean) / self.teacher_std
+            described: Tensor = self.teacher(images)
+            return (described - self.teacher_mean) / self.teacher_std
 
-    def losses(self, images: Tensor, altered: Tensor, penalty: Tensor | None = None) -> dict[str, Tensor]:
+    def losses(
+        self, images: Tensor, altered: Tensor, penalty: Tensor | None = None, hard_quantile: float = 0.999
+    ) -> dict[str, Tensor]:
         """``loss`` and its parts, means over the batch.
 
         Args:
             images: normalised, (B, 3, H, W), for the student.
             altered: the same, of changed colours, for the autoencoder, and for the student to imitate it.
             penalty: images of anything, of which the student shall say nothing; None: no such term.
+            hard_quantile: see :func:`hard_loss`.
         """
         student, other = self.student(images)[:, : self.features], self.student(altered)[:, self.features :]
-        hard = hard_loss((self.taught(images) - student).square())
+        hard = hard_loss((self.taught(images) - student).square(), hard_quantile)
         rebuilt = self.autoencoder(altered)
         losses = {
             "loss_hard": hard,
@@ -95,22 +102,26 @@ class EfficientADModel(nn.Module):
             0.1 * (part - low) / (high - low).clamp_min(LEAST)
             for part, (low, high) in zip(self.maps(images), self.quantiles, strict=True)
         ]
-        return (scaled[0] + scaled[1]) / 2
+        combined: Tensor = (scaled[0] + scaled[1]) / 2
+        return combined
 
 
-def hard_loss(errors: Tensor) -> Tensor:
-    """The mean of each image's greatest errors, those at or above their 0.999 quantile: (B, C, h, w) to a scalar."""
-    flat = errors.flatten(1)
-    limits = torch.stack([quantile(image, HARD) for image in flat.detach()])
+def hard_loss(errors: Tensor, share: float = 0.999) -> Tensor:
+    """The mean of each image's greatest errors, those at or above their quantile: (B, C, h, w) to a scalar."""
+    flat = errors.float().flatten(1)
+    limits = torch.stack([quantile(image, share) for image in flat.detach()])
     return torch.stack([image[image >= limit].mean() for image, limit in zip(flat, limits, strict=True)]).mean()
 
 
 def quantile(values: Tensor, share: float) -> Tensor:
-    """As ``torch.quantile`` (linear) of (n,) values, which refuses more than 16 million of them."""
+    """As ``torch.quantile`` (linear) of (n,) values, which refuses more than 16 million of them in most versions."""
     place = share * (len(values) - 1)
     low = int(place)
-    lower = values.kthvalue(low + 1).values
-    upper = values.kthvalue(min(low + 2, len(values))).values
+    ranks = [low, min(low + 1, len(values) - 1)]
+    if values.device.type == "cpu":  # torch's own selection takes hours where values are in an unlucky order
+        lower, upper = torch.from_numpy(np.partition(values.numpy(), ranks)[ranks])
+    else:
+        lower, upper = values.sort().values[ranks]
     return torch.lerp(lower, upper, place - low)
 
 
@@ -118,9 +129,9 @@ def channel_statistics(features: Iterable[Tensor], channels: int) -> tuple[Tenso
     """Mean and standard deviation (population) of each channel of batches (B, C, h, w); float32 (1, C, 1, 1) on the CPU."""
     total, squares, count = torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64), 0
     for batch in features:
-        values = batch.double()
-        total += values.sum(dim=(0, 2, 3)).cpu()
-        squares += values.square().sum(dim=(0, 2, 3)).cpu()
+        values = batch.cpu().double()  # which Apple's GPUs do not have
+        total += values.sum(dim=(0, 2, 3))
+        squares += values.square().sum(dim=(0, 2, 3))
         count += values[:, 0].numel()
     mean = total / count
     std = (squares / count - mean.square()).clamp_min(LEAST**2).sqrt()

@@ -12,17 +12,15 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, StepLR
 
 from anomaly_core import Batch, ConfigError, GradientModeler, InputSpec, ModelContext, Prediction
-from anomaly_distillation.efficientad.config import DISTILLED, PUBLISHED, EfficientADConfig
-from anomaly_distillation.efficientad.distilling import PatchTarget, distil, target_network
+from anomaly_distillation.efficientad.config import FEATURES, PUBLISHED, EfficientADConfig
+from anomaly_distillation.efficientad.distilling import FeatureTeacher, PatchTarget, target_network
 from anomaly_distillation.efficientad.model import QUANTILES, EfficientADModel, channel_statistics, quantile, whole_map
 from anomaly_distillation.efficientad.networks import SHAPES, SMALLEST
 from anomaly_distillation.efficientad.pictures import PictureFolder, penalty_images, recoloured
 from anomaly_distillation.efficientad.teachers import find_teacher, misfit
-from anomaly_features import Backbones, upsample
+from anomaly_features import Backbones
 
 DECAY_AT, DECAY = 0.95, 0.1  # of the steps; of the learning rate
-DISTIL_BATCH, DISTIL_RATE = 8, 1e-3
-MOST_DISTILLED = 256  # training images that a teacher is made of, which are kept in memory meanwhile
 
 
 class EfficientADModeler(GradientModeler):
@@ -33,8 +31,8 @@ class EfficientADModeler(GradientModeler):
         context: of the run; teacher and penalty images are looked for where it is fitted, not where a saved state follows.
 
     Raises:
-        ConfigError: images too small; a distilled teacher without a network to imitate; a folder that does not exist.
-        BackboneError: no teacher is to be found, or it does not fit.
+        ConfigError: images too small; features of no network; a folder that does not exist.
+        BackboneError: no teacher is to be found, or it does not fit; the features' network has no weights.
     """
 
     schedule_interval = "step"
@@ -42,7 +40,6 @@ class EfficientADModeler(GradientModeler):
     _mean: Tensor
     _std: Tensor
     teacher_published: Tensor
-    teacher_error: Tensor
 
     def __init__(self, config: EfficientADConfig, context: ModelContext | None = None) -> None:
         super().__init__(config, context)
@@ -53,11 +50,11 @@ class EfficientADModeler(GradientModeler):
                 f"images of {self._size[0]}x{self._size[1]} pixels are too small for EfficientAD: set model.image_size to "
                 f"{SMALLEST} or more."
             )
-        self.model = EfficientADModel(SHAPES[config.size], self._size)
+        teacher = self._feature_teacher() if config.teacher == FEATURES else None
+        self.model = EfficientADModel(SHAPES[config.size], self._size, teacher)
         for name, values in (("_mean", self.input_spec.mean), ("_std", self.input_spec.std)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("teacher_published", torch.tensor(0.0))
-        self.register_buffer("teacher_error", torch.tensor(-1.0))  # of a distilled one
         self.origin = ""
         if self.context.pretrained:
             self._take_teacher()
@@ -65,17 +62,10 @@ class EfficientADModeler(GradientModeler):
                 _ = self.penalty
 
     def _take_teacher(self) -> None:
-        """Load the teacher, or make sure that one can be distilled; warn where it is not the paper's."""
+        """Load the teacher from its file; warn where it is not the paper's."""
         config = self.config
-        if config.teacher == DISTILLED:
-            if config.backbone is None:
-                raise ConfigError(
-                    "model.teacher=distilled needs a network that the teacher imitates. Set model.backbone, such as "
-                    "model.backbone=tf_efficientnet_lite0."
-                )
-            extractor = target_network(config.backbone, Backbones(config.backbones))
-            self._targets = [PatchTarget(extractor, self.model.features)]  # in a list: no part of the state
-            self.origin = f"distilled in {config.distil_steps} steps from {config.backbone} on the training images"
+        if config.teacher == FEATURES:
+            self.origin = f"the patch features of {config.backbone}"
         else:
             teacher = find_teacher(config.size, None if config.teacher == PUBLISHED else config.teacher, config.backbones)
             try:
@@ -91,6 +81,17 @@ class EfficientADModeler(GradientModeler):
                 stacklevel=3,
             )
 
+    def _feature_teacher(self) -> FeatureTeacher:
+        """The teacher that is no patch description network."""
+        if self.config.backbone is None:
+            raise ConfigError(
+                "model.teacher=features needs the network whose features they are. Set model.backbone, such as "
+                "model.backbone=tf_efficientnet_lite0."
+            )
+        weights = Backbones(self.config.backbones) if self.context.pretrained else None
+        target = PatchTarget(target_network(self.config.backbone, weights), SHAPES[self.config.size].features)
+        return FeatureTeacher(target, self._size, self.input_spec.mean, self.input_spec.std)
+
     @cached_property
     def penalty(self) -> PictureFolder:
         """The images of anything."""
@@ -98,49 +99,32 @@ class EfficientADModeler(GradientModeler):
         return PictureFolder(self.config.penalty_images or "", "model.penalty_images", (2 * height, 2 * width))
 
     def computing(self, device: torch.device) -> dict[str, str]:
-        """Where the teacher is from."""
-        return {"teacher": self.origin} if self.origin else {}
+        """Where the teacher is from, and how its features are computed."""
+        teacher = self.model.teacher
+        how = teacher.target.extractor.computing(device) if isinstance(teacher, FeatureTeacher) else {}
+        return {**({"teacher": self.origin} if self.origin else {}), **how}
+
+    def warm_up(self, device: torch.device) -> None:
+        """The network of the teacher's features is compiled."""
+        if isinstance(teacher := self.model.teacher, FeatureTeacher):
+            teacher.target.extractor.warm_up((2 * self._size[0], 2 * self._size[1]), device)
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """The state without the network of the teacher's features, whose weights a run can load again."""
+        return {
+            name: value for name, value in self.state_dict().items() if not name.startswith("model.teacher.target.extractor.")
+        }
 
     def describe(self) -> dict[str, float]:
-        """Whether the teacher is a published one, and how well a distilled one learnt: 1 is nothing, 0 is all."""
-        figures = {"teacher_published": float(self.teacher_published)}
-        return figures if self.teacher_error < 0 else {**figures, "teacher_error": float(self.teacher_error)}
+        """Whether the teacher is a published one: 1, or 0."""
+        return {"teacher_published": float(self.teacher_published)}
 
     def before_training(self, batches: Iterable[Batch]) -> None:
-        """A teacher is distilled, if it has to be; then the mean and spread of its channels are measured."""
-        if self.config.teacher == DISTILLED:
-            self._distil(batches)
+        """The mean and spread of the teacher's channels on the training images are measured."""
         described = (self.model.teacher(self._normalised(batch.images)) for batch in batches)
         mean, std = channel_statistics(described, self.model.features)
         self.model.teacher_mean.copy_(mean)
         self.model.teacher_std.copy_(std)
-
-    def _distil(self, batches: Iterable[Batch]) -> None:
-        device, (height, width) = self._mean.device, self._size
-        kept = torch.empty(MOST_DISTILLED, 3, height, width, dtype=torch.uint8)
-        count = 0
-        for batch in batches:
-            images = batch.images[: MOST_DISTILLED - count]
-            kept[count : count + len(images)] = (images * 255).round().byte().cpu()
-            count += len(images)
-            if count == MOST_DISTILLED:
-                break
-
-        def draw(wanted: int) -> Tensor:
-            return upsample(kept[torch.randint(count, (wanted,))].float() / 255, (2 * height, 2 * width))
-
-        teacher, error = distil(
-            SHAPES[self.config.size],
-            self._targets.pop(),
-            draw,
-            self._size,
-            steps=self.config.distil_steps,
-            batch_size=DISTIL_BATCH,
-            learning_rate=DISTIL_RATE,
-            device=device,
-        )
-        self.model.teacher.load_state_dict(teacher.state_dict())
-        self.teacher_error.fill_(error)
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """``loss``, and the parts that it is the sum of."""
@@ -148,7 +132,8 @@ class EfficientADModeler(GradientModeler):
         penalty = None
         if self.config.penalty_images is not None and self.training:
             penalty = self._normalised(penalty_images(self.penalty, len(images), self._size).to(images.device))
-        return self.model.losses(self._normalised(images), self._normalised(altered), penalty)
+        views = self._normalised(images), self._normalised(altered)
+        return self.model.losses(*views, penalty, self.config.hard_quantile)
 
     def configure_optimizer(self, epochs: int) -> tuple[Optimizer, LRScheduler | None]:
         trained = [*self.model.student.parameters(), *self.model.autoencoder.parameters()]
@@ -177,4 +162,5 @@ class EfficientADModeler(GradientModeler):
         return Prediction(maps.amax(dim=(1, 2, 3)), maps)
 
     def _normalised(self, images: Tensor) -> Tensor:
-        return (images - self._mean) / self._std
+        # channels last: a quarter faster on a CPU
+        return ((images - self._mean) / self._std).contiguous(memory_format=torch.channels_last)

@@ -9,6 +9,7 @@ from torch import nn
 Size = Literal["S", "M", "XS"]
 DROPOUT = 0.2
 KERNEL = 4
+BORDER = 4  # positions at each side of an image where no whole patch is seen
 SMALLEST = 64  # pixels of a side; below, a patch description network has no more than a few positions
 
 

@@ -28,6 +28,9 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int, planes: int, kind: Kind, width: int, scale: Scale = "same") -> None:
         super().__init__()
         self.kind = kind
+        self.conv1: nn.Module
+        self.downsample: nn.Module | None = None
+        self.upsample: nn.Module | None = None
         if kind == "bottleneck":
             self.conv1, self.bn1 = _convolution(channels, width), nn.BatchNorm2d(width)
             self.conv2, self.bn2 = _scaling(width, width, scale), nn.BatchNorm2d(width)
@@ -35,7 +38,6 @@ class ResidualBlock(nn.Module):
         else:
             self.conv1, self.bn1 = _scaling(channels, planes, scale), nn.BatchNorm2d(planes)
             self.conv2, self.bn2 = _scaling(planes, planes, "same"), nn.BatchNorm2d(planes)
-        self.downsample = self.upsample = None
         if scale == "double":
             self.upsample = nn.Sequential(_scaling(channels, planes, scale), nn.BatchNorm2d(planes))
         elif scale == "half" or channels != planes:

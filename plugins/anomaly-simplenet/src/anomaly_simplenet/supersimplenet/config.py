@@ -20,7 +20,7 @@ class SuperSimpleNetConfig(ExtractorOptions, ModelConfig):
     ] = "wide_resnet50_2.tv_in1k"
     layers: Annotated[
         tuple[int | str, ...],
-        Field(min_length=1, description="feature maps that are joined, the finest first, by module name or in"),
+        Field(min_length=1, description="feature maps that are joined, finest first, by module name or index"),
     ] = ("layer2", "layer3")
     upscale: Annotated[
         int, Field(ge=1, le=4, description="how many times finer than the first of these maps the joined one is, on each side")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from anomaly_core import ConfigError, DataError, InputSpec, MemoryModeler, ModelContext, Prediction
+from anomaly_core import ConfigError, DataError, InputSpec, MemoryModeler, ModelContext, Prediction, RunError
 from anomaly_features import ExtractorModeler, FeatureExtractor, TransformerExtractor, is_transformer
 from anomaly_zeroshot.musc.config import MuScConfig
 from anomaly_zeroshot.musc.model import MuScModel, normalised
@@ -87,19 +87,19 @@ class MuScModeler(ExtractorModeler, MemoryModeler):
     def merge(self, accelerator: Accelerator) -> None:
         if accelerator.num_processes == 1:
             return
-        if not self._collected:
-            raise DataError("MuSc: there are fewer images than processes. Use fewer processes (--devices).")
-        counts = accelerator.gather(torch.tensor([len(self._collected)], device=self._collected[0][0].device)).tolist()
+        count = len(self._collected)
+        if not count:  # more processes than images: this one takes part with nothing
+            self.collect(torch.zeros(1, 3, *self.input_spec.output_size, device=self.model.raw.device))
+        counts = accelerator.gather(torch.tensor([count], device=self.model.raw.device)).tolist()
         columns = []
         for column in self._stacked():
-            padded = accelerator.gather(accelerator.pad_across_processes(column))
-            parts = padded.split(max(counts))
-            columns.append(torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)]))
+            parts = accelerator.gather(accelerator.pad_across_processes(column)).split(max(1, *counts))
+            columns.append(torch.cat([part[:own] for part, own in zip(parts, counts, strict=True)]))
         most, total = self.config.most_images, sum(counts)
-        kept = (
-            range(total) if most is None or total <= most else torch.randperm(total, generator=self._shared())[:most].tolist()
-        )
-        self._collected = [[column[number] for column in columns] for number in kept]
+        kept = torch.arange(total)
+        if most is not None and total > most:  # the same draw in all processes
+            kept = torch.randperm(total, generator=torch.Generator().manual_seed(self._draw.initial_seed()))[:most]
+        self._collected = [[column[number] for column in columns] for number in kept.tolist()]
 
     def build(self) -> None:
         if len(self._collected) < 2:
@@ -110,6 +110,10 @@ class MuScModeler(ExtractorModeler, MemoryModeler):
         self._collected, self._seen = [], 0
         layers = self.model.layers
         self.model.build(columns[:layers], columns[layers] if len(columns) > layers else None, self.input_spec.output_size)
+
+    def reopen(self) -> None:
+        """Images that come later would change the scores of all: RunError."""
+        raise RunError("MuSc scores images by one another: more of them change every score. Rank all of them anew.")
 
     def predict_step(self, images: Tensor) -> Prediction:
         maps, embeddings = self.embed(images)
@@ -124,7 +128,3 @@ class MuScModeler(ExtractorModeler, MemoryModeler):
     def _stacked(self) -> list[Tensor]:
         """What was collected: each layer's maps (N, C, h, w), then the embeddings; each list is freed as it is stacked."""
         return [torch.stack([image[part] for image in self._collected]) for part in range(len(self._collected[0]))]
-
-    def _shared(self) -> torch.Generator:
-        """The same draw in all processes."""
-        return torch.Generator().manual_seed(self._draw.initial_seed())
