@@ -148,9 +148,9 @@ class SubspaceModel(nn.Module):
         within = centred @ inside
         if self.kind == "cosine":
             projection = within @ inside.T + self.mean
-            norms = (torch.linalg.vector_norm(part, dim=1) + EPSILON for part in (patches, projection))
-            first, second = norms
-            return 1 - (patches * projection).sum(dim=1) / (first * second)
+            first, second = (torch.linalg.vector_norm(part, dim=1) + EPSILON for part in (patches, projection))
+            cosine: Tensor = (patches * projection).sum(dim=1) / (first * second)
+            return 1 - cosine
         squared = within.square()
         if self.kind == "mahalanobis":
             squared = squared / (self.variances[self.drop_k : self._rank] + EPSILON)

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from anomaly_core import RunError
 
+LEAST = 1e-10  # variance of a share, for images that are all alike: a twentieth of a cell in 5,000
+
 
 class Arrangement(nn.Module):
     """A Gaussian of the shares of all words in all regions of a grid, with a shrunk covariance; empty until :meth:`fit`.
@@ -61,8 +63,8 @@ class Arrangement(nn.Module):
         shrinkage = float(ledoit_wolf_shrinkage(deviations.numpy(), assume_centered=True))
         _, lengths, axes = torch.linalg.svd(deviations, full_matrices=False)
         raw = lengths.square() / len(rows)
-        noise = max(shrinkage * float(raw.sum()) / rows.shape[1], 1e-12)  # images that are all alike have none
-        self.usual, self.axes, self.raw = usual.to(like), axes.to(like), raw.to(like)
+        noise = max(shrinkage * float(raw.sum()) / rows.shape[1], LEAST)
+        self.usual, self.axes, self.raw = usual.to(like), axes.contiguous().to(like), raw.to(like)
         self.values = ((1 - shrinkage) * raw + noise).to(like)
         self.noise, self.kept = like.new_tensor(noise), like.new_tensor(1 - shrinkage)
         self.images = torch.tensor(len(rows), device=like.device)
@@ -104,13 +106,11 @@ class Arrangement(nn.Module):
         return squared / (1 - self.kept.double() / count * squared).clamp(min=1e-12)
 
     def require_grid(self, shares: Tensor) -> None:
-        """Raise RunError if nothing was fitted, or on another grid."""
+        """Raise RunError if it was fitted on another grid."""
         grid, fitted = tuple(shares.shape[-2:]), tuple(self.usual.shape[-2:])
-        if not self.usual.numel():
-            raise RunError("visual words: nothing was fitted yet. Fit it first, or load a finished run.")
         if grid != fitted:
             raise RunError(
-                f"visual words were fitted on {fitted[0]} x {fitted[1]} cells, and these images have {grid[0]} x {grid[1]}. "
+                f"visual_words was fitted on {fitted[0]} x {fitted[1]} cells, and these images have {grid[0]} x {grid[1]}. "
                 "It knows what is usual at each cell: give images of the size that it was fitted on."
             )
 

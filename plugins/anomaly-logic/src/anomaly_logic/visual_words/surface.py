@@ -61,7 +61,8 @@ class Surface(nn.Module):
         values, vectors = torch.linalg.eigh(scatter)
         values = values.flip(0).clamp(min=0)
         held = int((values.cumsum(0) < self.variance * values.sum()).count_nonzero()) + 1
-        return vectors.flip(1)[:, :held].T
+        axes: Tensor = vectors.flip(1)[:, :held].T.contiguous()
+        return axes
 
     @staticmethod
     def _residuals(features: Tensor, centre: Tensor, axes: Tensor) -> Tensor:

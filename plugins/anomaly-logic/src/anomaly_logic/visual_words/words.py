@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from anomaly_core import RunError
+
 SAMPLE = 20_000  # cells that the words are found in
 SEED = 0  # of the draw and of k-means: the words of a run depend on its images alone
 
@@ -31,8 +33,8 @@ class Words(nn.Module):
         self.register_buffer("temperature", torch.tensor(1.0))
 
     def fit(self, features: Tensor, count: int, softness: float) -> None:
-        """Find ``count`` words in the features of normal images, (N, C, h, w) of any float type: mini-batch k-means."""
-        from sklearn.cluster import MiniBatchKMeans
+        """Find ``count`` words in the features of normal images, (N, C, h, w) of any float type, by k-means."""
+        from sklearn.cluster import KMeans
 
         images, channels, height, width = features.shape
         cells = images * height * width
@@ -45,7 +47,8 @@ class Words(nn.Module):
         self.scale = deviation.clamp(min=float(floor)) * channels**0.5
         rows = ((rows - self.centre.cpu()) / self.scale.cpu()).contiguous()
         count = min(count, len(rows))
-        found = MiniBatchKMeans(count, random_state=SEED, n_init=3, batch_size=2048).fit(rows.numpy())
+        # Lloyd's algorithm: mini-batches overlook words of small parts, which have one cell in a hundred
+        found = KMeans(count, random_state=SEED, n_init=3, max_iter=100).fit(rows.numpy())
         self.words = torch.from_numpy(found.cluster_centers_).to(self.centre)
         nearest = torch.cdist(rows, self.words.cpu()).amin(dim=1).square().mean()
         self.temperature = (softness * nearest).clamp(min=1e-6).to(self.centre)
@@ -58,7 +61,12 @@ class Words(nn.Module):
         """Standardised features to each word's share of every cell, float32 (B, K, h, w): 1 in all.
 
         A share falls with exp(-squared distance / temperature).
+
+        Raises:
+            RunError: there are no words yet.
         """
+        if not self.words.numel():
+            raise RunError("visual_words has no words yet. Fit it first, or load a finished run.")
         batch, _, height, width = features.shape
         likeness = 2 * self.words @ features.flatten(2) - self.words.square().sum(dim=1)[:, None]  # (B, K, h * w)
         return torch.softmax(likeness / self.temperature, dim=1).reshape(batch, -1, height, width)
