@@ -82,9 +82,9 @@ class Arrangement(nn.Module):
         along = deviations @ self.axes.T
         gradient = deviations / self.noise + (along * (1 / self.values - 1 / self.noise)) @ self.axes
         # the whole is computed from its parts: both are exact, and equal whatever is rounded
-        spread = gradient.reshape(len(shares), -1, pooling.shape[1]) @ pooling.T  # (B, K, h * w)
+        spread = gradient.reshape(-1, len(self.usual), self.regions**2) @ pooling.T  # (B, K, h * w)
         parts = (beyond.flatten(2) * spread).sum(dim=1)
-        return parts.sum(dim=1).clamp(min=0), parts.reshape(-1, *shares.shape[-2:])
+        return parts.sum(dim=1).clamp(min=0), parts.reshape(-1, int(shares.shape[-2]), int(shares.shape[-1]))
 
     def distances_without(self, counts: Tensor) -> Tensor:
         """Squared distances (B,) of images that it was fitted on, each from a Gaussian that was fitted without it.

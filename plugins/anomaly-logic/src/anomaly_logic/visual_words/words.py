@@ -67,6 +67,6 @@ class Words(nn.Module):
         """
         if not self.words.numel():
             raise RunError("visual_words has no words yet. Fit it first, or load a finished run.")
-        batch, _, height, width = features.shape
+        height, width = int(features.shape[-2]), int(features.shape[-1])
         likeness = 2 * self.words @ features.flatten(2) - self.words.square().sum(dim=1)[:, None]  # (B, K, h * w)
-        return torch.softmax(likeness / self.temperature, dim=1).reshape(batch, -1, height, width)
+        return torch.softmax(likeness / self.temperature, dim=1).reshape(-1, len(self.words), height, width)
