@@ -214,3 +214,18 @@ def test_presets_are_valid(preset: str) -> None:
     assert sum(channels) == (1792 if preset == "paper" else 176)
     if preset == "edge":
         assert config == VisualWordsConfig(resize="stretch")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace:FutureWarning", "ignore::torch.jit.TracerWarning")
+def test_a_traced_graph_takes_any_number_of_images(layers: list[Tensor]) -> None:
+    model = model_of(layers, softness=4.0, regions=(1, 2))
+
+    class Graph(torch.nn.Module):
+        def forward(self, fine: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            return model.combined(*model.measured([fine, coarse], without=False))
+
+    with torch.no_grad():
+        traced = torch.jit.trace(Graph(), tuple(layer[:2].clone() for layer in layers), check_trace=False)
+        for part in (slice(1), slice(2, 9)):
+            images = [layer[part] for layer in layers]
+            torch.testing.assert_close(traced(*images), Graph()(*images), rtol=1e-4, atol=1e-4)

@@ -119,7 +119,9 @@ class VisualWordsModel(nn.Module):
             products.addmm_(rows, rows.T)
             cells += rows.shape[1]
         for key, each in self._each():
-            each.fit(counts[key], usual[key[0]])
+            each.fit(counts[key])
+        for vocabulary, mean in zip(words, usual, strict=True):
+            vocabulary.usual = mean.to(device)
         self.surface.fit(cells, total, products)
         self._standardise(layers)
 
@@ -165,9 +167,10 @@ class VisualWordsModel(nn.Module):
         layer and grid of regions each cell's part in the squared distance, (B, h, w), which sum to 1."""
         standardised = self.standardised(features)
         shares = [words(layer) for words, layer in zip(self.vocabularies, standardised, strict=True)]
+        beyond = [words.beyond(each) for words, each in zip(self.vocabularies, shares, strict=True)]
         measures, parts = [], []
         for (number, _), arrangement in self._each():
-            distances, part = arrangement(shares[number])
+            distances, part = arrangement(beyond[number])
             parts.append(part / distances.clamp(min=1e-6)[:, None, None])
             if without:
                 distances = arrangement.distances_without(arrangement.counted(shares[number])).float()

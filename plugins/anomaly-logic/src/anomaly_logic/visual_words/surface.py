@@ -68,4 +68,4 @@ class Surface(nn.Module):
     def _residuals(features: Tensor, centre: Tensor, axes: Tensor) -> Tensor:
         rows = features.flatten(2) - centre[:, None]  # (B, D, h * w)
         left = rows - axes.T @ (axes @ rows)
-        return left.square().sum(dim=1).sqrt().reshape(-1, *features.shape[-2:])
+        return left.square().sum(dim=1).sqrt().reshape(-1, int(features.shape[-2]), int(features.shape[-1]))

@@ -17,12 +17,14 @@ class Words(nn.Module):
     Attributes:
         centre, scale: float32 (C,), each channel's mean, and its deviation times the square root of C.
         words: float32 (K, C), the centres of k-means.
+        usual: float32 (K, h, w), each word's mean share of every cell over normal images.
         temperature: float32 (), by how much more a squared distance makes a word e times as unlikely.
     """
 
     centre: Tensor
     scale: Tensor
     words: Tensor
+    usual: Tensor
     temperature: Tensor
 
     def __init__(self, channels: int) -> None:
@@ -30,6 +32,7 @@ class Words(nn.Module):
         self.register_buffer("centre", torch.zeros(channels))
         self.register_buffer("scale", torch.ones(channels))
         self.register_buffer("words", torch.empty(0, channels))
+        self.register_buffer("usual", torch.empty(0, 0, 0))
         self.register_buffer("temperature", torch.tensor(1.0))
 
     def fit(self, features: Tensor, count: int, softness: float) -> None:
@@ -67,6 +70,16 @@ class Words(nn.Module):
         """
         if not self.words.numel():
             raise RunError("visual_words has no words yet. Fit it first, or load a finished run.")
-        batch, _, height, width = features.shape
+        height, width = int(features.shape[-2]), int(features.shape[-1])
         likeness = 2 * self.words @ features.flatten(2) - self.words.square().sum(dim=1)[:, None]  # (B, K, h * w)
-        return torch.softmax(likeness / self.temperature, dim=1).reshape(batch, -1, height, width)
+        return torch.softmax(likeness / self.temperature, dim=1).reshape(-1, len(self.words), height, width)
+
+    def beyond(self, shares: Tensor) -> Tensor:
+        """Shares (B, K, h, w) less the usual ones of the same cells; RunError if these are of another grid."""
+        grid, fitted = tuple(shares.shape[-2:]), tuple(self.usual.shape[-2:])
+        if grid != fitted:
+            raise RunError(
+                f"visual_words was fitted on {fitted[0]} x {fitted[1]} cells, and these images have {grid[0]} x {grid[1]}. "
+                "It knows what is usual at each cell: give images of the size that it was fitted on."
+            )
+        return shares - self.usual
