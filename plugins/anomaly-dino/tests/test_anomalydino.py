@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from anomaly_core import DataError, ModelContext, RunError
+from anomaly_core import ConfigError, DataError, ModelContext, RunError
 from anomaly_dino.anomalydino.bank import PatchBank, k_center
 from anomaly_dino.anomalydino.config import AnomalyDINOConfig
 from anomaly_dino.anomalydino.modeler import AnomalyDINOModeler
@@ -159,3 +159,23 @@ def test_errors(images: Tensor, small: dict[str, Any]) -> None:
         modeler.build()
     with pytest.raises(RunError, match="Fit it first"):
         modeler.predict_step(images)
+
+
+def test_images_judge_one_another_and_not_themselves(images: Tensor, fit: Fit) -> None:
+    modeler = fit(batched=True)
+    assert modeler.transductive
+    assert not fit(images[:1]).transductive
+    with torch.inference_mode():
+        rows = modeler.model.memory_bank.view(6, PATCHES, -1)
+        scores = modeler.model.patch_scores(modeler.patches(images)).flatten(1)
+        stranger = modeler.predict_step(images.flip(3)).scores
+        for i in range(6):
+            others = torch.cat([rows[:i], rows[i + 1 :]]).flatten(0, 1)
+            expected = (1 - rows[i] @ others.T).amin(dim=1)  # a thousandth of 5 * 384 patches, less one, is one
+            torch.testing.assert_close(scores[i], expected, rtol=1e-3, atol=1e-5)
+    assert stranger.isfinite().all()
+
+
+def test_options_that_batches_would_ignore(fit: Fit) -> None:
+    with pytest.raises(ConfigError, match=r"batched=true would ignore model\.metric=l2 and model\.neighbors=3"):
+        fit(batched=True, metric="l2", neighbors=3)

@@ -82,6 +82,7 @@ def test_hard_loss_takes_each_image_by_itself() -> None:
     alone = torch.stack([hard_loss(image[None]) for image in errors])
     torch.testing.assert_close(hard_loss(errors), alone.mean())
     assert float(alone[0]) > float(torch.quantile(errors[0], 0.999))
+    torch.testing.assert_close(hard_loss(errors, 0), errors.mean())
 
 
 def test_statistics_are_those_of_all_batches() -> None:

@@ -46,3 +46,10 @@ class PatchOptions(ExtractorOptions, ModelConfig):
     neighborhood: Annotated[
         int, Field(ge=1, le=15, description="side of the square of patches that is averaged around each; odd; 1: none")
     ] = 1
+    batched: Annotated[
+        bool,
+        Field(
+            description="learn no normal image: the run's test images are judged by one another, without their labels (batched "
+            "zero-shot)"
+        ),
+    ] = False

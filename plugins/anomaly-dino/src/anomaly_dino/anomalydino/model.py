@@ -13,6 +13,8 @@ Deviations:
 - The principal component of a mask is exact, the original's randomised: of its sign, see ``foreground.py``.
 - The search is exact and in plain torch, so that an exported graph contains it. The original asks faiss, exactly as well.
 - The bank may be bounded, extended and cut.
+- With ``model.batched``, an image that is scored is recognised among those that judge one another by its patches: the original
+  knows its number.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomaly_core import RunError
+from anomaly_dino.anomalydino.batched import batched_distances
 from anomaly_dino.scores import image_scores
 from anomaly_features import upsample_smooth
 
@@ -39,6 +42,7 @@ class AnomalyDINOModel(nn.Module):
         metric: ``cosine`` or ``l2``.
         neighbors: nearest patches whose distances are averaged.
         sigma: of the Gaussian that smooths the map, in pixels.
+        batched: the bank holds the images that judge one another; the share of their patches that counts is the original's.
 
     Attributes:
         memory_bank: float32 (N, D), of length 1 for the cosine; empty before it is filled.
@@ -46,9 +50,11 @@ class AnomalyDINOModel(nn.Module):
 
     memory_bank: Tensor
 
-    def __init__(self, metric: Literal["cosine", "l2"] = "cosine", neighbors: int = 1, sigma: float = 4.0) -> None:
+    def __init__(
+        self, metric: Literal["cosine", "l2"] = "cosine", neighbors: int = 1, sigma: float = 4.0, batched: bool = False
+    ) -> None:
         super().__init__()
-        self.metric, self.neighbors, self.sigma = metric, neighbors, sigma
+        self.metric, self.neighbors, self.sigma, self.batched = metric, neighbors, sigma, batched
         self.register_buffer("memory_bank", torch.empty(0, 0))
 
     def rows(self, patches: Tensor) -> Tensor:
@@ -81,16 +87,20 @@ class AnomalyDINOModel(nn.Module):
         """
         if not len(self.memory_bank):
             raise RunError("AnomalyDINO's memory bank is empty. Fit it first, or load a finished run.")
-        grid = patches.shape[-2:]
+        grid = int(patches.shape[-2]), int(patches.shape[-1])
+        count = grid[0] * grid[1]
         with torch.autocast(patches.device.type, enabled=False):
             if torch.jit.is_tracing() or torch.compiler.is_compiling():  # type: ignore[no-untyped-call,attr-defined]
-                scores = self._nearest(self.rows(patches)).view(-1, *grid)
+                scores = self._nearest(self.rows(patches), count).view(-1, *grid)
             else:  # image by image, for the distances of a batch to all of the bank take room
-                scores = torch.stack([self._nearest(self.rows(image[None])).view(grid) for image in patches])
+                scores = torch.stack([self._nearest(self.rows(image[None]), count).view(grid) for image in patches])
         return scores if mask is None else scores * mask
 
-    def _nearest(self, rows: Tensor) -> Tensor:
-        """(N, D) -> (N,)."""
+    def _nearest(self, rows: Tensor, patches: int) -> Tensor:
+        """(N, D) -> (N,); so many of them are an image's."""
+        if self.batched:
+            bank = self.memory_bank.view(-1, patches, self.memory_bank.shape[1])
+            return batched_distances(rows.view(-1, patches, rows.shape[1]), bank).flatten()
         near = [
             self._squared(rows, part).topk(min(self.neighbors, len(part)), dim=1, largest=False).values
             for part in self.memory_bank.split(ROWS)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from anomaly_core import DataError, ModelContext, Prediction
+from anomaly_core import ConfigError, DataError, ModelContext, Prediction
 from anomaly_dino.anomalydino.bank import PatchBank
 from anomaly_dino.anomalydino.config import AnomalyDINOConfig
 from anomaly_dino.anomalydino.model import AnomalyDINOModel
@@ -43,7 +43,9 @@ class AnomalyDINOModeler(PatchModeler):
 
     def __init__(self, config: AnomalyDINOConfig, context: ModelContext | None = None) -> None:
         super().__init__(config, context)
-        self.model = AnomalyDINOModel(config.metric, config.neighbors, config.sigma)
+        if config.batched and (ignored := self._ignored()):
+            raise ConfigError(f"model.batched=true would ignore {' and '.join(ignored)}. Leave that out.")
+        self.model = AnomalyDINOModel(config.metric, config.neighbors, config.sigma, config.batched)
         self.masks = config.mask == "always"
         if config.mask == "paper" and (masked := MASKED.intersection(self.context.categories)):
             self.masks = len(masked) == len(self.context.categories)
@@ -56,8 +58,14 @@ class AnomalyDINOModeler(PatchModeler):
         self._bank: PatchBank | None = None
         self._owners = torch.empty(0, dtype=torch.int32)  # the image of each row; not saved
 
+    def _ignored(self) -> list[str]:
+        """What does nothing where images are judged by one another."""
+        config = self.config
+        plain = {"metric": "cosine", "neighbors": 1, "mask_references": False}
+        return [f"model.{name}={getattr(config, name)}" for name, usual in plain.items() if getattr(config, name) != usual]
+
     def collect(self, images: Tensor) -> None:
-        count, height, width = self.config.rotations, *images.shape[-2:]
+        count, height, width = 1 if self.config.batched else self.config.rotations, *images.shape[-2:]
         angles = torch.arange(count, device=images.device) * (360 / count)
         for image in images:
             copies = image[None]
@@ -67,7 +75,7 @@ class AnomalyDINOModeler(PatchModeler):
             rows = self.model.rows(patches)
             if self._bank is None:
                 expected = None if self.expected is None else self.expected * len(rows)
-                self._bank = PatchBank(self.config.bank_size, self.config.bank_keeps, expected)
+                self._bank = self._new_bank(expected)
             mask = self._mask(patches) if self.config.mask_references else None
             self._bank.add(rows if mask is None else rows[mask.flatten()])
 
@@ -75,7 +83,7 @@ class AnomalyDINOModeler(PatchModeler):
         if accelerator.num_processes == 1:
             return
         device = self.model.memory_bank.device
-        bank = self._bank or PatchBank(self.config.bank_size, self.config.bank_keeps)
+        bank = self._bank or self._new_bank()
         rows, owners = bank.rows()
         dim = int(accelerator.gather(torch.tensor([rows.shape[1]], device=device)).max())
         rows = rows.to(device).view(-1, dim)
@@ -86,7 +94,7 @@ class AnomalyDINOModeler(PatchModeler):
         first = sum(images[: accelerator.process_index])
         packed = torch.cat([rows, (owners.to(device) + first)[:, None].to(rows)], dim=1)  # a float32 holds 16 million exactly
         parts = accelerator.gather(accelerator.pad_across_processes(packed)).split(max(counts))
-        merged = PatchBank(self.config.bank_size, self.config.bank_keeps, sum(counts))
+        merged = self._new_bank(sum(counts))
         for part, length in zip(parts, counts, strict=True):
             for owner in part[:length, -1].unique().tolist():
                 merged.add(part[:length][part[:length, -1] == owner, :-1], int(owner))
@@ -106,10 +114,14 @@ class AnomalyDINOModeler(PatchModeler):
     def reopen(self) -> None:
         """The bank is taken as patches of images that nobody tells apart, to which others are added."""
         rows = self.model.memory_bank
-        self._bank = PatchBank(self.config.bank_size, self.config.bank_keeps)
+        self._bank = self._new_bank()
         self._bank.add(rows)
         self._bank.cut = True  # no image can be left out
         self.model.memory_bank = rows[:0]
+
+    def _new_bank(self, expected: int | None = None) -> PatchBank:
+        """An empty one; that of images which judge one another has all of their patches."""
+        return PatchBank(None if self.config.batched else self.config.bank_size, self.config.bank_keeps, expected)
 
     @property
     def leaves_out(self) -> float:  # type: ignore[override]  # depends on the bank

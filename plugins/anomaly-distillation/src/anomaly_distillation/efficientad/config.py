@@ -37,6 +37,10 @@ class EfficientADConfig(ModelConfig):
         Field(description="folder with weight files; else $ANOMALY_BACKBONES, else ./backbones"),
         Needs("model.teacher=published|features"),
     ] = None
+    hard_quantile: Annotated[
+        float,
+        Field(ge=0, lt=1, description="of the student's errors on an image; those at or above it are learnt from, 0: all"),
+    ] = 0.999
     penalty_images: Annotated[
         str | None,
         Field(description="folder of images of anything, such as ImageNet, of which the student learns to say nothing"),

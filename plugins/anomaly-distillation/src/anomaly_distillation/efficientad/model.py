@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,7 +27,6 @@ from torch.nn import functional as F
 from anomaly_distillation.efficientad.networks import BORDER, Shape, autoencoder, patch_description_network
 from anomaly_features import upsample
 
-HARD = 0.999  # the share of a student's errors that is not learnt from
 QUANTILES = (0.9, 0.995)  # of the maps of normal images, which become 0 and 0.1
 LEAST = 1e-6  # of what is divided by
 
@@ -66,16 +66,19 @@ class EfficientADModel(nn.Module):
             described: Tensor = self.teacher(images)
             return (described - self.teacher_mean) / self.teacher_std
 
-    def losses(self, images: Tensor, altered: Tensor, penalty: Tensor | None = None) -> dict[str, Tensor]:
+    def losses(
+        self, images: Tensor, altered: Tensor, penalty: Tensor | None = None, hard_quantile: float = 0.999
+    ) -> dict[str, Tensor]:
         """``loss`` and its parts, means over the batch.
 
         Args:
             images: normalised, (B, 3, H, W), for the student.
             altered: the same, of changed colours, for the autoencoder, and for the student to imitate it.
             penalty: images of anything, of which the student shall say nothing; None: no such term.
+            hard_quantile: see :func:`hard_loss`.
         """
         student, other = self.student(images)[:, : self.features], self.student(altered)[:, self.features :]
-        hard = hard_loss((self.taught(images) - student).square())
+        hard = hard_loss((self.taught(images) - student).square(), hard_quantile)
         rebuilt = self.autoencoder(altered)
         losses = {
             "loss_hard": hard,
@@ -103,10 +106,10 @@ class EfficientADModel(nn.Module):
         return combined
 
 
-def hard_loss(errors: Tensor) -> Tensor:
-    """The mean of each image's greatest errors, those at or above their 0.999 quantile: (B, C, h, w) to a scalar."""
-    flat = errors.flatten(1)
-    limits = torch.stack([quantile(image, HARD) for image in flat.detach()])
+def hard_loss(errors: Tensor, share: float = 0.999) -> Tensor:
+    """The mean of each image's greatest errors, those at or above their quantile: (B, C, h, w) to a scalar."""
+    flat = errors.float().flatten(1)
+    limits = torch.stack([quantile(image, share) for image in flat.detach()])
     return torch.stack([image[image >= limit].mean() for image, limit in zip(flat, limits, strict=True)]).mean()
 
 
@@ -114,8 +117,11 @@ def quantile(values: Tensor, share: float) -> Tensor:
     """As ``torch.quantile`` (linear) of (n,) values, which refuses more than 16 million of them in most versions."""
     place = share * (len(values) - 1)
     low = int(place)
-    lower = values.kthvalue(low + 1).values
-    upper = values.kthvalue(min(low + 2, len(values))).values
+    ranks = [low, min(low + 1, len(values) - 1)]
+    if values.device.type == "cpu":  # torch's own selection takes hours where values are in an unlucky order
+        lower, upper = torch.from_numpy(np.partition(values.numpy(), ranks)[ranks])
+    else:
+        lower, upper = values.sort().values[ranks]
     return torch.lerp(lower, upper, place - low)
 
 
@@ -123,9 +129,9 @@ def channel_statistics(features: Iterable[Tensor], channels: int) -> tuple[Tenso
     """Mean and standard deviation (population) of each channel of batches (B, C, h, w); float32 (1, C, 1, 1) on the CPU."""
     total, squares, count = torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64), 0
     for batch in features:
-        values = batch.double()
-        total += values.sum(dim=(0, 2, 3)).cpu()
-        squares += values.square().sum(dim=(0, 2, 3)).cpu()
+        values = batch.cpu().double()  # which Apple's GPUs do not have
+        total += values.sum(dim=(0, 2, 3))
+        squares += values.square().sum(dim=(0, 2, 3))
         count += values[:, 0].numel()
     mean = total / count
     std = (squares / count - mean.square()).clamp_min(LEAST**2).sqrt()

@@ -132,7 +132,8 @@ class EfficientADModeler(GradientModeler):
         penalty = None
         if self.config.penalty_images is not None and self.training:
             penalty = self._normalised(penalty_images(self.penalty, len(images), self._size).to(images.device))
-        return self.model.losses(self._normalised(images), self._normalised(altered), penalty)
+        views = self._normalised(images), self._normalised(altered)
+        return self.model.losses(*views, penalty, self.config.hard_quantile)
 
     def configure_optimizer(self, epochs: int) -> tuple[Optimizer, LRScheduler | None]:
         trained = [*self.model.student.parameters(), *self.model.autoencoder.parameters()]
