@@ -107,5 +107,5 @@ def test_a_quarter_turn_is_counter_clockwise() -> None:
 @pytest.mark.parametrize("name", ["subspace", "anomalydino"])
 @pytest.mark.parametrize("preset", ["paper", "edge"])
 def test_presets_are_valid(name: str, preset: str) -> None:
-    config = RunConfig.create(model=name, data="sample", preset=preset)
-    assert config.model.backbone.startswith("vit_" if preset == "paper" else "tf_efficientnet_lite0")
+    model: Any = RunConfig.create(model=name, data="sample", preset=preset).model
+    assert model.backbone.startswith("vit_" if preset == "paper" else "tf_efficientnet_lite0")

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from anomaly_core import AnomalyError, ConfigError, DataError, ModelContext, registry
 from anomaly_distillation.efficientad.config import EfficientADConfig
@@ -151,6 +152,10 @@ def test_a_teacher_learns_its_target() -> None:
     assert torch.equal(learnt(1)[1][0].weight, one[0].weight)
     with torch.no_grad():
         described = target(pictures)
+        small = F.interpolate(pictures, (64, 64), mode="area")
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+        errors = [float((teacher(x) - described).square().mean()) for x in ((small - mean) / std, (small - 0.5) / 0.5)]
+    assert errors[0] < errors[1], "the teacher wants images as EfficientAD normalises them, not as its target"
     assert described.shape == (6, 8, 16, 16)
     assert 0.3 < float(described.std()) < 3  # the crops that set the spread are not the pictures
 

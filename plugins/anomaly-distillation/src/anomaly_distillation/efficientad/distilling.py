@@ -1,8 +1,8 @@
 """Making a teacher: a patch description network learns to describe patches as a large network does.
 
-As EfficientAD's teachers were made (the paper's appendix): the features of a network trained on ImageNet at strides 8 and 16,
-3x3 patches of them as in PatchCore, pooled to 1024 values each and to the teacher's channels together, each channel of mean 0
-and spread 1; the target sees an image at twice the teacher's size, so that both have a value every 4 pixels of it.
+As EfficientAD's teachers were made: the features of a network trained on ImageNet at strides 8 and 16, 3x3 patches of them as
+in PatchCore, pooled to 1024 values each and to the teacher's channels together, each channel of mean 0 and spread 1; the
+target sees an image at twice the teacher's size, so that both have a value every 4 pixels of it.
 
 Deviations: images are those of the user, not of ImageNet, and are cropped and mirrored at random, since they are few; the
 target network may be any of timm's, the paper's is wide_resnet101_2.tv_in1k.
@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from anomaly_core import ConfigError
+from anomaly_core import ConfigError, InputSpec
+from anomaly_distillation.efficientad.model import channel_statistics
 from anomaly_distillation.efficientad.networks import BORDER, Shape, patch_description_network, positions
 from anomaly_features import Backbones, ExtractorOptions, FeatureExtractor, full_name, upsample
 
@@ -55,10 +56,10 @@ class PatchTarget(nn.Module):
         super().__init__()
         self.extractor = extractor
         weights = patch_pooling(extractor.channels, features)
-        self.register_buffer("_fine", weights[0])
-        self.register_buffer("_coarse", weights[1])
-        self.register_buffer("mean", torch.zeros(1, features, 1, 1))
-        self.register_buffer("std", torch.ones(1, features, 1, 1))
+        self.register_buffer("_fine", weights[0], persistent=False)
+        self.register_buffer("_coarse", weights[1], persistent=False)
+        self.register_buffer("mean", torch.zeros(1, features, 1, 1), persistent=False)
+        self.register_buffer("std", torch.ones(1, features, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """float32 (B, 3, H, W) in [0, 1] to (B, features, H/8, W/8)."""
@@ -155,15 +156,14 @@ def distil(
         steps, batch_size, learning_rate: of Adam, whose rate falls to 0 along a cosine.
         progress: shows the steps.
     """
-    torch_mean, torch_std = target.extractor.mean, target.extractor.std
-    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (torch_mean, torch_std))
+    spec = InputSpec(size)  # EfficientAD's normalisation, and not the target's own
+    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
     target.to(device).eval()
     with torch.no_grad():
-        samples = [target(_cropped(draw(batch_size)).to(device)).cpu() for _ in range(min(STATISTICS, steps))]
-        values = torch.cat(samples)
-        target.mean.copy_(values.mean(dim=(0, 2, 3), keepdim=True))
-        target.std.copy_(values.std(dim=(0, 2, 3), keepdim=True).clamp_min(1e-6))
-        del samples, values
+        seen = (target(_cropped(draw(batch_size)).to(device)) for _ in range(min(STATISTICS, steps)))
+        statistics = channel_statistics(seen, shape.features)
+        target.mean.copy_(statistics[0])
+        target.std.copy_(statistics[1])
     teacher = patch_description_network(shape, shape.features, padded=True).to(device).train()
     optimizer = Adam(teacher.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
     schedule = CosineAnnealingLR(optimizer, steps)
