@@ -36,6 +36,14 @@ MOST_FITTED, HELD_OUT, BATCH = 300, 175, 8
 SIDE = 64  # of the maps on which pixels are compared while candidates are ranked
 EDGE: dict[str, Any] = {"image_size": 224, "center_crop": None, "target_dim": None, "coreset_ratio": 0.01, "projection_dim": 64}
 LITE0: dict[str, Any] = {**EDGE, "backbone": "tf_efficientnet_lite0", "layers": ["blocks.2", "blocks.4"]}
+ACCURATE: dict[str, Any] = {
+    **EDGE,
+    "backbone": "tf_efficientnet_lite2",
+    "layers": ["blocks.4"],
+    "image_size": 256,
+    "coreset_ratio": 0.02,
+    "whiten": True,
+}
 SALIENCY: dict[str, Any] = {**EDGE, "backbone": "vit_small_patch14_dinov2.saliency", "patch_size": 1, "coreset_ratio": 0.02}
 CANDIDATES: dict[str, dict[str, Any]] = {
     "edge": {**LITE0, "resize": "pad"},
@@ -45,6 +53,9 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "whitened, 320 px": {**LITE0, "whiten": True, "image_size": 320},
     "nearby": {**LITE0, "whiten": True, "neighbourhood": 4, "coreset_ratio": 0.02},
     "deeper": {**LITE0, "layers": ["blocks.4", "blocks.6"]},
+    "accurate": ACCURATE,
+    "accurate, smooth": {**ACCURATE, "sigma": 16},
+    "accurate, larger patches": {**ACCURATE, "sigma": 16, "patch_size": 5},
     "saliency": {**SALIENCY, "layers": ["blocks.5"]},
     "saliency, whitened": {**SALIENCY, "layers": ["blocks.5"], "whiten": True},
     "saliency, two blocks": {**SALIENCY, "layers": ["blocks.4", "blocks.7"]},

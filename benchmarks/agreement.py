@@ -20,20 +20,19 @@ import torch
 _differences: list[tuple[float, float]] = []  # (found, allowed)
 
 
-def _relative(actual: Any, expected: Any) -> float:
-    found, wanted = (np.asarray(torch.as_tensor(part).detach().cpu(), dtype=np.float64) for part in (actual, expected))
-    if not wanted.size or (found.shape != wanted.shape and found.size != wanted.size):
-        return 0.0
-    scale = float(np.abs(wanted).max()) or 1.0
-    return float(np.abs(found.reshape(wanted.shape) - wanted).max()) / scale
+def _array(value: Any) -> Any:
+    return np.asarray(torch.as_tensor(value).detach().cpu(), dtype=np.float64)
 
 
 def _noting(compare: Callable[..., None]) -> Callable[..., None]:
     @wraps(compare)
     def noted(actual: Any, expected: Any, *args: Any, **options: Any) -> None:
         compare(actual, expected, *args, **options)
-        allowed = max(float(options.get("rtol") or (args[0] if args else 0) or 0), 0.0)
-        _differences.append((_relative(actual, expected), allowed))
+        wanted = _array(expected)
+        scale = float(np.abs(wanted).max(initial=0)) or 1.0
+        found = float(np.abs(_array(actual) - wanted).max(initial=0)) / scale
+        relative = float(options.get("rtol", args[0] if args else 0) or 0)
+        _differences.append((found, relative + float(options.get("atol") or 0) / scale))
 
     return noted
 

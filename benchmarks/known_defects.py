@@ -6,8 +6,7 @@
 The `edge` preset on ELPV mono (which has no masks) and on magnetic tiles, divided by tile (`data.by_tile`). A seed draws the
 defects and all else that is random; of fewer defects, each is among those of more. All rows of a seed are judged on the same
 images: those that the run with most defects tests, which are neither given in any row nor, of magnetic tiles, show a tile that
-was given. `PatchCore`, which learns from normal images alone, is judged on them too. Runs are ordinary ones and complete runs
-are not repeated: stop it and start it again as you like.
+was given. Runs are ordinary ones, and complete ones are not repeated: stop it and start it again as you like.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ OUTPUT = "experiments/known_defects"
 SETS: dict[str, dict[str, Any]] = {"elpv": {"data.category": ["mono"]}, "magnetic_tile": {"data.by_tile": True}}
 
 
-def run(name: str, root: str | None, model: str, seed: int, options: dict[str, Any]) -> RunResult:
+def run(name: str, root: str | None, seed: int, options: dict[str, Any]) -> RunResult:
     """A finished run, or the same of an earlier call."""
     common = {"base.output": OUTPUT, "base.pictures": 0, "base.metrics": ["image_auroc"], "base.device": "cpu"}
     cache = {"model.feature_cache": "disk", "model.cache_folder": f"{OUTPUT}/cache", "model.cache_budget": "4GiB"}
@@ -35,7 +34,7 @@ def run(name: str, root: str | None, model: str, seed: int, options: dict[str, A
     overrides = {**common, "base.seed": seed, **cache, **SETS[name], **given, **options}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        config = RunConfig.create(model=model, data=name, preset="edge", overrides=overrides)
+        config = RunConfig.create(model="supersimplenet", data=name, preset="edge", overrides=overrides)
         (result,) = run_experiment(config, resume=True).runs
     return result
 
@@ -60,10 +59,9 @@ def main() -> None:
     found: dict[str, list[float]] = {}
     for seed in range(given.seeds):
         runs = {
-            f"{count} defects": run(given.name, given.root, "supersimplenet", seed, {"data.abnormal_train": count, **more})
+            f"{count} defects": run(given.name, given.root, seed, {"data.abnormal_train": count, **more})
             for count in sorted(given.counts, reverse=True)
         }
-        runs["PatchCore"] = run(given.name, given.root, "patchcore", 0, {})
         paths = {row.path for row in next(iter(runs.values())).predictions}
         for kind, result in runs.items():
             found.setdefault(kind, []).append(judged(result, paths))

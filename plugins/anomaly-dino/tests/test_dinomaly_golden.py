@@ -40,7 +40,7 @@ def build(golden: Golden, groups: int = 2) -> DinomalyModel:
 
 def close(ours: Tensor, theirs: Tensor, relative: float = 1e-5) -> None:
     assert ours.shape == theirs.shape
-    assert float((ours.detach() - theirs).abs().max()) < relative * float(theirs.abs().max())
+    np.testing.assert_allclose(ours.detach(), theirs, rtol=0, atol=relative * float(theirs.abs().max()))
 
 
 def test_bottleneck_and_attention(golden: Golden, blocks: list[Tensor]) -> None:

@@ -104,8 +104,16 @@ def test_a_quarter_turn_is_counter_clockwise() -> None:
     assert black[0, 0, 4, 4] == 1
 
 
-@pytest.mark.parametrize("name", ["subspace", "anomalydino"])
-@pytest.mark.parametrize("preset", ["paper", "edge"])
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [
+        ("subspace", "paper"),
+        ("subspace", "edge"),
+        ("anomalydino", "paper"),
+        ("anomalydino", "edge"),
+        ("anomalydino", "accurate"),
+    ],
+)
 def test_presets_are_valid(name: str, preset: str) -> None:
-    config = RunConfig.create(model=name, data="sample", preset=preset)
-    assert config.model.backbone.startswith("vit_" if preset == "paper" else "tf_efficientnet_lite0")
+    model: Any = RunConfig.create(model=name, data="sample", preset=preset).model
+    assert model.backbone.startswith("tf_efficientnet_lite0" if preset == "edge" else "vit_")

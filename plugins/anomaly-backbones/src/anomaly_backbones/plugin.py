@@ -11,6 +11,13 @@ TF_EFFICIENTNET_LITE0 = BackboneSpec(
     by_position=True,  # the wheel's file is in timm's order under the names of another implementation
 )
 
+TF_EFFICIENTNET_LITE2 = BackboneSpec(
+    target="anomaly_backbones.files:tf_efficientnet_lite2",
+    summary="EfficientNet-Lite2, ImageNet-1k, 6.1 M parameters",
+    license="Apache-2.0",
+    by_position=True,  # as Lite0's
+)
+
 VIT_SMALL_SALIENCY = BackboneSpec(
     target="anomaly_backbones.files:vit_small_saliency",
     reader="anomaly_backbones.saliency:read",

@@ -172,7 +172,7 @@ class FolderConfig(DataConfig):
         Field(description="folder or folders of abnormal images; a folder in it is a kind of defect"),
         Needs("data.list=null and data.images=null"),
     ] = None
-    abnormal_train: Annotated[  # type: ignore[assignment]  # wider than the core's: it takes folders too
+    abnormal_train: Annotated[
         int | float | Folders,
         BeforeValidator(_as_number),
         Field(
@@ -180,7 +180,7 @@ class FolderConfig(DataConfig):
             "of the abnormal images that test, or what share of them, train instead: base.seed draws them"
         ),
         Needs(fitting=True),
-    ] = None
+    ] = None  # type: ignore[assignment]  # wider than the core's: it takes folders too
     masks: Annotated[
         str | None,
         Field(

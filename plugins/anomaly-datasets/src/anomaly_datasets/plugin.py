@@ -111,7 +111,7 @@ FOLDER = DatasetSpec(
 SAMPLE = DatasetSpec(
     target="anomaly_datasets.sample:SampleData",
     config="anomaly_datasets.config:SampleConfig",
-    summary="generated textures and objects with defects and pixel masks: no download, no licence",
+    summary="generated textures, objects and a kit of parts, with defects and pixel masks: no download, no licence",
     license="none: generated",
 )
 DATA = CommandSpec(target="anomaly_datasets.commands:data", summary="Verify and prepare data sets on disk.")

@@ -35,7 +35,7 @@ def foreground_mask(patches: Tensor, threshold: float = 10.0, share: float = 0.3
     above, below = projection > threshold, projection < -threshold
     top, left = int(BORDER * height), int(BORDER * width)
     middle = above[:, top : int((1 - BORDER) * height), left : int((1 - BORDER) * width)].float().mean(dim=(1, 2))
-    mask = torch.where((middle <= share)[:, None, None], below, above).float()
+    mask = torch.where((middle <= share)[:, None, None], below.float(), above.float())
     return (_along_the_list(mask) if morphology == "list" else _on_the_grid(mask)) > 0.5
 
 

@@ -85,10 +85,6 @@ class PatchModeler(ExtractorModeler, MemoryModeler):
                 config.backbone, config.layers, self._seen, weights, config, norm=config.final_norm
             )
         else:
-            if not config.final_norm and weights is not None:  # None: of a finished run
-                raise ConfigError(
-                    f"model.final_norm=false would be ignored: {config.backbone!r} is no transformer. Leave it out."
-                )
             self.extractor = FeatureExtractor(config.backbone, config.layers, weights, config)
         self.input_spec = InputSpec.from_config(config, self.extractor.mean, self.extractor.std)
 

@@ -59,7 +59,8 @@ class FrozenNetwork(nn.Module, ABC):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """float32 (B, 3, H, W) RGB images in [0, 1] -> one feature map (B, C, h, w) a layer."""
-        if not self.frozen or images.requires_grad or torch.jit.is_tracing():  # type: ignore[no-untyped-call,attr-defined]
+        traced = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[no-untyped-call,attr-defined]
+        if not self.frozen or images.requires_grad or traced:
             return self.features(images)
         compute = self._engine.compute(self, images)
         if self._cached_by not in ("", self._engine.name(images.device)):  # it was moved to a GPU, or an engine failed

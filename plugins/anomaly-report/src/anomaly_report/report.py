@@ -13,6 +13,7 @@ from anomaly_core import Measure, RunFolder, quoted, write_whole
 from anomaly_report.figures.examples import examples
 from anomaly_report.figures.plans import WRITE_ELSEWHERE, drawn, write_figures
 from anomaly_report.finished import SHOWN, FinishedRun, Image, without
+from anomaly_report.kinds import defect_kinds
 from anomaly_report.normals import odd_images
 from anomaly_report.page import relative_url, render
 from anomaly_report.panels import panel_png
@@ -72,6 +73,7 @@ def write_report(
         metrics=[_metric(measure) for measure in run.result.measures.values()],
         figures_of_method=[(name.replace("_", " "), _number(value)) for name, value in run.result.figures.items()],
         by_category=[measure for measure in run.result.measures.values() if measure.categories],
+        kinds=defect_kinds(run),
         number=_number,
         score=_score,
         warnings=_warnings(run),

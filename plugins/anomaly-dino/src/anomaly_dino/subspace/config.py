@@ -58,6 +58,15 @@ class SubspaceConfig(PatchOptions):
     drop_k: Annotated[
         int, Field(ge=0, description="first components that do not count to the subspace: what varies most, such as the light")
     ] = 0
+    kernel: Annotated[
+        Literal["linear", "rbf"],
+        Field(description="rbf: kernel PCA of patches by a Gaussian kernel, for a few images; cannot be extended"),
+    ] = "linear"
+    kernel_patches: Annotated[
+        int,
+        Field(ge=2, le=20000, description="patches that kernel PCA is fitted on, drawn at random where there are more"),
+        Needs("model.kernel=rbf"),
+    ] = 2048
     rotations: Annotated[
         int | None,
         Field(

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from anomaly_core import ConfigError, DataError, RunError
 from anomaly_dino.scores import ImageScore, image_scores
+from anomaly_dino.subspace.kernel import KernelSubspace
 from anomaly_dino.subspace.moments import Moments
 from anomaly_features import upsample, upsample_smooth
 
@@ -40,6 +41,7 @@ class SubspaceModel(nn.Module):
         drop_k: first components that do not count to it.
         sigma, blur_size: of the Gaussian that smooths the map; a size of None is as wide as sigma takes.
         image_score: how the map becomes one number.
+        kernel: scores patches by kernel PCA instead.
 
     Attributes:
         mean: float32 (D,), empty until :meth:`build`.
@@ -47,6 +49,7 @@ class SubspaceModel(nn.Module):
         variances: float32 (D,): along each of them.
         rank: int64 (): how many of them span the subspace.
         count: int64 (): patches that it was built from.
+        copies: int64 (): turned copies of each image that were among them.
     """
 
     mean: Tensor
@@ -54,6 +57,7 @@ class SubspaceModel(nn.Module):
     variances: Tensor
     rank: Tensor
     count: Tensor
+    copies: Tensor
 
     def __init__(
         self,
@@ -64,15 +68,18 @@ class SubspaceModel(nn.Module):
         sigma: float = 4.0,
         blur_size: int | None = 3,
         image_score: ImageScore = "mtop1p",
+        kernel: KernelSubspace | None = None,
     ) -> None:
         super().__init__()
         self.variance, self.pca_dim, self.kind, self.drop_k = variance, pca_dim, score, drop_k
         self.sigma, self.blur_size, self.image_score = sigma, blur_size, image_score
+        self.kernel = kernel
         self.register_buffer("mean", torch.empty(0))
         self.register_buffer("basis", torch.empty(0, 0))
         self.register_buffer("variances", torch.empty(0))
         self.register_buffer("rank", torch.tensor(0))
         self.register_buffer("count", torch.tensor(0))
+        self.register_buffer("copies", torch.tensor(0))
         self._rank = 0  # of the buffers, as a number: an exported graph cannot ask a tensor
 
     def build(self, moments: Moments) -> None:
@@ -120,19 +127,20 @@ class SubspaceModel(nn.Module):
             raise RunError("SubspaceAD has no subspace yet. Fit it first, or load a finished run.")
 
     def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
-        super()._load_from_state_dict(*args, **kwargs)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(*args, **kwargs)
         self._rank = int(self.rank)
 
     def patch_scores(self, patches: Tensor) -> Tensor:
         """float32 (B, D, h, w) -> (B, h, w), by ``score``."""
-        self.require_fitted()
-        batch, dim, height, width = (int(side) for side in patches.shape)
+        dim, height, width = (int(side) for side in patches.shape[1:])
         flat = patches.flatten(2).transpose(1, 2).reshape(-1, dim)  # (B * h * w, D)
         with torch.autocast(patches.device.type, enabled=False):
-            return self._scores(flat.float()).view(batch, height, width)
+            scores: Tensor = self._scores(flat.float()) if self.kernel is None else self.kernel(flat.float())
+            return scores.view(-1, height, width)
 
     def _scores(self, patches: Tensor) -> Tensor:
         """(N, D) -> (N,)."""
+        self.require_fitted()
         centred, inside = patches - self.mean, self.basis[:, self.drop_k : self._rank]
         if self.kind == "reconstruction":
             beside = torch.cat([self.basis[:, : self.drop_k], self.basis[:, self._rank :]], dim=1)
@@ -140,9 +148,9 @@ class SubspaceModel(nn.Module):
         within = centred @ inside
         if self.kind == "cosine":
             projection = within @ inside.T + self.mean
-            norms = (torch.linalg.vector_norm(part, dim=1) + EPSILON for part in (patches, projection))
-            first, second = norms
-            return 1 - (patches * projection).sum(dim=1) / (first * second)
+            first, second = (torch.linalg.vector_norm(part, dim=1) + EPSILON for part in (patches, projection))
+            cosine: Tensor = (patches * projection).sum(dim=1) / (first * second)
+            return 1 - cosine
         squared = within.square()
         if self.kind == "mahalanobis":
             squared = squared / (self.variances[self.drop_k : self._rank] + EPSILON)

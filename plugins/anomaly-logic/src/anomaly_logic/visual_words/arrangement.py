@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from anomaly_core import RunError
+LEAST = 1e-10  # variance of a share, for images that are all alike: a twentieth of a cell in 5,000
 
 
 class Arrangement(nn.Module):
@@ -15,7 +15,7 @@ class Arrangement(nn.Module):
         regions: n, for n x n regions.
 
     Attributes:
-        usual: float32 (K, h, w), each word's mean share of every cell.
+        mean: float32 (K * n * n,), the mean shares.
         axes: float32 (r, K * n * n), the directions in which normal images differ; r is at most their number.
         values: float32 (r,), the shrunk variances along them.
         raw: float32 (r,), the variances of the normal images themselves.
@@ -24,7 +24,7 @@ class Arrangement(nn.Module):
         images: int64 (), how many it was fitted on.
     """
 
-    usual: Tensor
+    mean: Tensor
     axes: Tensor
     values: Tensor
     raw: Tensor
@@ -35,7 +35,7 @@ class Arrangement(nn.Module):
     def __init__(self, regions: int) -> None:
         super().__init__()
         self.regions = regions
-        self.register_buffer("usual", torch.empty(0, 0, 0))
+        self.register_buffer("mean", torch.empty(0))
         self.register_buffer("axes", torch.empty(0, 0))
         self.register_buffer("values", torch.empty(0))
         self.register_buffer("raw", torch.empty(0))
@@ -47,8 +47,8 @@ class Arrangement(nn.Module):
         """Shares of cells, (B, K, h, w), to shares of regions, (B, K * n * n)."""
         return (shares.flatten(2) @ self._pooling(shares)).flatten(1)
 
-    def fit(self, counts: Tensor, usual: Tensor) -> None:
-        """Estimate the Gaussian from the counts of normal images, (N, K * n * n), and the mean of their shares, (K, h, w).
+    def fit(self, counts: Tensor) -> None:
+        """Estimate the Gaussian from the counts of normal images, (N, K * n * n).
 
         The covariance is Ledoit and Wolf's (A well-conditioned estimator for large-dimensional covariance matrices, Journal of
         Multivariate Analysis, 2004), as there are far fewer images than counts.
@@ -61,28 +61,29 @@ class Arrangement(nn.Module):
         shrinkage = float(ledoit_wolf_shrinkage(deviations.numpy(), assume_centered=True))
         _, lengths, axes = torch.linalg.svd(deviations, full_matrices=False)
         raw = lengths.square() / len(rows)
-        noise = max(shrinkage * float(raw.sum()) / rows.shape[1], 1e-12)  # images that are all alike have none
-        self.usual, self.axes, self.raw = usual.to(like), axes.to(like), raw.to(like)
+        noise = max(shrinkage * float(raw.sum()) / rows.shape[1], LEAST)
+        self.mean, self.axes, self.raw = rows.mean(dim=0).to(like), axes.contiguous().to(like), raw.to(like)
         self.values = ((1 - shrinkage) * raw + noise).to(like)
         self.noise, self.kept = like.new_tensor(noise), like.new_tensor(1 - shrinkage)
         self.images = torch.tensor(len(rows), device=like.device)
 
-    def forward(self, shares: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, beyond: Tensor) -> tuple[Tensor, Tensor]:
         """Squared Mahalanobis distances (B,) of images, and each cell's part in them, (B, h, w), which sum to them.
+
+        Args:
+            beyond: float32 (B, K, h, w), shares less the mean shares of the same cells.
 
         A cell's part is the product of what it has of each word beyond the usual and the distance's gradient for the word in
         this region: high where there is too much of a word, and also where one is usual and too little of it is in the region.
         """
-        self.require_grid(shares)
-        pooling = self._pooling(shares)
-        beyond = shares - self.usual  # (B, K, h, w)
+        pooling = self._pooling(beyond)
         deviations = (beyond.flatten(2) @ pooling).flatten(1)  # (B, K * n * n)
         along = deviations @ self.axes.T
         gradient = deviations / self.noise + (along * (1 / self.values - 1 / self.noise)) @ self.axes
         # the whole is computed from its parts: both are exact, and equal whatever is rounded
-        spread = gradient.reshape(len(shares), -1, pooling.shape[1]) @ pooling.T  # (B, K, h * w)
+        spread = gradient.reshape(-1, int(beyond.shape[1]), self.regions**2) @ pooling.T  # (B, K, h * w)
         parts = (beyond.flatten(2) * spread).sum(dim=1)
-        return parts.sum(dim=1).clamp(min=0), parts.reshape(-1, *shares.shape[-2:])
+        return parts.sum(dim=1).clamp(min=0), parts.reshape(-1, int(beyond.shape[-2]), int(beyond.shape[-1]))
 
     def distances_without(self, counts: Tensor) -> Tensor:
         """Squared distances (B,) of images that it was fitted on, each from a Gaussian that was fitted without it.
@@ -95,24 +96,12 @@ class Arrangement(nn.Module):
         """
         count = int(self.images)
         more = count / (count - 1)
-        usual = self.counted(self.usual[None])
-        deviations = (counts.double() - usual.double()) * more
+        deviations = (counts.double() - self.mean.double()) * more
         along = deviations @ self.axes.double().T
         noise = self.noise.double()
         across = (deviations.square().sum(dim=1) - along.square().sum(dim=1)).clamp(min=0)
         squared = (along.square() / (self.kept.double() * self.raw.double() * more + noise)).sum(dim=1) + across / noise
         return squared / (1 - self.kept.double() / count * squared).clamp(min=1e-12)
-
-    def require_grid(self, shares: Tensor) -> None:
-        """Raise RunError if nothing was fitted, or on another grid."""
-        grid, fitted = tuple(shares.shape[-2:]), tuple(self.usual.shape[-2:])
-        if not self.usual.numel():
-            raise RunError("visual words: nothing was fitted yet. Fit it first, or load a finished run.")
-        if grid != fitted:
-            raise RunError(
-                f"visual words were fitted on {fitted[0]} x {fitted[1]} cells, and these images have {grid[0]} x {grid[1]}. "
-                "It knows what is usual at each cell: give images of the size that it was fitted on."
-            )
 
     def _pooling(self, shares: Tensor) -> Tensor:
         """(h * w, n * n): the weight of each cell in each region's mean."""

@@ -21,6 +21,7 @@ How it scores:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,7 @@ from anomaly_logic.visual_words.surface import Surface
 from anomaly_logic.visual_words.words import Words
 
 AT_ONCE = 16  # images of a fit that are in float32 at once
+LEAST = 0.1  # deviation of a measure
 NORMALS = 500  # images, evenly spread, that the measures are standardised by: each costs some milliseconds
 
 
@@ -94,7 +96,7 @@ class VisualWordsModel(nn.Module):
                     f"model.regions={max(self.regions)} divides each side of the image into so many parts, and layer number "
                     f"{number + 1} has {layer.shape[-2]} x {layer.shape[-1]} cells. Lower it, or enlarge model.image_size."
                 )
-        words: list[Words] = list(self.words)  # type: ignore[arg-type]
+        words = self.vocabularies
         for vocabulary, layer in zip(words, layers, strict=True):
             vocabulary.fit(layer, self.count, self.softness)
         images, device = len(layers[0]), self.offsets.device
@@ -117,7 +119,9 @@ class VisualWordsModel(nn.Module):
             products.addmm_(rows, rows.T)
             cells += rows.shape[1]
         for key, each in self._each():
-            each.fit(counts[key], usual[key[0]])
+            each.fit(counts[key])
+        for vocabulary, mean in zip(words, usual, strict=True):
+            vocabulary.usual = mean.to(device)
         self.surface.fit(cells, total, products)
         self._standardise(layers)
 
@@ -130,8 +134,11 @@ class VisualWordsModel(nn.Module):
             features = [layer[chosen[part]].to(device, torch.float32) for layer in layers]
             measured[part] = self.measured(features, without=True)[0].cpu()
         spreads, offsets = torch.std_mean(measured, dim=0)
-        # where normal images hardly differ, a deviation of nothing would make the measure count above all others
-        self.spreads, self.offsets = spreads.clamp(min=1e-6).maximum(1e-3 * offsets).to(device), offsets.to(device)
+        # where normal images hardly differ, a deviation of nothing would make the measure count above all others; distances are
+        # in standard deviations, residuals are not
+        floor = torch.full_like(offsets, LEAST)
+        floor[-1] = LEAST / 10 * offsets[-1].clamp(min=1e-6)
+        self.spreads, self.offsets = spreads.maximum(floor).to(device), offsets.to(device)
         moments = torch.zeros(4, dtype=torch.float64)
         for part in torch.arange(len(chosen)).split(AT_ONCE):
             features = [layer[chosen[part]].to(device, torch.float32) for layer in layers]
@@ -159,10 +166,11 @@ class VisualWordsModel(nn.Module):
         """The measures (B, M) before they are standardised, the residuals of the finest grid's cells (B, h, w), and for each
         layer and grid of regions each cell's part in the squared distance, (B, h, w), which sum to 1."""
         standardised = self.standardised(features)
-        shares = [words(layer) for words, layer in zip(self.words, standardised, strict=True)]
+        shares = [words(layer) for words, layer in zip(self.vocabularies, standardised, strict=True)]
+        beyond = [words.beyond(each) for words, each in zip(self.vocabularies, shares, strict=True)]
         measures, parts = [], []
         for (number, _), arrangement in self._each():
-            distances, part = arrangement(shares[number])
+            distances, part = arrangement(beyond[number])
             parts.append(part / distances.clamp(min=1e-6)[:, None, None])
             if without:
                 distances = arrangement.distances_without(arrangement.counted(shares[number])).float()
@@ -186,7 +194,7 @@ class VisualWordsModel(nn.Module):
 
     def standardised(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Feature maps of zero mean, and of the same variance in each layer."""
-        return [words.standardised(layer.float()) for words, layer in zip(self.words, features, strict=True)]
+        return [words.standardised(layer.float()) for words, layer in zip(self.vocabularies, features, strict=True)]
 
     @staticmethod
     def joined(standardised: Sequence[Tensor]) -> Tensor:
@@ -194,8 +202,19 @@ class VisualWordsModel(nn.Module):
         grid = max(((int(layer.shape[-2]), int(layer.shape[-1])) for layer in standardised), key=lambda size: size[0] * size[1])
         return torch.cat([layer if layer.shape[-2:] == grid else upsample(layer, grid) for layer in standardised], dim=1)
 
+    @property
+    def images(self) -> int:
+        """How many it was fitted on."""
+        (_, first), *_ = self._each()
+        return int(first.images)
+
+    @property
+    def vocabularies(self) -> list[Words]:
+        """The words of each layer."""
+        return cast("list[Words]", list(self.words))
+
     def _each(self) -> Iterator[tuple[tuple[int, int], Arrangement]]:
         """The arrangements, each with the numbers of its layer and of its grid of regions."""
         for number, of_layer in enumerate(self.arrangements):
-            for which, arrangement in enumerate(of_layer):  # type: ignore[arg-type]  # a ModuleList
-                yield (number, which), arrangement
+            for which, arrangement in enumerate(cast(nn.ModuleList, of_layer)):
+                yield (number, which), cast(Arrangement, arrangement)

@@ -46,10 +46,11 @@ class VisualWordsModeler(ExtractorModeler, MemoryModeler):
                 f"visual_words learns how many of which parts one product has, not {len(self.context.categories)} at once "
                 f"({', '.join(self.context.categories)}). Leave out --unified (data.unified): each category then gets a run."
             )
-        self.extractor = FeatureExtractor(config.backbone, config.layers, config.weights(self.context), config)
-        self.input_spec = InputSpec.from_config(config, self.extractor.mean, self.extractor.std)
+        extractor = FeatureExtractor(config.backbone, config.layers, config.weights(self.context), config)
+        self.extractor, self._strides = extractor, extractor.strides
+        self.input_spec = InputSpec.from_config(config, extractor.mean, extractor.std)
         self.model = VisualWordsModel(
-            self.extractor.channels,
+            extractor.channels,
             config.words,
             config.softness,
             config.regions,
@@ -62,7 +63,7 @@ class VisualWordsModeler(ExtractorModeler, MemoryModeler):
     def embed(self, images: Tensor) -> list[Tensor]:
         """float32 (B, 3, H, W) in [0, 1] -> one (B, C, h, w) a layer, in cells of ``config.cell`` pixels or larger ones."""
         layers = []
-        for features, stride in zip(self.feature_maps(images), self.extractor.strides, strict=True):
+        for features, stride in zip(self.feature_maps(images), self._strides, strict=True):
             step = max(1, self.config.cell // stride)
             layers.append(F.avg_pool2d(features, step, ceil_mode=True) if step > 1 else features)
         return layers
@@ -121,8 +122,8 @@ class VisualWordsModeler(ExtractorModeler, MemoryModeler):
 
     def describe(self) -> dict[str, float]:
         return {
-            "words": float(sum(len(each.words) for each in self.model.words)),
+            "words": float(sum(len(each.words) for each in self.model.vocabularies)),
             "measures": float(len(self.model.offsets)),
             "surface_axes": float(len(self.model.surface.axes)),
-            "fitted_images": float(self.model.arrangements[0][0].images),
+            "fitted_images": float(self.model.images),
         }

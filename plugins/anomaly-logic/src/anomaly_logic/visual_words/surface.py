@@ -61,10 +61,11 @@ class Surface(nn.Module):
         values, vectors = torch.linalg.eigh(scatter)
         values = values.flip(0).clamp(min=0)
         held = int((values.cumsum(0) < self.variance * values.sum()).count_nonzero()) + 1
-        return vectors.flip(1)[:, :held].T
+        axes: Tensor = vectors.flip(1)[:, :held].T.contiguous()
+        return axes
 
     @staticmethod
     def _residuals(features: Tensor, centre: Tensor, axes: Tensor) -> Tensor:
         rows = features.flatten(2) - centre[:, None]  # (B, D, h * w)
         left = rows - axes.T @ (axes @ rows)
-        return left.square().sum(dim=1).sqrt().reshape(-1, *features.shape[-2:])
+        return left.square().sum(dim=1).sqrt().reshape(-1, int(features.shape[-2]), int(features.shape[-1]))

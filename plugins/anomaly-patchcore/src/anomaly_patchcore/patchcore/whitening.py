@@ -30,12 +30,13 @@ def whitening_of(moments: Moments, components: int | None, shrinkage: float) -> 
     Raises:
         DataError: the patches are not finite, or all alike.
     """
-    covariance = moments.scatter()[0].double() / max(1, moments.count)
-    if not covariance.isfinite().all():
+    scatter = moments.scatter()[0]
+    device = scatter.device
+    if not scatter.isfinite().all():
         raise DataError("the training patches hold NaN or infinity. Check the images and the backbone's weights.")
-    device = covariance.device
     if device.type == "mps":  # knows no float64
-        covariance = covariance.cpu()
+        scatter = scatter.cpu()
+    covariance = scatter.double() / max(1, moments.count)
     variances, directions = torch.linalg.eigh(covariance)
     variances, directions = variances.flip(0), directions.flip(1)
     if not float(variances[0]) > 0:
