@@ -28,8 +28,6 @@ from torch.nn import functional as F
 
 from anomaly_core import BaseDataModule, ModelContext, registry, validate
 from anomaly_metrics import auroc
-from anomaly_patchcore.patchcore.config import PatchCoreConfig
-from anomaly_patchcore.patchcore.modeler import PatchCoreModeler
 from anomaly_teach import KINDS, with_defect
 
 MOST_FITTED, HELD_OUT, BATCH = 300, 175, 8
@@ -116,7 +114,8 @@ def evaluated(
 ) -> Judged:
     """A candidate fitted on some images, judged by others that are held out, and these with a defect and its mask."""
     torch.manual_seed(0)
-    modeler = PatchCoreModeler(validate(PatchCoreConfig, options, "model"), ModelContext()).eval()
+    component = registry.models["patchcore"]
+    modeler = component.build(validate(component.config_class(), options, "model"), ModelContext()).eval()
     spec = modeler.input_spec
     with torch.inference_mode():
         for part in batches([spec.image(image) for image in fit]):

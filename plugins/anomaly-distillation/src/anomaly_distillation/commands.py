@@ -75,5 +75,6 @@ def distill_teacher(
     )
     click.echo(printable(f"{output}: a teacher of the size {size}, made from {made.made_from} in {made.seconds:.0f} s"))
     click.echo(f"error {made.error:.3f} of the target's variance (1: nothing was learnt)")
-    option = f"--set model.teacher={output} --set model.size={size}"
-    click.echo(printable(f"Next: `anomaly run --model efficientad {option} --data ...`"))
+    click.echo(
+        printable(f"Next: `anomaly run --model efficientad --set model.teacher={output} --set model.size={size} --data ...`")
+    )

@@ -49,8 +49,11 @@ class _Preset(dict[str, Any]):
         return self._name
 
 
-def _usual() -> tuple[dict[str, Any], ...]:
-    return _Preset("patchcore/edge"), _Preset("padim/edge")
+def _usual() -> tuple[Any, ...]:
+    """PatchCore and PaDiM; where they are not installed, their names, so that only a run that needs them says so."""
+    if {"patchcore", "padim"} <= set(registry.models):
+        return _Preset("patchcore/edge"), _Preset("padim/edge")
+    return "patchcore/edge", "padim/edge"
 
 
 @dataclass(kw_only=True)

@@ -35,7 +35,7 @@ from anomaly_core import (
     registry,
     validate,
 )
-from anomaly_ensemble.ensemble.config import GEOMETRY, EnsembleConfig
+from anomaly_ensemble.ensemble.config import GEOMETRY, EnsembleConfig, resolved
 from anomaly_ensemble.ensemble.scale import Scale
 
 SOME = 64  # training images whose scores without themselves set the scales
@@ -54,7 +54,7 @@ class EnsembleModeler(MemoryModeler):
 
     def __init__(self, config: EnsembleConfig, context: ModelContext | None = None) -> None:
         super().__init__(config, context)
-        sections = [_section(config, member) for member in config.members]
+        sections = [_section(config, resolved(member)) for member in config.members]
         self.members = nn.ModuleList([registry.models[section.name].build(section, self.context) for section in sections])
         self.of_scores = nn.ModuleList([Scale() for _ in sections])
         self.of_maps = nn.ModuleList([Scale() for _ in sections])
