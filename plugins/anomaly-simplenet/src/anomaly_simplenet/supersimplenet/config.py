@@ -50,7 +50,11 @@ class SuperSimpleNetConfig(ExtractorOptions, ModelConfig):
         Field(description="the score's loss does not train the map; off, images that have no mask train it too"),
     ] = True
     image_score: Annotated[
-        Literal["head", "map"], Field(description="what an image's score is: the score head's, or the map's highest value")
+        Literal["head", "map", "auto"],
+        Field(
+            description="what an image's score is: the score head's, the map's highest value, or with auto the head's if it was "
+            "shown known defects, else the map's"
+        ),
     ] = "head"
     adaptor_learning_rate: Annotated[float, Field(gt=0, description="of AdamW, for the layer that adapts the features")] = 1e-4
     learning_rate: Annotated[

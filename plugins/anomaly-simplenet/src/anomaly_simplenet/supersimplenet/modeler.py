@@ -38,6 +38,7 @@ class SuperSimpleNetModeler(ExtractorModeler, GradientModeler):
     schedule_interval: ClassVar[Literal["epoch", "step"]] = "step"
     feature_mean: Tensor
     feature_std: Tensor
+    knows_defects: Tensor
 
     def __init__(self, config: SuperSimpleNetConfig, context: ModelContext | None = None) -> None:
         super().__init__(config, context)
@@ -46,6 +47,7 @@ class SuperSimpleNetModeler(ExtractorModeler, GradientModeler):
         channels = sum(self.extractor.channels)
         self.register_buffer("feature_mean", torch.zeros(1, channels, 1, 1))
         self.register_buffer("feature_std", torch.ones(1, channels, 1, 1))
+        self.register_buffer("knows_defects", torch.zeros(()))  # 1: it was shown some
         self.model = SuperSimpleNetModel(channels, config.hidden_channels, config.head_channels, config.stop_grad)
 
     def before_training(self, batches: Iterable[Batch]) -> None:
@@ -67,6 +69,8 @@ class SuperSimpleNetModeler(ExtractorModeler, GradientModeler):
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """``loss`` and its parts: of normal images, of known defects, and of copies of both with noise on their features."""
         images, masks, labels = batch.images, batch.masks, batch.labels == ANOMALOUS
+        if self.training and labels.any():
+            self.knows_defects.fill_(1)
         if masks is None:
             masks = torch.zeros_like(images[:, :1], dtype=torch.bool)
         if self.training and self.config.flips:
@@ -95,7 +99,11 @@ class SuperSimpleNetModeler(ExtractorModeler, GradientModeler):
     def predict_step(self, images: Tensor) -> Prediction:
         map_logits, scores = self.model(self.features(images))
         maps = smooth_map(map_logits, (int(images.shape[-2]), int(images.shape[-1])))
-        return Prediction(maps.amax(dim=(1, 2, 3)) if self.config.image_score == "map" else scores, maps)
+        if self.config.image_score != "head":
+            highest = maps.amax(dim=(1, 2, 3))
+            known = self.knows_defects if self.config.image_score == "auto" else 0.0
+            scores = known * scores + (1 - known) * highest
+        return Prediction(scores, maps)
 
     def features(self, images: Tensor) -> Tensor:
         """float32 (B, 3, H, W) images -> joined features (B, C, h, w)."""
