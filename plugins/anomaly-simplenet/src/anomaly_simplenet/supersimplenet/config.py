@@ -52,8 +52,8 @@ class SuperSimpleNetConfig(ExtractorOptions, ModelConfig):
     image_score: Annotated[
         Literal["head", "map", "auto"],
         Field(
-            description="what an image's score is: the score head's, the map's highest value, or with auto the head's if it was "
-            "shown known defects, else the map's"
+            description="what an image's score is: the score head's, the map's highest value, or with auto the head's if it "
+            "was shown known defects, else the map's"
         ),
     ] = "head"
     adaptor_learning_rate: Annotated[float, Field(gt=0, description="of AdamW, for the layer that adapts the features")] = 1e-4
