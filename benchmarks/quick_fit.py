@@ -11,7 +11,6 @@ backbone is the part of the run's state that fitting made.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -23,14 +22,6 @@ from shutil import copy
 from safetensors import safe_open
 
 from anomaly_core import RunConfig, registry
-
-ONE_PROCESS = """
-import json, sys
-from anomaly_core import RunConfig, run_experiment
-from anomaly_export import export_run
-result = run_experiment(RunConfig.create(model=sys.argv[1], data="folder", preset="edge", overrides=json.loads(sys.argv[2])))
-print(export_run(result.folder, "onnx"))
-"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,9 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"beside the backbone: {sum(t.numel() * t.element_size() for t in learnt) / 1e6:.3f} MB")
         print(f"model.onnx, backbone included: {(run / 'model.onnx').stat().st_size / 1e6:.1f} MB")
         options["base.output"] += "-one"
-        timed(
-            "run and export in one process", [sys.executable, "-c", ONE_PROCESS, given.model, json.dumps(options)], environment
-        )
+        sets = [part for key, value in options.items() for part in ("--set", f"{key}={value}")]
+        for engine in ("auto", "torch"):
+            once = ["run", "--model", given.model, "--data", "folder", "--preset", "edge", *sets, "--export", "onnx"]
+            timed(f"anomaly run --export onnx, {engine}", [*command, *once, "--set", f"model.engine={engine}"], environment)
     return 0
 
 

@@ -53,6 +53,9 @@ if TYPE_CHECKING:
     help="Go on where a stopped run stopped: the one in the folder RUN, or the newest of the same options.",
 )
 @click.option("--unified", is_flag=True, default=False, help="One model on all categories instead of one each.")
+@click.option(
+    "--export", "format_", metavar="FORMAT", help="Also write each run's detector as a file, as `anomaly export --format` does."
+)
 def run(
     model: str | None,
     data: str | None,
@@ -68,6 +71,7 @@ def run(
     devices: int,
     resume: str | None,
     unified: bool,
+    format_: str | None,
 ) -> None:
     """Fit, calibrate and test a detector.
 
@@ -92,6 +96,9 @@ def run(
         going_on, config_file = resume, str(Path(resume) / "config.yaml")
     overrides = dict(map(parse_assignment, assignments))
     config = RunConfig.create(model=model, data=data, preset=preset, config=config_file, overrides=overrides, flags=flags)
+    if format_:  # what is wrong with it is said before fitting
+        export = registry.commands["export"].load()
+        export.make_context("export", [".", "--format", format_])
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
     refuse_ignored(devices=launched and LAUNCHED not in os.environ and "torchrun says how many processes there are.")
     if devices > 1 and not launched:
@@ -102,6 +109,8 @@ def run(
     results = run_experiment(config, progress=progress_bar, resume=going_on)
     if results.runs:  # with several processes, only the main one has results
         print_summary(results, config.base.metrics)
+    for result in results.runs if format_ else ():
+        export.main([str(result.folder), "--format", format_], standalone_mode=False)
     if any(result.unscored for result in results.runs):
         raise SystemExit(1)
 
