@@ -98,7 +98,10 @@ def run(
     config = RunConfig.create(model=model, data=data, preset=preset, config=config_file, overrides=overrides, flags=flags)
     if format_:  # what is wrong with it is said before fitting
         export = registry.commands["export"].load()
-        export.make_context("export", [".", "--format", format_])
+        try:
+            export.make_context("export", [".", "--format", format_])
+        except click.UsageError as error:
+            raise click.BadParameter(error.message, param_hint="--export") from error
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
     refuse_ignored(devices=launched and LAUNCHED not in os.environ and "torchrun says how many processes there are.")
     if devices > 1 and not launched:
