@@ -38,14 +38,15 @@ def efficientad() -> Golden:
 
 
 @pytest.fixture(scope="session")
-def apart() -> Callable[[Tensor, Tensor], float]:
-    """How far apart two tensors are: the greatest difference, relative to the greatest value expected."""
+def near() -> Callable[[Tensor, Tensor, float], None]:
+    """Two tensors differ by less than so much of the greatest value expected."""
 
-    def difference(actual: Tensor, expected: Tensor) -> float:
+    def compare(actual: Tensor, expected: Tensor, relative: float) -> None:
         assert actual.shape == expected.shape
-        return float((actual.detach().double() - expected.double()).abs().max() / expected.double().abs().max())
+        scale = float(expected.double().abs().max())
+        np.testing.assert_allclose(actual.detach().double(), expected.double(), rtol=0, atol=relative * scale)
 
-    return difference
+    return compare
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from anomaly_distillation.efficientad.model import (
 )
 from anomaly_distillation.efficientad.networks import SHAPES, Shape
 
-Apart = Callable[[Tensor, Tensor], float]
+Near = Callable[[Tensor, Tensor, float], None]
 DIVISOR = 16
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
@@ -39,25 +39,25 @@ def model(efficientad: Any) -> EfficientADModel:
     return built.eval()
 
 
-def test_networks(model: EfficientADModel, efficientad: Any, apart: Apart) -> None:
+def test_networks(model: EfficientADModel, efficientad: Any, near: Near) -> None:
     features = int(efficientad["out_channels"])
     with torch.no_grad():
-        assert apart(model.teacher(image(efficientad, "train0"))[:, :2], efficientad["teacher_out_train0"]) < 1e-5
+        near(model.teacher(image(efficientad, "train0"))[:, :2], efficientad["teacher_out_train0"], 1e-5)
         student = model.student(image(efficientad, "test"))
-        assert apart(student[:, [0, features]], efficientad["student_out_test"]) < 1e-5
-        assert apart(model.autoencoder(image(efficientad, "test"))[:, :2], efficientad["autoencoder_out_test"]) < 1e-5
+        near(student[:, [0, features]], efficientad["student_out_test"], 1e-5)
+        near(model.autoencoder(image(efficientad, "test"))[:, :2], efficientad["autoencoder_out_test"], 1e-5)
 
 
-def test_statistics_of_the_teacher(model: EfficientADModel, efficientad: Any, apart: Apart) -> None:
+def test_statistics_of_the_teacher(model: EfficientADModel, efficientad: Any, near: Near) -> None:
     images = (image(efficientad, f"train{i}") for i in range(3))
     with torch.no_grad():
         mean, std = channel_statistics(map(model.teacher, images), int(efficientad["out_channels"]))
-    assert apart(mean, efficientad["teacher_mean"]) < 1e-5
-    assert apart(std, efficientad["teacher_std"]) < 1e-5
+    near(mean, efficientad["teacher_mean"], 1e-5)
+    near(std, efficientad["teacher_std"], 1e-5)
 
 
 @pytest.mark.parametrize("penalised", [True, False])
-def test_losses_and_gradients(model: EfficientADModel, efficientad: Any, apart: Apart, penalised: bool) -> None:
+def test_losses_and_gradients(model: EfficientADModel, efficientad: Any, near: Near, penalised: bool) -> None:
     prefix = "with_penalty" if penalised else "no_penalty"
     images = [image(efficientad, name) for name in ("train0", "augmented", "penalty")]
     losses = model.losses(*images[: 3 if penalised else 2])
@@ -79,12 +79,12 @@ def test_losses_and_gradients(model: EfficientADModel, efficientad: Any, apart: 
     if penalised:
         model.zero_grad()
         losses["loss"].backward()
-        assert apart(model.student[-1].bias.grad, efficientad[f"{prefix}/grad_student_last_bias"]) < 1e-4
-        assert apart(model.autoencoder[-1].bias.grad, efficientad[f"{prefix}/grad_autoencoder_last_bias"]) < 1e-4
+        near(model.student[-1].bias.grad, efficientad[f"{prefix}/grad_student_last_bias"], 1e-4)
+        near(model.autoencoder[-1].bias.grad, efficientad[f"{prefix}/grad_autoencoder_last_bias"], 1e-4)
         assert all(parameter.grad is None for parameter in model.teacher.parameters())
 
 
-def test_quantiles_and_maps(model: EfficientADModel, efficientad: Any, apart: Apart) -> None:
+def test_quantiles_and_maps(model: EfficientADModel, efficientad: Any, near: Near) -> None:
     with torch.no_grad():
         raw = [
             torch.cat(maps).flatten()
@@ -92,20 +92,20 @@ def test_quantiles_and_maps(model: EfficientADModel, efficientad: Any, apart: Ap
         ]
         model.quantiles = torch.stack([torch.stack([quantile(values, share) for share in QUANTILES]) for values in raw])
         theirs = [[efficientad[f"q_{part}_{end}"] for end in ("start", "end")] for part in ("st", "ae")]
-        assert apart(model.quantiles, torch.tensor(theirs)) < 1e-5
+        near(model.quantiles, torch.tensor(theirs), 1e-5)
         test = image(efficientad, "test")
         local, of_whole = model.maps(test)
-        assert apart(local, efficientad["raw/st"]) < 1e-5
-        assert apart(of_whole, efficientad["raw/ae"]) < 1e-5
-        assert apart((local + of_whole) / 2, efficientad["raw/combined"]) < 1e-5
+        near(local, efficientad["raw/st"], 1e-5)
+        near(of_whole, efficientad["raw/ae"], 1e-5)
+        near((local + of_whole) / 2, efficientad["raw/combined"], 1e-5)
         for part, name in enumerate(("st", "ae")):
             low, high = model.quantiles[part]
-            assert apart(0.1 * ((local, of_whole)[part] - low) / (high - low), efficientad[f"normalised/{name}"]) < 1e-5
+            near(0.1 * ((local, of_whole)[part] - low) / (high - low), efficientad[f"normalised/{name}"], 1e-5)
         combined = model(test)
-        assert apart(combined, efficientad["normalised/combined"]) < 1e-5
+        near(combined, efficientad["normalised/combined"], 1e-5)
         size = tuple(efficientad["original_size_hw"].tolist())
         whole = whole_map(combined, size)
-        assert apart(whole[0, 0], efficientad["final_map"]) < 1e-5
+        near(whole[0, 0], efficientad["final_map"], 1e-5)
         assert float(whole.max()) == pytest.approx(float(efficientad["image_score"]), rel=1e-5)
 
 
