@@ -228,11 +228,16 @@ def _costs(measured: dict[str, Any]) -> list[str]:
             lines.append(f"| `{model}` | {' | '.join('-' * len(COSTS))} | not yet |")
             continue
         letter = processors.setdefault(row["processor"], chr(ord("A") + len(processors)))
-        values = ["-" if row.get(name) is None else f"{row[name]:.3g}" for name in COSTS]
+        values = ["-" if row.get(name) is None else _short(row[name]) for name in COSTS]
         lines.append(f"| `{model}` | {' | '.join(values)} | {row['day']}, {letter} |")
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "timm"))
     machines = "; ".join(f"{letter}: {name}" for name, letter in processors.items())
     return [*lines, "", f"{machines or 'Nothing was measured yet'}. Written with {versions}.", ""]
+
+
+def _short(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 if __name__ == "__main__":
