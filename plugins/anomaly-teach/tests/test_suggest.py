@@ -70,6 +70,8 @@ def test_the_cheapest_comes_first_and_oblong_images_keep_their_shape(tmp_path: P
     assert found == [(model, *size) for size in sizes for model in ("patchcore", "padim")]
     assert [s.label for s in settings(configs[:1], [(480, 640), (640, 480)])] == ["224x224", "320x320", "448x448"]
     assert [s.label for s in settings(configs[:1], [(90, 120)])] == ["224x224"]  # no image is enlarged any further
+    more = settings([folder_config(tmp_path, "subspace"), *configs], [(480, 640)])
+    assert [s.model for s in more[6:]] == ["subspace"] * 3  # after all sizes of the usual two
 
 
 def test_large_images_are_tried_in_tiles(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from anomaly_core import ConfigError, MemoryModeler, PluginError, RunConfig, pair, preset_names, registry
 
+FIRST = ("patchcore", "padim")  # tried in all sizes before any other method
 SIZES = (320, 448)  # of the longer side, beside the preset's own size
 LARGEST_GAIN = 1.5  # a small image is not enlarged more than so many times
 TILED_SIZE = 448
@@ -56,7 +57,8 @@ def refuse_chosen(overrides: Mapping[str, Any]) -> None:
 
 
 def quick_models(preset: str) -> list[str]:
-    """The installed methods that leave an image out of their memory without fitting again, and have the preset."""
+    """The installed methods that leave an image out of their memory without fitting again, and have the preset; the quickest
+    first."""
     names = []
     for component in registry.models.values():
         try:
@@ -71,11 +73,11 @@ def quick_models(preset: str) -> list[str]:
             f"no installed method has the preset {preset!r} and is quick enough to be tried. "
             "Install anomaly-patchcore, or name methods with --model."
         )
-    return names
+    return sorted(names, key=lambda name: name not in FIRST)
 
 
 def settings(configs: Sequence[RunConfig], sizes: Sequence[tuple[int, int]]) -> list[Setting]:
-    """What to try, the cheapest first.
+    """What to try, the cheapest first; after all of PatchCore and PaDiM the others, if there is time.
 
     Args:
         configs: one a method, with the preset's own size.
@@ -83,7 +85,7 @@ def settings(configs: Sequence[RunConfig], sizes: Sequence[tuple[int, int]]) -> 
     """
     tried = [setting for config in configs for setting in _of_model(config, sizes)]
     order = {config.model.name: number for number, config in enumerate(configs)}
-    return sorted(tried, key=lambda setting: (setting.pixels, order[setting.model]))
+    return sorted(tried, key=lambda setting: (setting.model not in FIRST, setting.pixels, order[setting.model]))
 
 
 def _of_model(config: RunConfig, sizes: Sequence[tuple[int, int]]) -> list[Setting]:
