@@ -75,7 +75,7 @@ def test_raw_or_normalised_tokens() -> None:
 
 def test_options_that_would_be_ignored() -> None:
     with pytest.raises(ConfigError, match="even"):
-        modeler(backbone=TINY, layers=("blocks.1",), neighborhood=2)
+        modeler(backbone=TINY, layers=("blocks.1",), pool_size=2)
     with pytest.raises(ConfigError, match=r"combine.*mean|have no mean"):
         modeler(backbone="resnet18.tv_in1k", layers=("layer1", "layer2"), image_size=32).patches(torch.rand(1, 3, 32, 32))
 

@@ -43,7 +43,7 @@ class PatchOptions(ExtractorOptions, ModelConfig):
     final_norm: Annotated[
         bool, Field(description="normalise a transformer's layers by its own last norm; other networks have none")
     ] = True
-    neighborhood: Annotated[
+    pool_size: Annotated[
         int, Field(ge=1, le=15, description="side of the square of patches that is averaged around each; odd; 1: none")
     ] = 1
     batched: Annotated[

@@ -72,8 +72,8 @@ class PatchModeler(ExtractorModeler, MemoryModeler):
     def __init__(self, config: PatchOptions, context: ModelContext | None = None) -> None:
         super().__init__(config, context)
         self.transductive = config.batched
-        if config.neighborhood % 2 == 0:
-            raise ConfigError(f"model.neighborhood={config.neighborhood} is even: a square needs a centre. Choose 1, 3, 5, ...")
+        if config.pool_size % 2 == 0:
+            raise ConfigError(f"model.pool_size={config.pool_size} is even: a square needs a centre. Choose 1, 3, 5, ...")
         size, weights = InputSpec.from_config(config).output_size, config.weights(self.context)
         self._seen = size
         if is_transformer(config.backbone):
@@ -96,7 +96,7 @@ class PatchModeler(ExtractorModeler, MemoryModeler):
         """float32 (B, 3, H, W) in [0, 1] -> (B, D, h, w). What a transformer has no whole patches for is cut off, at the right
         and at the bottom: the grid stands for the whole image all the same."""
         whole = images[..., : self._seen[0], : self._seen[1]] if isinstance(self.extractor, TransformerExtractor) else images
-        return averaged(combined(self.feature_maps(whole), self.config.combine), self.config.neighborhood)
+        return averaged(combined(self.feature_maps(whole), self.config.combine), self.config.pool_size)
 
     def finite_patches(self, images: Tensor) -> Tensor:
         """As :meth:`patches`; DataError if some are NaN or infinite, for nothing may be learnt from them."""
