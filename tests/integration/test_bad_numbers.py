@@ -49,7 +49,7 @@ def config(name: str, root: Path, output: Path, **more: Any) -> RunConfig:
     return RunConfig.create(model=name, data="folder", preset="edge", overrides={**options, **more})
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.soak) if n == "dinomaly" else n for n in METHODS])
 def test_images_of_one_colour_give_finite_scores_or_one_clear_error(name: str, tmp_path: Path) -> None:
     """All of one colour: features without any variance, and no two that differ."""
     try:

@@ -61,7 +61,12 @@ def moment(name: str, root: Path, output: Path, **more: Any) -> RunConfig:
     return RunConfig.create(model=name, data="sample", preset="edge", overrides={**options, **more})
 
 
-@pytest.fixture(scope="module", params=METHODS)
+# Larger networks, of which the conformance kit already fits each a dozen times.
+LARGE = ("dinomaly", "efficientad")
+RUN = [pytest.param(name, marks=pytest.mark.soak) if name in LARGE else name for name in METHODS]
+
+
+@pytest.fixture(scope="module", params=RUN)
 def finished(request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResults:
     return run_experiment(moment(request.param, root, tmp_path_factory.mktemp(request.param)))
 
