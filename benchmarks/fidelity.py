@@ -152,6 +152,8 @@ def planned(model: str, column: Column, roots: dict[str, str]) -> list[Cell]:
     if column.data in roots:
         overrides["data.root"] = roots[column.data]
     preset = "paper" if column.yours else "edge"
+    if not column.yours:  # on the images themselves, where the border of padded ones does not count
+        overrides["data.evaluate_at"] = "native"
     return grid([model], [column.data], categories=column.categories, preset=preset, overrides=overrides)
 
 
