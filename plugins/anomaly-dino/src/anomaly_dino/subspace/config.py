@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from anomaly_core import Needs, Size
-from anomaly_dino.options import Combine, PatchOptions
+from anomaly_core import Needs
+from anomaly_dino.options import Backbone, FinalNorm, ImageSize, Layers, PatchOptions
 
 
 @dataclass(kw_only=True)
@@ -16,30 +16,10 @@ class SubspaceConfig(PatchOptions):
     """Section ``model`` of a SubspaceAD run; the defaults are the paper's but for the backbone, which is giant there (preset
     ``paper``), and its layers."""
 
-    image_size: Annotated[
-        Size, Field(description="pixels after resizing: one number, or height,width; a transformer sees whole patches of it")
-    ] = 672
-    backbone: Annotated[str, Field(description="timm's name of a vision transformer or of a convolutional network")] = (
-        "vit_small_patch14_reg4_dinov2"
-    )
-    layers: Annotated[
-        tuple[int | str, ...],
-        Field(
-            min_length=1,
-            description="a transformer's blocks, counted from 0; feature maps of other networks, by module name or "
-            "features_only index",
-        ),
-    ] = ("blocks.5", "blocks.6", "blocks.7", "blocks.8")
-    combine: Annotated[
-        Combine,
-        Field(
-            description="how layers become one: their mean, concat, or sizes of consecutive groups, such as 2,2: each is "
-            "averaged, then they are concatenated"
-        ),
-    ] = "mean"
-    final_norm: Annotated[
-        bool, Field(description="normalise a transformer's layers by its own last norm; other networks have none")
-    ] = False
+    image_size: ImageSize = 672
+    backbone: Backbone = "vit_small_patch14_reg4_dinov2"
+    layers: Layers = ("blocks.5", "blocks.6", "blocks.7", "blocks.8")
+    final_norm: FinalNorm = False
     variance: Annotated[
         float,
         Field(gt=0, lt=1, description="share of the variance that the subspace keeps"),

@@ -31,7 +31,6 @@ from anomaly_core import (
     ModelConfig,
     ModelContext,
     Prediction,
-    pair,
     registry,
     validate,
 )
@@ -134,12 +133,9 @@ class EnsembleModeler(MemoryModeler):
         if maxima:
             self.of_maps[number].fit(maxima, low=low, extrapolate=extrapolate)  # type: ignore[operator]
 
-    def fitting(self, repeated: bool) -> Any:
-        """Every member's own."""
-        return self._fitting(repeated)
-
     @contextmanager
-    def _fitting(self, repeated: bool) -> Iterator[None]:
+    def fitting(self, repeated: bool) -> Iterator[None]:
+        """Every member's own."""
         with ExitStack() as stack:
             for member in self.modelers():
                 stack.enter_context(member.fitting(repeated))
@@ -249,7 +245,7 @@ def _resized(images: Tensor, member: BaseModeler) -> Tensor:
 
 
 def _sized(images: Tensor, size: Sequence[int]) -> Tensor:
-    height, width = pair((size[0], size[1]))
+    height, width = size
     if images.shape[-2:] == (height, width):
         return images
     shrinks = height < images.shape[-2] or width < images.shape[-1]
