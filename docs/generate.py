@@ -39,9 +39,11 @@ COMMON = {"base": BaseConfig, "data": DataConfig, "model": ModelConfig, "train":
 OWNERS = {spec.section: kind for kind, spec in KINDS.items() if spec.section}  # the kind that owns a section
 PACKAGES = {
     "anomaly_doctor": "What `anomaly show` and `anomaly list-plugins` tell, from Python.",
+    "anomaly_drift": "Whether a detector's threshold still holds.",
     "anomaly_features": "What a method with a frozen extractor imports.",
     "anomaly_metrics": "The metrics as pure functions of raw scores and maps. The classes that a run feeds are found by name.",
     "anomaly_predict": "Finished runs and exported detectors in use.",
+    "anomaly_serve": "Detectors on the line: what the service knows and keeps, and how to make one from Python.",
     "anomaly_teach": "Decisions about a finished run: more images, and synthetic defects to try it on.",
     "anomaly_trainers": "The trainers are found by name. A trainer of your own may extend them.",
     "anomaly_benchmark": "Grids of runs and comparisons of finished runs, from Python.",

@@ -1,0 +1,10 @@
+"""What this distribution registers."""
+
+from __future__ import annotations
+
+from anomaly_core import CommandSpec
+
+SERVE = CommandSpec(
+    target="anomaly_serve.commands.serve:serve",
+    summary="Serve detectors over HTTP, with a page to teach, set and inspect.",
+)
