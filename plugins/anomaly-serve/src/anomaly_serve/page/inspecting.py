@@ -67,7 +67,7 @@ def _page(request: Request) -> Response:
 
 
 def _live(request: Request) -> Response:
-    """The newest verdicts, with ``after`` those since that verdict, and a little before: some come late; or those ``before``."""
+    """The newest verdicts; with ``after`` those since that one, and a little before it: some come late; or those ``before``."""
     product, store = product_of(request), request.app.state.service.store
     asked = request.query_params
     found = store.judgements(product, limit=_ROWS, before=asked.get("before") or None, **filters(request))
