@@ -187,4 +187,4 @@ def routes(service: Service) -> list[BaseRoute]:
             raise HTTPException(405, f"this address takes {allowed}.", {"Allow": allowed})
         raise NotFound(f"there is no {printable(request.url.path)[:200]!r} in this server's protocol. GET /v2 describes it.")
 
-    return [*found, Route("/v2/{rest:path}", _answered(nothing), methods=METHODS)]
+    return found + [Route(path, _answered(nothing), methods=METHODS) for path in ("/v2", "/v2/{rest:path}")]
