@@ -16,11 +16,7 @@ from numpy.typing import NDArray
 from anomaly_core import Calibration, ImageReader, InputSpec, Prediction
 from anomaly_predict import as_image, judged
 from anomaly_serve.service import Service, ServiceOptions
-
-try:
-    from anomaly_serve.store import Store
-except ImportError:  # until it is there
-    from anomaly_serve.memory_store import Store  # type: ignore[assignment]
+from anomaly_serve.store import Store
 
 Pixels = NDArray[np.uint8]
 SIDE = 32
