@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from anomaly_core import DataError, RunError
-from anomaly_serve.teaching.sets import Limits, Refused, Sets, Taken
+from anomaly_serve.teaching.image_set import Limits, Refused, Taken
+from anomaly_serve.teaching.sets import Sets
 
 Png = Callable[..., bytes]
 
@@ -111,7 +112,7 @@ def test_the_list_says_what_is_learnt_and_what_tests(sets: Sets, png: Png, defec
         draft.take("normal", f"{seed}.png", [png(seed)])
     for seed in range(defects):
         draft.take("abnormal", f"bad{seed}.png", [png(seed, defect=True)])
-    file = draft.write_list("disc", test_some=True, train_defects=learn)
+    file = draft.write_list("disc", learn_defects=learn)
     rows = list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
     assert len(rows) == 2 + defects and all((file.parent / row["path"]).is_file() for row in rows)
     testing = [row for row in rows if row["split"] == "test"]

@@ -14,7 +14,7 @@ import pytest
 from anomaly_core import ConfigError, DataError, RunError, RunFolder
 from anomaly_predict import open_detector
 from anomaly_serve.records import Job, Judgement, Settings, Version
-from anomaly_serve.teaching.sets import Taken
+from anomaly_serve.teaching.image_set import Taken
 from anomaly_serve.teaching.teaching import Fit, Teaching
 
 Png = Callable[..., bytes]

@@ -3,43 +3,26 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from anomaly_core import AnomalyError, Calibration, DataError, RunConfig, RunError, folder_name
-from anomaly_serve.records import Job, Settings, Version
-from anomaly_serve.teaching.jobs import Jobs, JobStore, Running
+from anomaly_core import DataError, RunConfig, RunError, RunFolder
+from anomaly_serve.records import Job
+from anomaly_serve.teaching.advice import FEWEST, Advice, advice, enough
+from anomaly_serve.teaching.folders import Folders
+from anomaly_serve.teaching.image_set import HISTORY, ImageSet, Kind, Limits, Member, Refused, Taken
+from anomaly_serve.teaching.jobs import AGAIN, Jobs
 from anomaly_serve.teaching.process import WorkerProcess
-from anomaly_serve.teaching.sets import ImageSet, Limits, Refused, Sets, Taken
-from anomaly_serve.teaching.trial import History, Trial, cases, compared, marked
+from anomaly_serve.teaching.proposals import LAST, Proposed
+from anomaly_serve.teaching.sets import Sets
+from anomaly_serve.teaching.trial import Trial, marked
+from anomaly_serve.teaching.work import TeachingService, TeachingStore, Work
 
-FEWEST = 3  # normal images: two to learn from, of which each is scored without itself, and one to test on
 MODEL, PRESET = "patchcore", "edge"
-
-
-class TeachingStore(JobStore, History, Protocol):
-    """What teaching needs of the store."""
-
-    def versions(self, product: str) -> list[Version]: ...
-    def version(self, product: str, number: int) -> Version | None: ...
-    def active(self, product: str) -> Version | None: ...
-    def settings(self, product: str, version: int) -> list[Settings]: ...
-    def keep_state(self, key: str, value: dict[str, Any]) -> None: ...
-    def state(self, key: str) -> dict[str, Any] | None: ...
-
-
-class TeachingService(Protocol):
-    """What teaching needs of the service."""
-
-    @property
-    def store(self) -> Any: ...
-    def add_version(self, product: str, path: Path, *, parent: int | None, who: str, note: str) -> Version: ...
-    def activate(self, product: str, number: int | None, who: str) -> Any: ...
+MARKS: dict[str, Kind] = {"fine": "normal", "missed": "abnormal", "confirmed": "abnormal"}
 
 
 @dataclass(frozen=True)
@@ -53,59 +36,53 @@ class Fit:
 
 
 class Teaching:
-    """What the page *Teach* does, for all products.
+    """What the page *Teach* does, for all products; thread-safe.
 
     Args:
         service: whose products are taught.
         folder: where sets, runs and logs are kept.
+        roots: folders of this machine below which images may be watched.
         limits: of the sets.
     """
 
-    def __init__(self, service: TeachingService, folder: Path, limits: Limits | None = None) -> None:
+    def __init__(
+        self, service: TeachingService, folder: Path, roots: Sequence[Path] = (), limits: Limits | None = None
+    ) -> None:
         self.service = service
         self.store: TeachingStore = service.store
-        self.folder = folder
         self.sets = Sets(folder, limits)
-        self.jobs = Jobs(self.store, self._work, lambda job: WorkerProcess(self.log_of(job)))
+        self.work = Work(service, self.sets)
+        self.jobs = Jobs(self.store, self.work.do, lambda job: WorkerProcess(self.log_of(job)))
+        self.folders = Folders(roots, self.store, self.draft)
         self._changing = threading.Lock()
 
-    def start(self) -> None:
-        """Begin to work on jobs."""
+    def start(self) -> Teaching:
+        """Begin to work on jobs, and to watch folders."""
         self.jobs.start()
+        self.folders.start()
+        return self
 
     def stop(self) -> None:
         """End; a job that runs is interrupted, and its process ended."""
+        self.folders.stop()
         self.jobs.stop()
+
+    # ---- images
 
     def draft(self, product: str) -> ImageSet:
         """The images that the next version is taught from; they stay for the version after that."""
         return self.sets.get(product)
 
-    def set_of(self, product: str, number: int) -> ImageSet | None:
-        """The images that a version was taught from; None if it was not taught here."""
-        facts = self.store.state(_taught(product, number))
-        return None if facts is None else self.sets.get(product, facts["set"])
-
-    def version(self, product: str, number: int) -> Version:
-        """A version; RunError if there is none."""
-        version = self.store.version(product, number)
-        if version is None:
-            raise RunError(f"{product!r} has no version {number}. Load the page again.")
-        return version
-
-    def log_of(self, job: Job) -> Path:
-        """The file with what a job printed."""
-        return self.sets.place(job.product) / "runs" / job.id / "log.txt"
+    def advice(self, product: str) -> Advice:
+        """What is said of the draft before a fit."""
+        active = self.store.active(product)
+        settings = self.store.settings(product, active.number) if active else []
+        return advice(self.draft(product), settings[-1].calibration.false_alarm_rate if settings else 0.01)
 
     def collect(self, product: str) -> list[Taken | Refused]:
         """Bring the draft up to date with the marks of the history: *fine* images are normal, *missed* and *confirmed* ones are
         known defects; those whose mark was taken back go. What has come or was refused is returned."""
-        draft, results = self.draft(product), []
-        wanted = {
-            judgement.id: ("normal" if mark == "fine" else "abnormal")
-            for mark in ("fine", "missed", "confirmed")
-            for judgement in marked(self.store, product, mark)
-        }
+        draft, results, wanted = self.draft(product), [], self._wanted(product)
         for member in draft.members():
             if member.judgement is not None and wanted.get(member.judgement) != member.kind:
                 draft.remove(member.digest)
@@ -113,10 +90,27 @@ class Teaching:
         for id, kind in wanted.items():
             kept = None if id in there else self.store.image(id)
             if kept is not None:
-                taken = draft.take(kind, f"history-{id}", [kept[0]])  # type: ignore[arg-type]
+                taken = draft.take(kind, f"{HISTORY}{id}", [kept[0]])
                 if isinstance(taken, Refused) or not taken.again:
                     results.append(taken)
         return results
+
+    def uncollected(self, product: str) -> dict[Kind, int]:
+        """How many marked images of the history :meth:`collect` would bring, and nothing of those that it would take back."""
+        there = {member.judgement for member in self.draft(product).members()}
+        counts: dict[Kind, int] = {"normal": 0, "abnormal": 0}
+        for id, kind in self._wanted(product).items():
+            counts[kind] += id not in there
+        return counts
+
+    def _wanted(self, product: str) -> dict[str, Kind]:
+        return {one.id: kind for mark, kind in MARKS.items() for one in marked(self.store, product, mark)}
+
+    # ---- jobs
+
+    def log_of(self, job: Job) -> Path:
+        """The file with what a job printed."""
+        return self.work.runs(job) / "log.txt"
 
     def fit(self, product: str, who: str, fit: Fit | None = None) -> Job:
         """Teach a new version from all images of the draft, in the background.
@@ -125,48 +119,141 @@ class Teaching:
             DataError: there are too few.
             ConfigError, PluginError: the method or an option does not exist.
         """
-        fit, draft = fit or Fit(), self.draft(product)
-        count = len(draft.members("normal"))
+        fit = fit or Fit()
+        count = len(self.draft(product).members("normal"))
         if count < FEWEST:
-            raise DataError(
-                f"there {'is 1 normal image' if count == 1 else f'are {count} normal images'}, and a version needs {FEWEST} at "
-                "least, better 100. Add normal images."
-            )
+            raise DataError(f"{enough(count)} Add normal images.")
         # an option that cannot be is said now
         RunConfig.create(model=fit.model, data="folder", preset=fit.preset, overrides=dict(fit.options))
         active = self.store.active(product)
         asked = {"kind": "fit", "model": fit.model, "preset": fit.preset, "options": dict(fit.options), "note": fit.note}
         return self._submit(product, who, {**asked, "parent": active and active.number})
 
-    def extend(self, product: str, who: str, number: int, *, accept: bool = False, note: str = "") -> Job:
-        """Let a version learn those normal images of the draft that it does not know, in seconds.
+    def new_for(self, product: str, number: int) -> list[Member]:
+        """The normal images of the draft that a version can learn in seconds (:meth:`extend`), of those that it does not know.
 
         Raises:
-            DataError: there is none, or the draft lacks images that the version knows, which nothing makes it forget.
+            DataError: it cannot, and why.
         """
-        known, draft = self.set_of(product, number), self.draft(product)
-        if known is None:
+        facts, known = self.work.taught(product, number), self.work.set_of(product, number)
+        if facts is None or known is None:
             raise DataError(f"version {number} was not taught here, so that its images are not known. Teach a new one.")
+        if not facts["extends"]:
+            raise DataError(f"the method of version {number} cannot learn more images once it is fitted. Teach a new one.")
         before = {member.digest for member in known.members("normal")}
-        now = {member.digest for member in draft.members("normal")}
-        if before - now:
+        normal = self.draft(product).members("normal")
+        if missing := before - {member.digest for member in normal}:
             raise DataError(
-                f"{len(before - now)} images that version {number} has learnt are not in the set any more, and it cannot "
-                "forget them. Teach a new version from all images."
+                f"{len(missing)} images that version {number} has learnt are not in the set any more, and it cannot forget "
+                "them. Teach a new version from all images."
             )
-        if not now - before:
-            raise DataError(f"version {number} knows all {len(now)} normal images of the set. Add some first.")
+        new = [member for member in normal if member.digest not in before]
+        if not new:
+            raise DataError(f"version {number} knows all {len(normal)} normal images of the set. Add some first.")
+        return new
+
+    def extend(self, product: str, who: str, number: int, *, accept: bool = False, note: str = "") -> Job:
+        """Let a version learn those normal images of the draft that it does not know, in seconds, as a new version.
+
+        Args:
+            accept: learn images too that look anomalous to it; else the job fails and names them.
+
+        Raises:
+            DataError: as :meth:`new_for`.
+        """
+        self.new_for(product, number)
         return self._submit(product, who, {"kind": "extend", "parent": number, "accept": accept, "note": note})
 
     def try_out(self, product: str, who: str, number: int) -> Job:
         """Try a version on the last images and on the marked ones, in the background."""
-        self.version(product, number)
+        self.work.version(product, number)
         return self.jobs.submit(product, who, {"kind": "trial", "version": number, "asked": ["kind", "version", "asked"]})
+
+    def again(self, id: str, who: str) -> Job:
+        """Start a job that was interrupted, cancelled or failed once more, with the images of then if they are still there."""
+        job = self.jobs.get(id)
+        if (name := job.facts.get("set")) and job.state in AGAIN and not self.sets.get(job.product, name).members():
+            asked = {key: job.facts[key] for key in job.facts["asked"] if key not in ("set", "asked")}
+            return self._submit(job.product, who, asked)
+        return self.jobs.again(id, who)
+
+    def suspects(self, product: str, number: int) -> list[tuple[Member, float]]:
+        """The normal images that a version was taught from which stand out, and their scores, the highest first."""
+        images = self.work.set_of(product, number)
+        if images is None:
+            return []
+        by_file = {member.path.name: member for member in images.members("normal")}
+        rows = [row for row in RunFolder.open(self.work.version(product, number).path).normals() if row.suspect or row.dropped]
+        found = [(by_file[name], row.score) for row in rows if (name := Path(row.path).name) in by_file]
+        return sorted(found, key=lambda pair: -pair[1])
+
+    # ---- versions
+
+    def put_to_use(self, product: str, number: int, who: str, note: str = "") -> None:
+        """Let a version judge from now on."""
+        self.work.version(product, number)
+        self.service.activate(product, number, who)
+        if note:
+            self.store.add_change(product, "note", {"version": number, "note": note}, who)
+
+    def before(self, product: str) -> int | None:
+        """The version that judged before the one that does, or that one's parent; None if there is none."""
+        active = self.store.active(product)
+        if active is None:
+            return None
+        for change in self.store.changes(product, 200):
+            if change.action == "activate" and change.facts.get("version") == active.number:
+                return change.facts.get("from") or active.parent
+        return active.parent
+
+    def take_back(self, product: str, who: str) -> int:
+        """Let the version judge again that did before, and return its number; RunError if there is none."""
+        number = self.before(product)
+        if number is None:
+            raise RunError("no version judged before this one: there is nothing to go back to.")
+        self.service.activate(product, number, who)
+        return number
+
+    # ---- recalibration
+
+    def recalibrate(self, product: str, who: str, count: int = LAST, rate: float | None = None) -> Job:
+        """Propose a threshold from the last images that nobody has called defective, in the background."""
+        facts = {"kind": "recalibrate", "count": count, "rate": rate}
+        return self.jobs.submit(product, who, {**facts, "asked": [*facts, "asked"]})
+
+    def proposal(self, product: str) -> Proposed | None:
+        """The proposal that waits for a person; None without one, or where it no longer fits what judges."""
+        facts = self.store.state(_proposal(product))
+        if not facts:
+            return None
+        proposal, active = Proposed.from_dict(facts), self.store.active(product)
+        if active is None or active.number != proposal.version:
+            return None
+        return proposal if self.store.settings(product, active.number)[-1].number == proposal.settings else None
+
+    def accept(self, product: str, who: str, why: str = "") -> None:
+        """Judge by what is proposed; RunError if nothing is."""
+        proposal = self.proposal(product)
+        if proposal is None or proposal.calibration is None:
+            raise RunError("nothing is proposed that fits what judges now. Propose a threshold again.")
+        least_area = self.store.settings(product, proposal.version)[-1].least_area
+        words = why or f"recalibrated: {proposal.words}"
+        self.service.apply_settings(product, proposal.version, proposal.calibration, least_area, who, words)
+        self.store.keep_state(_proposal(product), {})
+
+    def reject(self, product: str, who: str) -> None:
+        """Let the threshold be as it is."""
+        proposal = self.proposal(product)
+        if proposal is not None:
+            threshold = proposal.calibration and proposal.calibration.threshold
+            self.store.add_change(product, "reject", {"version": proposal.version, "threshold": threshold}, who)
+        self.store.keep_state(_proposal(product), {})
+
+    # ----
 
     def trial(self, product: str, number: int) -> Trial | None:
         """The last trial of a version; None if it was not tried."""
-        facts = self.store.state(_tried(product, number))
-        return None if facts is None else Trial.from_dict(facts)
+        return self.work.trial(product, number)
 
     def _submit(self, product: str, who: str, asked: dict[str, Any]) -> Job:
         name = f"set-{secrets.token_hex(6)}"
@@ -178,132 +265,13 @@ class Teaching:
 
     def _forget_failed(self, product: str) -> None:
         """Remove the copies of sets that no version was taught from, and no job needs."""
-        jobs = self.jobs.of(product)
-        needed = {job.facts.get("set") for job in jobs if job.state in ("waiting", "running") or "version" in job.facts}
+        needed = {job.facts.get("set") for job in self.jobs.of(product) if job.state in ("waiting", "running")}
+        taught = (self.work.taught(product, version.number) for version in self.store.versions(product))
+        needed |= {facts["set"] for facts in taught if facts}
         for path in self.sets.place(product).glob("set-*"):
             if path.name not in needed:
                 self.sets.remove(product, path.name)
 
-    def _work(self, running: Running) -> str:
-        kind, job = running.job.facts["kind"], running.job
-        if kind == "trial":
-            return self._try(running, job.facts["version"])
-        result = (self._fit if kind == "fit" else self._extend)(running)
-        version = self.service.add_version(
-            job.product,
-            Path(result["run"]),
-            parent=job.facts["parent"],
-            who=job.who,
-            note=job.facts["note"] or _note(job.facts),
-        )
-        self.store.keep_state(_taught(job.product, version.number), {"set": job.facts["set"], "job": job.id, **result})
-        running.tell("trying it on the last images", None, version=version.number, warnings=result["warnings"])
-        try:
-            said = self._try(running, version.number)
-        except AnomalyError as error:
-            if running.process.was_ended:
-                raise
-            said = f"it could not be tried: {self._public(str(error))}"
-        return f"version {version.number} is ready; {said}"
 
-    def _fit(self, running: Running) -> dict[str, Any]:
-        job = running.job
-        images = self.sets.get(job.product, job.facts["set"])
-        normal, abnormal = images.members("normal"), images.members("abnormal")
-        learns = bool(abnormal) and self._facts_of(job.facts["model"]).get("learns_defects", False)
-        options = dict(job.facts["options"]) | ({"base.pictures": 0} if "base.pictures" not in job.facts["options"] else {})
-        request = {
-            "kind": "fit",
-            "model": job.facts["model"],
-            "preset": job.facts["preset"],
-            "options": options,
-            "list": str(images.write_list(folder_name(job.product), test_some=True, train_defects=learns)),
-            "normal": len(normal) - (not abnormal),
-            "output": str(self._runs(job)),
-            "compare": [str(member.path) for member in (*abnormal, *normal)[:4]],
-        }
-        return self._run(running, request)
-
-    def _extend(self, running: Running) -> dict[str, Any]:
-        job, number = running.job, running.job.facts["parent"]
-        before, images = self.set_of(job.product, number), self.sets.get(job.product, job.facts["set"])
-        known = {member.digest for member in before.members("normal")} if before else set()
-        new = [member for member in images.members("normal") if member.digest not in known]
-        request = {
-            "kind": "extend",
-            "run": self.version(job.product, number).path,
-            "images": [str(member.path) for member in new if member.judgement is None],
-            "false_alarms": [str(member.path) for member in new if member.judgement is not None],
-            "accept": job.facts["accept"],
-            "output": str(self._runs(job)),
-            "compare": [str(member.path) for member in new[:4]],
-        }
-        return self._run(running, request)
-
-    def _try(self, running: Running, number: int) -> str:
-        product, store = running.job.product, self.store
-        version, active = self.version(product, number), store.active(product)
-        learnt = self.set_of(product, number) or self.sets.get(product, "set-none")
-        folder = self.sets.place(product) / f"trial-{running.job.id}"
-        try:
-            running.tell("collecting images to try it on")
-            all_cases = cases(store, product, learnt, folder, active)
-            if not all_cases:
-                return "there is no image yet that it can be tried on"
-            paths = {case.key: str(case.path) for case in all_cases}
-            again = [case.key for case in all_cases if case.old_score is None] if active else []
-            detectors = {"new": {"path": version.path, "images": [*paths.values()]}}
-            if active and again:
-                detectors["old"] = {"path": active.path, "images": [paths[key] for key in again]}
-            result = running.process.run({"kind": "compare", "detectors": detectors}, running.told)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        names = {path: key for key, path in paths.items()}
-        scores = dict(zip(paths, result["scores"]["new"], strict=True))
-        old_scores = dict(zip(again, result["scores"].get("old", []), strict=True))
-        faults = {names[path]: self._public(text) for path, text in result["faults"].items()}
-        new, old = self._calibration(version), self._calibration(active) if active else None
-        rows = compared(all_cases, scores, old_scores, faults, new, old)
-        against, threshold = active.number if active else None, old.threshold if old else None
-        trial = Trial(product, number, against, time.time(), new.threshold, threshold, rows)
-        store.keep_state(_tried(product, number), trial.to_dict())
-        found = trial.summary()
-        return f"tried on {found['images']} images, of which {found['changed']} would get another verdict"
-
-    def _run(self, running: Running, request: dict[str, Any]) -> dict[str, Any]:
-        try:
-            result = running.process.run(request, running.told)
-        except RunError as error:
-            raise RunError(self._public(str(error))) from error
-        return {**result, "warnings": [self._public(text) for text in result["warnings"]]}
-
-    def _calibration(self, version: Version) -> Calibration:
-        return self.store.settings(version.product, version.number)[-1].calibration
-
-    def _facts_of(self, model: str) -> dict[str, Any]:
-        facts: dict[str, Any] = (self.store.state("teach/methods") or {}).get(model, {})
-        return facts
-
-    def _runs(self, job: Job) -> Path:
-        """Where the job's run is written."""
-        return self.sets.place(job.product) / "runs" / job.id
-
-    def _public(self, text: str) -> str:
-        """A message without the place of this service's folders."""
-        for place in (f"{self.folder.absolute()}", f"{self.folder}"):
-            text = text.replace(place, "")
-        return text
-
-
-def _taught(product: str, number: int) -> str:
-    return f"taught/{product}/{number}"
-
-
-def _tried(product: str, number: int) -> str:
-    return f"trial/{product}/{number}"
-
-
-def _note(facts: Mapping[str, Any]) -> str:
-    if facts["kind"] == "extend":
-        return f"version {facts['parent']} with more images"
-    return f"{facts['model']}, {facts['preset']}"
+def _proposal(product: str) -> str:
+    return f"proposal/{product}"

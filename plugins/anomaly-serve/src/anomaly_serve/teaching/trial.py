@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from anomaly_core import Calibration, write_whole
 from anomaly_serve.records import Judgement, Version
-from anomaly_serve.teaching.sets import ImageSet
+from anomaly_serve.teaching.image_set import ImageSet
 
 LAST = 200  # images of the history
 MOST_MARKED = 1_000

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import sys
 import threading
@@ -54,7 +55,7 @@ def main() -> int:
 def fit(request: dict[str, Any], tell: Told) -> dict[str, Any]:
     """Fit a method to a list of images, and leave a graph in the run, so that it is used without torch."""
     tell(doing="starting")
-    from anomaly_core import RunConfig, run_experiment
+    from anomaly_core import MemoryModeler, RunConfig, run_experiment
 
     name = request["model"]
     method: Any = registry.models[name].load()
@@ -64,10 +65,14 @@ def fit(request: dict[str, Any], tell: Told) -> dict[str, Any]:
             f"there are {request['normal']} normal images to learn, and {name} needs {fewest + 1} to learn from and to set a "
             "threshold by. Add normal images."
         )
-    overrides: dict[str, Any] = {"data.list": request["list"], "base.output": request["output"], **request["options"]}
+    learns = bool(getattr(method, "uses_anomalous", False))
+    images = request["list_with_defects" if learns else "list"]
+    overrides: dict[str, Any] = {"data.list": images, "base.output": request["output"], **request["options"]}
     config = RunConfig.create(model=name, data="folder", preset=request["preset"], overrides=overrides)
     run = run_experiment(config, progress=_reported(tell)).runs[0]
-    return _kept(run.folder, request["compare"], tell)
+    memory = isinstance(method, type) and issubclass(method, MemoryModeler)
+    facts = {"extends": memory and method.reopen is not MemoryModeler.reopen, "learns_defects": learns}
+    return {**facts, **_kept(run.folder, request["compare"], tell)}
 
 
 def extend(request: dict[str, Any], tell: Told) -> dict[str, Any]:
@@ -85,51 +90,36 @@ def extend(request: dict[str, Any], tell: Told) -> dict[str, Any]:
             if len(manifests) != 1:
                 raise RunError(f"`anomaly extend` left {len(manifests)} runs where one was expected. Fit anew instead.")
             parent = manifests[0].parent
-    return _kept(parent, request["compare"], tell)
+    return {"extends": True, "learns_defects": False, **_kept(parent, request["compare"], tell)}
 
 
 def compare(request: dict[str, Any], tell: Told) -> dict[str, Any]:
-    """The scores of images by several detectors: ``{"scores": {name: [score or None]}, "faults": {path: words}}``."""
+    """What several detectors say of images: ``{"scores", "maxima": {name: [number or None]}, "faults": {path: words}}``, the latter
+    of maps; None where there is no map, or the image cannot be scored."""
     from anomaly_predict import open_detector
 
     faults: dict[str, str] = {}
     scores: dict[str, list[float | None]] = {}
+    maxima: dict[str, list[float | None]] = {}
     total, done = sum(len(one["images"]) for one in request["detectors"].values()), 0
     for name, one in request["detectors"].items():
         tell(doing="opening the detectors", done=done, total=total)
         detector = open_detector(one["path"], quick=True) if one["images"] else None
-        scores[name] = []
+        scores[name], maxima[name] = [], []
         for path in one["images"]:
             assert detector is not None
+            score = peak = None
             try:
-                scores[name].append(float(detector.score([detector.decode(path)])[0].scores[0]))
+                prediction = detector.score([detector.decode(path)])[0]
+                score = _finite(prediction.scores[0])
+                peak = None if prediction.maps is None else _finite(prediction.maps.max())
             except DataError as error:
                 faults[path] = str(error)
-                scores[name].append(None)
+            scores[name].append(score)
+            maxima[name].append(peak)
             done += 1
             tell(doing="trying it on images", done=done, total=total)
-    return {"scores": scores, "faults": faults}
-
-
-def methods(request: dict[str, Any], tell: Told) -> dict[str, Any]:
-    """What each installed method needs and can: ``{name: {"fewest", "learns_defects", "extends"}}``."""
-    tell(doing="looking at the methods")
-    from anomaly_core import MemoryModeler
-
-    facts: dict[str, Any] = {}
-    for name in request["names"]:
-        try:
-            method: Any = registry.models[name].load()
-        except AnomalyError as error:  # one that cannot be used is no choice
-            logging.warning("%s", error)
-            continue
-        memory = isinstance(method, type) and issubclass(method, MemoryModeler)
-        facts[name] = {
-            "fewest": getattr(method, "fewest_images", 1),
-            "learns_defects": bool(getattr(method, "uses_anomalous", False)),
-            "extends": memory and method.reopen is not MemoryModeler.reopen,
-        }
-    return facts
+    return {"scores": scores, "maxima": maxima, "faults": faults}
 
 
 def _kept(folder: Path, images: list[str], tell: Told) -> dict[str, Any]:
@@ -152,6 +142,12 @@ def _kept(folder: Path, images: list[str], tell: Told) -> dict[str, Any]:
         logging.warning("%s", warning.message)
     logging.info("%s", said)
     return {"run": str(folder.absolute()), "warnings": run.manifest().get("warnings", [])}
+
+
+def _finite(value: Any) -> float | None:
+    """JSON has no NaN, and one is no verdict."""
+    number = float(value)
+    return number if math.isfinite(number) else None
 
 
 def _reported(tell: Told) -> Callable[..., Iterable[Any]]:
@@ -199,7 +195,6 @@ KINDS: dict[str, Callable[[dict[str, Any], Told], dict[str, Any]]] = {
     "fit": fit,
     "extend": extend,
     "compare": compare,
-    "methods": methods,
 }
 
 if __name__ == "__main__":
