@@ -130,7 +130,7 @@ def row(judgement: Judgement) -> dict[str, Any]:
         "alarm": judgement.is_anomalous,
         "score": figure(judgement.score),
         "threshold": figure(judgement.threshold),
-        "p_value": None if judgement.p_value is None else figure(judgement.p_value),
+        "p_value": None if judgement.p_value is None else f"{judgement.p_value:.2g}",
         "mark": judgement.mark,
         "version": judgement.version,
     }

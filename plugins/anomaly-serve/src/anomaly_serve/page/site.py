@@ -23,7 +23,7 @@ from anomaly_serve.page.static_files import static
 if TYPE_CHECKING:
     from anomaly_serve.service import Service
 
-_PARTS = ("products", "login", "inspecting", "teach")
+_PARTS = ("products", "login", "inspecting", "setting", "history", "teach")
 _log = logging.getLogger(__name__)
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "

@@ -22,6 +22,8 @@ def oddness(p_value: float | None, count: int) -> str:
     normals = f"{count:,} normal image{'s' * (count > 1)}"
     if not above:
         return f"None of {normals} looks this odd." if count > 1 else "The one normal image does not look this odd."
+    if above >= count:
+        return f"All {normals} look at least this odd." if count > 1 else "The one normal image looks at least this odd."
     return f"{above:,} of {normals} {'looks' if above == 1 else 'look'} at least this odd."
 
 

@@ -12,6 +12,8 @@ let newest = null;
 let atTop = true;
 let last = []; // marks that can be taken back: {id, mark before}
 let asking = null;
+const narrow = matchMedia("(max-width: 760px)"); // as in inspect.css: the list stands below the chosen one
+if (narrow.matches) document.querySelector(".more").open = false;
 
 new IntersectionObserver(([top]) => { atTop = top.isIntersecting; if (atTop) release(); }, { root: by("rows") }).observe(by("top"));
 
@@ -86,6 +88,7 @@ function choose(id, { byHand = false, focus = false } = {}) {
   chosen = id;
   if (focus && !document.body.classList.contains("is-large")) now.focus();
   if (byHand) now.scrollIntoView({ block: "nearest" });
+  if (byHand && !focus && narrow.matches) by("viewer").scrollIntoView({ block: "start" });
   if (document.body.classList.contains("is-large") && byHand) say(`${now.found.verdict}, ${now.found.name}, score ${now.found.score}`);
   show(id).catch((error) => toast(error.message, { wrong: true }));
 }
