@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-STRENGTHS = (2.0, 6.0, 20.0)  # of a bet exp(strength * rank), scaled: for small changes, which take longer, and for large ones
+STRENGTHS = (2.0, 4.0, 10.0)  # of a bet exp(strength * rank), scaled: for small changes, which take longer, and for large ones
 KINDS = ("up", "down", "spread")  # ranks are high, low, or far from the middle
 _BETS = [(kind, strength) for kind in KINDS for strength in (STRENGTHS if kind != "spread" else STRENGTHS[:2])]
 _WAYS = np.array([KINDS.index(kind) for kind, _ in _BETS])

@@ -19,7 +19,7 @@ from anomaly_drift.judging import Change, Seen, matters, medians, told
 from anomaly_drift.ranks import Ranks, place_of
 from anomaly_drift.reference import Reference
 
-DEFECTS = 0.1  # share of images that may be anything without an alarm
+DEFECTS = 0.05  # share of images that may be anything without an alarm
 LEARN = 100  # images that take the place of a reference
 _RECENT = 250  # images that are remembered one by one
 _FORMAT = 1
@@ -80,6 +80,7 @@ class DriftMonitor:
         self._learnt: list[Seen] | None = None if reference.facts else []  # None: nothing is to be learnt
         self._first = True  # whether images are compared with the reference itself
         self._recent: deque[Seen] = deque(maxlen=_RECENT)
+        self._begun = 1  # the first image of what is compared with now
         self._tally = [0, 0]  # images and anomalous ones since the last alarm
         self._evidence = Evidence(len(self._names), self.defects, self._ways)
         self._share = Alarms(self._expected)
@@ -89,6 +90,10 @@ class DriftMonitor:
     def is_learning(self) -> bool:
         """Whether images are still learnt from, and facts raise no alarm."""
         return self._learnt is not None
+
+    def recent_facts(self) -> list[dict[str, float]]:
+        """The facts of the last images, of those since the last change of the bulk."""
+        return [one.facts for one in self._recent if one.number >= self._begun]
 
     def update(
         self,
@@ -184,6 +189,7 @@ class DriftMonitor:
         self._share = Alarms(self._expected)
         self._first = False
         self._ranks = {}
+        self._begun = since[0].number
         self._learnt = since[: self.learn]
         if len(self._learnt) >= self.learn:
             self._learn()
@@ -219,6 +225,7 @@ class DriftMonitor:
             "learnt": None if self._learnt is None else [list(one) for one in self._learnt],
             "first": self._first,
             "recent": [list(one) for one in self._recent],
+            "begun": self._begun,
             "tally": self._tally,
             "evidence": self._evidence.state(),
             "share": self._share.state(),
@@ -253,6 +260,7 @@ class DriftMonitor:
         self._ranks = {name: Ranks.restore(one) for name, one in state["ranks"].items()}
         self._learnt = None if state["learnt"] is None else [Seen(*one) for one in state["learnt"]]
         self._recent = deque((Seen(*one) for one in state["recent"]), maxlen=_RECENT)
+        self._begun = int(state["begun"])
         self._tally = list(map(int, state["tally"]))
         self._evidence = Evidence(len(self._names), self.defects, self._ways)
         self._evidence.load(state["evidence"])

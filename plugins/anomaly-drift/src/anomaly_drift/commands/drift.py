@@ -39,7 +39,7 @@ RECALIBRATED = 1000  # the last images that a threshold is proposed from
 @click.option(
     "--defects",
     type=click.FloatRange(min=0, max=0.5, max_open=True),
-    default=0.1,
+    default=0.05,
     show_default=True,
     metavar="S",
     help="The greatest share of defects among the images that is no drift.",
