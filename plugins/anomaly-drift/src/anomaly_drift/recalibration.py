@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_core import Calibration, ConfigError, DataError
-from anomaly_drift.monitor import DEFECTS
 
 _LEAST = 50  # images, however high the rate: their bulk must be known
-_LEVELS = np.linspace(0.1, 0.8, 15)  # of the quantiles that two bulks are compared at
-_BEYOND = 1.25  # how far, of the way from the median to the greatest score of the old normal images, a normal image may lie
+_LEVELS = np.linspace(0.1, 0.65, 12)  # of the quantiles that two bulks are compared at
+_BEYOND = 3.5  # over the root of their number: what a normal image may lie beyond the reach of the old ones, as a share
+DEFECTS = 0.1  # of few images, more may be defects than of many
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ def recalibrated(
 ) -> Proposal:
     """A threshold from the scores of recent images, some of which may be defects.
 
-    The bulk of the recent images (quantiles of 10 to 80 %, which defects hardly touch) is laid over that of the old normal
-    images by a shift and a scale. What then lies beyond 1.25 times the reach of the old normal images is left out, as it may be
-    a defect. The threshold is the greater one of two: the conformal one of the images that are kept, and the old one, shifted
-    and scaled. So a defect among the images that are kept, or a tail that is longer now, makes it too high rather than too low.
+    The bulk of the recent images (quantiles of 10 to 65 %, which defects hardly touch) is laid over that of the old normal
+    images by a shift and a scale. What then lies well beyond the reach of the old normal images is left out, as it may be
+    a defect; the threshold is the conformal one of the others. A defect among these makes it too high rather than too low. Too
+    low it is where normal images are left out, by at most their share: somebody should look at what is left out.
 
     Args:
         calibration: the old threshold, with the scores behind it.
@@ -82,7 +82,7 @@ def recalibrated(
     if len(new) < needed:
         return _too_few(needed - len(new), len(new), needed, rate)
     middle, shift, scale = _laid_over(old, new)
-    cut = shift + scale * _BEYOND * (old[-1] - middle)
+    cut = shift + scale * (1 + _BEYOND / len(old) ** 0.5) * (old[-1] - middle)
     is_kept = new <= cut
     kept, left_out = (tuple(np.flatnonzero(part).tolist()) for part in (is_kept, ~is_kept))
     if len(left_out) > defects * len(new):
@@ -94,7 +94,7 @@ def recalibrated(
         return Proposal(None, kept, left_out, 0, words)
     if len(kept) < needed:
         return _too_few(needed - len(kept), len(kept), needed, rate, kept, left_out)
-    return _proposal(calibration, new, maxima, kept, left_out, rate, shift + scale * (calibration.threshold - middle))
+    return _proposal(calibration, new, maxima, kept, left_out, rate)
 
 
 def _proposal(
@@ -104,7 +104,6 @@ def _proposal(
     kept: tuple[int, ...],
     left_out: tuple[int, ...],
     rate: float,
-    carried: float,
 ) -> Proposal:
     chosen = list(kept)
     peaks = () if maxima is None else tuple(np.sort(maxima[chosen]).tolist())
@@ -113,9 +112,6 @@ def _proposal(
     proposed = replace(
         calibration, count=len(kept), scores=sorted_scores, map_maxima=peaks, scored_by="holdout", interval=None
     ).at_rate(rate)
-    assert proposed.threshold is not None  # there are scores
-    if carried > proposed.threshold and rate >= calibration.false_alarm_rate:
-        proposed = proposed.with_threshold(carried, chosen_by="tail", false_alarm_rate=rate)
     warnings = []
     if calibration.map_threshold is not None and maxima is None:
         warnings.append("the threshold of the maps stays the old one, as no maxima of the maps were given: look at the regions")
