@@ -1,0 +1,16 @@
+"""Version 1 of the service's own interface over HTTP."""
+
+from __future__ import annotations
+
+from starlette.routing import Route
+
+from anomaly_serve.service import Service
+
+
+def routes(service: Service) -> list[Route]:
+    """What is served below ``/v1``."""
+    from anomaly_serve.api.products import product_routes
+    from anomaly_serve.api.scoring import scoring_routes
+    from anomaly_serve.api.verdicts import verdict_routes
+
+    return [*scoring_routes(service), *product_routes(service), *verdict_routes(service)]
