@@ -17,7 +17,7 @@ from anomaly_serve.store.backup import copy_database
 from anomaly_serve.store.catalogue import Catalogue
 from anomaly_serve.store.database import Database
 from anomaly_serve.store.diary import Diary, get_state, put_state
-from anomaly_serve.store.history import History
+from anomaly_serve.store.export import Export
 from anomaly_serve.store.housekeeping import Housekeeper
 from anomaly_serve.store.images import KeptImages
 from anomaly_serve.store.revisions import migrate
@@ -30,7 +30,7 @@ log = logging.getLogger("anomaly_core.serve")
 PLACE = "place"  # the file that holds the folder's name in a database that several services share
 
 
-class Store(Catalogue, Diary, History):
+class Store(Catalogue, Diary, Export):
     """What the service knows. Thread-safe; every method raises children of AnomalyError.
 
     Make one by :meth:`open`, end it by :meth:`close` or a ``with`` block.
