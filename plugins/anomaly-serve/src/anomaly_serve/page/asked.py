@@ -120,7 +120,7 @@ def filters(request: Request) -> dict[str, Any]:
     verdict = asked.get("verdict")
     if verdict in ("alarm", "normal"):
         found["is_anomalous"] = verdict == "alarm"
-    if asked.get("mark") in MARKS:
+    if asked.get("mark") in (*MARKS, "any", "none"):
         found["mark"] = asked["mark"]
     if (version := whole_of(dict(asked), "version")) is not None:
         found["version"] = version

@@ -113,7 +113,7 @@ def _detail(request: Request) -> Response:
         "why": settings.why if settings else "",
         "source": judgement.source,
         "times": {name: f"{value:.0f} ms" for name, value in judgement.times.items()},
-        "kept": store.image(judgement.id) is not None,
+        "kept": store.image_state(judgement.id) == "kept",
         "done": words.done(judgement.mark),
     }
     return JSONResponse({**row(judgement), **facts})
