@@ -84,6 +84,12 @@ class Watch:
         self._failed[path] = self._done.pop(path, seen.mark)
         return True
 
+    def forget(self, path: Path) -> None:
+        """Tell that an image was taken away: one that comes by its name is new, even if size and time are the same."""
+        self._done.pop(path, None)
+        self._failed.pop(path, None)
+        self._seen.pop(path, None)
+
     def __iter__(self) -> Iterator[list[Path]]:
         """The new images of each look, forever; often none."""
         changes, last = Changes(self.folder), -SLOW

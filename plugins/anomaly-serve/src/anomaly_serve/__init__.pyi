@@ -19,3 +19,4 @@ from .records import Settings as Settings
 from .records import Version as Version
 from .service import Service as Service
 from .service import ServiceOptions as ServiceOptions
+from .store import Store as Store

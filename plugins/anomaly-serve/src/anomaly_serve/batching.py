@@ -19,7 +19,7 @@ MOST = 8  # images of a batch: more need more memory and gain nothing on a CPU
 
 
 class Answer(NamedTuple):
-    """What became of an image: a prediction of it alone, or why there is none; and the milliseconds it waited and was scored."""
+    """What became of an image: a prediction of it alone, or why there is none; milliseconds that it waited and was scored."""
 
     prediction: Scored | AnomalyError
     waited: float

@@ -6,16 +6,9 @@ import asyncio
 
 from starlette.requests import ClientDisconnect, Request
 
-from anomaly_serve.faults import ServiceError, TooLarge
+from anomaly_serve.faults import TooLarge, TooSlow
 
 PATIENCE = 30.0  # seconds that a body may take
-
-
-class TooSlow(ServiceError):
-    """A body that did not come in time."""
-
-    status = 408
-    code = "too_slow"
 
 
 async def body_of(request: Request, most: int, patience: float = PATIENCE) -> bytes:

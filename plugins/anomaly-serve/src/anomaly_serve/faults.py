@@ -29,6 +29,13 @@ class Unauthorised(ServiceError):
     code = "unauthorised"
 
 
+class Forbidden(ServiceError):
+    """A request that may come from a web page of somebody else."""
+
+    status = 403
+    code = "forbidden"
+
+
 class NotFound(ServiceError):
     """A product, version or verdict that does not exist."""
 
@@ -40,6 +47,13 @@ class UnknownProduct(NotFound):
     """No such product."""
 
     code = "unknown_product"
+
+
+class TooSlow(ServiceError):
+    """A body that did not come in time."""
+
+    status = 408
+    code = "too_slow"
 
 
 class TooLarge(ServiceError):

@@ -88,9 +88,10 @@ class Service:
 
     Attributes:
         products: name -> product.
-        listeners: each is called with (scored, image as the detector saw it) after the verdict was committed, in one thread. What
-            it raises is a warning. Images stay in the queue until all have been told, so a slow one slows the service.
-        observe: is told of ``batch`` (size, milliseconds) and of every verdict; for metrics.
+        listeners: each is called with (scored, image as the detector saw it) after the verdict was committed, in one thread.
+            What it raises is a warning. Images stay in the queue until all have been told: a slow one slows the service.
+        batched: each is called with (size, milliseconds) of every batch, and must be quick.
+        judged: each is called with what was scored, in the thread that committed it, and must be quick; for figures.
     """
 
     def __init__(self, store: Store, options: ServiceOptions | None = None) -> None:
@@ -98,12 +99,12 @@ class Service:
         self.options = options or ServiceOptions()
         self.listeners: list[Listener] = []
         self.batched: list[Callable[[int, float], Any]] = []
+        self.judged: list[Callable[[Scored], Any]] = []
         self._products: dict[str, Product] = {}
         self.products: Mapping[str, Product] = MappingProxyType(self._products)
         self._in_work = 0
         self._runs = False
         self._changed = Condition()
-        self._rate = 1.0  # images a second, of late
         self._told: SimpleQueue[tuple[Scored, Pixels] | None] = SimpleQueue()
 
     # ---- life
@@ -316,7 +317,10 @@ class Service:
     def _committed(self, job: _Job, scored: Scored, error: BaseException | None) -> None:
         if error is not None:
             self._fail(job, error)
-        elif self.listeners and job.incoming is not None:
+            return
+        for observer in self.judged:
+            observer(scored)
+        if self.listeners and job.incoming is not None:
             self._told.put((scored, job.incoming.placed))  # whose thread lets go of the place in the queue
             job.loaded.engine.leave()
             job.answer.set_result(scored)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -17,11 +16,7 @@ from numpy.typing import NDArray
 from anomaly_core import Calibration, ImageReader, InputSpec, Prediction
 from anomaly_predict import as_image, judged
 from anomaly_serve.service import Service, ServiceOptions
-
-try:
-    from anomaly_serve.store import Store
-except ImportError:  # until it is there
-    from anomaly_serve.memory_store import Store  # type: ignore[assignment]
+from anomaly_serve.store import Store
 
 Pixels = NDArray[np.uint8]
 SIDE = 32
@@ -62,7 +57,7 @@ class BrightSpots:
 
 
 def grey_image(height: int = 48, width: int = 64, *, spot: bool = False, seed: int = 0) -> Pixels:
-    """uint8 (height, width, 3): grey with a little noise, with ``spot`` a white one, which :class:`BrightSpots` calls a defect."""
+    """uint8 (height, width, 3): grey with a little noise; with ``spot`` a white one, a defect to :class:`BrightSpots`."""
     draw = np.random.default_rng(seed)
     image = draw.integers(110, 140, (height, width, 3), dtype=np.uint8)
     if spot:
@@ -119,22 +114,19 @@ def running_service(
     folder: Path, products: Mapping[str, str | Path] | None = None, *, options: ServiceOptions | None = None, **app: Any
 ) -> Iterator[RunningService]:
     """The same on a free port of this machine, in a thread; ``app``: arguments of ``create_app``."""
-    import uvicorn
-
     from anomaly_serve.app import create_app
+    from anomaly_serve.server import listening, server_for
 
-    with prepared_service(folder, products, options=options) as service, socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(create_app(service, **app), log_level="warning", lifespan="off")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    with prepared_service(folder, products, options=options) as service, listening("127.0.0.1", 0) as door:
+        server = server_for(create_app(service, **app))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
         thread.start()
         try:
             while not server.started:
                 if not thread.is_alive():
                     raise RuntimeError("the server did not start")
                 time.sleep(0.005)
-            yield RunningService(f"http://127.0.0.1:{listening.getsockname()[1]}", service, service.store)
+            yield RunningService(f"http://127.0.0.1:{door.getsockname()[1]}", service, service.store)
         finally:
             server.should_exit = True
             thread.join(20)

@@ -9,6 +9,8 @@ from anomaly_serve.service import Service
 
 def routes(service: Service) -> list[Route]:
     """What is served below ``/v1``."""
+    from anomaly_serve.api.products import product_routes
     from anomaly_serve.api.scoring import scoring_routes
+    from anomaly_serve.api.verdicts import verdict_routes
 
-    return scoring_routes(service)
+    return [*scoring_routes(service), *product_routes(service), *verdict_routes(service)]
