@@ -12,8 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from anomaly_serve.answers import who_of
 from anomaly_serve.page import diary
-from anomaly_serve.page.asked import Body, changing, filters, who
+from anomaly_serve.page.asked import Body, changing, filters
 from anomaly_serve.page.charts import days_chart
 from anomaly_serve.page.inspecting import product_of, row
 from anomaly_serve.page.render import render
@@ -141,5 +142,5 @@ def _activate(request: Request, body: Body) -> Response:
     number = request.path_params["number"]
     if service.store.version(product, number) is None:
         raise HTTPException(404, f"There is no version {number} of this product.")
-    service.activate(product, number, who(request))
+    service.activate(product, number, who_of(request))
     return JSONResponse({"version": number})

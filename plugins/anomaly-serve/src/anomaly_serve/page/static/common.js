@@ -20,7 +20,7 @@ export async function ask(url, { body, signal, method } = {}) {
   if (answer.status === 401) location.assign(`${base}/login`);
   const found = await answer.json().catch(() => null);
   if (!answer.ok) {
-    throw Object.assign(new Error(found?.error || `The service answered ${answer.status}.`), { status: answer.status });
+    throw Object.assign(new Error(found?.error?.message || `The service answered ${answer.status}.`), { status: answer.status });
   }
   return found;
 }
