@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from google.protobuf import text_format
 
 from anomaly_core import ConfigError, main
 from anomaly_export import ExportedDetector
 from anomaly_export.triton import CONFIG, MODEL, export_triton
 from anomaly_predict import load_run
 
+text_format = pytest.importorskip("google.protobuf.text_format", reason='pip install "tritonclient[grpc]"')
 model_config = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason='pip install "tritonclient[grpc]"')
 
 

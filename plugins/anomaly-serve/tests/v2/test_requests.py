@@ -33,6 +33,8 @@ def as_bytes(content: bytes, shape: Any = (2, 3, 4, 3), size: Any = None, **more
 
 @pytest.mark.parametrize("form", ["bytes", "flat", "nested"])
 def test_pixels_come_as_bytes_or_as_json_flat_or_nested(form: str) -> None:
+    body: bytes
+    length: str | None
     body, length = as_bytes(PIXELS.tobytes())
     if form != "bytes":
         body, length = as_json(PIXELS.tolist() if form == "nested" else PIXELS.ravel().tolist()), None

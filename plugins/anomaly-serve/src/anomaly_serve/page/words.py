@@ -22,6 +22,8 @@ def oddness(p_value: float | None, count: int) -> str:
     normals = f"{count:,} normal image{'s' * (count > 1)}"
     if not above:
         return f"None of {normals} looks this odd." if count > 1 else "The one normal image does not look this odd."
+    if above >= count:
+        return f"All {normals} look at least this odd." if count > 1 else "The one normal image looks at least this odd."
     return f"{above:,} of {normals} {'looks' if above == 1 else 'look'} at least this odd."
 
 
@@ -60,7 +62,7 @@ def place(region: Mapping[str, Any], count: int) -> str:
 def done(mark: str | None) -> str:
     """What follows from a mark."""
     return {
-        "confirmed": "Confirmed: the verdict is right.",
+        "confirmed": "Confirmed: a true defect. It becomes a known one of the next version.",
         "fine": "This is fine: it becomes a normal image of the next version.",
         "missed": "Missed: it becomes a known defect of the next version.",
         None: "",

@@ -92,7 +92,7 @@ def _colour(request: Request, tensor: Tensor) -> str:
         raise Refused(f"the parameter 'colour' is {json.dumps(colour)[:40]}: give RGB, or BGR as OpenCV has it.")
     if colour == "BGR" and tensor.name == "encoded":
         raise Refused("the parameter 'colour' is for `image`: a file says itself what its colours are. Leave it out.")
-    return colour
+    return str(colour)
 
 
 def _pixels(tensor: Tensor, colour: str, limits: Limits) -> list[NDArray[np.uint8]]:

@@ -224,7 +224,8 @@ def _flat(data: list[Any], shape: tuple[int, ...], name: str) -> list[Any]:
 
 def _elements(data: memoryview, name: str) -> list[bytes]:
     """The elements of BYTES: each is its length, 4 bytes, little-endian, and then as many bytes."""
-    elements, at = [], 0
+    elements: list[bytes] = []
+    at = 0
     while at < len(data):
         length = int.from_bytes(data[at : at + 4], "little")
         if at + 4 + length > len(data):

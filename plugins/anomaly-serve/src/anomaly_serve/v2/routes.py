@@ -93,10 +93,10 @@ class Protocol:
         if number is None and (active := product.active) is not None:
             number = active.number  # one version judges all, whatever is put to use meanwhile
         futures = [self._service.score(product.name, one.image, name=one.name, source="v2", version=number) for one in sent]
-        scored = await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
-        for one in scored:
-            if isinstance(one, BaseException):
-                raise one
+        answers = await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
+        if failed := [answer for answer in answers if isinstance(answer, BaseException)]:
+            raise failed[0]
+        scored = [answer for answer in answers if not isinstance(answer, BaseException)]
         head = {"model_name": product.name, "model_version": str(scored[0].judgement.version)}
         head |= {} if asked.id is None else {"id": asked.id}
         content, json_length = await run_in_threadpool(lambda: write_response(head, models.outputs_of(scored, asked)))

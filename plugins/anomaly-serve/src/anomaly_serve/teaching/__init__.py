@@ -1,0 +1,1 @@
+"""Teaching: image sets, advice, fits in the background, trials of a new version before it judges."""
