@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomaly_core import Detector
+from anomaly_drift import image_facts
 from anomaly_serve.faults import TooLarge, Unusable
 
 Pixels = NDArray[np.uint8]
@@ -74,12 +75,16 @@ def decoded(detector: Detector, image: bytes | Pixels, *, name: str, most_pixels
         _require_pixels(height, width, most_pixels)
         placed = detector.place(image)  # type: ignore[attr-defined]  # every detector of this project has it
         file = _as_file(image) if keep else None
-        return Incoming(placed, (height, width), file, ".png", 1000 * (time.perf_counter() - start))
+        return _incoming(placed, (height, width), file, ".png", start)
     sent: Any = SentFile(image, name)
     height, width = detector.reader.whole.size(sent)
     _require_pixels(height, width, most_pixels)
     placed = detector.decode(sent)
-    return Incoming(placed, (height, width), image if keep else None, suffix_of(image), 1000 * (time.perf_counter() - start))
+    return _incoming(placed, (height, width), image if keep else None, suffix_of(image), start)
+
+
+def _incoming(placed: Pixels, size: tuple[int, int], file: bytes | None, suffix: str, start: float) -> Incoming:
+    return Incoming(placed, size, file, suffix, 1000 * (time.perf_counter() - start), image_facts(placed))
 
 
 def suffix_of(data: bytes) -> str:

@@ -126,6 +126,7 @@ def test_a_mark_is_noted_and_can_be_taken_back(store: Store, judgement: Any) -> 
         ("ben", {"id": identity, "from": "missed", "to": None}),
         ("ben", {"id": identity, "from": None, "to": "missed"}),
     ]
+    assert [change.facts for change in store.changes("tile", subject=identity)] == [facts for _, facts in marks]
     with pytest.raises(DataError):
         store.mark("0" * 26, "fine", "ben")
     with pytest.raises(DataError):

@@ -68,6 +68,7 @@ def serve(
     """
     from anomaly_serve.access import Tokens
     from anomaly_serve.app import create_app
+    from anomaly_serve.drifting import Drifting
     from anomaly_serve.server import listening, server_for
     from anomaly_serve.service import Service, ServiceOptions
     from anomaly_serve.serving import bring, named, size_of
@@ -86,7 +87,8 @@ def serve(
     with door:
         store = Store.open(database, folder, size_of(quota))
         try:
-            with Service(store, options) as service:
+            service = Service(store, options)
+            with Drifting(service), service:  # which sees the last images too
                 bring(service, wanted, "command line")
                 _tell(service, door, host)
                 if not is_loopback and not tokens:

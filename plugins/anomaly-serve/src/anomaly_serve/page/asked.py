@@ -1,4 +1,4 @@
-"""What a request asks for: by whom, from where, with which filters."""
+"""What a request asks for: its body, its numbers, its filters."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import math
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-
-from anomaly_core import AnomalyError
+from starlette.responses import Response
 
 _BODY = 64 * 1024  # bytes of a form or of JSON: a reason in words is the longest thing in them
 MARKS = ("confirmed", "fine", "missed")
@@ -22,29 +20,11 @@ MARKS = ("confirmed", "fine", "missed")
 Body = dict[str, Any]
 
 
-def who(request: Request) -> str:
-    """The name of the token that was used; ``local`` without tokens."""
-    return str(getattr(request.state, "who", None) or "local")
-
-
-def same_origin(request: Request) -> None:
-    """403 for what another site's page made the browser send; a program that is no browser names no origin and may go on."""
-    site = request.headers.get("sec-fetch-site")
-    origin = request.headers.get("origin")
-    foreign = site not in (None, "same-origin", "none")
-    if origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower():
-        foreign = True
-    if foreign:
-        raise HTTPException(
-            403, "This was asked for by a page of another address, so nothing was changed. Use this service's own page."
-        )
-
-
 def changing(handler: Callable[[Request, Body], Response]) -> Callable[[Request], Awaitable[Response]]:
-    """An endpoint that changes something: same origin, a bounded body (JSON or a form), and the handler in a thread."""
+    """An endpoint that changes something: a bounded body, JSON or a form, and the handler in a thread. That no page of another
+    site asks for it is seen to before, by :class:`~anomaly_serve.access.Access`."""
 
     async def endpoint(request: Request) -> Response:
-        same_origin(request)
         body = await _read(request)
         return await run_in_threadpool(handler, request, body)
 
@@ -62,8 +42,6 @@ async def _read(request: Request) -> Body:
         if kind == "application/json":
             body = json.loads(bytes(held) or b"{}")
         elif kind == "application/x-www-form-urlencoded":
-            from urllib.parse import parse_qsl
-
             body = dict(parse_qsl(held.decode("utf-8"), keep_blank_values=True, max_num_fields=100))
         else:
             raise HTTPException(415, "Send JSON or a form.")
@@ -72,11 +50,6 @@ async def _read(request: Request) -> Body:
     if not isinstance(body, dict):
         raise HTTPException(400, "The request's body is no object.")
     return body
-
-
-def refused(error: AnomalyError, status: int = 422) -> JSONResponse:
-    """An error as JSON, in words; a ServiceError brings its own status."""
-    return JSONResponse({"error": str(error)}, getattr(error, "status", status))
 
 
 def text_of(body: Body, name: str, most: int = 2000) -> str:
@@ -120,7 +93,7 @@ def filters(request: Request) -> dict[str, Any]:
     verdict = asked.get("verdict")
     if verdict in ("alarm", "normal"):
         found["is_anomalous"] = verdict == "alarm"
-    if asked.get("mark") in MARKS:
+    if asked.get("mark") in (*MARKS, "any", "none"):
         found["mark"] = asked["mark"]
     if (version := whole_of(dict(asked), "version")) is not None:
         found["version"] = version

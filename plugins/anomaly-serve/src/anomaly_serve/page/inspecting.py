@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from anomaly_serve.answers import who_of
 from anomaly_serve.page import words
-from anomaly_serve.page.asked import MARKS, Body, changing, filters, who
+from anomaly_serve.page.asked import MARKS, Body, changing, filters
 from anomaly_serve.page.pictures import Pictures
 from anomaly_serve.page.render import figure, iso, moment, render
 from anomaly_serve.records import Judgement
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from anomaly_serve.service import Service
 
 _ROWS = 50  # verdicts of one answer
+_MOST_MARKS = 1000  # that are looked at for those that wait
 _LATE = 15.0  # seconds by which verdicts may come in another order than their images did
 _FOR_EVER = {"cache-control": "private, max-age=86400, immutable"}
 
@@ -113,7 +115,7 @@ def _detail(request: Request) -> Response:
         "why": settings.why if settings else "",
         "source": judgement.source,
         "times": {name: f"{value:.0f} ms" for name, value in judgement.times.items()},
-        "kept": store.image(judgement.id) is not None,
+        "kept": store.image_state(judgement.id) == "kept",
         "done": words.done(judgement.mark),
     }
     return JSONResponse({**row(judgement), **facts})
@@ -137,8 +139,17 @@ def row(judgement: Judgement) -> dict[str, Any]:
 
 
 def waiting(store: Any, product: str) -> dict[str, int]:
-    """Images that people marked for the next version, by what they become."""
-    return {mark: store.count(product, mark=mark) for mark in ("fine", "missed")}
+    """Images that people marked since the newest version was made: how many are ``fine``, and how many are ``defects``."""
+    versions = store.versions(product)
+    since = versions[-1].created if versions else 0.0
+    said: dict[str, Any] = {}
+    for change in store.changes(product, limit=_MOST_MARKS):  # the newest first
+        if change.time < since:
+            break
+        if change.action == "mark":
+            said.setdefault(change.facts["id"], change.facts["to"])
+    marks = list(said.values())
+    return {"fine": marks.count("fine"), "defects": marks.count("missed") + marks.count("confirmed")}
 
 
 def _judgement(request: Request) -> Judgement:
@@ -155,10 +166,12 @@ def _mark(request: Request, body: Body) -> Response:
     if mark is not None and mark not in MARKS:
         raise HTTPException(422, f"A mark is one of {', '.join(MARKS)}, or null to take it back.")
     if mark == "fine" and judgement.is_anomalous is False:
-        raise HTTPException(422, "This image was called normal: confirm it, or say that something was missed.")
+        raise HTTPException(422, "This image was called normal already: say only if something was missed.")
+    if mark == "confirmed" and not judgement.is_anomalous:
+        raise HTTPException(422, "This image raised no alarm that could be confirmed: say only if something was missed.")
     if mark == "missed" and judgement.is_anomalous:
         raise HTTPException(422, "This image raised an alarm, so nothing was missed: confirm it, or say that it is fine.")
-    store.mark(judgement.id, mark, who(request))
+    store.mark(judgement.id, mark, who_of(request))
     return JSONResponse({**row(judgement.marked(mark)), "done": words.done(mark), "waiting": waiting(store, judgement.product)})
 
 
@@ -167,5 +180,5 @@ def _acknowledge(request: Request, body: Body) -> Response:
     number = request.path_params["alarm"]
     if number not in {alarm.id for alarm in store.alarms(product)}:
         raise HTTPException(404, "There is no such alarm of this product.")
-    store.acknowledge(number, who(request))
+    store.acknowledge(number, who_of(request))
     return JSONResponse({"acknowledged": number})

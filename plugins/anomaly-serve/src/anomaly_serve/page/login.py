@@ -20,4 +20,4 @@ def routes(service: Service) -> list[BaseRoute]:
 
 
 def _form(request: Request) -> Response:
-    return render(request, "login.html", wrong=False)
+    return render(request, "login.html", wrong="wrong" in request.query_params)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomaly_core import AnomalyError, ImageReader
+from anomaly_serve.pictures import extent_of
 from anomaly_serve.records import Judgement
 
 if TYPE_CHECKING:
@@ -124,14 +125,10 @@ class Pictures:
         if values is None:
             return None
         version = self._service.product(judgement.product).load(judgement.version)
-        height, width = judgement.size
-        left, top, right, bottom = version.detector.reader.seen(height, width)
-        frame = (float(left), float(top), float(right - left), float(bottom - top))
+        left, top, right, bottom = extent_of(values, version, judgement)
         if version.input_spec is None:  # the map has the image's own pixels, and may be padded
-            values = values[: bottom - top, : right - left]
-        else:
-            (across, x), (down, y) = version.input_spec.native_axes(right - left, bottom - top, values.shape[:2])
-            frame = (left + x, top + y, across * values.shape[1], down * values.shape[0])
+            values = values[: round(bottom - top), : round(right - left)]
+        frame = (left, top, right - left, bottom - top)
         calibration = version.settings.calibration
         return Overlay(_coloured(values, calibration.map_low, calibration.map_threshold), frame)
 

@@ -13,7 +13,7 @@ import jinja2
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from anomaly_serve.page.asked import who
+from anomaly_serve.answers import who_of
 
 SECTIONS = (("inspect", "Inspect"), ("teach", "Teach"), ("set", "Set"), ("history", "History"))
 _FOLDER = files("anomaly_serve.page") / "templates"
@@ -37,7 +37,7 @@ def render(
     frame: dict[str, Any] = {
         "base": base,
         "here": f"{base}/products/{quote(product, safe='')}" if product is not None else base,
-        "who": who(request),
+        "who": who_of(request),
         "signed_in": bool(request.cookies.get("anomaly_token")),
         "product": product,
         "section": section,

@@ -11,8 +11,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from anomaly_core import Calibration
+from anomaly_serve.answers import who_of
 from anomaly_serve.page import consequences as what
-from anomaly_serve.page.asked import Body, changing, number_of, text_of, who, whole_of
+from anomaly_serve.page.asked import Body, changing, number_of, text_of, whole_of
 from anomaly_serve.page.inspecting import product_of, row
 from anomaly_serve.page.render import figure, iso, moment, render
 from anomaly_serve.records import Settings, Version
@@ -190,5 +191,5 @@ def _apply(request: Request, body: Body) -> Response:
     same = (asked.holds.calibration, asked.holds.least_area) == (calibration, least_area)
     if same:
         raise HTTPException(422, "These settings hold already.")
-    made = service.apply_settings(asked.product, asked.version.number, calibration, least_area, who(request), why)
+    made = service.apply_settings(asked.product, asked.version.number, calibration, least_area, who_of(request), why)
     return JSONResponse({"number": made.number, "time": moment(made.time), "iso": iso(made.time)})

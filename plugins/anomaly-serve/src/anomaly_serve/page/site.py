@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from anomaly_core import AnomalyError
+from anomaly_serve.answers import refusal
 from anomaly_serve.page.render import render
 from anomaly_serve.page.static_files import static
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from anomaly_serve.service import Service
 
 _PARTS = ("products", "login", "inspecting", "setting", "history", "teach")
-_log = logging.getLogger(__name__)
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -81,16 +80,16 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return await _error(request, getattr(error, "status", 422), str(error))
+    facts = refusal(error)["error"]
+    return await _error(request, facts["status"], facts["message"])
 
 
-async def _broken(request: Request, error: Exception) -> Response:
-    _log.error("the page failed on %s", request.url.path, exc_info=error)
+async def _broken(request: Request, error: Exception) -> Response:  # which is raised again, and logged, by who mounts us
     return await _error(request, 500, "This failed for a reason that was not foreseen; the service's log has the details.")
 
 
 async def _error(request: Request, status: int, text: str) -> Response:
     root = request.scope.get("root_path", "")
     if request.scope["path"].removeprefix(root).startswith("/api/"):
-        return JSONResponse({"error": text}, status)
+        return JSONResponse({"error": {"status": status, "message": text}}, status)
     return await run_in_threadpool(render, request, "error.html", status=status, text=text, code=status)

@@ -62,7 +62,7 @@ def place(region: Mapping[str, Any], count: int) -> str:
 def done(mark: str | None) -> str:
     """What follows from a mark."""
     return {
-        "confirmed": "Confirmed: the verdict is right.",
+        "confirmed": "Confirmed: a true defect. It becomes a known one of the next version.",
         "fine": "This is fine: it becomes a normal image of the next version.",
         "missed": "Missed: it becomes a known defect of the next version.",
         None: "",

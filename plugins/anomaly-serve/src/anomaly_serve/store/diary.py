@@ -19,9 +19,16 @@ class Diary:
 
     _database: Database
 
-    def changes(self, product: str, limit: int = 50, before: float | None = None) -> list[Change]:
-        """Changes of a product, newest first; ``before``: the time of the last one of the page before."""
+    def changes(self, product: str, limit: int = 50, before: float | None = None, subject: str | None = None) -> list[Change]:
+        """Changes of a product, newest first.
+
+        Args:
+            before: the time of the last one of the page before.
+            subject: only those of the verdict with this id, its marks.
+        """
         query = select(changes).where(changes.c.product == product)
+        if subject is not None:
+            query = query.where(changes.c.subject == subject)
         if before is not None:
             query = query.where(changes.c.time < before)
         query = query.order_by(changes.c.time.desc(), changes.c.id.desc()).limit(limit)
@@ -110,10 +117,12 @@ class Diary:
             return get_state(connection, key)
 
 
-def note(connection: Connection, product: str, action: str, facts: dict[str, Any], who: str) -> None:
-    """Write a change, in the transaction that makes it."""
+def note(
+    connection: Connection, product: str, action: str, facts: dict[str, Any], who: str, subject: str | None = None
+) -> None:
+    """Write a change, in the transaction that makes it; ``subject``: the id of the verdict that it is about."""
     values = {"time": time.time(), "who": plain_text(who), "product": product, "action": action, "facts": to_json(facts)}
-    connection.execute(insert(changes).values(values))
+    connection.execute(insert(changes).values(subject=subject, **values))
 
 
 def put_state(connection: Connection, key: str, value: dict[str, Any] | None) -> None:

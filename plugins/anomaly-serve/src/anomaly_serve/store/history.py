@@ -183,7 +183,7 @@ class History:
             if row.mark != mark:
                 values = {"mark": mark, "rank": rank(row.is_anomalous, mark)}
                 connection.execute(update(table).where(table.c.id == identity).values(values))
-                note(connection, row.product, "mark", {"id": identity, "from": row.mark, "to": mark}, who)
+                note(connection, row.product, "mark", {"id": identity, "from": row.mark, "to": mark}, who, identity)
         return to_judgement(row).marked(mark)
 
     def _row(self, identity: str) -> Row[Any] | None:

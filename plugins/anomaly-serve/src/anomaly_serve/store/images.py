@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 import zlib
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, and_, func, select, update
 
 from anomaly_core import folder_name
 from anomaly_serve.store.database import Database
@@ -27,8 +28,6 @@ log = logging.getLogger("anomaly_core.serve")
 class KeptImages:
     """The images on disk: ``images/<product>/<yyyy-mm-dd>/<id><suffix>``, of the day (UTC) in which they came.
 
-    Only the store's writer thread calls :meth:`keep` and :meth:`discard`.
-
     Durability: a file is written before its row is committed, so a killed process leaves at most a file without a row, which
     :meth:`sweep` removes. Images of alarms and misses are flushed to disk first; a power cut may take the last seconds of the
     others, which their checksum shows. When room is made, rows are changed before files go.
@@ -42,25 +41,31 @@ class KeptImages:
     """
 
     def __init__(self, database: Database, folder: Path, place: str, quota: int) -> None:
-        self._database, self._folder, self._place = database, folder / FOLDER, place
+        self._database, self._place = database, place
+        self.folder = folder / FOLDER
         self.quota = quota
         self.used = 0
+        self.kept = and_(table.c.image_size > 0, table.c.place == place)
+        self._changing = threading.RLock()
         self._stuck: list[tuple[Path, int]] = []  # files that another program holds open, as Windows does
         self._full = False
 
     def count(self) -> None:
         """Find out what is used, from the rows."""
         with self._database.reading() as connection:
-            total = select(func.sum(table.c.image_size)).where(table.c.image_size > 0, table.c.place == self._place)
-            self.used = int(connection.execute(total).scalar() or 0)
+            self.used = int(connection.execute(select(func.sum(table.c.image_size)).where(self.kept)).scalar() or 0)
 
     def path(self, identity: str, product: str, moment: float, suffix: str) -> Path:
         """Where an image is, or would be."""
         day = time.strftime("%Y-%m-%d", time.gmtime(moment))
-        return self._folder / folder_name(product) / day / f"{identity}{suffix}"
+        return self.folder / folder_name(product) / day / f"{identity}{suffix}"
 
     def keep(self, rows: list[dict[str, Any]], images: list[bytes | None]) -> None:
         """Write the images of rows that are about to be committed, and note in the rows what became of each."""
+        with self._changing:
+            self._keep(rows, images)
+
+    def _keep(self, rows: list[dict[str, Any]], images: list[bytes | None]) -> None:
         needed = sum(len(image) for image in images if image is not None)
         if needed and self.used + needed > self.quota:
             self._make_room(needed, max(row["rank"] for row, image in zip(rows, images, strict=True) if image is not None))
@@ -83,10 +88,24 @@ class KeptImages:
 
     def discard(self, rows: Iterable[dict[str, Any]]) -> None:
         """Take back the images of rows that were not committed."""
-        for row in rows:
-            if row["image_size"]:
-                self._remove(self._path_of(row), row["image_size"])
-            row.update(image_size=0, image_crc=None, image_gone=None)
+        with self._changing:
+            for row in rows:
+                if row["image_size"]:
+                    self._remove(self._path_of(row), row["image_size"])
+                row.update(image_size=0, image_crc=None, image_gone=None)
+
+    def forget(self, rows: Iterable[Any]) -> None:
+        """Remove the images of rows that are in the history no more."""
+        with self._changing:
+            for row in rows:
+                if row.image_size and row.place == self._place:
+                    self._remove(self.path(row.id, row.product, row.time, row.suffix), row.image_size)
+
+    def fit(self) -> None:
+        """Remove what exceeds the quota, such as after it was lowered."""
+        with self._changing:
+            if self.used > self.quota:
+                self._make_room(0, _LAST)
 
     def read(self, row: Any) -> bytes | None:
         """The image of a row; None if it has none, or if the file is not what was written."""
@@ -137,12 +156,7 @@ class KeptImages:
 
     def _victims(self, connection: Connection, excess: int, rank: int) -> list[Any]:
         columns = (table.c.id, table.c.product, table.c.time, table.c.suffix, table.c.image_size)
-        query = (
-            select(*columns)
-            .where(table.c.place == self._place, table.c.image_size > 0, table.c.rank <= rank)
-            .order_by(table.c.rank, table.c.time)
-            .limit(_PORTION)
-        )
+        query = select(*columns).where(self.kept, table.c.rank <= rank).order_by(table.c.rank, table.c.time).limit(_PORTION)
         victims: list[Any] = []
         for victim in connection.execute(query):
             if excess <= 0:

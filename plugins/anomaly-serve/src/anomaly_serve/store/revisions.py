@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from anomaly_serve.store.tables import VERSION_TABLE, metadata
 
 HEAD = "0002"
 MIGRATIONS = Path(__file__).parent / "migrations"
+_ONE = threading.Lock()  # alembic keeps what it is doing in a global
 _TURN = 5_410_210  # of PostgreSQL's advisory locks: one service migrates at a time
 
 
@@ -62,7 +64,8 @@ def upgrade(connection: Connection, revision: str = HEAD) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, revision)
+    with _ONE:
+        command.upgrade(config, revision)
 
 
 def require_current(database: Database) -> None:

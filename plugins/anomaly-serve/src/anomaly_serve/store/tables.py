@@ -129,7 +129,14 @@ changes = Table(
     Column("product", String(100), nullable=False),
     Column("action", Text, nullable=False),
     Column("facts", Text, nullable=False),  # JSON
+    Column("subject", String(26)),  # the id of the verdict that it is about
     Index("ix_changes_time", "product", "time"),
+    Index(
+        "ix_changes_subject",
+        "subject",
+        sqlite_where=text("subject IS NOT NULL"),
+        postgresql_where=text("subject IS NOT NULL"),
+    ),
 )
 
 alarms = Table(

@@ -94,7 +94,7 @@ def extend(request: dict[str, Any], tell: Told) -> dict[str, Any]:
 
 
 def compare(request: dict[str, Any], tell: Told) -> dict[str, Any]:
-    """What several detectors say of images: ``{"scores", "maxima": {name: [number or None]}, "faults": {path: words}}``, the latter
+    """What several detectors say of images: ``{"scores", "maxima": {name: [number or None]}, "faults": {path: words}}``, maxima
     of maps; None where there is no map, or the image cannot be scored."""
     from anomaly_predict import open_detector
 

@@ -20,7 +20,7 @@ export async function ask(url, { body, signal, method } = {}) {
   if (answer.status === 401) location.assign(`${base}/login`);
   const found = await answer.json().catch(() => null);
   if (!answer.ok) {
-    throw Object.assign(new Error(found?.error || `The service answered ${answer.status}.`), { status: answer.status });
+    throw Object.assign(new Error(found?.error?.message || `The service answered ${answer.status}.`), { status: answer.status });
   }
   return found;
 }
@@ -57,6 +57,17 @@ export function toast(text, { wrong = false } = {}) {
   clearTimeout(fading);
   fading = setTimeout(() => { place.hidden = true; }, wrong ? 12000 : 5000);
 }
+
+/** What the next page is to say, such as after it is loaded again. */
+export function sayNext(text) {
+  try { sessionStorage.setItem("anomaly-said", text); } catch { /* only the words are lost */ }
+}
+
+try {
+  const said = sessionStorage.getItem("anomaly-said");
+  sessionStorage.removeItem("anomaly-said");
+  if (said) setTimeout(() => toast(said));
+} catch { /* no storage */ }
 
 export const count = (number) => Number(number).toLocaleString("en");
 export const images = (number) => (number === 1 ? "1 image" : `${count(number)} images`);

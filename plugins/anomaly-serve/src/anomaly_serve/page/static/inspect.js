@@ -111,14 +111,17 @@ const filters = () => {
 const filtering = () => [...filters()].length > 0;
 
 function state(found) {
-  const { fine, missed } = found.waiting;
-  const parts = [];
-  if (fine) parts.push(`${count(fine)} that ${fine === 1 ? "is" : "are"} fine`);
-  if (missed) parts.push(`${count(missed)} missed defect${missed === 1 ? "" : "s"}`);
-  by("waiting").hidden = !(fine + missed);
-  by("waiting-said").textContent = `${images(fine + missed)} wait${fine + missed === 1 ? "s" : ""} for the next version: ${parts.join(", ")}.`;
+  waits(found.waiting);
   by("judging").textContent = found.version === null ? "no version judges" : `version ${found.version} judges`;
   for (const alarm of found.alarms) banner(alarm);
+}
+
+function waits({ fine, defects }) {
+  const parts = [];
+  if (fine) parts.push(`${count(fine)} that ${fine === 1 ? "is" : "are"} fine`);
+  if (defects) parts.push(`${count(defects)} defect${defects === 1 ? "" : "s"}`);
+  by("waiting").hidden = !parts.length;
+  by("waiting-said").textContent = `${images(fine + defects)} wait${fine + defects === 1 ? "s" : ""} for the next version: ${parts.join(", ")}.`;
 }
 
 async function poll() {
@@ -209,7 +212,7 @@ async function mark(id, value, { undoing = false } = {}) {
       remark(button);
     }
     if (id === chosen) marked(found);
-    by("waiting").hidden = !(found.waiting.fine + found.waiting.missed);
+    waits(found.waiting);
     toast(value ? `${found.done} U takes it back.` : `The mark of ${found.name} is taken back.`);
   } catch (error) {
     toast(error.message, { wrong: true });
@@ -226,7 +229,7 @@ function press(value) {
   const button = document.querySelector(`[data-mark="${value}"]`);
   if (!shown) return;
   if (button.disabled) {
-    toast(value === "fine" ? "This image was called normal: nothing is to be taken back." : "This image raised an alarm, so nothing was missed.", { wrong: true });
+    toast(value === "missed" ? "This image raised an alarm, so nothing was missed." : "This image raised no alarm: say only if something was missed.", { wrong: true });
   } else {
     mark(shown.id, value);
   }

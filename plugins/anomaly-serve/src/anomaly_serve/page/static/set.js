@@ -1,5 +1,5 @@
 // Set: a threshold by what it would do.
-import { ask, by, images, later, make, page, toast } from "./common.js";
+import { ask, by, images, later, make, page, sayNext, toast } from "./common.js";
 
 const form = by("choice");
 const plot = by("plot");
@@ -151,7 +151,7 @@ async function send(body, refusal, button) {
   refusal.textContent = "";
   try {
     const made = await ask(`${page.api}/set`, { body: { version: Number(form.dataset.version), holds: Number(form.dataset.holds), ...body } });
-    try { sessionStorage.setItem("anomaly-said", `Settings ${made.number} hold since ${made.time}.`); } catch { /* only the words are lost */ }
+    sayNext(`Settings ${made.number} hold since ${made.time}.`);
     location.reload();
     return true;
   } catch (error) {
@@ -180,9 +180,3 @@ function takenBack(event) {
   event.preventDefault();
   send({ take_back: Number(by("taking").dataset.number), why: by("taking-why").value }, by("taking-refusal"), by("taking-do"));
 }
-
-try {
-  const said = sessionStorage.getItem("anomaly-said");
-  sessionStorage.removeItem("anomaly-said");
-  if (said) toast(said);
-} catch { /* no storage */ }
