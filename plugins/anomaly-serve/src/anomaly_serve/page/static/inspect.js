@@ -86,11 +86,19 @@ function choose(id, { byHand = false, focus = false } = {}) {
   now.setAttribute("aria-current", "true");
   now.tabIndex = 0;
   chosen = id;
-  if (focus && !document.body.classList.contains("is-large")) now.focus();
-  if (byHand) now.scrollIntoView({ block: "nearest" });
+  if (focus && !document.body.classList.contains("is-large")) now.focus({ preventScroll: true });
+  if (byHand) reveal(now);
   if (byHand && !focus && narrow.matches) by("viewer").scrollIntoView({ block: "start" });
   if (document.body.classList.contains("is-large") && byHand) say(`${now.found.verdict}, ${now.found.name}, score ${now.found.score}`);
   show(id).catch((error) => toast(error.message, { wrong: true }));
+}
+
+/** Scroll the list, and not the page, so far that a row is seen. */
+function reveal(button) {
+  const [box, own] = [by("rows"), button.getBoundingClientRect()];
+  const frame = box.getBoundingClientRect();
+  if (own.top < frame.top) box.scrollTop -= frame.top - own.top;
+  else if (own.bottom > frame.bottom) box.scrollTop += own.bottom - frame.bottom;
 }
 
 function step(rowsDown) {
