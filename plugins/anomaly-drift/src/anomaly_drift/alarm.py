@@ -14,10 +14,10 @@ _LISTED = 3  # facts in a sentence
 
 _PROPOSED = "`anomaly drift RUN IMAGES --recalibrate`, or the page of the service, proposes a threshold from recent images"
 ADVICE: dict[str, str] = {
-    "threshold": "Look at light, camera and part; until it is settled, verdicts of both kinds are in doubt. If images are to stay "
-    f"so, {_PROPOSED}; or teach the product anew.",
-    "alarms": "Look at the images that were called anomalous. If they are defective, the line makes more defects; if they are "
-    f"fine, {_PROPOSED}.",
+    "threshold": "Look at light, camera and part; until it is settled, verdicts of both kinds are in doubt. If images are to "
+    f"stay so, {_PROPOSED}; or teach the product anew.",
+    "alarms": "Look at the images that were called anomalous. If they are defective, the line makes more defects; if they "
+    f"are fine, {_PROPOSED}.",
     "return": "If the threshold was set anew in between, take the former one back.",
 }
 
