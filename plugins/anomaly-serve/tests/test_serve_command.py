@@ -78,7 +78,7 @@ def serving(*arguments: object) -> Iterator[Serving]:
 
 def test_products_versions_and_an_orderly_end(run: Path, tmp_path: Path) -> None:
     store, image = tmp_path / "store", grey_image(spot=True)
-    with serving(run / "model.onnx", f"lid={run}", "--store", store) as served:
+    with serving(run / "model.onnx", f"lid={run / 'model.onnx'}", "--store", store) as served:
         assert [line.partition(":")[0] for line in served.said] == ["lid", "plate", "page"]
         answer = httpx.post(f"{served.url}/v1/products/plate/score", content=as_file(image), headers=PNG).json()
         expected = open_detector(run / "model.onnx", threads=1).predict(image)
@@ -140,10 +140,7 @@ with prepared_service(Path({str(tmp_path)!r}), {{"plate": {str(run / "model.onnx
 print("torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
-    assert (
-        done.stdout.strip() in ("[]", "['scipy', 'scipy.special', 'scipy.special._add_newdocs']") or "torch" not in done.stdout
-    )
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr
 
 
 def test_beyond_this_machine_it_warns_without_tokens(tmp_path: Path) -> None:
