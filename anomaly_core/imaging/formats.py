@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from io import BytesIO
 from pathlib import Path
 from typing import IO
 
@@ -46,10 +47,12 @@ OTHER_PICTURES = frozenset(
 
 
 @contextmanager
-def opened(path: str | Path, what: str, page: int = 1) -> Iterator[ImageFile.ImageFile]:
-    """An image file, not decoded yet, at one of its pages; whatever fails while it is open is a DataError that names it."""
+def opened(path: str | Path | BytesIO, what: str, page: int = 1) -> Iterator[ImageFile.ImageFile]:
+    """An image file, or the bytes of one, not decoded yet, at one of its pages; whatever fails while it is open is a DataError
+    that names it by ``str(path)``."""
     try:
-        with open_untrusted(path, LARGEST_IMAGE) as file, open_image(file) as image:
+        source = nullcontext(path) if isinstance(path, BytesIO) else open_untrusted(path, LARGEST_IMAGE)
+        with source as file, open_image(file) as image:
             if page > 1:
                 pages = getattr(image, "n_frames", 1)
                 if page > pages:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -79,7 +80,7 @@ class ImageReader:
         old = _options(before)
         return dataclasses.replace(self, **{name: value for name, value in _options(now).items() if value != old[name]})
 
-    def read(self, path: str | Path, *, grey: bool = False, known: bool = False) -> Image.Image:
+    def read(self, path: str | Path | BytesIO, *, grey: bool = False, known: bool = False) -> Image.Image:
         """An image file as upright 8-bit RGB; with ``grey``, a single-channel image keeps mode ``L``, which is resized in a
         third of the time. What a run was not fitted on is warned of, unless the file is ``known``. DataError names a file that
         cannot be read."""
@@ -101,7 +102,7 @@ class ImageReader:
         with self._limit():
             return self.in_region(read_mask(path), path, 0)
 
-    def size(self, path: str | Path) -> tuple[int, int]:
+    def size(self, path: str | Path | BytesIO) -> tuple[int, int]:
         """(height, width) of what :meth:`read` gives, from the file's header alone."""
         with self._opened(path) as image:
             tags: Any = getattr(image, "tag_v2", {256: image.width, 257: image.height})  # as stored, in any version of Pillow
@@ -205,7 +206,7 @@ class ImageReader:
             allowed_pixels.reset(token)
 
     @contextmanager
-    def _opened(self, path: str | Path) -> Iterator[Image.Image]:
+    def _opened(self, path: str | Path | BytesIO) -> Iterator[Image.Image]:
         with self._limit(), opened(path, "image", self.page) as image:
             yield image
 
@@ -230,7 +231,7 @@ class ImageReader:
             )
         return stored(image)
 
-    def _note(self, path: str | Path, facts: FileFacts) -> None:
+    def _note(self, path: str | Path | BytesIO, facts: FileFacts) -> None:
         for what, detail, advice in oddities(facts, self):
             with _COUNTING:
                 counts: Counter[str] = self._unusual  # type: ignore[attr-defined]

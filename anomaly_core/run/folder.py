@@ -22,7 +22,7 @@ from anomaly_core.run.csv_safe import csv_bytes, csv_rows
 from anomaly_core.run.files import exclusive, folder_name, run_id, sweep, write_whole
 from anomaly_core.run.memory import explained
 from anomaly_core.run.normals import NormalImage
-from anomaly_core.run.records import FORMAT, checked_manifest, fault, parse_json
+from anomaly_core.run.records import FORMAT, checked_manifest, fault, parse_json, versions
 from anomaly_core.run.result import RunResult, TestedImage
 from anomaly_core.untrusted import expanded, inside, open_untrusted, read_untrusted
 
@@ -109,12 +109,12 @@ class RunFolder:
     def recording(self, config: RunConfig, hooks: Hooks, **facts: Any) -> Iterator[None]:
         """Keep the manifest and log of the block: status ``running``, then ``complete``, ``interrupted`` or ``failed``.
 
-        The manifest starts with ``facts``; the block may add more to :attr:`facts`. Observers are notified of the start and of
-        an error, which is raised again, explained for the user if possible. The caller reports the end.
+        The manifest starts with ``facts`` and what is installed; the block may add more to :attr:`facts`. Observers are told
+        of the start and of an error, which is raised again, explained for the user if possible. The caller reports the end.
         """
         sweep(self.folder)
         begun = time.perf_counter()
-        self.facts = {**facts, "format": FORMAT, "status": "running", "started": time.time()}
+        self.facts = {**facts, "versions": versions(), "format": FORMAT, "status": "running", "started": time.time()}
         self.write(CONFIG, config.to_yaml())
         self.write_json(MANIFEST, self.facts)
         hooks.call("anomaly_run_start", run=self)
@@ -264,13 +264,17 @@ class RunFolder:
 
         context = ModelContext(False, tuple(config.data.category or ()), config.data.prompt)
         modeler: BaseModeler = registry.models[config.model.name].build(config.model, context)
+        self.restore(modeler, config.model.name)
+        return modeler
+
+    def restore(self, modeler: BaseModeler, name: str) -> None:
+        """Load the run's state into a modeler of the method ``name``; RunError if it does not fit."""
         state = self.state()
         try:
             modeler.load_state(state)
         except Exception as error:  # torch raises many kinds of exceptions
-            reason = f"its tensors do not fit the model {config.model.name!r}: {fault(error)[:400]}"
+            reason = f"its tensors do not fit the model {name!r}: {fault(error)[:400]}"
             raise self._damaged(WEIGHTS, ValueError(reason)) from error
-        return modeler
 
     def result(self) -> RunResult:
         """The run's results; RunError if a file is damaged."""

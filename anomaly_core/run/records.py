@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import platform
+from itertools import islice
 from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import Required, TypedDict
 
+from anomaly_core.discovery import registry
 from anomaly_core.errors import AnomalyError
+from anomaly_core.installed import distributions
 
+LIBRARIES = ("pillow", "torch", "torchvision", "timm", "numpy")  # whose versions the manifest records
 FORMAT = 1  # of a run's folder; raised when older readers would misread it
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
@@ -75,3 +80,10 @@ def fault(error: Exception) -> str:
 
 def _refused(name: str) -> NoReturn:
     raise ValueError(f"it holds {name}, which is no number in JSON")
+
+
+def versions() -> dict[str, str]:
+    """Of Python, the libraries that decide figures, and our distributions, as a manifest records them."""
+    libraries = {one.name.lower(): one.version for name in LIBRARIES for one in islice(distributions(name), 1)}
+    ours = {component.distribution: component.version for component in registry.components()}
+    return {"python": platform.python_version(), **libraries, **ours}

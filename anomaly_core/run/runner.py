@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import platform
 import shutil
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +25,6 @@ from anomaly_core.hooks import Hooks
 from anomaly_core.imaging.cache import ImageCache
 from anomaly_core.imaging.findings import shrunk
 from anomaly_core.imaging.variation import Variation
-from anomaly_core.installed import distributions
 from anomaly_core.process import return_memory
 from anomaly_core.run.cross_fitting import cross_fits
 from anomaly_core.run.devices import choose_device, process_state
@@ -41,7 +38,6 @@ from anomaly_core.run.splits import Splits, split, unscreened
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-LIBRARIES = ("pillow", "torch", "torchvision", "timm", "numpy")  # the manifest records their versions
 log = logging.getLogger(__name__)
 
 
@@ -126,7 +122,7 @@ class _Run:
             facts = {"category": self.label, "seed": self.config.base.seed, "processes": self.processes.num_processes}
             if (run.folder / MANIFEST).is_file():  # of the run that is resumed: until they are compared, its images are kept
                 facts |= {name: value for name, value in run.manifest().items() if name == "data"}
-            with run.recording(self.config, self.hooks, **facts, versions=_versions(), threads=torch.get_num_threads()):
+            with run.recording(self.config, self.hooks, **facts, threads=torch.get_num_threads()):
                 result = self._fit_and_test(run, bool(resume))
             self.hooks.call("anomaly_run_end", run=run, results=result)
             return result
@@ -240,9 +236,3 @@ def _require_same(before: dict[str, Any] | None, splits: Splits, run: str) -> No
         )
         changed = f"other images ({began}; now {has}): some were added, removed or changed"
         raise RunError(f"{run} began with {changed}. Put them back, or start a new run without --resume.")
-
-
-def _versions() -> dict[str, str]:
-    libraries = {one.name.lower(): one.version for name in LIBRARIES for one in islice(distributions(name), 1)}
-    ours = {component.distribution: component.version for component in registry.components()}
-    return {"python": platform.python_version(), **libraries, **ours}

@@ -84,7 +84,11 @@ if "RANK" in os.environ:
             *("raise ValueError('not so')", 1, "Error: unexpected ValueError: not so. Run again with --debug"),
             marks=pytest.mark.soak,
         ),
-        ("os.kill(os.getpid(), signal.SIGKILL)", 1, "Error: process 1 of 2 died (signal SIGKILL)"),
+        (
+            "os.write(2, b'no room left'); os.kill(os.getpid(), signal.SIGKILL)",
+            1,
+            "Error: process 1 of 2 died (signal SIGKILL)",
+        ),
         pytest.param("os._exit(3)", 1, "Error: process 1 of 2 died (exit status 3)", marks=pytest.mark.soak),
     ],
 )
@@ -100,6 +104,7 @@ def test_an_error_in_the_second_process_is_the_one_that_is_said(
     assert done.code == code, done.err
     assert done.err.startswith(words) and done.err.count("\n") == 1, done.err
     assert "Traceback" not in done.err
+    assert done.err.endswith("It wrote last: no room left\n") == ("no room left" in failure)
     assert json.loads((only(tmp_path) / "manifest.json").read_text())["status"] != "complete"
 
 

@@ -22,9 +22,10 @@ from anomaly_distillation.efficientad.config import EfficientADConfig
 from anomaly_distillation.efficientad.distilling import PatchTarget, distil, target_network
 from anomaly_distillation.efficientad.modeler import EfficientADModeler
 from anomaly_distillation.efficientad.networks import SHAPES, Shape, patch_description_network
-from anomaly_distillation.efficientad.pictures import PictureFolder, penalty_images
+from anomaly_distillation.efficientad.pictures import penalty_images
 from anomaly_distillation.efficientad.teachers import find_teacher, read_teacher, write_teacher
 from anomaly_features import BackboneError, Backbones
+from anomaly_trainers import PictureFolder
 
 LITE0 = "tf_efficientnet_lite0"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +11,11 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from anomaly_draem import augment as changes
-from anomaly_draem import textures
 from anomaly_draem.augment import AUGMENTERS, augment
 from anomaly_draem.geometry import rearrange, rotate
 from anomaly_draem.perlin import perlin_noise, random_perlin_noise
 from anomaly_draem.procedural import KINDS, procedural_textures
 from anomaly_draem.synthesis import Synthesis, random_masks
-from anomaly_draem.textures import TextureFolder
 
 CPU = torch.device("cpu")
 
@@ -271,22 +268,3 @@ def test_sources_without_textures_are_other_images_or_procedural(images: Tensor)
     assert torch.allclose(own, own.round(), atol=1e-3)
     assert Synthesis(self_share=1.0)(images[:1])[0].shape == (1, 3, 64, 96)
     assert Synthesis(self_share=0.0).sources(marked).std(dim=(1, 2, 3)).max() > 0.05
-
-
-def test_a_folder_of_textures_is_read_lazily_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(4):
-        Image.new("L", (20 + number, 30), 60 * number).save(tmp_path / f"{number}.png")
-    read: list[Path] = []
-    original = textures.read_image
-    monkeypatch.setattr(textures, "read_image", lambda path: read.append(path) or original(path))  # type: ignore[func-returns-value]
-    folder = TextureFolder(str(tmp_path), (16, 24))
-    assert not read
-    torch.manual_seed(0)
-    drawn = torch.cat([folder.draw(20) for _ in range(3)])
-    assert drawn.shape == (60, 3, 16, 24)
-    assert sorted(read) == sorted(tmp_path.iterdir())
-    assert sorted((drawn * 255).unique().tolist()) == [0, 60, 120, 180]
-    monkeypatch.setattr(textures, "CACHE_BYTES", 0)
-    read.clear()
-    TextureFolder(str(tmp_path), (16, 24)).draw(20)
-    assert len(read) == 20

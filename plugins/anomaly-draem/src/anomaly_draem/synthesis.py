@@ -13,7 +13,7 @@ from anomaly_draem.augment import augment, uniform
 from anomaly_draem.geometry import rearrange, rotate
 from anomaly_draem.perlin import random_perlin_noise
 from anomaly_draem.procedural import procedural_textures
-from anomaly_draem.textures import TextureFolder
+from anomaly_trainers import PictureFolder
 
 THRESHOLD = 0.5  # of the noise: what exceeds it is anomalous
 
@@ -30,7 +30,7 @@ class Synthesis:
 
     def __init__(
         self,
-        textures: TextureFolder | None = None,
+        textures: PictureFolder | None = None,
         self_share: float = 0.5,
         probability: float = 0.5,
         max_transparency: float = 0.8,

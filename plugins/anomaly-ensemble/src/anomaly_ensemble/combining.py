@@ -32,7 +32,6 @@ from anomaly_core import (
     build_data,
     calibrate,
     choose_device,
-    distributions,
     images_to_test,
     mark_suspects,
     needs_of,
@@ -197,7 +196,7 @@ def _modeler(
     assert isinstance(config.model, EnsembleConfig)
     modeler = EnsembleModeler(config.model, ModelContext(False, tuple(config.data.category or ()), config.data.prompt))
     for number, (member, run, own, calibration) in enumerate(zip(modeler.modelers(), runs, configs, calibrations, strict=True)):
-        member.load_state(run.modeler(own).state_dict())
+        run.restore(member, own.model.name)
         modeler.set_scale(number, calibration.scores, calibration.map_maxima, calibration.map_low)
     return modeler.eval()
 
@@ -261,7 +260,5 @@ def _facts(runs: Sequence[RunFolder]) -> dict[str, Any]:
     kept: dict[str, Any] = {
         name: manifest[name] for name in ("seed", "skipped", "without_mask", "excluded", "data") if name in manifest
     }
-    versions = {name: one.version for name in ("torch", "timm", "numpy", "pillow") for one in distributions(name)}
-    versions |= {component.distribution: component.version for component in registry.components()}
     members = [str(run.folder.absolute()) for run in runs]
-    return {"category": manifest["category"], "members": members, **kept, "versions": versions}
+    return {"category": manifest["category"], "members": members, **kept}

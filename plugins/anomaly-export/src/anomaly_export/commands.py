@@ -13,14 +13,25 @@ from anomaly_predict import quick_engine
 
 @click.command("export")
 @click.argument("source", metavar="RUN|FILE", type=click.Path(exists=True, path_type=Path))
-@click.option("--format", "format_", type=click.Choice(["onnx", "openvino", "torchscript"]), help="What to write.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["onnx", "openvino", "torchscript", "triton"]),
+    help="What to write. triton: the ONNX file in a model repository, which Triton and KServe serve.",
+)
 @click.option(
     "--precision",
     type=click.Choice(["f32", "bf16", "int8"]),
     help="What it computes in; by default as the run's engine did. bf16 (openvino alone) is faster where the CPU has it, "
     "and two to three digits are right. int8 (openvino alone) is the quantised network of a run that was fitted in it.",
 )
-@click.option("--output", metavar="FILE", help="Where; by default model.onnx, model.xml or model.pt in the run's folder.")
+@click.option(
+    "--output",
+    metavar="FILE",
+    help="Where; by default model.onnx, model.xml or model.pt in the run's folder. For triton: the repository's folder.",
+)
+@click.option("--name", metavar="NAME", help="Of the model in a triton repository; by default the category or the method.")
+@click.option("--version", type=int, metavar="N", help="Of the model in a triton repository; by default the next.")
 @click.option("--threshold", type=float, metavar="X", help="Instead of the run's own; with FILE, changes that file.")
 @click.option(
     "--any-size", is_flag=True, help="The graph takes RGB images of any size and resizes them itself, for C++, C# or Triton."
@@ -34,6 +45,8 @@ def export(
     format_: str | None,
     precision: Precision | None,
     output: str | None,
+    name: str | None,
+    version: int | None,
     threshold: float | None,
     any_size: bool,
     images: int,
@@ -47,6 +60,9 @@ def export(
     beside it: `anomaly export FILE --threshold X` changes it without exporting again. Use a file with `anomaly predict FILE
     IMAGES`, or anomaly_export.ExportedDetector(FILE).
     """
+    if format_ != "triton":
+        of_repositories = "it is for a model repository. Add --format triton, or leave it out."
+        refuse_ignored(name=of_repositories, version=of_repositories)
     if not source.is_dir():
         if threshold is None or format_ is not None or output is not None:
             raise click.UsageError("with FILE there is one thing to change: --threshold X. To export, give a run's folder.")
@@ -61,7 +77,7 @@ def export(
         click.echo(f"{source}: threshold {before if before is not None else 'none'} -> {threshold}")
         return
     if format_ is None:
-        of_files = "it is for a file. Add --format onnx, openvino or torchscript, or leave it out."
+        of_files = "it is for a file. Add --format onnx, openvino, torchscript or triton, or leave it out."
         refuse_ignored(precision=of_files, output=of_files, threshold=of_files, no_verify=of_files, any_size=of_files)
         click.echo(_kept(source, images))
         return
@@ -72,6 +88,14 @@ def export(
             f'exporting a run needs {error.name}, which is not installed: pip install "anomaly-export[train]"'
         ) from error
 
+    if format_ == "triton":
+        from anomaly_export.triton import export_triton
+
+        if output is None:
+            raise click.UsageError("--format triton needs --output: the folder of the model repository, new or not.")
+        options = {"precision": precision, "threshold": threshold, "images": images, "verify": not no_verify}
+        click.echo(str(export_triton(source, output, name=name, version=version, any_size=any_size, **options)))
+        return
     report = export_run(
         source,
         format_,

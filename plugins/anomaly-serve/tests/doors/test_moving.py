@@ -137,7 +137,9 @@ def test_killed_at_any_moment_no_file_is_lost(tmp_path: Path, across: bool) -> N
     for attempt in range(3):
         process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE)
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
-        time.sleep(0.003 * (attempt + 1))
+        before = len(list(target.iterdir()))
+        while len(list(target.iterdir())) < before + 5 * (attempt + 1):  # it has begun to move
+            time.sleep(0.0005)
         process.kill()
         process.wait()
         process.stdout.close()

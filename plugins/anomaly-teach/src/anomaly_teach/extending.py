@@ -31,7 +31,6 @@ from anomaly_core import (
     RunResult,
     Variation,
     build_data,
-    distributions,
     excluded,
     folder_name,
     images_to_test,
@@ -282,16 +281,11 @@ def _facts(manifest: dict[str, Any], parent: RunFolder, new: list[NewImage], fal
         name: manifest[name] for name in ("seed", "skipped", "without_mask", "dropped", "excluded") if name in manifest
     }
     facts: dict[str, Any] = {"category": manifest["category"], "parent": str(parent.folder.absolute()), **kept}
-    facts |= {"added": [*manifest.get("added", []), *added], "added_digest": digest, "versions": _versions()}
+    facts |= {"added": [*manifest.get("added", []), *added], "added_digest": digest}
     if images := manifest.get("data"):
         whole = hashlib.sha256(f"{images.get('digest')}{digest}".encode()).hexdigest()
         facts["data"] = {**images, "fit": int(images.get("fit", 0)) + len(new), "digest": whole}
     return facts
-
-
-def _versions() -> dict[str, str]:
-    found = {name: one.version for name in ("torch", "timm", "numpy", "pillow") for one in distributions(name)}
-    return found | {component.distribution: component.version for component in registry.components()}
 
 
 def _names(config: RunConfig, category: str) -> tuple[str, str, str]:

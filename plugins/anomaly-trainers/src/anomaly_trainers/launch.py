@@ -6,16 +6,18 @@ import logging
 import os
 import signal
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from anomaly_core import LAUNCHED, ConfigError, Interrupted, RunError, Terminated, thread_count
+from anomaly_core import LAUNCHED, ConfigError, Interrupted, RunError, Terminated, printable, thread_count
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 UNEXPECTED = "Error: unexpected "
+WORDS = 3  # lines of what a process that died wrote
 
 
 def launch(devices: int, arguments: list[str]) -> int:
@@ -39,7 +41,9 @@ def launch(devices: int, arguments: list[str]) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(thread_count(devices)))
     os.environ[LAUNCHED] = "1"
     with tempfile.TemporaryDirectory() as logs:
+        others = ",".join(f"{rank}:2" for rank in range(1, devices))  # 2: standard error, kept for the last words below
         options = ["--standalone", f"--nproc-per-node={devices}", f"--log-dir={logs}", "--local-ranks-filter=0"]
+        options += ["--redirects", others]
         try:
             run(get_args_parser().parse_args([*options, "-m", "anomaly_core", *arguments]))
         except SignalException as stop:
@@ -51,10 +55,18 @@ def launch(devices: int, arguments: list[str]) -> int:
                 raise RunError(
                     f"process {cause.local_rank} of {devices} died ({status}), perhaps because memory ran out. Run "
                     "again with --resume to go on from the last complete epoch, or lower data.batch_size in a new run."
+                    f"{_last_words(Path(logs), cause.local_rank)}"
                 ) from error
             click.echo(cause.message, err=True)
             return int(cause.error_file_data["code"])
     return 0
+
+
+def _last_words(logs: Path, rank: int) -> str:
+    """What a process that died wrote last, as a sentence; empty if that was nothing."""
+    lines = [line for log in logs.glob(f"*/*/{rank}/stderr.log") for line in log.read_text("utf-8", "replace").splitlines()]
+    last = [text for line in lines if (text := line.strip())][-WORDS:]
+    return f" It wrote last: {printable(' | '.join(last))[-1000:]}" if last else ""
 
 
 def _rank(failure: ProcessFailure) -> tuple[int, int]:

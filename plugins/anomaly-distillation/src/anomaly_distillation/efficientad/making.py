@@ -11,9 +11,9 @@ import torch
 from anomaly_core import RunError, expanded
 from anomaly_distillation.efficientad.distilling import PatchTarget, Progress, distil, target_network
 from anomaly_distillation.efficientad.networks import SHAPES, Size
-from anomaly_distillation.efficientad.pictures import PictureFolder
 from anomaly_distillation.efficientad.teachers import MADE_FROM, write_teacher
 from anomaly_features import Backbones
+from anomaly_trainers import PictureFolder
 
 
 class Made(NamedTuple):

@@ -16,9 +16,10 @@ from anomaly_distillation.efficientad.config import FEATURES, PUBLISHED, Efficie
 from anomaly_distillation.efficientad.distilling import FeatureTeacher, PatchTarget, target_network
 from anomaly_distillation.efficientad.model import QUANTILES, EfficientADModel, channel_statistics, quantile, whole_map
 from anomaly_distillation.efficientad.networks import SHAPES, SMALLEST
-from anomaly_distillation.efficientad.pictures import PictureFolder, penalty_images, recoloured
+from anomaly_distillation.efficientad.pictures import penalty_images, recoloured
 from anomaly_distillation.efficientad.teachers import find_teacher, misfit
 from anomaly_features import Backbones
+from anomaly_trainers import PictureFolder
 
 DECAY_AT, DECAY = 0.95, 0.1  # of the steps; of the learning rate
 

@@ -17,9 +17,10 @@ from anomaly_draem.draem.losses import focal_loss, ssim_loss
 from anomaly_draem.draem.model import DRAEMModel
 from anomaly_draem.geometry import rotate
 from anomaly_draem.synthesis import Synthesis
-from anomaly_draem.textures import TextureFolder
+from anomaly_trainers import PictureFolder
 
 RIGHT_ANGLE = 90.0
+OTHERWISE = ", or leave it out: anomalies are then made of procedural textures and of the training images"
 SHARES = ("true_positives", "false_positives", "false_negatives")
 
 
@@ -62,7 +63,7 @@ class DRAEMModeler(GradientModeler):
         """What makes the anomalies; the folder of textures is opened with it."""
         folder = self.config.textures
         return Synthesis(
-            None if folder is None else TextureFolder(folder, self.input_spec.output_size),
+            None if folder is None else PictureFolder(folder, "model.textures", self.input_spec.output_size, OTHERWISE),
             self.config.self_share,
             self.config.anomaly_probability,
             self.config.max_transparency,

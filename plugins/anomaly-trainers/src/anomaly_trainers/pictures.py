@@ -1,6 +1,8 @@
-"""A folder of images as sources of anomalies, such as the Describable Textures Dataset (DTD)."""
+"""Images of anything, from a folder: textures that become anomalies, or what a student must not know."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,28 +11,27 @@ from torch import Tensor
 
 from anomaly_core import IMAGE_SUFFIXES, ConfigError, DataError, expanded, is_clutter, read_image
 
-CACHE_BYTES = 2 * 1024**3  # DTD's 5640 images at 256x256 take 1.1 GB
+CACHE_BYTES = 2 * 1024**3  # the Describable Textures Dataset, 5640 images at 256x256, takes 1.1 GB
 
 
-class TextureFolder:
-    """The images below a folder, decoded when first drawn and then kept at the input's size.
+class PictureFolder:
+    """The images below a folder, in an order of chance; decoded when first drawn, the first two gigabytes of them then kept.
 
     Args:
         folder: searched with all folders below it.
+        option: that named it, for messages.
         size: (height, width) that they are stretched to.
+        otherwise: what else to do where there is no such folder, for the message.
 
     Raises:
         ConfigError: there is no such folder.
         DataError: it holds no image.
     """
 
-    def __init__(self, folder: str, size: tuple[int, int]) -> None:
+    def __init__(self, folder: str | Path, option: str, size: tuple[int, int], otherwise: str = "") -> None:
         root = expanded(folder)
         if not root.is_dir():
-            raise ConfigError(
-                f"model.textures={folder!r} is no folder. Name the folder of the texture images, or leave the option out: "
-                "anomalies are then made of procedural textures and of the training images."
-            )
+            raise ConfigError(f"{option} {str(folder)!r} is no folder. Name a folder of images{otherwise}.")
         self.paths = sorted(
             path
             for path in root.rglob("*")
@@ -39,9 +40,7 @@ class TextureFolder:
             and path.is_file()
         )
         if not self.paths:
-            raise DataError(
-                f"model.textures={folder!r} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}). Check the folder."
-            )
+            raise DataError(f"{option} {str(folder)!r} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}). Check the folder.")
         self._size = size
         self._room = CACHE_BYTES // (3 * size[0] * size[1])
         self._cache: dict[int, Tensor] = {}
@@ -56,7 +55,7 @@ class TextureFolder:
         if index in self._cache:
             return self._cache[index]
         height, width = self._size
-        image = read_image(self.paths[index]).resize((width, height), Image.Resampling.BILINEAR)
+        image = read_image(self.paths[index]).convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
         tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
         if len(self._cache) < self._room:
             self._cache[index] = tensor

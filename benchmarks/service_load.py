@@ -1,0 +1,382 @@
+"""The service under load, beside the bare engine: images a second, p50 and p99 at 1, 8 and 64 clients, memory.
+
+    python benchmarks/service_load.py                          # fits SubspaceAD on `sample`, fabric, and exports it
+    python benchmarks/service_load.py model.onnx --seconds 20
+    python benchmarks/service_load.py --memory 100000 --detector spots
+
+Four processes, of which one works at a time, in turns: the bare engine (the exported file on decoded images, in batches of the
+best size), decoding and engine (the same from JPEG files, decoded in threads ahead of it), and the service with its client.
+The client's own processor time, which it takes from the service's cores, is a column: elsewhere it has cores of its own. The
+milliseconds of processor time an image hold on a busy machine, too. Images: 640 x 480, JPEG. Every verdict is committed to
+SQLite and every image kept before it is answered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from PIL import Image
+
+CLIENTS = (1, 8, 64)
+BATCHES = (1, 2, 4, 8)
+COUNT, DEFECTS = 64, 3  # different images that are sent
+QUOTA = "256MiB"  # of kept images: small, so that old ones are removed while it is measured
+
+
+def camera_images(folder: Path) -> None:
+    """``sample``, fabric, as JPEG files of 640 x 480 pixels: normal ones to fit on, and others to send, of which a few are
+    defects."""
+    from anomaly_core import RunConfig, build_data
+
+    overrides = {"data.root": str(folder / "data"), "data.category": "fabric", "data.good_count": COUNT - DEFECTS}
+    data = build_data(RunConfig.create(model="subspace", data="sample", preset="edge", overrides=overrides))
+    tested = data.test_samples("fabric")
+    normal = [one.path for one in tested if not one.label]
+    defects = [one.path for one in tested if one.label][:DEFECTS]
+    groups = {"normal": [one.path for one in data.train_samples("fabric")], "camera": normal + defects}
+    for group, paths in groups.items():
+        (folder / group).mkdir()
+        for number, path in enumerate(paths):
+            with Image.open(path) as image:
+                image.convert("RGB").resize((640, 480)).save(folder / group / f"{number:03}.jpg", quality=90)
+
+
+def fitted(folder: Path, model: str) -> Path:
+    """An exported detector of the normal images, fitted with a method's preset ``edge``."""
+    from anomaly_core import RunConfig, run_experiment
+    from anomaly_export import export_run
+
+    overrides = {"data.normal": str(folder / "normal"), "base.output": str(folder / "runs"), "base.pictures": 0}
+    run = run_experiment(RunConfig.create(model=model, data="folder", preset="edge", overrides=overrides)).runs[0].folder
+    return export_run(run, "onnx", images=4).path
+
+
+# ---- the client
+
+
+class Client(asyncio.Protocol):
+    """One connection that is kept: the next image is sent when the verdict on the one before has come."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._buffer = bytearray()
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._send()
+
+    def _send(self) -> None:
+        self._start = time.perf_counter()
+        self._transport.write(self._load.next())
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head = bytes(self._buffer[:end]).lower()
+        length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
+        if len(self._buffer) < end + 4 + length:
+            return
+        self._load.answered(int(head[9:12]), time.perf_counter() - self._start)
+        self._buffer.clear()
+        if self._load.goes_on():
+            self._send()
+        else:
+            self._transport.close()
+            self._load.ended()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if error is not None:
+            self._load.failed(error)
+
+
+class Load:
+    """So many clients for so many seconds, or so many requests."""
+
+    def __init__(self, requests: list[bytes], clients: int, seconds: float, most: int) -> None:
+        self._requests = requests
+        self._left = clients
+        self._end = time.perf_counter() + seconds
+        self._most = most
+        self._sent = 0
+        self.took: list[float] = []
+        self.statuses: dict[int, int] = {}
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def next(self) -> bytes:
+        self._sent += 1
+        return self._requests[self._sent % len(self._requests)]
+
+    def answered(self, status: int, took: float) -> None:
+        self.took.append(took)
+        self.statuses[status] = self.statuses.get(status, 0) + 1
+
+    def goes_on(self) -> bool:
+        return time.perf_counter() < self._end and self._sent < self._most
+
+    def ended(self) -> None:
+        self._left -= 1
+        if not self._left and not self.done.done():
+            self.done.set_result(None)
+
+    def failed(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+async def load(port: int, requests: list[bytes], clients: int, seconds: float, most: int) -> dict[str, Any]:
+    loop = asyncio.get_running_loop()
+    work = Load(requests, clients, seconds, most)
+    before, start = time.process_time(), time.perf_counter()
+    for _ in range(clients):
+        await loop.create_connection(lambda: Client(work), "127.0.0.1", port)
+    await work.done
+    wall = time.perf_counter() - start
+    took = np.array(work.took) * 1000
+    return {
+        "rate": len(took) / wall,
+        "p50": float(np.percentile(took, 50)),
+        "p99": float(np.percentile(took, 99)),
+        "statuses": {str(status): count for status, count in work.statuses.items()},
+        "cpu": (time.process_time() - before) / wall,
+        "count": len(took),
+        "wall": wall,
+    }
+
+
+def request_of(file: bytes, door: str) -> bytes:
+    """A whole request for a verdict, by the service's own interface or by the Open Inference Protocol."""
+    if door == "v1":
+        path, more, body = "/v1/products/part/score", "Content-Type: image/jpeg", file
+    else:
+        size = {"binary_data_size": len(file) + 4}
+        tensor = {"name": "encoded", "shape": [1], "datatype": "BYTES", "parameters": size}
+        outputs = [{"name": name, "parameters": {"binary_data": True}} for name in ("score", "is_anomalous", "id")]
+        text = json.dumps({"inputs": [tensor], "outputs": outputs}).encode()
+        path, more = "/v2/models/part/infer", f"Inference-Header-Content-Length: {len(text)}"
+        body = text + len(file).to_bytes(4, "little") + file
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def load_main(given: argparse.Namespace) -> None:
+    files = [path.read_bytes() for path in sorted(Path(given.source).glob("*.jpg"))]
+    requests = [request_of(file, given.images) for file in files]
+    for line in sys.stdin:
+        asked = json.loads(line)
+        print(
+            json.dumps(asyncio.run(load(asked["port"], requests, asked["clients"], asked["seconds"], asked["most"]))),
+            flush=True,
+        )
+
+
+# ---- the bare engine
+
+
+def engine_main(given: argparse.Namespace) -> None:
+    """Answers ``engine BATCH SECONDS`` and ``decode BATCH SECONDS`` with images a second and processor seconds an image."""
+    from anomaly_predict import open_detector
+
+    detector: Any = open_detector(given.source)
+    paths = [path.read_bytes() for path in sorted(Path(given.images).glob("*.jpg"))]
+    images = [detector.decode(BytesIO(data)) for data in paths]
+    for line in sys.stdin:
+        asked = json.loads(line)
+        work = engine if asked["kind"] == "engine" else decoded_engine
+        work(detector, images, paths, asked["batch"], 0.5)
+        before, start = time.process_time(), time.perf_counter()
+        count = work(detector, images, paths, asked["batch"], asked["seconds"])
+        row = {"rate": count / (time.perf_counter() - start), "cost": (time.process_time() - before) / count}
+        print(json.dumps(row), flush=True)
+
+
+def engine(detector: Any, images: list[Any], files: list[bytes], batch: int, seconds: float) -> int:
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() < start + seconds:
+        detector.score([images[(count + i) % len(images)] for i in range(batch)])
+        count += batch
+    return count
+
+
+def decoded_engine(detector: Any, images: list[Any], files: list[bytes], batch: int, seconds: float) -> int:
+    """Files are decoded by as many threads as there are cores, two batches ahead of the engine."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        waiting = [pool.submit(detector.decode, BytesIO(files[i % len(files)])) for i in range(3 * batch)]
+        count, start = 0, time.perf_counter()
+        while time.perf_counter() < start + seconds:
+            detector.score([waiting.pop(0).result() for _ in range(batch)])
+            count += batch
+            waiting += [pool.submit(detector.decode, BytesIO(files[(count + i) % len(files)])) for i in range(batch)]
+    return count
+
+
+# ---- the service
+
+
+def spots_main(given: argparse.Namespace) -> None:
+    """Serves a detector that costs nothing, until its input ends."""
+    from anomaly_serve.testing import running_service
+
+    with running_service(Path(given.source)) as running:
+        running.service.add_version("part", "spots", who="benchmark", activate=True)
+        print(f"page: {running.url}/", file=sys.stderr, flush=True)
+        sys.stdin.read()
+
+
+class Child:
+    """A process, mostly of this script, that answers a line with a line."""
+
+    def __init__(self, *command: object, stream: str = "stdout") -> None:
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen([*map(str, command)], stdin=pipe, text=True, **{stream: pipe})
+        self._answers: Any = getattr(self.process, stream)
+        self.memory = psutil.Process(self.process.pid)
+
+    @classmethod
+    def of_role(cls, role: str, *arguments: object, stream: str = "stdout") -> Child:
+        return cls(sys.executable, __file__, "--role", role, *arguments, stream=stream)
+
+    def cpu(self) -> float:
+        """Seconds of processor time that it took."""
+        times = self.memory.cpu_times()
+        return times.user + times.system
+
+    def line(self) -> str:
+        text = str(self._answers.readline())
+        if not text:
+            sys.exit("a process of the benchmark ended")
+        return text
+
+    def ask(self, **values: Any) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(values) + "\n")
+        self.process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self.line())
+        return answer
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait(60)
+
+
+def served(source: str, scratch: str) -> tuple[Child, int]:
+    """The service, as a user starts it, and its port."""
+    if source == "spots":
+        service = Child.of_role("spots", scratch, stream="stderr")
+    else:
+        options = ["--port", 0, "--store", scratch, "--quota", QUOTA]
+        service = Child(sys.executable, "-m", "anomaly_core", "serve", f"part={source}", *options, stream="stderr")
+    while not (line := service.line()).startswith("page: "):
+        print(line, end="")
+    return service, int(line.rpartition(":")[2].strip("/ \n"))
+
+
+def speed(source: Path, images: Path, given: argparse.Namespace) -> None:
+    """The table."""
+    with tempfile.TemporaryDirectory() as scratch:
+        bare, client = Child.of_role("engine", source, images), Child.of_role("load", images, given.door)
+        service, port = served(str(source), scratch)
+        best = max(BATCHES, key=lambda batch: bare.ask(kind="engine", batch=batch, seconds=1.5)["rate"])
+        print(f"the engine's best batch: {best}")
+        client.ask(port=port, clients=8, seconds=2, most=1 << 40)
+        rows: dict[str, list[dict[str, Any]]] = {}
+        for _ in range(given.repeats):
+            for kind in ("engine", "decode"):
+                rows.setdefault(kind, []).append(bare.ask(kind=kind, batch=best, seconds=given.seconds))
+            for clients in CLIENTS:
+                before = service.cpu()
+                row = client.ask(port=port, clients=clients, seconds=given.seconds, most=1 << 40)
+                row["cost"] = (service.cpu() - before) / row["count"]
+                rows.setdefault(f"{clients} clients", []).append(row)
+        medians = {name: {key: median([row[key] for row in all_]) for key in all_[0]} for name, all_ in rows.items()}
+        engine_rate, decode_rate = medians["engine"]["rate"], medians["decode"]["rate"]
+        print(
+            "| | images/s | of the engine | of decoding + engine | CPU ms an image | p50 ms | p99 ms | client's cores "
+            "| statuses |"
+        )
+        print("|---|---|---|---|---|---|---|---|---|")
+        for name, row in medians.items():
+            parts = [
+                f"{row['rate']:.1f}",
+                f"{row['rate'] / engine_rate:.0%}",
+                f"{row['rate'] / decode_rate:.0%}",
+                f"{1000 * row['cost']:.1f}",
+            ]
+            if "p50" in row:
+                parts += [f"{row['p50']:.1f}", f"{row['p99']:.1f}", f"{row['cpu']:.2f}", str(row["statuses"])]
+            print("|", " | ".join([name, *parts, *[""] * (8 - len(parts))]), "|")
+        for child in (bare, service, client):
+            child.close()
+
+
+def median(values: list[Any]) -> Any:
+    return values[-1] if isinstance(values[0], dict) else statistics.median(values)
+
+
+def memory(source: str, images: Path, given: argparse.Namespace) -> None:
+    """Resident memory over many requests at 8 clients."""
+    with tempfile.TemporaryDirectory() as scratch:
+        client, done = Child.of_role("load", images, given.door), 0
+        service, port = served(source, scratch)
+        print("| requests | resident MB | requests/s | statuses |\n|---|---|---|---|")
+        part = max(1, given.memory // 10)
+        while done < given.memory:
+            row = client.ask(port=port, clients=8, seconds=1e6, most=part)
+            done += row["count"]
+            print(
+                f"| {done:,} | {service.memory.memory_info().rss / 2**20:.1f} | {row['rate']:.0f} | {row['statuses']} |",
+                flush=True,
+            )
+        for child in (service, client):
+            child.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", nargs="?", help="an exported file or a run's folder; left out: one is fitted")
+    parser.add_argument("images", nargs="?", help=argparse.SUPPRESS)
+    parser.add_argument("--model", default="subspace", help="the method that is fitted")
+    parser.add_argument("--keep", metavar="FILE", help="where to leave the exported file, for another time")
+    parser.add_argument("--seconds", type=float, default=8, help="of each measurement")
+    parser.add_argument("--repeats", type=int, default=3, help="turns; the table has their medians")
+    parser.add_argument("--memory", type=int, metavar="REQUESTS", help="resident memory over so many requests instead")
+    parser.add_argument("--detector", choices=["real", "spots"], default="real", help="spots: one that costs nothing")
+    parser.add_argument("--door", choices=["v1", "v2"], default="v1", help="v2: the Open Inference Protocol")
+    parser.add_argument("--role", choices=["engine", "spots", "load"], help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.role:
+        {"engine": engine_main, "spots": spots_main, "load": load_main}[given.role](given)
+        return
+    import bench
+
+    print(bench.machine())
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        camera_images(folder)
+        if given.source is None and given.detector == "real":
+            given.source = str(fitted(folder, given.model))
+        if given.keep and given.source:
+            shutil.copy(given.source, given.keep)
+        if given.memory:
+            memory("spots" if given.detector == "spots" else given.source, folder / "camera", given)
+        else:
+            speed(Path(given.source), folder / "camera", given)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,384 @@
+"""The service: images of several products in, verdicts out, each committed to the store before it is answered. Thread-safe."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Condition, Thread
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly_core import Calibration, Detector, described
+from anomaly_core import decoders as decoder_count
+from anomaly_serve.batching import Answer
+from anomaly_serve.faults import Busy, NotFound, NotReady, UnknownProduct
+from anomaly_serve.identifiers import new_id
+from anomaly_serve.incoming import MOST_PIXELS, Incoming, Pixels, decoded
+from anomaly_serve.judging import Asked, Scored, judged
+from anomaly_serve.products import LoadedVersion, Opener, Product, first_settings, require_name
+from anomaly_serve.records import Judgement, Settings, Version
+
+if TYPE_CHECKING:
+    from anomaly_serve.store import Store
+    from anomaly_serve.teaching import Teaching
+
+LONGEST_NAME = 200  # characters of what a sender calls an image
+PATIENCE = 60.0  # seconds that the end of the service waits for what was accepted
+
+
+@dataclass(frozen=True)
+class ServiceOptions:
+    """The limits of a service.
+
+    Attributes:
+        queue: images that may be in work at once, of all products; more are refused with :class:`Busy`.
+        max_bytes, max_pixels: of one image.
+        threads: that an engine computes with; None: one per core.
+        device: of runs that need torch.
+        decoders: threads that decode and judge; None: one per core, at most eight.
+        opener: opens a version's path; None: ``open_detector``, without torch where it can be.
+        teach_from: folders below which images to teach from may be watched.
+        teach_quota: bytes that all images to teach from may take.
+    """
+
+    queue: int = 256
+    max_bytes: int = 32 << 20
+    max_pixels: int = MOST_PIXELS
+    threads: int | None = None
+    device: str = "auto"
+    decoders: int | None = None
+    opener: Opener | None = None
+    teach_from: tuple[Path, ...] = ()
+    teach_quota: int = 5 << 30
+
+    def open(self, path: Path) -> Detector:
+        """The detector at a path."""
+        if self.opener is not None:
+            return self.opener(path)
+        from anomaly_predict import open_detector
+
+        return open_detector(path, self.device, threads=self.threads, quick=True)
+
+
+Listener = Callable[[Scored, Pixels], Any]
+
+
+@dataclass
+class _Job:
+    """An image on its way."""
+
+    asked: Asked
+    product: Product
+    loaded: LoadedVersion
+    record: bool
+    keep: bool
+    answer: Future[Scored]
+    incoming: Incoming | None = None
+
+
+class Service:
+    """Scores images of several products.
+
+    Args:
+        store: keeps versions, settings and verdicts; who opened it closes it after :meth:`stop`.
+        options: the limits.
+
+    Attributes:
+        products: name -> product.
+        listeners: each is called with (scored, image as the detector saw it) after the verdict was committed, in one thread.
+            What it raises is a warning. Images stay in the queue until all have been told: a slow one slows the service.
+        batched: each is called with (size, milliseconds) of every batch, and must be quick.
+        judged: each is called with what was scored, in the thread that committed it, and must be quick; for figures.
+        teaching: what teaches its products, once the page has begun it; it ends with the service.
+    """
+
+    def __init__(self, store: Store, options: ServiceOptions | None = None) -> None:
+        self.store = store
+        self.options = options or ServiceOptions()
+        self.listeners: list[Listener] = []
+        self.batched: list[Callable[[int, float], Any]] = []
+        self.judged: list[Callable[[Scored], Any]] = []
+        self.teaching: Teaching | None = None
+        self._products: dict[str, Product] = {}
+        self.products: Mapping[str, Product] = MappingProxyType(self._products)
+        self._in_work = 0
+        self._runs = False
+        self._changed = Condition()
+        self._told: SimpleQueue[tuple[Scored, Pixels] | None] = SimpleQueue()
+
+    # ---- life
+
+    def start(self) -> Service:
+        """Load the active version of every product; one that cannot be loaded is warned of, and the others serve."""
+        count = self.options.decoders or decoder_count()
+        self._pool = ThreadPoolExecutor(count, "decode")
+        self._loader = ThreadPoolExecutor(1, "load")
+        self._listener = Thread(target=self._listen, name="listen", daemon=True)
+        self._listener.start()
+        for name in self.store.products():
+            product = self._add(name)
+            product.restore()
+            if product.fault:
+                warnings.warn(f"product {name!r}: {product.fault}", stacklevel=2)
+        self._runs = True
+        return self
+
+    def stop(self, patience: float = PATIENCE) -> None:
+        """Take no more images, answer those that were accepted, and end."""
+        if self.teaching is not None:
+            self.teaching.stop()
+        with self._changed:
+            if not self._runs:
+                return
+            self._runs = False
+            self._changed.wait_for(lambda: not self._in_work, patience)
+        self._loader.shutdown(cancel_futures=True)
+        self._pool.shutdown()
+        for product in self._products.values():
+            product.close()
+        self._told.put(None)
+        self._listener.join(patience)
+
+    def __enter__(self) -> Service:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def runs(self) -> bool:
+        """Whether it takes images."""
+        return self._runs
+
+    @property
+    def in_work(self) -> int:
+        """Images that were accepted and not answered yet."""
+        return self._in_work
+
+    # ---- products, versions, settings
+
+    def product(self, name: str) -> Product:
+        """A product by its name; UnknownProduct if there is none."""
+        try:
+            return self._products[name]
+        except KeyError:
+            known = ", ".join(sorted(self._products)[:20]) or "none yet"
+            raise UnknownProduct(f"there is no product {name[:80]!r}. Known: {known}. GET /v1/products lists them.") from None
+
+    def add_product(self, name: str, who: str) -> Product:
+        """A product, new unless it is known."""
+        if name not in self._products:
+            self.store.add_product(require_name(name), who)
+            return self._add(name)
+        return self._products[name]
+
+    def add_version(
+        self, product: str, path: str | Path, *, parent: int | None = None, who: str, note: str = "", activate: bool = False
+    ) -> Version:
+        """Add the detector at a path as a new version of a product, which is new too if it is not known. Opens it, which takes
+        as long as that takes. Raises what :func:`~anomaly_predict.open_detector` does."""
+        path = Path(path).absolute()
+        detector = self.options.open(path)
+        own = self.add_product(product, who)
+        first = first_settings(detector)
+        record = self.store.add_version(product, str(path), parent=parent, who=who, note=note, **first)
+        own.load(record.number, detector)
+        if activate:
+            self.activate(product, record.number, who)
+        return self.store.version(product, record.number) or record
+
+    def activate(self, product: str, number: int | None, who: str) -> None:
+        """Have a version judge from now on, or none; loads it first, so that nothing changes if that fails."""
+        own = self.product(product)
+        if number is not None:
+            own.load(number)
+        self.store.activate(product, number, who)
+        own.activate(number)
+
+    def apply_settings(
+        self, product: str, version: int, calibration: Calibration, least_area: float | None, who: str, why: str
+    ) -> Settings:
+        """Have a version judge by new settings from now on."""
+        own = self.product(product)
+        if self.store.version(product, version) is None:
+            raise NotFound(f"{product!r} has no version {version}. GET /v1/products/{product}/versions lists them.")
+        settings = self.store.add_settings(product, version, calibration, least_area, who, why)
+        own.settle(settings, version)
+        return settings
+
+    # ---- images
+
+    def score(
+        self,
+        product: str,
+        image: bytes | Pixels,
+        *,
+        name: str = "",
+        source: str = "http",
+        version: int | None = None,
+        keep: bool = True,
+        record: bool = True,
+    ) -> Future[Scored]:
+        """Score an image; thread-safe, and does not wait.
+
+        Args:
+            image: the bytes of an image file, or uint8 (H, W, 3) RGB or (H, W).
+            name: what the sender calls it.
+            version: another version than the active one, which is loaded if it has to be.
+            keep: whether the image is kept, with its verdict.
+            record: whether the verdict is committed, and told to the listeners; without, it leaves no trace.
+
+        Returns:
+            Ends after the verdict is committed. Its exception is a :class:`ServiceError`, or a DataError where the image cannot
+            be used.
+
+        Raises:
+            UnknownProduct, NoVersion, NotReady, Busy: at once.
+        """
+        own = self.product(product)
+        self._admit()
+        try:
+            answer: Future[Scored] = Future()
+            answer.set_running_or_notify_cancel()  # a client that is gone cancels nothing: what was accepted is recorded
+            asked = Asked(new_id(), product, name[:LONGEST_NAME], source, time.time())
+            loaded = own.enter(version)
+            if loaded is not None:
+                self._begin(_Job(asked, own, loaded, record, keep and record, answer), image)
+            else:
+                self._loader.submit(self._load_first, asked, own, version, record, keep and record, answer, image)
+        except BaseException:
+            self._leave()
+            raise
+        return answer
+
+    def map_of(self, judgement: Judgement) -> NDArray[np.float32] | None:
+        """The map of a verdict, again from the kept image by the version that judged it; None if no image was kept, or the
+        detector has no maps. Waits for it."""
+        kept = self.store.image(judgement.id)
+        if kept is None:
+            return None
+        return self.score(judgement.product, kept[0], version=judgement.version, record=False).result().map
+
+    # ---- the way of an image
+
+    def _load_first(
+        self,
+        asked: Asked,
+        product: Product,
+        number: int,
+        record: bool,
+        keep: bool,
+        answer: Future[Scored],
+        image: bytes | Pixels,
+    ) -> None:
+        try:
+            loaded = None
+            while loaded is None:
+                product.load(number)
+                loaded = product.enter(number)
+            self._begin(_Job(asked, product, loaded, record, keep, answer), image)
+        except BaseException as error:
+            self._leave()
+            answer.set_exception(error)
+
+    def _begin(self, job: _Job, image: bytes | Pixels) -> None:
+        try:
+            self._pool.submit(self._decode, job, image)
+        except BaseException:
+            job.loaded.engine.leave()
+            raise
+
+    def _decode(self, job: _Job, image: bytes | Pixels) -> None:
+        try:
+            name, most = job.asked.name, self.options.max_pixels
+            job.incoming = decoded(job.loaded.detector, image, name=name, most_pixels=most, keep=job.keep)
+            job.loaded.batcher.put(job.incoming.placed, lambda answer: self._answered(job, answer))
+        except BaseException as error:
+            self._fail(job, error)
+
+    def _answered(self, job: _Job, answer: Answer) -> None:
+        try:
+            self._pool.submit(self._judge, job, answer)
+        except RuntimeError as error:  # the service has ended without patience
+            self._fail(job, error)
+
+    def _judge(self, job: _Job, answer: Answer) -> None:
+        try:
+            assert job.incoming is not None
+            version = job.product.loaded(job.loaded.number) or job.loaded  # with the settings of this moment
+            scored = judged(job.asked, version, job.incoming, answer)
+            if not job.record:
+                self._finish(job, scored)
+                return
+            kept = self.store.record(scored.judgement, job.incoming.file, job.incoming.suffix)
+            kept.add_done_callback(lambda done: self._committed(job, scored, done.exception()))
+        except BaseException as error:
+            self._fail(job, error)
+
+    def _committed(self, job: _Job, scored: Scored, error: BaseException | None) -> None:
+        if error is not None:
+            self._fail(job, error)
+            return
+        for observer in self.judged:
+            observer(scored)
+        if self.listeners and job.incoming is not None:
+            self._told.put((scored, job.incoming.placed))  # whose thread lets go of the place in the queue
+            job.loaded.engine.leave()
+            job.answer.set_result(scored)
+        else:
+            self._finish(job, scored)
+
+    def _finish(self, job: _Job, scored: Scored) -> None:
+        job.loaded.engine.leave()
+        self._leave()
+        job.answer.set_result(scored)
+
+    def _fail(self, job: _Job, error: BaseException) -> None:
+        job.loaded.engine.leave()
+        self._leave()
+        job.answer.set_exception(error)
+
+    def _listen(self) -> None:
+        while (told := self._told.get()) is not None:
+            for listener in list(self.listeners):
+                try:
+                    listener(*told)
+                except Exception as error:
+                    warnings.warn(f"a listener failed on {told[0].judgement.id}: {described(error)}", stacklevel=2)
+            del told
+            self._leave()
+
+    # ---- the queue
+
+    def _admit(self) -> None:
+        with self._changed:
+            if not self._runs:
+                raise NotReady("the service ends, and takes no more images. Send it again in a moment.", retry_after=5)
+            if self._in_work >= self.options.queue:
+                raise Busy(
+                    f"{self._in_work} images are in work, as many as this service takes at once. Send it again later, as "
+                    "Retry-After says, or start the service with a greater --queue.",
+                    retry_after=1,
+                )
+            self._in_work += 1
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._in_work -= 1
+            if not self._in_work:
+                self._changed.notify_all()
+
+    def _add(self, name: str) -> Product:
+        return self._products.setdefault(name, Product(name, self.store, self.options.open, self._was_batched))
+
+    def _was_batched(self, size: int, milliseconds: float) -> None:
+        for observer in self.batched:
+            observer(size, milliseconds)

@@ -1,0 +1,278 @@
+"""Teaching: the sets, jobs and trials of all products of a service."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from anomaly_core import DataError, RunConfig, RunError, RunFolder
+from anomaly_serve.records import Job
+from anomaly_serve.teaching.advice import FEWEST, Advice, advice, enough
+from anomaly_serve.teaching.folders import Folders
+from anomaly_serve.teaching.image_set import ImageSet
+from anomaly_serve.teaching.jobs import AGAIN, Jobs
+from anomaly_serve.teaching.members import HISTORY, Kind, Limits, Member, Refused, Taken
+from anomaly_serve.teaching.process import WorkerProcess
+from anomaly_serve.teaching.proposals import LAST, Proposed
+from anomaly_serve.teaching.sets import Sets
+from anomaly_serve.teaching.trial import Trial, marked
+from anomaly_serve.teaching.work import TeachingService, TeachingStore, Work
+
+MODEL, PRESET = "patchcore", "edge"
+MARKS: dict[str, Kind] = {"fine": "normal", "missed": "abnormal", "confirmed": "abnormal"}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a fit is asked for: a method, its preset, and options over that, such as ``{"model.image_size": [336, 448]}``."""
+
+    model: str = MODEL
+    preset: str = PRESET
+    options: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+
+class Teaching:
+    """What the page *Teach* does, for all products; thread-safe.
+
+    Args:
+        service: whose products are taught.
+        folder: where sets, runs and logs are kept.
+        roots: folders of this machine below which images may be watched.
+        limits: of the sets.
+    """
+
+    def __init__(
+        self, service: TeachingService, folder: Path, roots: Sequence[Path] = (), limits: Limits | None = None
+    ) -> None:
+        self.service = service
+        self.store: TeachingStore = service.store
+        self.sets = Sets(folder, limits)
+        self.work = Work(service, self.sets)
+        self.jobs = Jobs(self.store, self.work.do, lambda job: WorkerProcess(self.log_of(job)))
+        self.folders = Folders(roots, self.store, self.draft)
+        self._changing = threading.Lock()
+
+    def start(self) -> Teaching:
+        """Begin to work on jobs, and to watch folders."""
+        self.jobs.start()
+        self.folders.start()
+        return self
+
+    def stop(self) -> None:
+        """End; a job that runs is interrupted, and its process ended."""
+        self.folders.stop()
+        self.jobs.stop()
+
+    # ---- images
+
+    def draft(self, product: str) -> ImageSet:
+        """The images that the next version is taught from; they stay for the version after that."""
+        return self.sets.get(product)
+
+    def advice(self, product: str) -> Advice:
+        """What is said of the draft before a fit."""
+        active = self.store.active(product)
+        settings = self.store.settings(product, active.number) if active else []
+        return advice(self.draft(product), settings[-1].calibration.false_alarm_rate if settings else 0.01)
+
+    def collect(self, product: str) -> list[Taken | Refused]:
+        """Bring the draft up to date with the marks of the history: *fine* images are normal, *missed* and *confirmed* ones are
+        known defects; those whose mark was taken back go. What has come or was refused is returned."""
+        draft, results, wanted = self.draft(product), [], self._wanted(product)
+        for member in draft.members():
+            if member.judgement is not None and wanted.get(member.judgement) != member.kind:
+                draft.remove(member.digest)
+        there = {member.judgement for member in draft.members()}
+        for id, kind in wanted.items():
+            kept = None if id in there else self.store.image(id)
+            if kept is not None:
+                taken = draft.take(kind, f"{HISTORY}{id}", [kept[0]])
+                if isinstance(taken, Refused) or not taken.again:
+                    results.append(taken)
+        return results
+
+    def uncollected(self, product: str) -> dict[Kind, int]:
+        """How many marked images of the history :meth:`collect` would bring, and nothing of those that it would take back."""
+        there = {member.judgement for member in self.draft(product).members()}
+        counts: dict[Kind, int] = {"normal": 0, "abnormal": 0}
+        for id, kind in self._wanted(product).items():
+            counts[kind] += id not in there
+        return counts
+
+    def _wanted(self, product: str) -> dict[str, Kind]:
+        return {one.id: kind for mark, kind in MARKS.items() for one in marked(self.store, product, mark)}
+
+    # ---- jobs
+
+    def log_of(self, job: Job) -> Path:
+        """The file with what a job printed."""
+        return self.work.runs(job) / "log.txt"
+
+    def fit(self, product: str, who: str, fit: Fit | None = None) -> Job:
+        """Teach a new version from all images of the draft, in the background.
+
+        Raises:
+            DataError: there are too few.
+            ConfigError, PluginError: the method or an option does not exist.
+        """
+        fit = fit or Fit()
+        count = len(self.draft(product).members("normal"))
+        if count < FEWEST:
+            raise DataError(f"{enough(count)} Add normal images.")
+        # an option that cannot be is said now
+        RunConfig.create(model=fit.model, data="folder", preset=fit.preset, overrides=dict(fit.options))
+        active = self.store.active(product)
+        asked = {"kind": "fit", "model": fit.model, "preset": fit.preset, "options": dict(fit.options), "note": fit.note}
+        return self._submit(product, who, {**asked, "parent": active and active.number})
+
+    def new_for(self, product: str, number: int) -> list[Member]:
+        """The normal images of the draft that a version can learn in seconds (:meth:`extend`), of those that it does not know.
+
+        Raises:
+            DataError: it cannot, and why.
+        """
+        facts, known = self.work.taught(product, number), self.work.set_of(product, number)
+        if facts is None or known is None:
+            raise DataError(f"version {number} was not taught here, so that its images are not known. Teach a new one.")
+        if not facts["extends"]:
+            raise DataError(f"the method of version {number} cannot learn more images once it is fitted. Teach a new one.")
+        before = {member.digest for member in known.members("normal")}
+        normal = self.draft(product).members("normal")
+        if missing := before - {member.digest for member in normal}:
+            raise DataError(
+                f"{len(missing)} images that version {number} has learnt are not in the set any more, and it cannot forget "
+                "them. Teach a new version from all images."
+            )
+        new = [member for member in normal if member.digest not in before]
+        if not new:
+            raise DataError(f"version {number} knows all {len(normal)} normal images of the set. Add some first.")
+        return new
+
+    def extend(self, product: str, who: str, number: int, *, accept: bool = False, note: str = "") -> Job:
+        """Let a version learn those normal images of the draft that it does not know, in seconds, as a new version.
+
+        Args:
+            accept: learn images too that look anomalous to it; else the job fails and names them.
+
+        Raises:
+            DataError: as :meth:`new_for`.
+        """
+        self.new_for(product, number)
+        return self._submit(product, who, {"kind": "extend", "parent": number, "accept": accept, "note": note})
+
+    def try_out(self, product: str, who: str, number: int) -> Job:
+        """Try a version on the last images and on the marked ones, in the background."""
+        self.work.version(product, number)
+        return self.jobs.submit(product, who, {"kind": "trial", "version": number, "asked": ["kind", "version", "asked"]})
+
+    def again(self, id: str, who: str) -> Job:
+        """Start a job that was interrupted, cancelled or failed once more, with the images of then if they are still there."""
+        job = self.jobs.get(id)
+        if (name := job.facts.get("set")) and job.state in AGAIN and not self.sets.get(job.product, name).members():
+            asked = {key: job.facts[key] for key in job.facts["asked"] if key not in ("set", "asked")}
+            return self._submit(job.product, who, asked)
+        return self.jobs.again(id, who)
+
+    def suspects(self, product: str, number: int) -> list[tuple[Member, float]]:
+        """The normal images that a version was taught from which stand out, and their scores, the highest first."""
+        images = self.work.set_of(product, number)
+        if images is None:
+            return []
+        by_file = {member.path.name: member for member in images.members("normal")}
+        rows = [row for row in RunFolder.open(self.work.version(product, number).path).normals() if row.suspect or row.dropped]
+        found = [(by_file[name], row.score) for row in rows if (name := Path(row.path).name) in by_file]
+        return sorted(found, key=lambda pair: -pair[1])
+
+    # ---- versions
+
+    def put_to_use(self, product: str, number: int, who: str, note: str = "") -> None:
+        """Let a version judge from now on."""
+        self.work.version(product, number)
+        self.service.activate(product, number, who)
+        if note:
+            self.store.add_change(product, "note", {"version": number, "note": note}, who)
+
+    def before(self, product: str) -> int | None:
+        """The version that judged before the one that does, or that one's parent; None if there is none."""
+        active = self.store.active(product)
+        if active is None:
+            return None
+        for change in self.store.changes(product, 200):
+            if change.action == "activate" and change.facts.get("version") == active.number:
+                return change.facts.get("from") or active.parent
+        return active.parent
+
+    def take_back(self, product: str, who: str) -> int:
+        """Let the version judge again that did before, and return its number; RunError if there is none."""
+        number = self.before(product)
+        if number is None:
+            raise RunError("no version judged before this one: there is nothing to go back to.")
+        self.service.activate(product, number, who)
+        return number
+
+    # ---- recalibration
+
+    def recalibrate(self, product: str, who: str, count: int = LAST, rate: float | None = None) -> Job:
+        """Propose a threshold from the last images that nobody has called defective, in the background."""
+        facts = {"kind": "recalibrate", "count": count, "rate": rate}
+        return self.jobs.submit(product, who, {**facts, "asked": [*facts, "asked"]})
+
+    def proposal(self, product: str) -> Proposed | None:
+        """The proposal that waits for a person; None without one, or where it no longer fits what judges."""
+        facts = self.store.state(_proposal(product))
+        if not facts:
+            return None
+        proposal, active = Proposed.from_dict(facts), self.store.active(product)
+        if active is None or active.number != proposal.version:
+            return None
+        return proposal if self.store.settings(product, active.number)[-1].number == proposal.settings else None
+
+    def accept(self, product: str, who: str, why: str = "") -> None:
+        """Judge by what is proposed; RunError if nothing is."""
+        proposal = self.proposal(product)
+        if proposal is None or proposal.calibration is None:
+            raise RunError("nothing is proposed that fits what judges now. Propose a threshold again.")
+        least_area = self.store.settings(product, proposal.version)[-1].least_area
+        words = why or f"recalibrated: {proposal.words}"
+        self.service.apply_settings(product, proposal.version, proposal.calibration, least_area, who, words)
+        self.store.keep_state(_proposal(product), {})
+
+    def reject(self, product: str, who: str) -> None:
+        """Let the threshold be as it is."""
+        proposal = self.proposal(product)
+        if proposal is not None:
+            threshold = proposal.calibration and proposal.calibration.threshold
+            self.store.add_change(product, "reject", {"version": proposal.version, "threshold": threshold}, who)
+        self.store.keep_state(_proposal(product), {})
+
+    # ----
+
+    def trial(self, product: str, number: int) -> Trial | None:
+        """The last trial of a version; None if it was not tried."""
+        return self.work.trial(product, number)
+
+    def _submit(self, product: str, who: str, asked: dict[str, Any]) -> Job:
+        name = f"set-{secrets.token_hex(6)}"
+        with self._changing:
+            self._forget_failed(product)
+            self.draft(product).copy(self.sets.place(product) / name)
+        facts = {**asked, "set": name}
+        return self.jobs.submit(product, who, {**facts, "asked": [*facts, "asked"]})
+
+    def _forget_failed(self, product: str) -> None:
+        """Remove the copies of sets that no version was taught from, and no job needs."""
+        needed = {job.facts.get("set") for job in self.jobs.of(product) if job.state in ("waiting", "running")}
+        taught = (self.work.taught(product, version.number) for version in self.store.versions(product))
+        needed |= {facts["set"] for facts in taught if facts}
+        for path in self.sets.place(product).glob("set-*"):
+            if path.name not in needed:
+                self.sets.remove(product, path.name)
+
+
+def _proposal(product: str) -> str:
+    return f"proposal/{product}"
