@@ -8,6 +8,7 @@ import os
 import secrets
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ class MqttDoor:
         self.service, self.broker = service, broker
         self.connected = False
         self._store = service.store
-        self._properties = lambda kind: Properties(getattr(PacketTypes, kind))
+        self._properties: Callable[[str], Any] = lambda kind: Properties(getattr(PacketTypes, kind))
         self._key = f"mqtt {broker.prefix}"[:150]
         self._wake, self._stopping = Event(), Event()
         self._thread = Thread(target=self._run, name="mqtt", daemon=True)
