@@ -20,7 +20,8 @@ NAMELESS = """
 return [...document.querySelectorAll('input, select, textarea, button, a, summary, [role=img], dialog, nav, section')]
   .filter((e) => e.checkVisibility?.({visibilityProperty: true}))
   .filter((e) => {
-    const by = (e.getAttribute('aria-labelledby') || '').split(' ').map((id) => document.getElementById(id)?.textContent.trim());
+    const ids = (e.getAttribute('aria-labelledby') || '').split(' ');
+    const by = ids.map((id) => document.getElementById(id)?.textContent.trim());
     const labels = [...(e.labels || [])].map((label) => label.textContent.trim());
     const own = ['INPUT', 'SELECT', 'TEXTAREA', 'SECTION', 'NAV', 'svg'].includes(e.tagName) ? '' : e.textContent.trim();
     return ![e.getAttribute('aria-label'), ...by, ...labels, own].some(Boolean);
