@@ -128,7 +128,7 @@ def finished(name: str, tiles: str) -> tuple[RunFolder, list[Sample]]:
         chosen = chosen.replace(**{"data.test_exposures": [1, 2, 3, 4, 5, 6]})
     data = build_data(chosen)
     return RunFolder.open(result.folder), data.test_samples(
-        data.categories()[0] if name == "tiles" else chosen.data.category[0]
+        data.categories()[0] if name == "tiles" else str((chosen.data.category or [name])[0])
     )
 
 
@@ -173,7 +173,8 @@ def stream(draw: np.random.Generator, pool: Pool, count: int, calibration: Calib
 
 def until_alarm(reference: Reference, before: Pool, after: Pool, draws: int) -> dict[str, Any]:
     """Images from the change to the alarm, and from it to the first image that the alarm names; alarms before it."""
-    delays, firsts, early, texts = [], [], 0, []
+    delays: list[float] = []
+    firsts, early, texts = [], 0, []
     for seed in range(draws):
         draw, monitor = np.random.default_rng(seed), DriftMonitor(reference)
         early += sum(monitor.update(**one) is not None for one in stream(draw, before, BEFORE, reference.calibration))
@@ -241,11 +242,11 @@ def recalibration(calibration: Calibration, pool: Pool, draws: int) -> dict[str,
         if proposal.calibration is None:
             refused += 1
             continue
-        threshold = proposal.calibration.threshold
+        threshold = proposal.calibration.threshold or np.inf
         rates.append(float(np.mean(fresh > threshold)))
         recalls.append(float(np.mean(pool.defective > threshold)))
         wrong.append(float(np.mean(~bad[list(proposal.left_out)])) if proposal.left_out else 0.0)
-    old = calibration.threshold
+    old = calibration.threshold or np.inf
     return {
         "false_alarms_drifted": float(np.mean(pool.normal > old)),
         "recall_drifted": float(np.mean(pool.defective > old)),

@@ -12,7 +12,7 @@ import click
 import numpy as np
 import pytest
 
-from anomaly_core import Calibration
+from anomaly_core import Calibration, RunFolder
 from anomaly_drift.facts import image_facts
 from anomaly_drift.observing import Observer
 from anomaly_drift.reference import DRIFT, Reference, facts_file
@@ -84,3 +84,26 @@ def test_more_images_than_are_kept_are_thinned_evenly() -> None:
     facts = facts_file({**image_facts(image_of(1)), "brightness": float(number)} for number in range(1000))["facts"]
     assert len(facts["brightness"]) == 200 and np.median(facts["brightness"]) == pytest.approx(500, abs=5)
     assert Reference(DETECTOR.calibration, facts).usual["brightness"] == pytest.approx(500, abs=5)
+
+
+def test_a_run_that_was_extended_has_the_facts_of_its_parent(run: Path, tmp_path: Path) -> None:
+    child = RunFolder(tmp_path / "child")
+    child.folder.mkdir()
+    child.facts["parent"] = str(run)
+    Observer().anomaly_run_end(run=child)
+    assert (child.folder / DRIFT).read_bytes() == (run / DRIFT).read_bytes()
+    lonely = RunFolder(tmp_path / "lonely")
+    Observer().anomaly_run_end(run=lonely)
+    assert not lonely.folder.exists()
+
+
+def test_a_file_finds_what_lies_beside_it_or_in_the_run_that_it_lies_in(run: Path, tmp_path: Path) -> None:
+    def near(path: Path) -> bool:
+        return bool(Reference.near(path, DETECTOR.calibration).facts)
+
+    away = tmp_path / "line" / "model.onnx"
+    away.parent.mkdir()
+    assert near(run) and not near(run / "model.onnx") and not near(away)  # of a folder that is no run, whose are they?
+    (away.parent / "model.drift.json").write_bytes((run / DRIFT).read_bytes())
+    (run / "manifest.json").write_text("{}")
+    assert near(run / "model.onnx") and near(away) and not near(away.with_name("other.onnx").parent / "deeper" / "x.onnx")

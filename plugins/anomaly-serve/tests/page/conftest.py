@@ -122,6 +122,12 @@ class Browser:
 
 
 @pytest.fixture
+def page_of() -> Callable[[Any, str], Browser]:
+    """The page of another service: ``page_of(driver, url)``."""
+    return Browser
+
+
+@pytest.fixture
 def browser(driver: Any, running: RunningService) -> Iterator[Browser]:
     """Afterwards nothing may stand in the console, nor have been asked of another host."""
     driver.get_log("browser")
