@@ -145,8 +145,8 @@ class Teaching:
         normal = self.draft(product).members("normal")
         if missing := before - {member.digest for member in normal}:
             raise DataError(
-                f"{len(missing)} images that version {number} has learnt are not in the set any more, and it cannot forget "
-                "them. Teach a new version from all images."
+                f"{_images(len(missing))} that version {number} has learnt {'is' if len(missing) == 1 else 'are'} not in the "
+                f"set any more, and it cannot forget {'it' if len(missing) == 1 else 'them'}. Teach a new version."
             )
         new = [member for member in normal if member.digest not in before]
         if not new:
@@ -272,6 +272,10 @@ class Teaching:
         for path in self.sets.place(product).glob("set-*"):
             if path.name not in needed:
                 self.sets.remove(product, path.name)
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count:,} images"
 
 
 def _proposal(product: str) -> str:
