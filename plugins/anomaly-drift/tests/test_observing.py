@@ -95,3 +95,15 @@ def test_a_run_that_was_extended_has_the_facts_of_its_parent(run: Path, tmp_path
     lonely = RunFolder(tmp_path / "lonely")
     Observer().anomaly_run_end(run=lonely)
     assert not lonely.folder.exists()
+
+
+def test_a_file_finds_what_lies_beside_it_or_in_the_run_that_it_lies_in(run: Path, tmp_path: Path) -> None:
+    def near(path: Path) -> bool:
+        return bool(Reference.near(path, DETECTOR.calibration).facts)
+
+    away = tmp_path / "line" / "model.onnx"
+    away.parent.mkdir()
+    assert near(run) and not near(run / "model.onnx") and not near(away)  # of a folder that is no run, whose are they?
+    (away.parent / "model.drift.json").write_bytes((run / DRIFT).read_bytes())
+    (run / "manifest.json").write_text("{}")
+    assert near(run / "model.onnx") and near(away) and not near(away.with_name("other.onnx").parent / "deeper" / "x.onnx")
