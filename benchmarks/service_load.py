@@ -35,7 +35,7 @@ from PIL import Image
 CLIENTS = (1, 8, 64)
 BATCHES = (1, 2, 4, 8)
 COUNT, DEFECTS = 64, 3  # different images that are sent
-QUOTA = 256 << 20  # bytes of kept images: small, so that old ones are removed while it is measured
+QUOTA = "256MiB"  # of kept images: small, so that old ones are removed while it is measured
 
 
 def camera_images(folder: Path) -> None:
@@ -160,10 +160,23 @@ async def load(port: int, requests: list[bytes], clients: int, seconds: float, m
     }
 
 
+def request_of(file: bytes, door: str) -> bytes:
+    """A whole request for a verdict, by the service's own interface or by the Open Inference Protocol."""
+    if door == "v1":
+        path, more, body = "/v1/products/part/score", "Content-Type: image/jpeg", file
+    else:
+        size = {"binary_data_size": len(file) + 4}
+        tensor = {"name": "encoded", "shape": [1], "datatype": "BYTES", "parameters": size}
+        outputs = [{"name": name, "parameters": {"binary_data": True}} for name in ("score", "is_anomalous", "id")]
+        text = json.dumps({"inputs": [tensor], "outputs": outputs}).encode()
+        path, more = "/v2/models/part/infer", f"Inference-Header-Content-Length: {len(text)}"
+        body = text + len(file).to_bytes(4, "little") + file
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
 def load_main(given: argparse.Namespace) -> None:
     files = [path.read_bytes() for path in sorted(Path(given.source).glob("*.jpg"))]
-    head = "POST /v1/products/part/score HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n"
-    requests = [head.format(len(file)).encode() + file for file in files]
+    requests = [request_of(file, given.images) for file in files]
     for line in sys.stdin:
         asked = json.loads(line)
         print(
@@ -215,25 +228,28 @@ def decoded_engine(detector: Any, images: list[Any], files: list[bytes], batch: 
 # ---- the service
 
 
-def serve_main(given: argparse.Namespace) -> None:
-    """Serves until its input ends; prints its port."""
+def spots_main(given: argparse.Namespace) -> None:
+    """Serves a detector that costs nothing, until its input ends."""
     from anomaly_serve.testing import running_service
 
-    products = None if given.source == "spots" else {"part": Path(given.source)}
-    with running_service(Path(given.images), products) as running:
-        if products is None:
-            running.service.add_version("part", "spots", who="benchmark", activate=True)
-        print(running.url.rpartition(":")[2], flush=True)
+    with running_service(Path(given.source)) as running:
+        running.service.add_version("part", "spots", who="benchmark", activate=True)
+        print(f"page: {running.url}/", file=sys.stderr, flush=True)
         sys.stdin.read()
 
 
 class Child:
-    """A process of this script that answers a line with a line."""
+    """A process, mostly of this script, that answers a line with a line."""
 
-    def __init__(self, role: str, *arguments: object) -> None:
-        command = [sys.executable, __file__, "--role", role, *map(str, arguments)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, *command: object, stream: str = "stdout") -> None:
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen([*map(str, command)], stdin=pipe, text=True, **{stream: pipe})
+        self._answers: Any = getattr(self.process, stream)
         self.memory = psutil.Process(self.process.pid)
+
+    @classmethod
+    def of_role(cls, role: str, *arguments: object, stream: str = "stdout") -> Child:
+        return cls(sys.executable, __file__, "--role", role, *arguments, stream=stream)
 
     def cpu(self) -> float:
         """Seconds of processor time that it took."""
@@ -241,8 +257,7 @@ class Child:
         return times.user + times.system
 
     def line(self) -> str:
-        assert self.process.stdout is not None
-        text = self.process.stdout.readline()
+        text = str(self._answers.readline())
         if not text:
             sys.exit("a process of the benchmark ended")
         return text
@@ -255,16 +270,27 @@ class Child:
         return answer
 
     def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
+        self.process.terminate()
         self.process.wait(60)
+
+
+def served(source: str, scratch: str) -> tuple[Child, int]:
+    """The service, as a user starts it, and its port."""
+    if source == "spots":
+        service = Child.of_role("spots", scratch, stream="stderr")
+    else:
+        options = ["--port", 0, "--store", scratch, "--quota", QUOTA]
+        service = Child(sys.executable, "-m", "anomaly_core", "serve", f"part={source}", *options, stream="stderr")
+    while not (line := service.line()).startswith("page: "):
+        print(line, end="")
+    return service, int(line.rpartition(":")[2].strip("/ \n"))
 
 
 def speed(source: Path, images: Path, given: argparse.Namespace) -> None:
     """The table."""
     with tempfile.TemporaryDirectory() as scratch:
-        bare, service, client = Child("engine", source, images), Child("serve", source, scratch), Child("load", images)
-        port = int(service.line())
+        bare, client = Child.of_role("engine", source, images), Child.of_role("load", images, given.door)
+        service, port = served(str(source), scratch)
         best = max(BATCHES, key=lambda batch: bare.ask(kind="engine", batch=batch, seconds=1.5)["rate"])
         print(f"the engine's best batch: {best}")
         client.ask(port=port, clients=8, seconds=2, most=1 << 40)
@@ -305,8 +331,8 @@ def median(values: list[Any]) -> Any:
 def memory(source: str, images: Path, given: argparse.Namespace) -> None:
     """Resident memory over many requests at 8 clients."""
     with tempfile.TemporaryDirectory() as scratch:
-        service, client = Child("serve", source, scratch), Child("load", images)
-        port, done = int(service.line()), 0
+        client, done = Child.of_role("load", images, given.door), 0
+        service, port = served(source, scratch)
         print("| requests | resident MB | requests/s | statuses |\n|---|---|---|---|")
         part = max(1, given.memory // 10)
         while done < given.memory:
@@ -330,10 +356,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="turns; the table has their medians")
     parser.add_argument("--memory", type=int, metavar="REQUESTS", help="resident memory over so many requests instead")
     parser.add_argument("--detector", choices=["real", "spots"], default="real", help="spots: one that costs nothing")
-    parser.add_argument("--role", choices=["engine", "serve", "load"], help=argparse.SUPPRESS)
+    parser.add_argument("--door", choices=["v1", "v2"], default="v1", help="v2: the Open Inference Protocol")
+    parser.add_argument("--role", choices=["engine", "spots", "load"], help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.role:
-        {"engine": engine_main, "serve": serve_main, "load": load_main}[given.role](given)
+        {"engine": engine_main, "spots": spots_main, "load": load_main}[given.role](given)
         return
     import bench
 

@@ -159,7 +159,7 @@ def test_versions_settings_and_who_changed_them(client: TestClient, service: Ser
     for text in ("[" * 5000, "nul", '{"threshold": NaN}', '{"threshold": 1e999}'):
         assert client.post("/v1/products/nut/settings", content=text, headers=json).status_code in (400, 422)
     assert client.post("/v1/products/nut/activate", json={"version": None}).json()["is_ready"] is False
-    assert "no version that judges" in fault(client.post("/v1/products/nut/score", content=SPOT), 503, "not_ready")
+    assert "no version that judges" in fault(client.post("/v1/products/nut/score", content=SPOT), 409, "no_version")
 
 
 def test_the_history_is_read_page_by_page_and_marked(client: TestClient, service: Service) -> None:

@@ -117,7 +117,11 @@ def _proposal(
         warnings.append("the threshold of the maps stays the old one, as no maxima of the maps were given: look at the regions")
         proposed = replace(proposed, map_threshold=calibration.map_threshold)
     if left_out:
-        warnings.append(f"look at the {len(left_out)} images that were left out: if they are fine, the threshold is too low")
+        everything = replace(proposed, count=len(new), scores=tuple(np.sort(new).tolist()), map_maxima=()).at_rate(rate)
+        warnings.append(
+            f"look at the {len(left_out)} images that were left out: if they are fine, the threshold is too low, and ought to "
+            f"be {everything.threshold:.4g}"
+        )
     warning = "; ".join(warnings) or None
     proposed = replace(proposed, source=source, warning=proposed.warning or warning)
     old, now = calibration.threshold, proposed.threshold

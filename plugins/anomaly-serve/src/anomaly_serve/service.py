@@ -241,7 +241,7 @@ class Service:
             be used.
 
         Raises:
-            UnknownProduct, NotReady, Busy: at once.
+            UnknownProduct, NoVersion, NotReady, Busy: at once.
         """
         own = self.product(product)
         self._admit()

@@ -7,6 +7,7 @@ from typing import Any
 
 from anomaly_core import VERSION
 from anomaly_serve.api.images import COLOURS, FILES, FORM, MOST_TOGETHER, RAW
+from anomaly_serve.api.products import LEAST_RATE
 from anomaly_serve.api.schemas import SCHEMAS, Schema, closed, nullable, refers
 from anomaly_serve.api.verdicts import MARKS, MOST
 
@@ -90,7 +91,7 @@ def _scoring(summary: str, content: Schema, maps: list[str], default: str, many:
         images = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1, "maxItems": MOST_TOGETHER}
         content_types[FORM] = {"schema": closed({"image": images})}
     body = {"required": True, "content": content_types}
-    responses = _answers(content, 404, 408, 413, 415, 503)
+    responses = _answers(content, 404, 408, 409, 413, 415, 503)
     return {"post": {"summary": summary, "parameters": parameters, "requestBody": body, "responses": responses}}
 
 
@@ -99,7 +100,7 @@ def _paths() -> Schema:
     png = {"image/png": _binary()}
     maps = {**png, "application/x-npy": _binary()}
     scored = {_JSON: {"schema": {"anyOf": [refers("Scored"), refers("Results")]}}, **maps}
-    change = (404, 408, 413, 415, 503)
+    change = (404, 408, 409, 413, 415, 503)
     filters = [
         _query("limit", {"type": "integer", "minimum": 1, "maximum": MOST}, "verdicts of a page; 50 without it"),
         _query("before", {"type": "string"}, "`next` of the page before"),
@@ -114,7 +115,7 @@ def _paths() -> Schema:
     settings = {
         "version": nullable("integer", minimum=1, description="without it: the one that judges"),
         "threshold": nullable("number"),
-        "false_alarm_rate": nullable("number", exclusiveMinimum=0, exclusiveMaximum=1, description="in place of threshold"),
+        "false_alarm_rate": nullable("number", minimum=LEAST_RATE, exclusiveMaximum=1, description="in place of threshold"),
         "least_area": nullable("number", minimum=0, description="pixels that a region must have"),
         "why": nullable("string", maxLength=2000, description="the reason, for the history"),
     }

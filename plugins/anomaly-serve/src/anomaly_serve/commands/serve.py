@@ -102,14 +102,14 @@ def serve(
             service = Service(store, options)
             with Drifting(service), service:  # which sees the last images too
                 bring(service, wanted, "command line")
-                _tell(service, door, host)
                 if not is_loopback and not tokens:
                     warnings.warn(
                         "whoever reaches this address may score, teach and change thresholds: there are no tokens, and no TLS. "
                         "Give --token-file FILE, and put a proxy with TLS before it.",
                         stacklevel=2,
                     )
-                names = [*LOOPBACK[:1], "[::1]", "localhost", *([] if host in LOOPBACK else [host]), *hosts]
+                _tell(service, door, host)
+                names = ["127.0.0.1", "[::1]", "localhost", host, *hosts]
                 app = create_app(service, tokens, names if is_loopback or hosts else None)
                 server_for(app).run(sockets=[door])
         finally:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from anomaly_serve.answers import who_of
-from anomaly_serve.page.asked import Body, changing, text_of
 from anomaly_serve.page.render import render
 
 if TYPE_CHECKING:
@@ -21,10 +18,9 @@ _DAY = 24 * 3600
 
 
 def routes(service: Service) -> list[BaseRoute]:
-    """``/``, a new product, and the root of one, which leads to *Inspect*."""
+    """``/`` and the product's own root, which leads to *Inspect*."""
     return [
         Route("/", _products),
-        Route("/products", changing(_add), methods=["POST"]),
         Route("/products/{product}", _product),
     ]
 
@@ -37,12 +33,6 @@ def _products(request: Request) -> Response:
         facts = {"images": store.count(name, since=since), "found": store.count(name, since=since, is_anomalous=True)}
         cards.append({"name": name, "active": store.active(name), "open": store.alarms(name, open_only=True), **facts})
     return render(request, "products.html", cards=cards)
-
-
-def _add(request: Request, body: Body) -> Response:
-    name = text_of(body, "name", 100)
-    request.app.state.service.add_product(name, who_of(request))
-    return RedirectResponse(f"{request.scope.get('root_path', '')}/products/{quote(name, safe='')}/teach", 303)
 
 
 def _product(request: Request) -> Response:

@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from anomaly_serve.page.asked import Body, changing, number_of, text_of, who, whole_of
+from anomaly_serve.answers import who_of
+from anomaly_serve.page.asked import Body, changing, number_of, text_of, whole_of
 from anomaly_serve.page.inspecting import product_of
 from anomaly_serve.page.render import figure, moment
 from anomaly_serve.teaching import Teaching
@@ -80,15 +81,15 @@ def _propose(request: Request, body: Body) -> Response:
     if per_thousand is not None and not 0 < per_thousand < 1000:
         raise HTTPException(422, "per_thousand: give false alarms in 1,000 normal images, above 0 and below 1,000.")
     rate = None if per_thousand is None else per_thousand / 1000
-    job = _teaching(request).recalibrate(product_of(request), who(request), count, rate)
+    job = _teaching(request).recalibrate(product_of(request), who_of(request), count, rate)
     return JSONResponse({"job": job.id}, 202)
 
 
 def _accept(request: Request, body: Body) -> Response:
-    _teaching(request).accept(product_of(request), who(request), text_of(body, "why"))
+    _teaching(request).accept(product_of(request), who_of(request), text_of(body, "why"))
     return JSONResponse({"accepted": True})
 
 
 def _reject(request: Request, body: Body) -> Response:
-    _teaching(request).reject(product_of(request), who(request))
+    _teaching(request).reject(product_of(request), who_of(request))
     return JSONResponse({"accepted": False})

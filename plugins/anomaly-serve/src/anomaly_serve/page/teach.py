@@ -13,8 +13,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import BaseRoute, Route
 
 from anomaly_core import AnomalyError, PluginError, preset_names, registry
+from anomaly_serve.answers import who_of
 from anomaly_serve.page import recalibrating, teach_images, teach_versions
-from anomaly_serve.page.asked import Body, changing, text_of, who, whole_of
+from anomaly_serve.page.asked import Body, changing, text_of, whole_of
 from anomaly_serve.page.inspecting import product_of
 from anomaly_serve.page.render import moment, render
 from anomaly_serve.records import Job
@@ -73,7 +74,7 @@ def _add_product(request: Request, body: Body) -> Response:
         refusal = f"There is a product {name} already."
     else:
         try:
-            service.add_product(name, who(request))
+            service.add_product(name, who_of(request))
         except AnomalyError as error:
             refusal = str(error)
     if refusal and is_form:
@@ -195,7 +196,7 @@ def _fit(request: Request, body: Body) -> Response:
     model, preset = text_of(body, "model", 100) or MODEL, text_of(body, "preset", 100) or PRESET
     fit = Fit(model, preset, options, text_of(body, "note"))
     product, teaching = product_of(request), teaching_of(request)
-    return JSONResponse(job_row(teaching, teaching.fit(product, who(request), fit)), 202)
+    return JSONResponse(job_row(teaching, teaching.fit(product, who_of(request), fit)), 202)
 
 
 def _size(text: str) -> list[int]:
@@ -211,7 +212,7 @@ def _extend(request: Request, body: Body) -> Response:
     if number is None:
         raise HTTPException(422, "version: say which one is to learn the new images.")
     accept = body.get("accept") is True
-    job = teaching.extend(product, who(request), number, accept=accept, note=text_of(body, "note"))
+    job = teaching.extend(product, who_of(request), number, accept=accept, note=text_of(body, "note"))
     return JSONResponse(job_row(teaching, job), 202)
 
 
@@ -229,7 +230,7 @@ def _cancel(request: Request, body: Body) -> Response:
 
 def _again(request: Request, body: Body) -> Response:
     teaching = teaching_of(request)
-    return JSONResponse(job_row(teaching, teaching.again(_job(request).id, who(request))), 202)
+    return JSONResponse(job_row(teaching, teaching.again(_job(request).id, who_of(request))), 202)
 
 
 def _log(request: Request) -> Response:

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from anomaly_core import DataError, ImageReader
-from anomaly_serve.page.asked import Body, changing, same_origin, text_of, whole_of
+from anomaly_serve.page.asked import Body, changing, text_of, whole_of
 from anomaly_serve.page.inspecting import product_of
 from anomaly_serve.page.uploads import File, received
 from anomaly_serve.teaching.folders import Place
@@ -86,7 +86,6 @@ def _list(request: Request) -> Response:
 
 
 async def _bring(request: Request) -> Response:
-    same_origin(request)
     product, kind = await run_in_threadpool(product_of, request), _kind(request.query_params.get("kind", "normal"))
     draft = _teaching(request).draft(product)
 

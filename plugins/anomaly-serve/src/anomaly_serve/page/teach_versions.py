@@ -10,7 +10,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from anomaly_core import AnomalyError
-from anomaly_serve.page.asked import Body, changing, text_of, who
+from anomaly_serve.answers import who_of
+from anomaly_serve.page.asked import Body, changing, text_of
 from anomaly_serve.page.inspecting import product_of
 from anomaly_serve.page.render import figure, render
 from anomaly_serve.records import Version
@@ -145,16 +146,16 @@ def _rows(trial: Trial) -> list[dict[str, Any]]:
 
 def _try(request: Request, body: Body) -> Response:
     teaching, product, version = _version(request)
-    job = teaching.try_out(product, who(request), version.number)
+    job = teaching.try_out(product, who_of(request), version.number)
     return JSONResponse({"job": job.id}, 202)
 
 
 def _use(request: Request, body: Body) -> Response:
     teaching, product, version = _version(request)
-    teaching.put_to_use(product, version.number, who(request), text_of(body, "note"))
+    teaching.put_to_use(product, version.number, who_of(request), text_of(body, "note"))
     return JSONResponse({"version": version.number})
 
 
 def _back(request: Request, body: Body) -> Response:
     teaching = request.app.state.service.teaching
-    return JSONResponse({"version": teaching.take_back(product_of(request), who(request))})
+    return JSONResponse({"version": teaching.take_back(product_of(request), who_of(request))})

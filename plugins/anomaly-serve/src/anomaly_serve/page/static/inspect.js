@@ -59,7 +59,7 @@ function insert(found) {
     }
     by("older").hidden = false;
   }
-  if (!rows.has(chosen) && all.length && by("follow").checked) choose(all[0].dataset.id);
+  if (all.length && (chosen === null || (by("follow").checked && !rows.has(chosen)))) choose(all[0].dataset.id);
   if (!list.querySelector('.row[tabindex="0"]') && all.length) all[0].tabIndex = 0;
   const none = by("nothing");
   none.hidden = rows.size > 0;
@@ -296,7 +296,7 @@ by("follow").addEventListener("change", () => by("follow").checked && buttons().
 by("opacity").addEventListener("input", layers);
 by("outlines").addEventListener("change", layers);
 const filtered = later(250, restart);
-by("filters").addEventListener("input", filtered);
+for (const kind of ["input", "change"]) by("filters").addEventListener(kind, filtered);
 by("filters").addEventListener("reset", () => setTimeout(restart));
 by("filters").addEventListener("submit", (event) => event.preventDefault());
 
@@ -304,7 +304,8 @@ by("filters").addEventListener("submit", (event) => event.preventDefault());
 const linked = new URLSearchParams(location.search).get("id");
 if (linked) {
   by("follow").checked = false;
-  show(linked).then(() => { chosen = linked; }, (error) => toast(error.message, { wrong: true }));
+  chosen = linked;
+  show(linked).catch((error) => toast(error.message, { wrong: true }));
 }
 
 for (;;) { // one question at a time, a second after the last answer
