@@ -58,6 +58,14 @@ def test_the_next_alarm_tells_that_images_are_again_as_at_first(line: Callable[.
     assert back.kind == "return" and "again" in back.text and 195 <= back.since_number <= 205
 
 
+def test_and_that_scores_are(line: Callable[..., Any]) -> None:
+    one = line(10)
+    monitor = DriftMonitor(Reference.of(one.calibration, one.images))
+    assert [alarm.kind for alarm in fed(monitor, one.stream(250, score=2.5))] == ["threshold"]
+    (back,) = fed(monitor, one.stream(60))
+    assert back.kind == "return" and back.facts["series"] == "p_value"
+
+
 def test_more_defects_are_an_alarm_of_their_own(line: Callable[..., Any]) -> None:
     one = line(4)
     monitor = DriftMonitor(Reference.of(one.calibration, one.images))

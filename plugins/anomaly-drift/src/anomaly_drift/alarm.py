@@ -12,11 +12,12 @@ from anomaly_drift.facts import FACTS
 Kind = Literal["threshold", "alarms", "return"]
 _LISTED = 3  # facts in a sentence
 
+_PROPOSED = "`anomaly drift RUN IMAGES --recalibrate`, or the page of the service, proposes a threshold from recent images"
 ADVICE: dict[str, str] = {
-    "threshold": "Look at light, camera and part. If they are to stay so, set the threshold anew from recent images "
-    "(recalibrate), or teach the product anew; until then count neither on verdicts of anomalous nor of normal.",
-    "alarms": "Look at the images that were called anomalous. If they are defective, the line makes more defects; if they are "
-    "fine, set the threshold anew from recent images (recalibrate).",
+    "threshold": "Look at light, camera and part; until it is settled, verdicts of both kinds are in doubt. If images are to "
+    f"stay so, {_PROPOSED}; or teach the product anew.",
+    "alarms": "Look at the images that were called anomalous. If they are defective, the line makes more defects; if they "
+    f"are fine, {_PROPOSED}.",
     "return": "If the threshold was set anew in between, take the former one back.",
 }
 

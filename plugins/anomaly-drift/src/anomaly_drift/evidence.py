@@ -57,7 +57,7 @@ class Evidence:
 
     def total(self) -> NDArray[np.float64]:
         """R of each series: the mean over its bets."""
-        return np.einsum("sb,sb->s", self.sums, self._shares)
+        return np.asarray((self.sums * self._shares).sum(axis=1))
 
     def clear(self, series: int) -> None:
         """Begin anew with a series."""

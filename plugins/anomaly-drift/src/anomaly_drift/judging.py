@@ -64,7 +64,7 @@ def told(
         change: what was found.
         seen: the image with which it became certain.
         usual: the medians of the facts that the threshold was set with.
-        level: the medians before the change, where an alarm came before it; None: they are ``usual``.
+        level: the medians before the change, with that of the p-values, where an alarm came before it; None: ``usual``.
         tally: images, and anomalous ones, before ``seen`` since the last alarm.
         expected: the share of false alarms.
     """
@@ -104,7 +104,9 @@ def _kind(change: Change, usual: Mapping[str, float], level: Mapping[str, float]
 def _is_back(change: Change, usual: Mapping[str, float], level: Mapping[str, float]) -> bool:
     """Whether all that was not as usual before the change has come back: most of the way, as medians of a few images show."""
     middle, away = _middle(one.p_value for one in change.since), changes(usual, level)
-    if not away or not away.keys() <= set(change.moved) or (middle is not None and not _AGAIN[0] < middle < _AGAIN[1]):
+    if not away.keys() <= set(change.moved) or (middle is not None and not _AGAIN[0] < middle < _AGAIN[1]):
+        return False
+    if not away and _AGAIN[0] < level.get("p_value", 0.5) < _AGAIN[1]:
         return False
     return all(3 * abs(change.now[name] - usual[name]) < abs(change.now[name] - level[name]) for name in away)
 

@@ -203,7 +203,10 @@ class DriftMonitor:
                 self._ranks[name] = Ranks.of(values)
                 self._level[name] = median(values)
                 self._usual.setdefault(name, self._level[name])
-        places = [place_of(one.p_value, self._scores) for one in images if one.p_value is not None]
+        p_values = [one.p_value for one in images if one.p_value is not None]
+        if p_values:
+            self._level[_SCORES] = median(p_values)
+        places = [place_of(p_value, self._scores) for p_value in p_values]
         for name in (_SCORES, _ALONE):
             if places and name in self._names and name not in self._ranks:
                 self._ranks[name] = Ranks.of(places)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from anomaly_core import hookimpl
+from anomaly_core import hookimpl, read_untrusted
 from anomaly_drift.facts import image_facts
 from anomaly_drift.monitor import DriftMonitor
 from anomaly_drift.reference import DRIFT, Reference, facts_file
@@ -39,6 +39,13 @@ class Observer:
         """Write them into the run's folder."""
         if images := self._facts.pop(run.folder, None):
             run.write_json(DRIFT, facts_file(images))
+
+    @hookimpl
+    def anomaly_run_end(self, run: RunFolder) -> None:
+        """A run that was extended by a few images has the facts of its parent's."""
+        parent = run.facts.get("parent")
+        if parent and (Path(parent) / DRIFT).is_file() and not (run.folder / DRIFT).exists():
+            run.write(DRIFT, read_untrusted(Path(parent) / DRIFT))
 
     @hookimpl
     def anomaly_run_error(self, run: RunFolder) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from anomaly_core import Calibration, Finite, RunError, parse_json, read_untrusted
+from anomaly_core import MANIFEST, Calibration, Finite, RunError, parse_json, read_untrusted
 from anomaly_drift.facts import FACTS
 
 DRIFT = "drift.json"  # in a run's folder
@@ -39,17 +39,17 @@ class Reference:
 
     @classmethod
     def near(cls, source: str | Path, calibration: Calibration) -> Reference:
-        """The reference of the run in the folder ``source``, or of the run whose folder an exported file lies in.
+        """The reference of the run in the folder ``source``; of an exported file ``NAME.onnx``, what lies beside it as
+        ``NAME.drift.json``, or that of the run whose folder it lies in.
 
         Raises:
             RunError: what the run kept of its images' facts is damaged.
         """
         path = Path(source)
-        folders = [path] if path.is_dir() else [path.parent, path.parent.parent]
-        for folder in folders:
-            if (folder / DRIFT).is_file():
-                return cls(calibration, read_facts(folder / DRIFT))
-        return cls(calibration)
+        runs = [one for one in (path.parent, path.parent.parent) if (one / MANIFEST).is_file()]
+        places = [path / DRIFT] if path.is_dir() else [path.with_suffix(f".{DRIFT}"), *(run / DRIFT for run in runs)]
+        found = next((place for place in places if place.is_file()), None)
+        return cls(calibration) if found is None else cls(calibration, read_facts(found))
 
     @property
     def usual(self) -> dict[str, float]:

@@ -2,6 +2,7 @@ from .app import create_app as create_app
 from .faults import Busy as Busy
 from .faults import NotFound as NotFound
 from .faults import NotReady as NotReady
+from .faults import NoVersion as NoVersion
 from .faults import ServiceError as ServiceError
 from .faults import TooLarge as TooLarge
 from .faults import Unauthorised as Unauthorised

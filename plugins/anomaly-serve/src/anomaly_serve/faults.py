@@ -85,7 +85,14 @@ class Busy(ServiceError):
 
 
 class NotReady(ServiceError):
-    """The service ends, or the product has no version that judges."""
+    """The service ends, or the version that judges cannot be loaded."""
 
     status = 503
     code = "not_ready"
+
+
+class NoVersion(NotReady):
+    """The product has no version that judges."""
+
+    status = 409
+    code = "no_version"

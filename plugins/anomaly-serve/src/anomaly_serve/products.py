@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from anomaly_core import AnomalyError, ConfigError, Detector, InputSpec
 from anomaly_serve.batching import Batcher
-from anomaly_serve.faults import NotFound, NotReady
+from anomaly_serve.faults import NotFound, NotReady, NoVersion
 from anomaly_serve.records import Settings, Version
 
 if TYPE_CHECKING:
@@ -214,14 +214,16 @@ class Product:
         """A loaded version for use until its engine's ``leave``; None if it is not loaded.
 
         Raises:
-            NotReady: the active one is asked for, and there is none.
+            NoVersion, NotReady: the active one is asked for, and there is none, or it could not be loaded.
         """
         while True:
             version = self.loaded(number)
             if version is None and number is None:
-                raise NotReady(
-                    f"the product {self.name!r} has no version that judges{': ' * bool(self.fault)}{self.fault or '.'} "
-                    f"Teach one on the page, or POST /v1/products/{self.name}/activate."
+                if self.fault:
+                    raise NotReady(f"{self.name!r} cannot judge: {self.fault}")
+                raise NoVersion(
+                    f"the product {self.name!r} has no version that judges. Teach one on the page, or choose one of its "
+                    f"versions: POST /v1/products/{self.name}/activate."
                 )
             if version is None or version.engine.enter():
                 return version

@@ -28,6 +28,7 @@ from anomaly_serve.records import Judgement, Settings, Version
 
 if TYPE_CHECKING:
     from anomaly_serve.store import Store
+    from anomaly_serve.teaching import Teaching
 
 LONGEST_NAME = 200  # characters of what a sender calls an image
 PATIENCE = 60.0  # seconds that the end of the service waits for what was accepted
@@ -44,6 +45,8 @@ class ServiceOptions:
         device: of runs that need torch.
         decoders: threads that decode and judge; None: one per core, at most eight.
         opener: opens a version's path; None: ``open_detector``, without torch where it can be.
+        teach_from: folders below which images to teach from may be watched.
+        teach_quota: bytes that all images to teach from may take.
     """
 
     queue: int = 256
@@ -53,6 +56,8 @@ class ServiceOptions:
     device: str = "auto"
     decoders: int | None = None
     opener: Opener | None = None
+    teach_from: tuple[Path, ...] = ()
+    teach_quota: int = 5 << 30
 
     def open(self, path: Path) -> Detector:
         """The detector at a path."""
@@ -92,6 +97,7 @@ class Service:
             What it raises is a warning. Images stay in the queue until all have been told: a slow one slows the service.
         batched: each is called with (size, milliseconds) of every batch, and must be quick.
         judged: each is called with what was scored, in the thread that committed it, and must be quick; for figures.
+        teaching: what teaches its products, once the page has begun it; it ends with the service.
     """
 
     def __init__(self, store: Store, options: ServiceOptions | None = None) -> None:
@@ -100,6 +106,7 @@ class Service:
         self.listeners: list[Listener] = []
         self.batched: list[Callable[[int, float], Any]] = []
         self.judged: list[Callable[[Scored], Any]] = []
+        self.teaching: Teaching | None = None
         self._products: dict[str, Product] = {}
         self.products: Mapping[str, Product] = MappingProxyType(self._products)
         self._in_work = 0
@@ -126,6 +133,8 @@ class Service:
 
     def stop(self, patience: float = PATIENCE) -> None:
         """Take no more images, answer those that were accepted, and end."""
+        if self.teaching is not None:
+            self.teaching.stop()
         with self._changed:
             if not self._runs:
                 return
@@ -232,7 +241,7 @@ class Service:
             be used.
 
         Raises:
-            UnknownProduct, NotReady, Busy: at once.
+            UnknownProduct, NoVersion, NotReady, Busy: at once.
         """
         own = self.product(product)
         self._admit()

@@ -60,8 +60,9 @@ def _found(text: str) -> Path:
 def _own_name(path: Path) -> str:
     """The category of the run, or of the run that a file lies in; else what the file or the folder is called."""
     try:
-        category = RunFolder.open(path.parent if path.is_file() else path).config().data.category
+        category = RunFolder.open(path.parent if path.is_file() else path).manifest().get("category")
     except AnomalyError:
         category = None  # no run; of one that is damaged, opening it says more
-    names = [category] if isinstance(category, str) else category or []
-    return names[0] if len(names) == 1 else path.stem if path.is_file() else path.name
+    if isinstance(category, str) and category:
+        return category
+    return path.stem if path.is_file() else path.name

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from anomaly_core import DataError, RunError
-from anomaly_serve.teaching.image_set import Limits, Refused, Taken
+from anomaly_serve.teaching.members import Limits, Refused, Taken
 from anomaly_serve.teaching.sets import Sets
 
 Png = Callable[..., bytes]

@@ -11,96 +11,44 @@ from typing import Any
 import psutil
 import pytest
 
-from anomaly_core import ConfigError, DataError, RunError, RunFolder
+from anomaly_core import Calibration, ConfigError, DataError, RunError, RunFolder
 from anomaly_predict import open_detector
-from anomaly_serve.records import Job, Judgement, Settings, Version
-from anomaly_serve.teaching.image_set import Taken
+from anomaly_serve.records import Job, Judgement
+from anomaly_serve.service import Service
+from anomaly_serve.store import Store
+from anomaly_serve.teaching.members import Taken
 from anomaly_serve.teaching.teaching import Fit, Teaching
 
 Png = Callable[..., bytes]
 QUICK = Fit("subspace", "edge", {"model.image_size": 64})
 
 
-class FakeStore:
-    """Verdicts, versions, jobs and state in memory."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, Job] = {}
-        self.values: dict[str, dict[str, Any]] = {}
-        self.verdicts: list[Judgement] = []
-        self.files: dict[str, bytes] = {}
-        self.known: list[Version] = []
-
-    def products(self) -> list[str]:
-        return ["disc"]
-
-    def save_job(self, job: Job) -> None:
-        self.kept[job.id] = job
-
-    def jobs(self, product: str) -> list[Job]:
-        return [job for job in self.kept.values() if job.product == product]
-
-    def job(self, id: str) -> Job | None:
-        return self.kept.get(id)
-
-    def keep_state(self, key: str, value: dict[str, Any]) -> None:
-        self.values[key] = value
-
-    def state(self, key: str) -> dict[str, Any] | None:
-        return self.values.get(key)
-
-    def judgements(
-        self, product: str, *, limit: int = 50, before: str | None = None, mark: str | None = None
-    ) -> list[Judgement]:
-        rows = [one for one in reversed(self.verdicts) if mark in (None, one.mark) and (before is None or one.id < before)]
-        return rows[:limit]
-
-    def image(self, id: str) -> tuple[bytes, str] | None:
-        return (self.files[id], "image/png") if id in self.files else None
-
-    def versions(self, product: str) -> list[Version]:
-        return self.known
-
-    def version(self, product: str, number: int) -> Version | None:
-        return next((one for one in self.known if one.number == number), None)
-
-    def active(self, product: str) -> Version | None:
-        return next((one for one in self.known if one.is_active), None)
-
-    def settings(self, product: str, version: int) -> list[Settings]:
-        return [Settings(1, open_detector(self.known[version - 1].path, quick=True).calibration, None, 0.0, "", "")]
-
-    def add(self, number: int, image: bytes, anomalous: bool, mark: Any = None, version: int = 1) -> None:
-        verdict = Judgement(f"{number:026}", "disc", version, 0.0, "http", f"shot {number}", 1.0, 0.5, 2.0, anomalous, (48, 64))
-        self.verdicts.append(replace(verdict, mark=mark))
-        self.files[verdict.id] = image
-
-
-class FakeService:
-    def __init__(self, store: FakeStore) -> None:
-        self.store = store
-
-    def add_version(self, product: str, path: Path, *, parent: int | None, who: str, note: str) -> Version:
-        version = Version(product, len(self.store.known) + 1, str(path), parent, time.time(), who, note, False)
-        self.store.known.append(version)
-        return version
-
-    def activate(self, product: str, number: int | None, who: str) -> None:
-        self.store.known[:] = [replace(one, is_active=one.number == number) for one in self.store.known]
-
-
 @pytest.fixture
-def store() -> FakeStore:
-    return FakeStore()
-
-
-@pytest.fixture
-def teaching(store: FakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Teaching]:
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     monkeypatch.setenv("ANOMALY_ENGINE", "onnx")  # tests set torch otherwise, and no graph would be kept
-    teaching = Teaching(FakeService(store), tmp_path / "teach")
-    teaching.start()
+    with Store.open(None, tmp_path) as store, Service(store) as service:
+        service.add_product("disc", "anna")
+        yield service
+
+
+@pytest.fixture
+def store(service: Service) -> Store:
+    return service.store
+
+
+@pytest.fixture
+def teaching(service: Service, tmp_path: Path) -> Iterator[Teaching]:
+    teaching = Teaching(service, tmp_path / "teach").start()
     yield teaching
     teaching.stop()
+
+
+def add(store: Store, number: int, image: bytes, anomalous: bool, mark: Any = None) -> str:
+    """A verdict of version 1 in the history."""
+    id = f"{number:026}"
+    store.record(Judgement(id, "disc", 1, number, "http", f"shot {number}", 1.0, 0.5, 2.0, anomalous, (48, 64)), image).result()
+    store.mark(id, mark, "ben")
+    return id
 
 
 def ended(teaching: Teaching, job: Job) -> Job:
@@ -120,12 +68,12 @@ def fill(teaching: Teaching, png: Png, normal: int = 8, defects: int = 2) -> Non
         assert isinstance(draft.take("abnormal", f"bad{seed}.png", [png(seed, defect=True)]), Taken)
 
 
-def test_teach_try_extend_and_try_again(teaching: Teaching, store: FakeStore, png: Png) -> None:
+def test_teach_try_extend_and_try_again(teaching: Teaching, store: Store, png: Png) -> None:
     fill(teaching, png)
     job = ended(teaching, teaching.fit("disc", "anna", Fit(options={"model.image_size": 64})))
     assert job.state == "done", job.message
     assert job.message.startswith("version 1 is ready; tried on 2 images")
-    version = store.known[0]
+    (version,) = store.versions("disc")
     assert (version.parent, version.who, version.note) == (None, "anna", "patchcore, edge") and not version.is_active
     assert len(RunFolder.open(version.path).normals()) == 8  # all of them are learnt: the defects test
     assert type(open_detector(version.path, quick=True)).__name__ == "ExportedDetector"  # inspection needs no torch
@@ -133,10 +81,9 @@ def test_teach_try_extend_and_try_again(teaching: Teaching, store: FakeStore, pn
     assert trial is not None and trial.against is None and all(row.is_defect and row.old is None for row in trial.rows)
     assert not list(teaching.sets.place("disc").glob("trial-*"))
 
-    teaching.service.activate("disc", 1, "anna")
-    store.add(1, png(50), False)
-    store.add(2, png(51), True, "fine")
-    store.add(3, png(52, defect=True), False, "missed")
+    teaching.put_to_use("disc", 1, "anna", "the first")
+    for number, (anomalous, mark) in enumerate([(False, None), (True, "fine"), (False, "missed")], 1):
+        add(store, number, png(50 + number, defect=mark == "missed"), anomalous, mark)
     with pytest.raises(DataError, match="knows all 8 normal images"):
         teaching.extend("disc", "anna", 1)
     taken = teaching.collect("disc")
@@ -144,7 +91,8 @@ def test_teach_try_extend_and_try_again(teaching: Teaching, store: FakeStore, pn
     assert teaching.collect("disc") == []
     job = ended(teaching, teaching.extend("disc", "anna", 1, accept=True))
     assert job.state == "done", job.message
-    assert store.known[1].parent == 1 and RunFolder.open(store.known[1].path).manifest()["added"][0]["false_alarm"]
+    second = store.versions("disc")[1]
+    assert second.parent == 1 and RunFolder.open(second.path).manifest()["added"][0]["false_alarm"]
     trial = teaching.trial("disc", 2)
     assert trial is not None and trial.against == 1
     rows = {row.name: row for row in trial.rows}
@@ -153,11 +101,21 @@ def test_teach_try_extend_and_try_again(teaching: Teaching, store: FakeStore, pn
     summary = trial.summary()
     assert (summary["images"], summary["defects"], summary["learnt"], summary["fine"]) == (5, 3, 1, 0)
 
+    with pytest.raises(RunError, match="nothing to go back to"):
+        teaching.take_back("disc", "anna")
+    teaching.put_to_use("disc", 2, "anna")
+    assert teaching.before("disc") == 1 and teaching.take_back("disc", "anna") == 1
+    active = store.active("disc")
+    assert active is not None and active.number == 1
 
-def test_a_mark_that_is_taken_back_takes_its_image_back(teaching: Teaching, store: FakeStore, png: Png) -> None:
-    store.add(1, png(1), True, "fine")
+
+def test_a_mark_that_is_taken_back_takes_its_image_back(teaching: Teaching, store: Store, png: Png) -> None:
+    store.add_version("disc", "/nowhere", calibration=Calibration(None, 0.01, 0, "none"), who="anna")
+    id = add(store, 1, png(1), True, "fine")
+    assert teaching.uncollected("disc") == {"normal": 1, "abnormal": 0}
     teaching.collect("disc")
-    store.verdicts[0] = replace(store.verdicts[0], mark=None)
+    assert [member.judgement for member in teaching.draft("disc").members()] == [id]
+    store.mark(id, None, "ben")
     teaching.collect("disc")
     assert teaching.draft("disc").members() == []
 
@@ -196,7 +154,7 @@ def children() -> list[psutil.Process]:
     return [one for one in psutil.Process().children() if any("teaching.worker" in word for word in one.cmdline())]
 
 
-def test_cancel_and_restart(teaching: Teaching, store: FakeStore, png: Png) -> None:
+def test_cancel_and_restart(teaching: Teaching, store: Store, png: Png) -> None:
     fill(teaching, png, 4, 1)
     first, second = teaching.fit("disc", "anna", QUICK), teaching.fit("disc", "anna", QUICK)
     process = running(teaching, first)
@@ -209,7 +167,7 @@ def test_cancel_and_restart(teaching: Teaching, store: FakeStore, png: Png) -> N
     process = running(teaching, third)
     teaching.stop()
     assert not process.is_running() and teaching.jobs.get(third.id).state == "interrupted"
-    after = Teaching(teaching.service, teaching.folder)
+    after = Teaching(teaching.service, teaching.sets.folder)
     after.start()
     try:
         assert ended(after, fourth).state == "done"  # it waited, and goes on
@@ -218,9 +176,9 @@ def test_cancel_and_restart(teaching: Teaching, store: FakeStore, png: Png) -> N
         after.stop()
 
 
-def test_what_ran_when_the_service_was_killed_is_interrupted(store: FakeStore, tmp_path: Path) -> None:
-    store.save_job(Job("1", "disc", "running", 1.0, 1.0, "anna", facts={"kind": "fit", "asked": []}))
-    teaching = Teaching(FakeService(store), tmp_path)
-    teaching.start()
+def test_what_ran_when_the_service_was_killed_is_interrupted(teaching: Teaching, store: Store) -> None:
     teaching.stop()
-    assert store.kept["1"].state == "interrupted"
+    store.save_job(Job("1", "disc", "running", 1.0, 1.0, "anna", facts={"kind": "fit", "asked": []}))
+    after = Teaching(teaching.service, teaching.sets.folder).start()
+    after.stop()
+    assert after.jobs.get("1").state == "interrupted"

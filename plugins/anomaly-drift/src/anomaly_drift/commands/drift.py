@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +103,7 @@ class _Report:
         self._jsonl, self._monitor, self._learns = jsonl, monitor, learns
         self._recent: list[Scored] = []  # since the last change, in bounded number
 
-    def add(self, one: Scored, time: float | None) -> None:
+    def add(self, one: Scored, at: float | None) -> None:
         """Take in an image, and print the alarm that it raises."""
         verdict = one.verdict
         if verdict.error:
@@ -111,7 +112,7 @@ class _Report:
             return
         self.anomalous += bool(verdict.is_anomalous)
         self._recent = [*self._recent[-(RECALIBRATED - 1) :], one]
-        alarm = self._monitor.update(verdict.p_value, one.facts, time, verdict.path, verdict.is_anomalous)
+        alarm = self._monitor.update(verdict.p_value, one.facts, at, verdict.path, verdict.is_anomalous)
         if alarm is None:
             return
         if alarm.kind != "alarms":
@@ -123,8 +124,8 @@ class _Report:
             _say(json.dumps({"event": "alarm", **alarm.to_dict()}, allow_nan=False))
             return
         _say(f"{alarm.text}.")
-        _say(f"  first image: {alarm.since_id}")
-        _say(f"  certain with image {alarm.number:,}: {alarm.id}")
+        _say(f"  first image: {alarm.since_id}{_when(alarm.since)}")
+        _say(f"  certain with image {alarm.number:,}: {alarm.id}{_when(alarm.time)}")
         _say(f"  {alarm.advice}")
 
     def propose(self, source: str, detector: Detector, defects: float) -> None:
@@ -155,9 +156,8 @@ class _Report:
         monitor = self._monitor
         facts: dict[str, Any] = {"images": monitor.count, "anomalous": self.anomalous, "alarms": monitor.alarms}
         facts |= {"unreadable": self.failed, "per_10000": monitor.per_10000}
-        learns = self._learns or monitor.is_learning
         if self._jsonl:
-            _say(json.dumps({"event": "summary", **facts, "learnt": learns and min(monitor.learn, monitor.count)}))
+            _say(json.dumps({"event": "summary", **facts, "learnt": min(monitor.learn, monitor.count) if self._learns else 0}))
             return
         alarms = f"{monitor.alarms} alarm{'s' * (monitor.alarms != 1)}" if monitor.alarms else "no alarm of drift"
         bad = f", {self.failed} could not be read" if self.failed else ""
@@ -168,6 +168,10 @@ class _Report:
         if self._learns:
             few = f", and there were only {monitor.count}: they told nothing yet" if monitor.is_learning else ""
             _say(f"  light, sharpness and place were compared with the first {monitor.learn} of these images{few}")
+
+
+def _when(seconds: float | None) -> str:
+    return "" if seconds is None else time.strftime(" (%Y-%m-%d %H:%M)", time.localtime(seconds))
 
 
 def _say(text: str, *, err: bool = False) -> None:

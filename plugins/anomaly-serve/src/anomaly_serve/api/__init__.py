@@ -8,9 +8,10 @@ from anomaly_serve.service import Service
 
 
 def routes(service: Service) -> list[Route]:
-    """What is served below ``/v1``."""
+    """What is served below ``/v1``, and the document of it."""
+    from anomaly_serve.api.docs import docs_routes
     from anomaly_serve.api.products import product_routes
     from anomaly_serve.api.scoring import scoring_routes
     from anomaly_serve.api.verdicts import verdict_routes
 
-    return [*scoring_routes(service), *product_routes(service), *verdict_routes(service)]
+    return [*scoring_routes(service), *product_routes(service), *verdict_routes(service), *docs_routes()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -18,7 +17,7 @@ from anomaly_serve.products import Product
 from anomaly_serve.records import Settings, Version
 from anomaly_serve.service import Service
 
-Endpoint = Callable[[Request], Response]
+LEAST_RATE = 1e-9
 
 
 def product_routes(service: Service) -> list[Route]:
@@ -30,8 +29,7 @@ def product_routes(service: Service) -> list[Route]:
         Route(f"{base}/{{product}}", own.one, methods=["GET"]),
         Route(f"{base}/{{product}}/versions", own.versions, methods=["GET"]),
         Route(f"{base}/{{product}}/activate", own.activate, methods=["POST"]),
-        Route(f"{base}/{{product}}/settings", own.settings, methods=["GET"]),
-        Route(f"{base}/{{product}}/settings", own.apply_settings, methods=["POST"]),
+        Route(f"{base}/{{product}}/settings", own.settings, methods=["GET", "POST"]),
     ]
 
 
@@ -87,12 +85,15 @@ class Products:
         only(request)
         return Json({"versions": [version_json(version) for version in self._product(request).versions()]})
 
-    def settings(self, request: Request) -> Response:
-        """The settings of the version that judges, the last last."""
+    async def settings(self, request: Request) -> Response:
+        """The settings of the version that judges, the last last; or new ones."""
         only(request)
         product = self._product(request)
-        rows = self._service.store.settings(product.name, self._judging(product))
-        return Json({"settings": [settings_json(row) for row in rows]})
+        if request.method != "POST":
+            return Json(await run_in_threadpool(self._settings, product))
+        kinds: dict[str, tuple[type, ...]] = {"version": (int,), "why": (str,)}
+        kinds |= dict.fromkeys(("threshold", "false_alarm_rate", "least_area"), (float,))
+        return Json(await run_in_threadpool(self._apply, product, await json_of(request, **kinds), who_of(request)))
 
     async def activate(self, request: Request) -> Response:
         """Have a version judge, or none."""
@@ -104,14 +105,9 @@ class Products:
         await run_in_threadpool(self._service.activate, product.name, number, who_of(request))
         return Json(await run_in_threadpool(self._facts, product))
 
-    async def apply_settings(self, request: Request) -> Response:
-        """Have a version judge by another threshold or least area."""
-        only(request)
-        product = self._product(request)
-        body = await json_of(
-            request, version=(int,), threshold=(float,), false_alarm_rate=(float,), least_area=(float,), why=(str,)
-        )
-        return Json(await run_in_threadpool(self._apply, product, body, who_of(request)))
+    def _settings(self, product: Product) -> dict[str, Any]:
+        rows = self._service.store.settings(product.name, self._judging(product))
+        return {"settings": [settings_json(row) for row in rows]}
 
     def _apply(self, product: Product, body: dict[str, Any], who: str) -> dict[str, Any]:
         number = self._judging(product) if body["version"] is None else body["version"]
@@ -156,8 +152,8 @@ def _changed(calibration: Calibration, threshold: float | None, rate: float | No
         return calibration.with_threshold(float(threshold))
     if rate is None:
         return calibration
-    if not 0 < rate < 1:
-        raise Unusable("false_alarm_rate is a share of normal images: give a number between 0 and 1.")
+    if not LEAST_RATE <= rate < 1:
+        raise Unusable(f"false_alarm_rate is a share of normal images: give a number from {LEAST_RATE:g} to below 1.")
     if not calibration.scores:
         raise Unusable("this version has no scores of normal images, which a rate needs. Give a threshold.")
     return calibration.at_rate(float(rate))

@@ -43,6 +43,15 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 @click.option("--max-pixels", type=click.IntRange(1), default=64_000_000, show_default=True, help="Of one image.")
 @click.option("--threads", type=click.IntRange(1), help="Threads that an engine computes with; one per core by default.")
 @click.option("--device", default="auto", show_default=True, help="Of runs that need torch: auto, cpu, cuda, cuda:N or mps.")
+@click.option(
+    "--teach-from",
+    "teach_from",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+    metavar="DIR",
+    help="A folder below which images may be watched to teach from; repeatable. No other folder can be.",
+)
+@click.option("--teach-quota", default="5GiB", show_default=True, metavar="SIZE", help="Disk space for images to teach from.")
 def serve(
     given: tuple[str, ...],
     host: str,
@@ -57,6 +66,8 @@ def serve(
     max_pixels: int,
     threads: int | None,
     device: str,
+    teach_from: tuple[Path, ...],
+    teach_quota: str,
 ) -> None:
     """Serve detectors over HTTP, with a page to teach, set and inspect.
 
@@ -75,7 +86,8 @@ def serve(
     from anomaly_serve.store import Store
 
     tokens = Tokens() if token_file is None else Tokens.read(token_file)
-    options = ServiceOptions(queue, size_of(max_bytes), max_pixels, threads, device)
+    teaching = {"teach_from": teach_from, "teach_quota": size_of(teach_quota)}
+    options = ServiceOptions(queue, size_of(max_bytes), max_pixels, threads, device, **teaching)
     wanted = [named(one) for one in given]
     is_loopback = host in LOOPBACK
     try:
@@ -90,14 +102,14 @@ def serve(
             service = Service(store, options)
             with Drifting(service), service:  # which sees the last images too
                 bring(service, wanted, "command line")
-                _tell(service, door, host)
                 if not is_loopback and not tokens:
                     warnings.warn(
                         "whoever reaches this address may score, teach and change thresholds: there are no tokens, and no TLS. "
                         "Give --token-file FILE, and put a proxy with TLS before it.",
                         stacklevel=2,
                     )
-                names = [*LOOPBACK[:1], "[::1]", "localhost", *([] if host in LOOPBACK else [host]), *hosts]
+                _tell(service, door, host)
+                names = ["127.0.0.1", "[::1]", "localhost", host, *hosts]
                 app = create_app(service, tokens, names if is_loopback or hosts else None)
                 server_for(app).run(sockets=[door])
         finally:

@@ -19,7 +19,10 @@ _DAY = 24 * 3600
 
 def routes(service: Service) -> list[BaseRoute]:
     """``/`` and the product's own root, which leads to *Inspect*."""
-    return [Route("/", _products), Route("/products/{product}", _product)]
+    return [
+        Route("/", _products),
+        Route("/products/{product}", _product),
+    ]
 
 
 def _products(request: Request) -> Response:

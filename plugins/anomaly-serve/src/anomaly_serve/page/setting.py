@@ -65,7 +65,8 @@ class _Asked:
         version = service.store.active(product) if number is None else service.store.version(product, number)
         if version is None:
             raise HTTPException(404, "There is no such version of this product.")
-        days = whole_of(values, "days") or 7
+        days = whole_of(values, "days")
+        days = 7 if days is None else days
         if not 1 <= days <= 3650:
             raise HTTPException(422, "Give 1 to 3650 days.")
         loaded = service.product(product).loaded(version.number)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -17,13 +15,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from anomaly_core import AnomalyError
 from anomaly_serve.answers import refusal
+from anomaly_serve.page import history, inspecting, login, products, setting, teach
 from anomaly_serve.page.render import render
 from anomaly_serve.page.static_files import static
 
 if TYPE_CHECKING:
     from anomaly_serve.service import Service
 
-_PARTS = ("products", "login", "inspecting", "setting", "history", "teach")
+_PARTS = (products, login, inspecting, setting, history, teach)
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -39,10 +38,9 @@ _HEADERS = [
 
 def routes(service: Service) -> list[BaseRoute]:
     """``/`` and ``/page``. Within, every request finds the service as ``request.app.state.service``."""
-    parts = [f"{__package__}.{name}" for name in _PARTS]
     inner: list[BaseRoute] = [Route("/static/{name}", static)]
-    for name in filter(find_spec, parts):
-        inner += import_module(name).routes(service)
+    for part in _PARTS:
+        inner += part.routes(service)
     page = Starlette(
         routes=inner,
         middleware=[Middleware(_Headers)],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import threading
 import time
 import zlib
@@ -14,11 +15,12 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, select, update
 
-from anomaly_core import folder_name
+from anomaly_core import folder_name, write_whole
 from anomaly_serve.store.database import Database
 from anomaly_serve.store.tables import judgements as table
 
 FOLDER = "images"
+PLACE = "place"  # the file that names the folder in a database that several services share
 _SLACK = 100  # one part in so many of the quota is freed at a time, so that not every image needs room to be made
 _PORTION = 500  # rows that one transaction changes
 _LAST = 3  # rank of alarms and misses: their images are flushed to disk before the verdict is answered
@@ -187,6 +189,16 @@ class KeptImages:
                 self.quota,
                 rank,
             )
+
+
+def place_of(database: Database, folder: Path) -> str:
+    """What names a store's folder in the rows: nothing for a file of SQLite, which belongs to one folder; else by chance."""
+    if database.is_sqlite:
+        return ""
+    path = folder / PLACE
+    if not path.is_file():
+        write_whole(path, secrets.token_hex(4).encode(), "Free some space or choose another folder.")
+    return path.read_text(encoding="ascii").strip()
 
 
 def gone(connection: Connection, identities: list[str], why: str) -> None:

@@ -19,17 +19,20 @@ _ONE = threading.Lock()  # alembic keeps what it is doing in a global
 _TURN = 5_410_210  # of PostgreSQL's advisory locks: one service migrates at a time
 
 
-def migrate(database: Database, revision: str = HEAD) -> None:
+def migrate(database: Database, revision: str = HEAD) -> bool:
     """Create the tables, or change older ones to ``revision``; an older file of SQLite is copied to ``backups/`` first.
+
+    Returns:
+        whether the database was empty.
 
     Raises:
         RunError: the database is of a newer version, another program's, damaged, or cannot be reached.
     """
     present = current(database)
     if present == revision:
-        return
+        return False
     if present is not None:
-        _require_known(database, present)
+        require_known(database, present)
         if database.path:
             stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
             copy_database(database, database.folder / BACKUPS / f"revision-{present}-{stamp}.db")
@@ -37,6 +40,7 @@ def migrate(database: Database, revision: str = HEAD) -> None:
         if not database.is_sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": _TURN})
         upgrade(connection, revision)
+    return present is None
 
 
 def current(database: Database) -> str | None:
@@ -74,13 +78,14 @@ def require_current(database: Database) -> None:
     if present is None:
         raise RunError(f"the database {database} is empty: no service has kept its history there. Check the path.")
     if present != HEAD:
-        _require_known(database, present)
+        require_known(database, present)
         raise RunError(
             f"the database {database} is of an older version: start `anomaly serve` once, which brings it up to date."
         )
 
 
-def _require_known(database: Database, revision: str) -> None:
+def require_known(database: Database, revision: str) -> None:
+    """RunError if a revision is of a newer version than this one."""
     if not any(MIGRATIONS.glob(f"versions/r{revision}_*.py")):
         raise RunError(
             f"the database {database} is of a newer version of anomaly-serve: revision {revision}, and this one knows "

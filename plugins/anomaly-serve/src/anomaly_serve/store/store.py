@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -11,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from anomaly_core import ConfigError, RunError, exclusive, write_whole
+from anomaly_core import ConfigError, RunError, exclusive
 from anomaly_serve.records import Judgement
 from anomaly_serve.store.backup import copy_database
 from anomaly_serve.store.catalogue import Catalogue
@@ -19,7 +18,7 @@ from anomaly_serve.store.database import Database
 from anomaly_serve.store.diary import Diary, get_state, put_state
 from anomaly_serve.store.export import Export
 from anomaly_serve.store.housekeeping import Housekeeper
-from anomaly_serve.store.images import KeptImages
+from anomaly_serve.store.images import KeptImages, place_of
 from anomaly_serve.store.revisions import migrate
 from anomaly_serve.store.rows import to_row
 from anomaly_serve.store.sweeping import sweep
@@ -27,7 +26,6 @@ from anomaly_serve.store.writer import Entry, Writer
 
 QUOTA = 10 * 2**30
 log = logging.getLogger("anomaly_core.serve")
-PLACE = "place"  # the file that holds the folder's name in a database that several services share
 
 
 class Store(Catalogue, Diary, Export):
@@ -77,9 +75,11 @@ class Store(Catalogue, Diary, Export):
                 exclusive(folder, f"another process serves from {str(folder)!r}. Stop it, or choose another folder.")
             )
             closing.callback(database.close)
-            migrate(database)
-            place = "" if database.is_sqlite else _place(folder)
+            is_new = migrate(database)
+            place = place_of(database, folder)
             images = KeptImages(database, folder, place, quota)
+            if is_new and images.folder.is_dir():  # somebody removed the database
+                sweep(database, images, aside=True)
             closing.enter_context(_swept(database, images, place))
             images.fit()
             return cls(database, folder, images, closing.pop_all(), keep_days)
@@ -146,10 +146,3 @@ def _swept(database: Database, images: KeptImages, place: str) -> Iterator[None]
     yield
     with database.writing() as connection:
         put_state(connection, key, None)
-
-
-def _place(folder: Path) -> str:
-    path = folder / PLACE
-    if not path.is_file():
-        write_whole(path, secrets.token_hex(4).encode(), "Free some space or choose another folder.")
-    return path.read_text(encoding="ascii").strip()

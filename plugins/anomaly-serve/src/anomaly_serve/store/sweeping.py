@@ -20,6 +20,7 @@ ASIDE = "images-without-verdict"
 MOST = 1000  # files without a row that a killed process can leave: those of a batch, and those that were being removed
 _RANKS = range(4)
 _DAY = 86_400
+_PORTION = 500  # rows that one transaction changes
 log = logging.getLogger("anomaly_core.serve")
 
 
@@ -27,7 +28,7 @@ def sweep(database: Database, images: KeptImages, *, aside: bool = False) -> int
     """Note the images that are lost, and remove files that no row knows of: their verdicts were never answered.
 
     More of those than a killed process leaves come from a database that was put back to an earlier state; they are moved to
-    ``images-without-verdict/``, and a warning says so. A day at a time is in memory.
+    ``images-without-verdict/``, and a warning says so.
 
     Args:
         aside: move all of them.
@@ -35,16 +36,12 @@ def sweep(database: Database, images: KeptImages, *, aside: bool = False) -> int
     Returns:
         how many files no row knew of.
     """
-    strays: list[Path] = []
-    lost = 0
-    for day in _days(database, images):
-        missing, unknown = _compare(database, images, day)
-        lost += len(missing)
-        strays += unknown
+    missing, strays = compared(database, images)
+    for start in range(0, len(missing), _PORTION):
         with database.writing() as connection:
-            gone(connection, missing, "lost")
-    if lost:
-        log.warning("%d images are lost or damaged, as after a power cut; their verdicts are not.", lost)
+            gone(connection, missing[start : start + _PORTION], "lost")
+    if missing:
+        log.warning("%d images are lost or damaged, as after a power cut; their verdicts are not.", len(missing))
     if aside or len(strays) > MOST:
         _move_aside(images, strays)
     else:
@@ -53,6 +50,17 @@ def sweep(database: Database, images: KeptImages, *, aside: bool = False) -> int
                 stray.unlink()
     images.count()
     return len(strays)
+
+
+def compared(database: Database, images: KeptImages) -> tuple[list[str], list[Path]]:
+    """The ids whose image is missing or of another size, and the files that no row says are kept; read day by day."""
+    missing: list[str] = []
+    unknown: list[Path] = []
+    for day in _days(database, images):
+        some, others = _compared(database, images, day)
+        missing += some
+        unknown += others
+    return missing, unknown
 
 
 def _days(database: Database, images: KeptImages) -> list[int]:
@@ -71,8 +79,7 @@ def _days(database: Database, images: KeptImages) -> list[int]:
     return sorted(days)
 
 
-def _compare(database: Database, images: KeptImages, day: int) -> tuple[list[str], list[Path]]:
-    """The ids of a day whose image is missing or too short, and the files that no row says are kept."""
+def _compared(database: Database, images: KeptImages, day: int) -> tuple[list[str], list[Path]]:
     sizes: dict[Path, int] = {}
     for folder in images.folder.glob(f"*/{time.strftime('%Y-%m-%d', time.gmtime(day * _DAY))}"):
         with os.scandir(folder) as entries:

@@ -7,7 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from anomaly_core import Calibration
-from anomaly_serve.teaching.image_set import ImageSet, Member
+from anomaly_serve.teaching.image_set import ImageSet
+from anomaly_serve.teaching.members import Member
 
 FEWEST = 3  # normal images: two to learn from, of which each is scored without itself, and one to test on
 SHOWS, MEANS = 20, 100  # normal images with which one sees whether it works; from which on the threshold means something
@@ -81,11 +82,11 @@ def enough(count: int, rate: float = 0.01) -> str:
     calibration = Calibration(None, rate, count, "", scores=scores).at_rate(rate)
     needed = math.ceil(round(1 / rate, 6)) - 1
     per_thousand = 1000 * max(rate, 1 / (count + 1))
-    supports = f"{count} normal images support a threshold of about {per_thousand:.3g} false alarms in 1,000 normal images"
+    supports = f"{count} normal images support a threshold of about {per_thousand:.2g} false alarms in 1,000 normal images"
     if not calibration.warning:
         return f"{supports}, as asked for."
     shows = " With fewer than 20 it is hard to say whether it works at all." if count < SHOWS else ""
-    return f"{supports}; the {1000 * rate:.3g} that are asked for take {needed}.{shows}"
+    return f"{supports}; the {1000 * rate:.2g} that are asked for take {needed}.{shows}"
 
 
 def inputs(size: tuple[int, int]) -> tuple[Input, ...]:

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 from anomaly_core import AnomalyError, DataError, RunError, described, inside
 from anomaly_predict import Watch
-from anomaly_serve.teaching.image_set import ImageSet, Kind, Refused
+from anomaly_serve.teaching.image_set import ImageSet
+from anomaly_serve.teaching.members import Kind, Refused
 
 INTERVAL = 2.0  # seconds between two looks
 MOST_SHOWN = 500  # folders that are offered

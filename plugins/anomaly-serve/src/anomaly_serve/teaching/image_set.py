@@ -6,105 +6,18 @@ import csv
 import hashlib
 import io
 import os
-import re
-import secrets
 import shutil
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal, get_args
 
-from PIL import Image
+from anomaly_core import DataError, open_untrusted, write_whole
+from anomaly_serve.teaching.arrival import Arrival
+from anomaly_serve.teaching.members import KINDS, Kind, Limits, Member, Refused, Taken, Used, kept_name, member_of
 
-from anomaly_core import DataError, ImageReader, folder_name, open_untrusted, write_whole
-
-Kind = Literal["normal", "abnormal"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 LIST, LEARNING = "images.csv", "images-with-defects.csv"  # the second for methods that learn known defects
-HISTORY = "history-"  # begins the name of an image that comes from the history; its verdict's id follows
 CHUNK = 1 << 16
-_DIGITS = 16  # of the SHA-256 in a file's name
-_NAME = re.compile(rf"(?P<stem>.*)\.(?P<digest>[0-9a-f]{{{_DIGITS}}})(?P<suffix>\.[a-z0-9]+)", re.DOTALL)
-_LONGEST = 50  # letters of a name that are kept: with four bytes each, a file's name may have 255
-_SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2", "DIB": ".bmp", "SUN": ".ras"}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What teaching takes at most.
-
-    Attributes:
-        file_bytes, pixels: of one image.
-        images: of a set.
-        quota: bytes of all sets of all products.
-    """
-
-    file_bytes: int = 64_000_000
-    pixels: int = 64_000_000
-    images: int = 5_000
-    quota: int = 5_000_000_000
-
-
-@dataclass(frozen=True)
-class Member:
-    """An image of a set.
-
-    Attributes:
-        digest: the first 16 digits of its content's SHA-256, by which it is known.
-        name: what the sender calls it.
-        size: (height, width) of the upright image.
-        judgement: the id of the verdict in the history that it comes from; None for one that was brought.
-    """
-
-    digest: str
-    name: str
-    kind: Kind
-    path: Path
-    size: tuple[int, int]
-    bytes: int
-    judgement: str | None = None
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A file that was not taken, and why."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Taken:
-    """A file that was taken. ``again``: the set had it already, under ``member.name``."""
-
-    member: Member
-    again: bool = False
-
-
-class Used:
-    """The bytes that all sets below a folder take; what links share counts once."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._lock = threading.Lock()
-        self._bytes: int | None = None
-
-    def bytes(self) -> int:
-        with self._lock:
-            if self._bytes is None:
-                facts = [path.stat() for kind in KINDS for path in self._folder.glob(f"*/*/{kind}/*")]
-                self._bytes = round(sum(fact.st_size / max(fact.st_nlink, 1) for fact in facts))
-            return self._bytes
-
-    def add(self, count: int) -> None:
-        with self._lock:
-            self._bytes = None if self._bytes is None else self._bytes + count
-
-    def forget(self) -> None:
-        with self._lock:
-            self._bytes = None
 
 
 class ImageSet:
@@ -130,6 +43,12 @@ class ImageSet:
         with self._lock:
             return self._known().get(digest)
 
+    def revision(self) -> str:
+        """A word that changes when the set does."""
+        with self._lock:
+            text = "".join(f"{digest}{member.kind}" for digest, member in sorted(self._known().items()))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
     def take(self, kind: Kind, name: str, chunks: Iterable[bytes]) -> Taken | Refused:
         """Take a file's bytes as they come, if they are an image; else say why not. Nothing of a refused file stays.
 
@@ -137,17 +56,16 @@ class ImageSet:
             name: what the sender calls it, a path or not.
             chunks: its bytes; no more of them are read than a file may have.
         """
-        name = _named(name)
-        with self._incoming() as file:
-            refusal, digest = self._written(file, chunks)
-            if refusal is None:
-                try:
-                    suffix, size = self._examined(file)
-                except DataError as error:
-                    refusal = _reason(error, file)
-            if refusal is not None:
-                return Refused(name, refusal)
-            return self._placed(kind, name, file, digest, suffix, size)
+        with self.arrival(kind, name) as arrival:
+            for chunk in chunks:
+                if not arrival.write(chunk):
+                    break
+            return arrival.finish()
+
+    def arrival(self, kind: Kind, name: str) -> Arrival:
+        """A file that is about to come, for those who cannot wait for its bytes in one place."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return Arrival(self, kind, kept_name(name), self.limits, self.limits.quota - self._used.bytes())
 
     def take_file(self, kind: Kind, path: Path, name: str | None = None) -> Taken | Refused:
         """Take a copy of a file of this machine, as :meth:`take`."""
@@ -167,7 +85,7 @@ class ImageSet:
             target = self.folder / kind / member.path.name
             target.parent.mkdir(parents=True, exist_ok=True)
             member.path.replace(target)
-            self._known()[digest] = _read(target, kind, member.size)
+            self._known()[digest] = member_of(target, kind, member.size)
 
     def remove(self, digest: str) -> None:
         """Take an image out of the set; DataError if the set has no such image."""
@@ -217,7 +135,7 @@ class ImageSet:
             for kind in KINDS:
                 for path in sorted(self.folder.glob(f"{kind}/*")):
                     with suppress(DataError):  # a file of somebody else's is no image of the set
-                        member = _read(path, kind)
+                        member = member_of(path, kind)
                         self._members[member.digest] = member
         return self._members
 
@@ -227,49 +145,8 @@ class ImageSet:
             raise DataError("this image is not in the set any more. Load the page again.")
         return member
 
-    @contextmanager
-    def _incoming(self) -> Iterator[Path]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        file = self.folder / f".{secrets.token_hex(8)}.part"
-        try:
-            yield file
-        finally:
-            with suppress(OSError):
-                file.unlink(missing_ok=True)
-
-    def _written(self, file: Path, chunks: Iterable[bytes]) -> tuple[str | None, str]:
-        """Why the bytes are refused, or None; and their digest."""
-        digest, count, most = hashlib.sha256(), 0, self.limits.file_bytes
-        room = self.limits.quota - self._used.bytes()
-        try:
-            with file.open("xb") as stream:
-                for chunk in chunks:
-                    count += len(chunk)
-                    if count > most:
-                        return f"it has more than {most / 1e6:,.3g} MB, the most that an image may have here", ""
-                    if count > room:
-                        return (
-                            f"the images of all products would take more than {self.limits.quota / 1e9:.3g} GB. Remove "
-                            "some, or start the service with a larger --teach-quota",
-                            "",
-                        )
-                    digest.update(chunk)
-                    stream.write(chunk)
-        except OSError as error:
-            return f"it cannot be stored: {error.strerror or error}", ""
-        return (None if count else "it is empty"), digest.hexdigest()[:_DIGITS]
-
-    def _examined(self, file: Path) -> tuple[str, tuple[int, int]]:
-        """The suffix and (height, width) of an image, decoded once; DataError if it is none."""
-        height, width = ImageReader().size(file)
-        if height * width > self.limits.pixels:
-            raise DataError(f"it has {width} x {height} pixels, and an image may have {self.limits.pixels:,} here")
-        picture = ImageReader().read(file, known=True)
-        with Image.open(file) as image:
-            name = image.format or "PNG"
-        return _SUFFIXES.get(name, f".{name.lower()}"), (picture.height, picture.width)
-
-    def _placed(self, kind: Kind, name: str, file: Path, digest: str, suffix: str, size: tuple[int, int]) -> Taken | Refused:
+    def place(self, kind: Kind, name: str, file: Path, digest: str, suffix: str, size: tuple[int, int]) -> Taken | Refused:
+        """Move an examined file into the set."""
         with self._lock:
             known = self._known().get(digest)
             if known is not None and known.kind != kind:
@@ -282,29 +159,6 @@ class ImageSet:
             target = self.folder / kind / f"{name}.{digest}{suffix}"
             target.parent.mkdir(parents=True, exist_ok=True)
             file.replace(target)
-            member = self._known()[digest] = _read(target, kind, size)
+            member = self._known()[digest] = member_of(target, kind, size)
         self._used.add(member.bytes)
         return Taken(member)
-
-
-def _read(path: Path, kind: Kind, size: tuple[int, int] | None = None) -> Member:
-    match = _NAME.fullmatch(path.name)
-    if match is None:
-        raise DataError(f"{path.name!r} is not a file of a set.")
-    stem, judgement = match["stem"], None
-    if stem.startswith(HISTORY):
-        judgement = stem.removeprefix(HISTORY)
-    size = size or ImageReader().size(path)
-    return Member(match["digest"], stem, kind, path, size, path.stat().st_size, judgement)
-
-
-def _named(name: str) -> str:
-    """What is kept of a sender's name: its last part, valid on every system and short."""
-    last = re.split(r"[/\\]", name)[-1]
-    last = last.rsplit(".", 1)[0] if "." in last[1:] else last
-    return folder_name(last.encode("utf-8", "replace").decode()[:_LONGEST].strip(" .") or "image")
-
-
-def _reason(error: DataError, file: Path) -> str:
-    text = str(error).removeprefix(f"cannot read the image {str(file)!r}: ")
-    return text.removesuffix(" Remove or replace the file, then run again.").rstrip(".")

@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from anomaly_core import RunError, folder_name, inside
-from anomaly_serve.teaching.image_set import ImageSet, Limits, Used
+from anomaly_serve.teaching.image_set import ImageSet
+from anomaly_serve.teaching.members import Limits, Used
 
 DRAFT = "draft"
 

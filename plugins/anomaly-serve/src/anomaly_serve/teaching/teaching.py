@@ -13,8 +13,9 @@ from anomaly_core import DataError, RunConfig, RunError, RunFolder
 from anomaly_serve.records import Job
 from anomaly_serve.teaching.advice import FEWEST, Advice, advice, enough
 from anomaly_serve.teaching.folders import Folders
-from anomaly_serve.teaching.image_set import HISTORY, ImageSet, Kind, Limits, Member, Refused, Taken
+from anomaly_serve.teaching.image_set import ImageSet
 from anomaly_serve.teaching.jobs import AGAIN, Jobs
+from anomaly_serve.teaching.members import HISTORY, Kind, Limits, Member, Refused, Taken
 from anomaly_serve.teaching.process import WorkerProcess
 from anomaly_serve.teaching.proposals import LAST, Proposed
 from anomaly_serve.teaching.sets import Sets

@@ -94,8 +94,8 @@ def extend(request: dict[str, Any], tell: Told) -> dict[str, Any]:
 
 
 def compare(request: dict[str, Any], tell: Told) -> dict[str, Any]:
-    """What several detectors say of images: ``{"scores", "maxima": {name: [number or None]}, "faults": {path: words}}``, maxima
-    of maps; None where there is no map, or the image cannot be scored."""
+    """The scores and the maxima of the maps of images by several detectors, ``{"scores", "maxima": {name: [number or None]},
+    "faults": {path: words}}``; None where there is no map, or the image cannot be scored."""
     from anomaly_predict import open_detector
 
     faults: dict[str, str] = {}

@@ -59,7 +59,7 @@ function insert(found) {
     }
     by("older").hidden = false;
   }
-  if (!rows.has(chosen) && all.length && by("follow").checked) choose(all[0].dataset.id);
+  if (all.length && (chosen === null || (by("follow").checked && !rows.has(chosen)))) choose(all[0].dataset.id);
   if (!list.querySelector('.row[tabindex="0"]') && all.length) all[0].tabIndex = 0;
   const none = by("nothing");
   none.hidden = rows.size > 0;
@@ -86,11 +86,19 @@ function choose(id, { byHand = false, focus = false } = {}) {
   now.setAttribute("aria-current", "true");
   now.tabIndex = 0;
   chosen = id;
-  if (focus && !document.body.classList.contains("is-large")) now.focus();
-  if (byHand) now.scrollIntoView({ block: "nearest" });
+  if (focus && !document.body.classList.contains("is-large")) now.focus({ preventScroll: true });
+  if (byHand) reveal(now);
   if (byHand && !focus && narrow.matches) by("viewer").scrollIntoView({ block: "start" });
   if (document.body.classList.contains("is-large") && byHand) say(`${now.found.verdict}, ${now.found.name}, score ${now.found.score}`);
   show(id).catch((error) => toast(error.message, { wrong: true }));
+}
+
+/** Scroll the list, and not the page, so far that a row is seen. */
+function reveal(button) {
+  const [box, own] = [by("rows"), button.getBoundingClientRect()];
+  const frame = box.getBoundingClientRect();
+  if (own.top < frame.top) box.scrollTop -= frame.top - own.top;
+  else if (own.bottom > frame.bottom) box.scrollTop += own.bottom - frame.bottom;
 }
 
 function step(rowsDown) {
@@ -288,7 +296,7 @@ by("follow").addEventListener("change", () => by("follow").checked && buttons().
 by("opacity").addEventListener("input", layers);
 by("outlines").addEventListener("change", layers);
 const filtered = later(250, restart);
-by("filters").addEventListener("input", filtered);
+for (const kind of ["input", "change"]) by("filters").addEventListener(kind, filtered);
 by("filters").addEventListener("reset", () => setTimeout(restart));
 by("filters").addEventListener("submit", (event) => event.preventDefault());
 
@@ -296,7 +304,8 @@ by("filters").addEventListener("submit", (event) => event.preventDefault());
 const linked = new URLSearchParams(location.search).get("id");
 if (linked) {
   by("follow").checked = false;
-  show(linked).then(() => { chosen = linked; }, (error) => toast(error.message, { wrong: true }));
+  chosen = linked;
+  show(linked).catch((error) => toast(error.message, { wrong: true }));
 }
 
 for (;;) { // one question at a time, a second after the last answer

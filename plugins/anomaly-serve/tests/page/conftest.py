@@ -1,0 +1,139 @@
+"""A running service with a history, and a real Chromium that looks at its pages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from anomaly_serve.testing import RunningService, as_file, grey_image, running_service
+
+PRODUCT = "bolt"
+HOSTILE = '<img src=x onerror="alert(1)">.png'
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    """Twelve images, every third with a defect; the threshold is 0.5."""
+    with running_service(tmp_path_factory.mktemp("service")) as service:
+        for number in range(12):
+            judge(service, f"{number:03d}.png", spot=number % 3 == 1, seed=number)
+        yield service
+
+
+def judge(running: RunningService, name: str, *, spot: bool = False, seed: int = 0) -> Any:
+    """Have an image judged, and return its verdict."""
+    image = as_file(grey_image(spot=spot, seed=seed))
+    return running.service.score(PRODUCT, image, name=name).result(20).judgement
+
+
+@pytest.fixture(name="judge")
+def _judge(running: RunningService) -> Callable[..., Any]:
+    """:func:`judge` for the running service."""
+    return lambda name, **facts: judge(running, name, **facts)
+
+
+@pytest.fixture(scope="session")
+def driver() -> Iterator[Any]:
+    """Debian's Chromium without a window; skipped where there is none, unless ANOMALY_REQUIRE_BROWSER=1."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    chromedriver = shutil.which("chromedriver")
+    missing = "" if chromium and chromedriver else "no chromium with its chromedriver is installed"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # selenium's own
+            from selenium import webdriver
+            from selenium.webdriver.chrome.service import Service
+    except ImportError:
+        missing = "selenium is not installed"
+    if missing:
+        if os.environ.get("ANOMALY_REQUIRE_BROWSER") == "1":
+            pytest.fail(f"{missing}, and ANOMALY_REQUIRE_BROWSER=1 asks for it", pytrace=False)
+        pytest.skip(f"{missing} (Debian: apt-get install chromium chromium-driver; pip install selenium)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for argument in ("headless=new", "disable-dev-shm-usage", "disable-gpu", "hide-scrollbars", "force-prefers-reduced-motion"):
+        options.add_argument(f"--{argument}")
+    if sys.platform == "linux" and os.geteuid() == 0:
+        options.add_argument("--no-sandbox")  # Chromium refuses to run as root with it
+    browser = webdriver.Chrome(options=options, service=Service(chromedriver))
+    try:
+        yield browser
+    finally:
+        browser.quit()
+
+
+class Browser:
+    """The page that is open, used as its reader does; what is not here is the driver's own."""
+
+    def __init__(self, driver: Any, url: str) -> None:
+        self._driver, self.url = driver, url
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._driver, name)
+
+    def open(self, path: str, *, width: int = 1280, height: int = 900, dark: bool = False) -> Browser:
+        """A page of the service, at a width and in a scheme."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        self.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+        self.get(self.url + path)
+        return self
+
+    def wait(self, script: str, *given: Any, seconds: float = 15) -> Any:
+        """Until the script returns something true."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if value := self.execute_script(script, *given):
+                return value
+            time.sleep(0.02)
+        raise AssertionError(f"never true: {script}")
+
+    def says(self, name: str, text: str) -> None:
+        """Wait until an element has a text."""
+        self.wait("return document.getElementById(arguments[0])?.textContent.includes(arguments[1])", name, text)
+
+    def text(self, name: str) -> str:
+        return str(self.execute_script("return document.getElementById(arguments[0]).textContent", name))
+
+    def texts(self, selector: str) -> list[str]:
+        return list(
+            self.execute_script("return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent)", selector)
+        )
+
+    def keys(self, *keys: str) -> None:
+        """Press keys where the focus is."""
+        for key in keys:
+            self.switch_to.active_element.send_keys(key)
+
+    def press(self, selector: str) -> None:
+        """Click in the middle of the screen."""
+        button = self.find_element("css selector", selector)
+        self.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+        button.click()
+
+
+@pytest.fixture
+def page_of() -> Callable[[Any, str], Browser]:
+    """The page of another service: ``page_of(driver, url)``."""
+    return Browser
+
+
+@pytest.fixture
+def browser(driver: Any, running: RunningService) -> Iterator[Browser]:
+    """Afterwards nothing may stand in the console, nor have been asked of another host."""
+    driver.get_log("browser")
+    page = Browser(driver, running.url)
+    yield page
+    assert driver.get_log("browser") == []
+    addresses = driver.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert [address for address in addresses if not address.startswith((running.url, "blob:"))] == []
+    driver.get("about:blank")  # asks the service no more

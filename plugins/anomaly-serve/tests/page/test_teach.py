@@ -1,0 +1,211 @@
+"""*Teach* in Chromium: images are dropped, fitted, looked at, tried, put to use and taken back; also by keyboard alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from anomaly_serve.service import ServiceOptions
+from anomaly_serve.testing import RunningService, running_service
+
+PATIENCE = 150  # seconds for a fit: of five at rest
+SIZES = {"width": 640, "height": 480}
+
+# drops files on an element, as a hand does; the files come from a file input, as a script can make none
+DROP = """
+const [zone, input] = arguments;
+const bag = new DataTransfer();
+for (const file of input.files) bag.items.add(file);
+for (const name of ["dragenter", "dragover", "drop"]) {
+  zone.dispatchEvent(new DragEvent(name, { dataTransfer: bag, bubbles: true, cancelable: true }));
+}
+input.remove();
+"""
+
+
+def part(seed: int, *, defect: bool = False, bright: float = 1.0) -> Image.Image:
+    """A disc with a turned surface, 640 x 480; a defect is a scratch on it."""
+    draw, (width, height) = np.random.default_rng(seed), SIZES.values()
+    y, x = np.mgrid[:height, :width]
+    centre = width / 2 + draw.normal(0, 3), height / 2 + draw.normal(0, 3)
+    distance = np.hypot(x - centre[0], y - centre[1])
+    disc = 150 + 12 * np.sin(distance / 6) + draw.normal(0, 5, (height, width))
+    values = bright * np.where(distance < 180, disc, draw.normal(60, 4, (height, width)))
+    image = Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")
+    if defect:
+        end = centre[0] + draw.uniform(50, 90), centre[1] + draw.uniform(-40, 40)
+        ImageDraw.Draw(image).line([(centre[0] - 30, centre[1] - 20), end], fill=(245, 245, 240), width=8)
+    return image
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20 good parts, one of them with a scratch that nobody saw; 3 known defects; and one file that is no image."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for seed in range(20):
+        part(seed, defect=seed == 7).save(folder / f"good{seed:02}.png", compress_level=1)
+    for seed in range(3):
+        part(100 + seed, defect=True).save(folder / f"bad{seed}.png", compress_level=1)
+    (folder / "readme.png").write_text("no image")
+    (folder / "line").mkdir()
+    part(300).save(folder / "line" / "late.png", compress_level=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Iterator[RunningService]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANOMALY_ENGINE", "onnx")  # tests set torch otherwise, and no graph would be kept
+        options = ServiceOptions(teach_from=(pictures / "line",))
+        with running_service(tmp_path_factory.mktemp("service"), {}, options=options) as service:
+            yield service
+
+
+def drop(browser: Any, zone: str, files: list[Path]) -> None:
+    source = browser.execute_script(
+        "const i = document.createElement('input'); i.type = 'file'; i.multiple = true; document.body.append(i); return i"
+    )
+    source.send_keys("\n".join(map(str, files)))
+    browser.execute_script(DROP, browser.find_element("css selector", f".drop[data-kind={zone}]"), source)
+
+
+def shoot(browser: Any, name: str) -> None:
+    """A picture of the page, where ANOMALY_SCREENSHOTS names a folder."""
+    if folder := os.environ.get("ANOMALY_SCREENSHOTS"):
+        height = browser.execute_script("return document.documentElement.scrollHeight")
+        options = {"format": "png", "captureBeyondViewport": True}
+        options["clip"] = {"x": 0, "y": 0, "width": browser.execute_script("return innerWidth"), "height": height, "scale": 1}
+        import base64
+
+        data = browser.execute_cdp_cmd("Page.captureScreenshot", options)["data"]
+        Path(folder, f"{name}.png").write_bytes(base64.b64decode(data))
+
+
+def fitted(browser: Any) -> None:
+    """Wait until the newest job is done."""
+    ended = (
+        "const job = document.querySelector('#jobs li'); return /is-(running|waiting)/.test(job.className) ? '' : job.className"
+    )
+    assert browser.wait(ended, seconds=PATIENCE) == "is-done", browser.texts("#jobs li")
+
+
+def test_a_day_of_teaching(browser: Any, running: RunningService, pictures: Path) -> None:
+    # a new product
+    browser.open("/page/")
+    browser.press("a[href$='/page/teach']")
+    browser.keys("disc", "\n")
+    browser.wait("return location.pathname.endsWith('/products/disc/teach')")
+    browser.says("enough", "0 normal images are too few")
+    assert not browser.find_element("id", "fit").is_enabled()
+    shoot(browser, "teach-empty")
+
+    # images
+    good = sorted(pictures.glob("good*.png"))
+    drop(browser, "normal", [*good, pictures / "readme.png", good[0]])
+    browser.says("brought", "readme.png: it is no image")
+    browser.says("toast", "20 good parts taken. 1 image was there already.")
+    drop(browser, "abnormal", sorted(pictures.glob("bad*.png")))
+    browser.says("count-abnormal", "(3)")
+    browser.says("enough", "20 normal images support")
+    browser.wait("return document.querySelectorAll('#thumbs-normal img').length === 20")
+    browser.find_element("id", "defect").send_keys("5")
+    browser.wait("return document.getElementById('input').value === '320,448'")
+    shoot(browser, "teach-images")
+
+    # by keyboard: large, on to the next, and back
+    browser.execute_script("document.querySelector('#thumbs-normal button').focus()")
+    browser.keys("\n")
+    browser.wait("return document.getElementById('large').open")
+    browser.keys("\ue014")
+    browser.says("large-name", "good01")
+    browser.keys("\ue00c")
+    browser.wait("return !document.getElementById('large').open")
+
+    # the fit, with the preset's own size: it is quicker
+    browser.execute_script("const i = document.getElementById('input'); i.value = ''; i.dispatchEvent(new Event('change'))")
+    browser.execute_script("document.querySelector('#model').closest('details').open = true")
+    browser.find_element("css selector", "#model").send_keys("subspace")
+    browser.find_element("id", "note").send_keys("first images")
+    browser.press("#fit")
+    browser.wait("return document.querySelector('#jobs li.is-running progress')", seconds=30)
+    shoot(browser, "teach-running")
+    fitted(browser)
+    browser.says("versions", "Version 1")
+    shoot(browser, "teach-done")
+
+    # the odd one among the good ones is seen, and taken out
+    browser.press("#jobs a.primary")
+    browser.wait("return location.pathname.endsWith('/versions/1')")
+    assert "good07" in browser.texts(".thumbs li")[0]
+    assert "known defects found" in browser.texts(".pair")[0]
+    shoot(browser, "version-suspects")
+    browser.press("[data-defect]")
+    browser.wait("return document.body.textContent.includes('Now a known defect: teach again.')")
+
+    # nothing judges by itself; put to use by keyboard
+    assert running.store.active("disc") is None
+    browser.execute_script("document.getElementById('note').focus()")
+    browser.keys("the first one", "\ue004", "\n")
+    browser.wait("return document.getElementById('judging').textContent === 'version 1 judges'")
+    active = running.store.active("disc")
+    assert active is not None and active.number == 1
+    assert [change.facts["note"] for change in running.store.changes("disc") if change.action == "note"] == ["the first one"]
+
+
+def test_the_next_version_from_what_people_say(browser: Any, running: RunningService) -> None:
+    verdicts = []
+    for seed, options in enumerate([{}, {}, {"bright": 1.15}, {"defect": True}]):
+        content = _png(part(200 + seed, **options))
+        verdicts.append(running.service.score("disc", content, name=f"shot {seed}").result(60).judgement)
+    running.store.mark(verdicts[2].id, "fine", "ben")
+    browser.open("/page/products/disc/teach")
+    browser.says("marked-said", "1 good part in the history")
+    browser.press("#collect")
+    browser.says("count-normal", "(20)")
+
+    # a folder that is watched
+    browser.execute_script("document.querySelector('.watch').open = true")
+    browser.press("#watch")
+    browser.says("watched-said", "line is watched for good parts: 1 image taken")
+    browser.says("count-normal", "(21)")
+    browser.press("#leave")
+    browser.wait("return document.getElementById('watched').hidden")
+
+    browser.execute_script("document.querySelector('#model').closest('details').open = true")
+    browser.find_element("css selector", "#model").send_keys("subspace")
+    browser.press("#fit")
+    browser.wait("return document.querySelector('#jobs li.is-running')", seconds=30)
+    fitted(browser)
+    browser.open("/page/products/disc/teach/versions/2")
+    assert "would get another verdict" in browser.texts(".pair")[0]
+    assert "(learnt)" in "".join(browser.texts(".trial td"))
+    for width in (1280, 820):
+        for dark in (False, True):
+            browser.open("/page/products/disc/teach/versions/2", width=width, dark=dark)
+            shoot(browser, f"version-{width}-{'dark' if dark else 'light'}")
+            browser.open("/page/products/disc/teach", width=width, dark=dark)
+            browser.wait("return document.querySelectorAll('#jobs li').length")
+            browser.wait("return [...document.images].filter((i) => i.complete).length > 10")
+            assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+            shoot(browser, f"teach-{width}-{'dark' if dark else 'light'}")
+    browser.open("/page/products/disc/teach/versions/2")
+    browser.press("#use")
+    browser.wait("return document.getElementById('judging').textContent === 'version 2 judges'")
+    shoot(browser, "version-judges")
+    browser.press("#back")
+    browser.wait("return document.getElementById('judging').textContent === 'version 1 judges'")
+    assert running.store.active("disc").number == 1  # type: ignore[union-attr]
+
+
+def _png(image: Image.Image) -> bytes:
+    from io import BytesIO
+
+    file = BytesIO()
+    image.save(file, "png", compress_level=1)
+    return file.getvalue()
