@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from anomaly_core import RunError, printable
+from anomaly_serve.doors import DoorOptions, add_doors, doors_options
 
 if TYPE_CHECKING:
     from anomaly_serve.service import Service
@@ -55,6 +56,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
     help="A folder below which images may be watched to teach from; repeatable. No other folder can be.",
 )
 @click.option("--teach-quota", default="5GiB", show_default=True, metavar="SIZE", help="Disk space for images to teach from.")
+@doors_options
 def serve(
     given: tuple[str, ...],
     host: str,
@@ -72,6 +74,7 @@ def serve(
     device: str,
     teach_from: tuple[Path, ...],
     teach_quota: str,
+    doors: DoorOptions,
 ) -> None:
     """Serve detectors over HTTP, with a page to teach, set and inspect.
 
@@ -112,10 +115,12 @@ def serve(
                         "Give --token-file FILE, and put a proxy with TLS before it.",
                         stacklevel=2,
                     )
+                opened = add_doors(service, doors)
                 _tell(service, door, host)
                 names = ["127.0.0.1", "[::1]", "localhost", host, *hosts]
                 app = create_app(service, tokens, names if is_loopback or hosts else None)
-                server_for(app).run(sockets=[door])
+                with opened:
+                    server_for(app).run(sockets=[door])
         finally:
             store.close()
 
