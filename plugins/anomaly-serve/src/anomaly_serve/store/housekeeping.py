@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import time
 from contextlib import suppress
@@ -11,10 +12,10 @@ from typing import Any
 
 from sqlalchemy import delete, select, text
 
-from anomaly_core import AnomalyError
+from anomaly_core import AnomalyError, RunError
 from anomaly_serve.store.backup import copy_database
 from anomaly_serve.store.database import BACKUPS, Database
-from anomaly_serve.store.images import KeptImages
+from anomaly_serve.store.images import RESERVE, KeptImages
 from anomaly_serve.store.tables import judgements as table
 from anomaly_serve.store.tables import products
 
@@ -97,6 +98,8 @@ def daily_backup(database: Database, now: float) -> Path | None:
     there = sorted(folder.glob("daily-*.db"))
     if there and 0 <= now - there[-1].stat().st_mtime < _DAY:
         return None
+    if database.path and shutil.disk_usage(database.folder).free < database.path.stat().st_size + RESERVE:
+        raise RunError(f"the disk of {str(database.folder)!r} is almost full: the daily backup is left out. Free some space.")
     target = folder / f"daily-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}.db"
     copy_database(database, target)
     for old in [*there, target][:-KEPT_BACKUPS]:
