@@ -114,7 +114,8 @@ def _own_group() -> dict[str, Any]:
     """A Ctrl-C at the service's console is the service's, which ends its jobs itself."""
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-    return {"start_new_session": True}
+    else:
+        return {"start_new_session": True}
 
 
 def _kill_tree(child: subprocess.Popen[str]) -> None:
