@@ -51,6 +51,7 @@ class DriftMonitor:
     Attributes:
         count: images seen.
         alarms: the number of alarms raised.
+        nearness: how much of its limit the evidence reached with the last image, of the series that reached most.
     """
 
     def __init__(self, reference: Reference, per_10000: float = 1.0, *, defects: float = DEFECTS, learn: int = LEARN) -> None:
@@ -62,6 +63,7 @@ class DriftMonitor:
             raise ConfigError(f"learn={learn}: fewer than 20 images do not tell what is usual. Give at least 20.")
         self.per_10000, self.defects, self.learn = per_10000, defects, learn
         self.count = self.alarms = 0
+        self.nearness = 0.0
         calibration = reference.calibration
         self._scores = len(calibration.scores)
         # cross-fitted scores are a little too high, and the stream would seem to score lower than they do
@@ -85,6 +87,11 @@ class DriftMonitor:
         self._evidence = Evidence(len(self._names), self.defects, self._ways)
         self._share = Alarms(self._expected)
         self._limits = _limits(self._names, per_10000)
+
+    @property
+    def usual(self) -> dict[str, float]:
+        """The median of each fact that changes are stated against; empty while they are learnt for the first time."""
+        return dict(self._usual)
 
     @property
     def is_learning(self) -> bool:
@@ -154,6 +161,7 @@ class DriftMonitor:
         """The alarm that the evidence amounts to, if it does; what is compared with begins anew then."""
         reached = {name: total / self._limits[name] for name, total in totals.items()}
         reached["alarms"] = share / self._limits["alarms"]
+        self.nearness = max(reached.values())
         for name in sorted(reached, key=reached.__getitem__, reverse=True):
             if reached[name] < 1:
                 return None
@@ -256,6 +264,7 @@ class DriftMonitor:
         options = state["options"]
         self.per_10000, self.defects = float(options["per_10000"]), float(options["defects"])
         self.learn, self.count, self.alarms = int(options["learn"]), int(state["count"]), int(state["alarms"])
+        self.nearness = 0.0
         self._scores, self._names = int(state["scores"]), list(state["names"])
         self._ways = [tuple(ways) for ways in state["ways"]]
         self._expected, self._first = float(state["expected"]), bool(state["first"])
