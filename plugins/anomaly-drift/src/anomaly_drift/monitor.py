@@ -26,6 +26,8 @@ _FORMAT = 1
 _SCORES, _ALONE = "p_value", "p_value alone"
 _ALL = ("up", "down", "spread")
 _WEIGHTS = {_SCORES: 0.3, "alarms": 0.2, "facts": 0.5}  # shares of the false alarms that each may raise
+_EXPLAINS = 1e-3  # of its limit: what a fact must show to make a change matter that another fact is sure of
+_WAITS = 50  # images that a sure change waits for one that matters
 _SUPPORT = 1e-4  # of the limit: what a fact must show to be called a cause of an alarm that another series raised
 
 
@@ -167,13 +169,16 @@ class DriftMonitor:
                 return None
             start, way = self._start(name)
             since = [one for one in self._recent if one.number >= start]
-            if name not in FACTS or matters(name, way, self._level[name], since):
+            now = medians(since)
+            shown = {cause: reached.get(cause, 0) for cause in changes(self._level, now)}
+            explained = max(shown.values(), default=0) >= _EXPLAINS
+            if name not in FACTS or explained or matters(name, way, self._level[name], since):
                 break
-            self._evidence.clear(self._names.index(name))  # sure, but too small; it may grow
+            if len(since) > _WAITS:  # sure, but too small: from now on it may grow
+                self._evidence.clear(self._names.index(name))
         else:
             return None
-        now = medians(since)
-        moved = [cause for cause in changes(self._level, now) if reached.get(cause, 0) >= _SUPPORT]
+        moved = [cause for cause, support in shown.items() if support >= _SUPPORT]
         change = Change(_SCORES if name == _ALONE else name, way, start, since, now, moved)
         alarm = told(change, seen, self._usual, None if self._first else self._level, self._tally, self._expected)
         self.alarms += 1

@@ -64,7 +64,7 @@ def plot(file: Path, points: Sequence[Point], alarms: Sequence[DriftAlarm], usua
         middle.legend(loc="upper left")
         low.plot(numbers, [max(point.nearness, 1e-6) for point in points], color=_COLOURS[0])
         low.axhline(1, color=_COLOURS[1], linewidth=1)
-        low.set(yscale="log", ylabel="evidence (1 is an alarm)", xlabel="image")
+        low.set(yscale="log", ylabel="evidence, share of its limit", xlabel="image")
         for alarm in alarms:
             for axes in (top, middle, low):
                 axes.axvline(alarm.since_number, color="black", linestyle="--", linewidth=0.8)
