@@ -26,7 +26,7 @@ _FORMAT = 1
 _SCORES, _ALONE = "p_value", "p_value alone"
 _ALL = ("up", "down", "spread")
 _WEIGHTS = {_SCORES: 0.3, "alarms": 0.2, "facts": 0.5}  # shares of the false alarms that each may raise
-_SUPPORT = 1e-3  # of the limit: what a fact must show to be called a cause of an alarm that another series raised
+_SUPPORT = 1e-4  # of the limit: what a fact must show to be called a cause of an alarm that another series raised
 
 
 class DriftMonitor:

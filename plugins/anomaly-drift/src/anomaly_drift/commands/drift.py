@@ -71,7 +71,6 @@ def drift(
     """
     from anomaly_core import DataError
     from anomaly_drift.monitor import LEARN, DriftMonitor
-    from anomaly_drift.recalibration import DEFECTS
     from anomaly_drift.reference import Reference
     from anomaly_drift.scoring import scored
     from anomaly_predict import image_paths, open_detector
@@ -89,7 +88,7 @@ def drift(
     for one in scored(detector, sorted(paths, key=_time) if by_time else paths):
         report.add(one, _time(Path(one.verdict.path)) if by_time else None)
     if recalibrate:
-        report.propose(source, detector, max(defects, DEFECTS))
+        report.propose(source, detector, defects)
     report.end()
     if report.failed or monitor.alarms:
         raise SystemExit(1)

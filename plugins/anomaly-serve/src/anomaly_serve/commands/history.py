@@ -64,8 +64,8 @@ def export(
     if version is not None and product is None:
         raise click.UsageError("--version counts within a product: give --product too.")
     filters: Filters = {
-        "since": since and since.timestamp(),
-        "until": until and until.timestamp(),
+        "since": None if since is None else since.timestamp(),
+        "until": None if until is None else until.timestamp(),
         "version": version,
         "is_anomalous": None if verdict is None else verdict == "anomalous",
         "mark": mark,

@@ -7,8 +7,9 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import delete, select, text
+from sqlalchemy import Row, delete, select, text
 
 from anomaly_core import AnomalyError
 from anomaly_serve.store.backup import copy_database
@@ -74,7 +75,7 @@ class Housekeeper:
     def _expire_some(self, bound: float) -> int:
         with self._database.writing() as connection:
             columns = (table.c.id, table.c.product, table.c.time, table.c.suffix, table.c.image_size, table.c.place)
-            rows = []
+            rows: list[Row[Any]] = []
             for name in connection.execute(select(products.c.name)).scalars().all():  # with a name, the index answers
                 query = select(*columns).where(table.c.product == name, table.c.time < bound).order_by(table.c.time)
                 rows += connection.execute(query.limit(_PORTION - len(rows))).all()

@@ -19,11 +19,10 @@ from anomaly_serve.teaching.members import HISTORY, Kind, Limits, Member, Refuse
 from anomaly_serve.teaching.process import WorkerProcess
 from anomaly_serve.teaching.proposals import LAST, Proposed
 from anomaly_serve.teaching.sets import Sets
-from anomaly_serve.teaching.trial import Trial, marked
+from anomaly_serve.teaching.trial import Trial, is_defect, marked
 from anomaly_serve.teaching.work import TeachingService, TeachingStore, Work
 
 MODEL, PRESET = "patchcore", "edge"
-MARKS: dict[str, Kind] = {"fine": "normal", "missed": "abnormal", "confirmed": "abnormal"}
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,8 @@ class Teaching:
         return advice(self.draft(product), settings[-1].calibration.false_alarm_rate if settings else 0.01)
 
     def collect(self, product: str) -> list[Taken | Refused]:
-        """Bring the draft up to date with the marks of the history: *fine* images are normal, *missed* and *confirmed* ones are
-        known defects; those whose mark was taken back go. What has come or was refused is returned."""
+        """Bring the draft up to date with the marks of the history: *fine* images are normal, *missed* ones
+        and confirmed alarms are known defects; those whose mark was taken back go. What has come or was refused is returned."""
         draft, results, wanted = self.draft(product), [], self._wanted(product)
         for member in draft.members():
             if member.judgement is not None and wanted.get(member.judgement) != member.kind:
@@ -105,7 +104,12 @@ class Teaching:
         return counts
 
     def _wanted(self, product: str) -> dict[str, Kind]:
-        return {one.id: kind for mark, kind in MARKS.items() for one in marked(self.store, product, mark)}
+        """The verdicts whose images are to be in the draft, and as what. A normal verdict that was confirmed is none of them:
+        its image is one of many."""
+        wanted: dict[str, Kind] = {one.id: "normal" for one in marked(self.store, product, "fine")}
+        for mark in ("missed", "confirmed"):
+            wanted |= {one.id: "abnormal" for one in marked(self.store, product, mark) if is_defect(one)}
+        return wanted
 
     # ---- jobs
 
@@ -145,8 +149,8 @@ class Teaching:
         normal = self.draft(product).members("normal")
         if missing := before - {member.digest for member in normal}:
             raise DataError(
-                f"{len(missing)} images that version {number} has learnt are not in the set any more, and it cannot forget "
-                "them. Teach a new version from all images."
+                f"{_images(len(missing))} that version {number} has learnt {'is' if len(missing) == 1 else 'are'} not in the "
+                f"set any more, and it cannot forget {'it' if len(missing) == 1 else 'them'}. Teach a new version."
             )
         new = [member for member in normal if member.digest not in before]
         if not new:
@@ -272,6 +276,10 @@ class Teaching:
         for path in self.sets.place(product).glob("set-*"):
             if path.name not in needed:
                 self.sets.remove(product, path.name)
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count:,} images"
 
 
 def _proposal(product: str) -> str:

@@ -22,6 +22,7 @@ class History(Protocol):
     """What a trial needs of the store."""
 
     def judgements(self, product: str, **filters: Any) -> list[Judgement]: ...
+    def judgement(self, id: str) -> Judgement | None: ...
     def image(self, id: str) -> tuple[bytes, str] | None: ...
 
 
@@ -134,13 +135,12 @@ def cases(
         path = folder / f"{judgement.id}{SUFFIXES.get(media, '.png')}"
         write_whole(path, content, "Free some space.")
         member = learnt.get(digest(content))
-        is_defect = {"fine": False, "missed": True, "confirmed": True}.get(judgement.mark or "")
         same = active is not None and judgement.version == active.number
         found[judgement.id] = Case(
             judgement.id,
             judgement.name or judgement.id,
             path,
-            is_defect,
+            is_defect(judgement),
             member is not None and member.kind == "normal",
             judgement.score if same else None,
         )
@@ -177,6 +177,11 @@ def compared(
             )
         )
     return tuple(rows)
+
+
+def is_defect(judgement: Judgement) -> bool | None:
+    """What a person says of the part by a mark; None without one. To confirm a verdict is to say what it says."""
+    return {"fine": False, "missed": True, "confirmed": judgement.is_anomalous}.get(judgement.mark or "")
 
 
 def digest(content: bytes) -> str:
