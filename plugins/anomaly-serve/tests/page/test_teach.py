@@ -89,10 +89,8 @@ def shoot(browser: Any, name: str) -> None:
 
 def fitted(browser: Any) -> None:
     """Wait until the newest job is done."""
-    ended = (
-        "const job = document.querySelector('#jobs li'); return /is-(running|waiting)/.test(job.className) ? '' : job.className"
-    )
-    assert browser.wait(ended, seconds=PATIENCE) == "is-done", browser.texts("#jobs li")
+    browser.wait("return !/is-(running|waiting)/.test(document.querySelector('#jobs li').className)", seconds=PATIENCE)
+    assert browser.find_element("css selector", "#jobs li").get_attribute("class") == "is-done", browser.texts("#jobs li")
 
 
 def test_a_day_of_teaching(browser: Any, running: RunningService, pictures: Path) -> None:
@@ -184,6 +182,7 @@ def test_the_next_version_from_what_people_say(browser: Any, running: RunningSer
     fitted(browser)
     browser.open("/page/products/disc/teach/versions/2")
     assert "would get another verdict" in browser.texts(".pair")[0]
+    assert [text.strip() for text in browser.texts(".trial td:last-child")][:4] == ["found now"] * 4
     assert "(learnt)" in "".join(browser.texts(".trial td"))
     for width in (1280, 820):
         for dark in (False, True):
@@ -201,6 +200,34 @@ def test_the_next_version_from_what_people_say(browser: Any, running: RunningSer
     browser.press("#back")
     browser.wait("return document.getElementById('judging').textContent === 'version 1 judges'")
     assert running.store.active("disc").number == 1  # type: ignore[union-attr]
+
+
+def test_a_threshold_is_proposed_and_accepted(browser: Any, running: RunningService) -> None:
+    contents = [_png(part(400 + seed, bright=1.1)) for seed in range(10)]
+    contents.append(_png(part(420, bright=1.1, defect=True)))
+    answers = [running.service.score("disc", contents[number % 11], name=f"bright {number}") for number in range(66)]
+    assert all(answer.result(120).judgement.version == 1 for answer in answers)
+    first = running.store.settings("disc", 1)[-1].calibration
+    old = running.service.apply_settings("disc", 1, first.at_rate(0.02), 30.0, "anna", "a rate that 50 images support")
+    browser.open("/page/products/disc/set#recalibrate")
+    browser.press("#r-propose")
+    browser.wait("return !document.getElementById('r-going').hidden")
+    browser.wait("return !document.getElementById('r-proposal').hidden", seconds=PATIENCE)
+    proposal = running.service.teaching.proposal("disc")  # type: ignore[union-attr]
+    assert proposal is not None and proposal.calibration is not None, proposal
+    for width, dark in ((1280, False), (820, True)):
+        browser.open("/page/products/disc/set", width=width, dark=dark)
+        browser.wait("return !document.getElementById('r-proposal').hidden")
+        browser.wait("return [...document.querySelectorAll('#recalibration img')].every((i) => i.complete)")
+        assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+        shoot(browser, f"recalibrate-{width}")
+    assert running.store.settings("disc", 1)[-1] == old  # nothing by itself
+    browser.find_element("id", "r-why").send_keys("brighter lamp", "\ue004", "\n")
+    browser.says("toast", "The new threshold holds from now on.")
+    new = running.store.settings("disc", 1)[-1]
+    assert (new.calibration, new.why, new.least_area) == (proposal.calibration, "brighter lamp", old.least_area)
+    assert running.service.product("disc").active.settings == new  # type: ignore[union-attr]
+    assert browser.execute_script("return document.getElementById('r-proposal').hidden")
 
 
 def _png(image: Image.Image) -> bytes:

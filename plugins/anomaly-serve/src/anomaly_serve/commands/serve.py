@@ -34,6 +34,9 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 @click.option("--database", metavar="URL", help="Another database than SQLite in --store, such as postgresql://...")
 @click.option("--quota", default="10GiB", show_default=True, metavar="SIZE", help="Disk space for kept images.")
 @click.option(
+    "--keep-days", type=click.FloatRange(0, min_open=True), metavar="DAYS", help="Remove older verdicts; none by default."
+)
+@click.option(
     "--token-file",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Lines NAME TOKEN; who asks must send one. None: whoever reaches the address may do everything.",
@@ -61,6 +64,7 @@ def serve(
     folder: Path,
     database: str | None,
     quota: str,
+    keep_days: float | None,
     token_file: Path | None,
     hosts: tuple[str, ...],
     queue: int,
@@ -100,7 +104,7 @@ def serve(
             f"cannot listen at {host}, port {port}: {error}. Choose another with --port, or 0 for a free one."
         ) from error
     with door:
-        store = Store.open(database, folder, size_of(quota))
+        store = Store.open(database, folder, size_of(quota), keep_days)
         try:
             service = Service(store, options)
             with Drifting(service), service:  # which sees the last images too

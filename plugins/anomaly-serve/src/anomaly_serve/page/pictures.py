@@ -15,6 +15,7 @@ from PIL import Image
 
 from anomaly_core import AnomalyError, ImageReader
 from anomaly_serve.pictures import extent_of
+from anomaly_serve.products import LoadedVersion
 from anomaly_serve.records import Judgement
 
 if TYPE_CHECKING:
@@ -125,12 +126,30 @@ class Pictures:
         if values is None:
             return None
         version = self._service.product(judgement.product).load(judgement.version)
-        left, top, right, bottom = extent_of(values, version, judgement)
-        if version.input_spec is None:  # the map has the image's own pixels, and may be padded
-            values = values[: round(bottom - top), : round(right - left)]
-        frame = (left, top, right - left, bottom - top)
-        calibration = version.settings.calibration
-        return Overlay(_coloured(values, calibration.map_low, calibration.map_threshold), frame)
+        return overlay_of(values, version, judgement)
+
+
+def overlay_of(values: NDArray[np.float32], version: LoadedVersion, judgement: Judgement) -> Overlay:
+    """The map (h, w) of a verdict in colours, by the map threshold that holds for this version now."""
+    left, top, right, bottom = extent_of(values, version, judgement)
+    if version.input_spec is None:  # the map has the image's own pixels, and may be padded
+        values = values[: round(bottom - top), : round(right - left)]
+    frame = (left, top, right - left, bottom - top)
+    calibration = version.settings.calibration
+    return Overlay(_coloured(values, calibration.map_low, calibration.map_threshold), frame)
+
+
+def with_overlay(data: bytes, overlay: Overlay | None, side: int) -> bytes:
+    """A JPEG of an image file, its longer side of so many pixels, with a map over it."""
+    image = _decoded(data)
+    scale = side / max(image.size)
+    small = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), reducing_gap=2.0)
+    if overlay is not None:
+        left, top, width, height = (value * scale for value in overlay.frame)
+        with Image.open(BytesIO(overlay.png)) as colours:
+            layer = colours.convert("RGBA").resize((max(1, round(width)), max(1, round(height))), Image.Resampling.BILINEAR)
+        small.paste(layer, (round(left), round(top)), layer)
+    return _saved(small, "JPEG", quality=85)
 
 
 def _decoded(data: bytes) -> Image.Image:
@@ -140,7 +159,7 @@ def _decoded(data: bytes) -> Image.Image:
 
 def _coloured(values: NDArray[np.float32], low: float | None, threshold: float | None) -> bytes:
     """The map (h, w) in colours: clear up to a typical normal pixel, yellow at the map threshold, red from twice as far."""
-    finite = np.nan_to_num(values.astype(np.float64), nan=-np.inf, neginf=-np.inf, posinf=np.finfo(np.float32).max)
+    finite = np.nan_to_num(values.astype(np.float64), nan=-np.inf, neginf=-np.inf, posinf=float(np.finfo(np.float32).max))
     seen = finite[np.isfinite(finite)]
     bottom = low if low is not None else float(np.median(seen)) if seen.size else 0.0
     middle = threshold if threshold is not None and threshold > bottom else float(seen.max(initial=bottom + 1))

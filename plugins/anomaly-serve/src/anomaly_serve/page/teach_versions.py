@@ -9,10 +9,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from anomaly_core import AnomalyError
+from anomaly_core import AnomalyError, read_untrusted
 from anomaly_serve.answers import who_of
-from anomaly_serve.page.asked import Body, changing, text_of
+from anomaly_serve.page.asked import Body, changing, text_of, whole_of
 from anomaly_serve.page.inspecting import product_of
+from anomaly_serve.page.pictures import NOTHING, overlay_of, with_overlay
 from anomaly_serve.page.render import figure, render
 from anomaly_serve.records import Version
 from anomaly_serve.teaching.trial import Row, Trial
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from anomaly_serve.teaching import Teaching
 
 _ROWS = 200  # of a trial that are shown; those that change come first
+_SEEN = 200  # pixels of the longer side of an image with its map
+_PATIENCE = 60.0  # seconds for one
 
 
 def routes(api: str) -> list[BaseRoute]:
@@ -29,6 +32,7 @@ def routes(api: str) -> list[BaseRoute]:
     return [
         Route("/products/{product}/teach/versions/{number:int}", _page),
         Route(f"{one}/try", changing(_try), methods=["POST"]),
+        Route(f"{one}/seen/{{key}}", _seen),
         Route(f"{one}/use", changing(_use), methods=["POST"]),
         Route(f"{api}/back", changing(_back), methods=["POST"]),
     ]
@@ -102,7 +106,7 @@ def _page(request: Request) -> Response:
         active=teaching.store.active(product),
         back=teaching.before(product),
         images=None if images is None else (len(images.members("normal")), len(images.members("abnormal"))),
-        warnings=facts.get("warnings", []),
+        warnings=_said(facts.get("warnings", []), bool(suspects)),
         suspects=suspects,
         fault=fault,
         promise=calibration.promise(),
@@ -113,6 +117,12 @@ def _page(request: Request) -> Response:
         rows=_rows(trial) if trial else [],
         most=_ROWS,
     )
+
+
+def _said(warnings: list[str], suspects_shown: bool) -> list[str]:
+    """A fit's warnings for who has a page and no command line."""
+    told = [text for text in warnings if not (suspects_shown and "normal images that stand out" in text)]
+    return [text.replace("or raise base.false_alarm_rate", "or allow more false alarms under Set") for text in told]
 
 
 def _rows(trial: Trial) -> list[dict[str, Any]]:
@@ -138,16 +148,51 @@ def _rows(trial: Trial) -> list[dict[str, Any]]:
             "old_score": figure(row.old_score),
             "new_score": figure(row.new_score),
             "changes": row.changes,
+            "outcome": _outcome(row),
             "fault": row.fault,
+            "paired": row.changes or row.is_defect is not None,
         }
         for row in sorted(trial.rows, key=urgency)[:_ROWS]
     ]
+
+
+def _outcome(row: Row) -> str:
+    """What the new version makes of an image, where that matters."""
+    if row.fault or row.new is None:
+        return ""
+    if row.is_defect:
+        return "missed" if not row.new else "found now" if row.changes else "found"
+    if row.is_defect is False and row.new:
+        return "false alarm"
+    return ("new alarm" if row.new else "no alarm any more") if row.changes else ""
 
 
 def _try(request: Request, body: Body) -> Response:
     teaching, product, version = _version(request)
     job = teaching.try_out(product, who_of(request), version.number)
     return JSONResponse({"job": job.id}, 202)
+
+
+def _seen(request: Request) -> Response:
+    """An image of the trial with the map that a version has of it."""
+    teaching, product, version = _version(request)
+    key, service = request.path_params["key"], request.app.state.service
+    if key.startswith("set:"):
+        tried = whole_of(dict(request.query_params), "set_of") or version.number
+        images = teaching.work.set_of(product, tried)
+        member = images.get(key.removeprefix("set:")) if images else None
+        content = read_untrusted(member.path) if member else None
+    else:
+        judgement = teaching.store.judgement(key)
+        kept = teaching.store.image(key) if judgement is not None and judgement.product == product else None
+        content = kept[0] if kept else None
+    if content is None:
+        return Response(NOTHING, media_type="image/svg+xml")
+    scored = service.score(product, content, version=version.number, record=False).result(_PATIENCE)
+    loaded = service.product(product).load(version.number)
+    overlay = None if scored.map is None else overlay_of(scored.map, loaded, scored.judgement)
+    picture = with_overlay(content, overlay, _SEEN)
+    return Response(picture, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
 
 
 def _use(request: Request, body: Body) -> Response:

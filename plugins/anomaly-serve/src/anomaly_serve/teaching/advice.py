@@ -95,7 +95,7 @@ def inputs(size: tuple[int, int]) -> tuple[Input, ...]:
     found = [Input(None, _smallest(max(size) / SIDE), 1.0)]
     for pixels in (SIDE, 320, 448, 640, 896, LARGEST):
         shrunk = max(size) / pixels
-        if shrunk < 1 and len(found) > 1:
+        if shrunk < 1:  # enlarged images show no more
             break
         own = (_rounded(height / shrunk), _rounded(width / shrunk))
         times = max(height / own[0], width / own[1])

@@ -9,6 +9,7 @@ from typing import Any
 
 from anomaly_core import Calibration, RunError
 from anomaly_serve.records import Judgement, Settings
+from anomaly_serve.teaching.trial import PAGE, is_defect
 
 LAST = 200  # images that a proposal rests on
 
@@ -62,13 +63,11 @@ class Proposed:
 
 def recent(store: Any, product: str, version: int, count: int) -> list[Judgement]:
     """The last images of a version that nobody has called defective, and whose images are kept, the newest first."""
-    from anomaly_serve.teaching.trial import PAGE
-
     found: list[Judgement] = []
     before = None
     while len(found) < count:
         page = store.judgements(product, limit=PAGE, before=before, version=version)
-        found += [one for one in page if one.mark not in ("confirmed", "missed")]
+        found += [one for one in page if not is_defect(one)]
         if len(page) < PAGE:
             break
         before = page[-1].id

@@ -13,7 +13,8 @@ from anomaly_serve.records import Judgement, Version
 from anomaly_serve.teaching.image_set import ImageSet
 
 LAST = 200  # images of the history
-MOST_MARKED = 1_000
+MARKED = 100  # images with each mark that a trial takes: each is a copy on the disk while it lasts
+MOST_MARKED = 1_000  # that a set takes
 PAGE = 200  # verdicts that are read at once
 SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "image/bmp": ".bmp", "image/tiff": ".tif", "image/webp": ".webp"}
 
@@ -22,6 +23,7 @@ class History(Protocol):
     """What a trial needs of the store."""
 
     def judgements(self, product: str, **filters: Any) -> list[Judgement]: ...
+    def judgement(self, id: str) -> Judgement | None: ...
     def image(self, id: str) -> tuple[bytes, str] | None: ...
 
 
@@ -117,7 +119,7 @@ class Trial:
 def cases(
     history: History, product: str, learnt: ImageSet, folder: Path, active: Version | None, last: int = LAST
 ) -> list[Case]:
-    """The cases of a trial: the last images that are kept, all marked ones, and the known defects that were brought.
+    """The cases of a trial: the last images that are kept, the last with each mark, and the known defects that were brought.
 
     Args:
         learnt: the set of the version that is tried.
@@ -134,13 +136,12 @@ def cases(
         path = folder / f"{judgement.id}{SUFFIXES.get(media, '.png')}"
         write_whole(path, content, "Free some space.")
         member = learnt.get(digest(content))
-        is_defect = {"fine": False, "missed": True, "confirmed": True}.get(judgement.mark or "")
         same = active is not None and judgement.version == active.number
         found[judgement.id] = Case(
             judgement.id,
             judgement.name or judgement.id,
             path,
-            is_defect,
+            is_defect(judgement),
             member is not None and member.kind == "normal",
             judgement.score if same else None,
         )
@@ -179,6 +180,11 @@ def compared(
     return tuple(rows)
 
 
+def is_defect(judgement: Judgement) -> bool | None:
+    """What a person says of the part by a mark; None without one. To confirm a verdict is to say what it says."""
+    return {"fine": False, "missed": True, "confirmed": judgement.is_anomalous}.get(judgement.mark or "")
+
+
 def digest(content: bytes) -> str:
     """By which a set knows an image."""
     return hashlib.sha256(content).hexdigest()[:16]
@@ -192,7 +198,7 @@ def marked(history: History, product: str, mark: str, most: int = MOST_MARKED) -
 def _candidates(history: History, product: str, last: int) -> Iterator[Judgement]:
     yield from _paged(history, product, last)
     for mark in ("missed", "fine", "confirmed"):
-        yield from marked(history, product, mark)
+        yield from marked(history, product, mark, MARKED)
 
 
 def _paged(history: History, product: str, most: int, **filters: Any) -> Iterator[Judgement]:

@@ -68,11 +68,11 @@ function advice(found) {
 function extension(found) {
   by("extend-part").hidden = found.version === null;
   if (found.version === null) return;
-  by("extend").disabled = !found.count;
-  by("extend").textContent = found.count ? `Add ${images(found.count)} to version ${found.version}, in seconds` : `Add images to version ${found.version}`;
+  by("extend").hidden = !found.count;
+  by("extend").textContent = `Add ${images(found.count)} to version ${found.version}, in seconds`;
   by("extend-said").textContent = found.count
     ? "The version that judges learns only what is new, as a new version: quick, for some false alarms more. Teach anew for a new light or a new kind of part."
-    : found.why_not;
+    : `Adding images in seconds: ${found.why_not}`;
 }
 
 function watched(found) {
