@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from datetime import datetime, timezone
 from threading import Event
 from typing import Any, Literal, Protocol
 
@@ -78,24 +77,3 @@ def not_ready(service: Service, product: str, *, threshold: bool = False) -> str
     if threshold and known.active.settings.calibration.threshold is None:
         return f"{product!r} has no threshold, and so no verdict. Set one on the page"
     return ""
-
-
-def verdict(judgement: Judgement) -> dict[str, Any]:
-    """What a door tells of a verdict, as plain values."""
-    height, width = judgement.size
-    return {
-        "id": judgement.id,
-        "product": judgement.product,
-        "version": judgement.version,
-        "settings": judgement.settings,
-        "time": datetime.fromtimestamp(judgement.time, timezone.utc).isoformat(timespec="milliseconds"),
-        "source": judgement.source,
-        "name": judgement.name,
-        "score": judgement.score,
-        "p_value": judgement.p_value,
-        "threshold": judgement.threshold,
-        "is_anomalous": judgement.is_anomalous,
-        "width": width,
-        "height": height,
-        "regions": None if judgement.regions is None else list(judgement.regions),
-    }

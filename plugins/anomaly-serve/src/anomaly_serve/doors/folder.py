@@ -16,7 +16,8 @@ from typing import Any
 
 from anomaly_core import AnomalyError, ConfigError, DataError, described, open_untrusted
 from anomaly_predict import Watch
-from anomaly_serve.doors.asking import Service, ask, fault_of, not_ready, pause, verdict
+from anomaly_serve.answers import verdict_json
+from anomaly_serve.doors.asking import Service, ask, fault_of, not_ready, pause
 from anomaly_serve.doors.moving import clear, deliver, delivered
 from anomaly_serve.records import Judgement
 
@@ -268,4 +269,4 @@ def _mark(facts: os.stat_result) -> Mark:
 
 
 def _as_json(judgement: Judgement) -> str:
-    return json.dumps(verdict(judgement), indent=1, allow_nan=False) + "\n"
+    return json.dumps(verdict_json(judgement), indent=1, allow_nan=False) + "\n"

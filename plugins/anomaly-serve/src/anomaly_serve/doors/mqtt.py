@@ -18,7 +18,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from anomaly_core import AnomalyError, ConfigError, MissingLibrary, described, read_untrusted
-from anomaly_serve.doors.asking import ask, fault_of, verdict
+from anomaly_serve.answers import verdict_json
+from anomaly_serve.doors.asking import ask, fault_of
 from anomaly_serve.doors.outbox import Outbox
 
 SECRET = "ANOMALY_MQTT_PASSWORD"
@@ -272,7 +273,7 @@ class MqttDoor:
                 continue
             product, name = self._named(message.topic)
             if error is None:
-                text = json.dumps(verdict(future.result().judgement), allow_nan=False)
+                text = json.dumps(verdict_json(future.result().judgement), allow_nan=False)
             else:
                 told = str(error) if isinstance(error, AnomalyError) else described(error)
                 text = json.dumps({"product": product, "name": name, "error": told})
@@ -303,7 +304,7 @@ class MqttDoor:
             if judgement is None:
                 break
             topic = f"{self.broker.prefix}/{judgement.product}/verdict"
-            sent = self._client.publish(topic, json.dumps(verdict(judgement), allow_nan=False), qos=1)
+            sent = self._client.publish(topic, json.dumps(verdict_json(judgement), allow_nan=False), qos=1)
             self._on_their_way[sent.mid] = "verdict", judgement.id, 0
         if self.connected and now >= self._hold and now - self._looked >= LOOK:
             self._looked = now
