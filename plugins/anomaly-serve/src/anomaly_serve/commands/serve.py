@@ -6,7 +6,7 @@ import socket
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -93,7 +93,7 @@ def serve(
     from anomaly_serve.store import Store
 
     tokens = Tokens() if token_file is None else Tokens.read(token_file)
-    teaching = {"teach_from": teach_from, "teach_quota": size_of(teach_quota)}
+    teaching: dict[str, Any] = {"teach_from": teach_from, "teach_quota": size_of(teach_quota)}
     options = ServiceOptions(queue, size_of(max_bytes), max_pixels, threads, device, **teaching)
     wanted = [named(one) for one in given]
     is_loopback = host in LOOPBACK
