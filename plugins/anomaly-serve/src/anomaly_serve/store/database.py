@@ -105,7 +105,8 @@ class Database:
             return "Restore it from a dump of pg_dump."
         backups = sorted((self.folder / BACKUPS).glob("*.db"), key=lambda path: path.stat().st_mtime)
         if backups:
-            return f"Restore the last backup: anomaly history restore {quoted(self.folder)} {quoted(backups[-1])}"
+            elsewhere = "" if self.path == self.folder / DATABASE else f" --database {quoted(self.url.render_as_string())}"
+            return f"Restore the last backup: anomaly history restore {quoted(self.folder)} {quoted(backups[-1])}{elsewhere}"
         return f"There is no backup in {str(self.folder / BACKUPS)!r}: move the file away to begin with an empty history."
 
 
