@@ -114,6 +114,12 @@ def test_buttons_and_filters_do_the_same(inspect, running):
     inspect.wait(f"return document.querySelectorAll('{NAMES}').length === 1")
     (missed,) = running.store.judgements("bolt", mark="missed")
     assert chosen(inspect) == missed.name
+    inspect.says("waiting", "1 image waits for the next version: 1 defect.")
+    inspect.press("[data-mark=confirmed]")
+    inspect.says("done", "the part is good")
+    inspect.wait("return document.getElementById('waiting').hidden")
+    inspect.press("#undo")
+    inspect.says("done", "known defect")
     inspect.press("#undo")
     inspect.wait("return document.getElementById('done').textContent === ''")
     assert running.store.judgement(missed.id).mark is None
@@ -155,7 +161,7 @@ def test_pictures_over_http(running):
     [
         ("001.png", "missed", 422),
         ("000.png", "fine", 422),
-        ("000.png", "confirmed", 422),
+        ("000.png", "good", 422),
         ("001.png", "nice", 422),
         ("001.png", 3, 422),
     ],

@@ -237,7 +237,9 @@ function press(value) {
   const button = document.querySelector(`[data-mark="${value}"]`);
   if (!shown) return;
   if (button.disabled) {
-    toast(value === "missed" ? "This image raised an alarm, so nothing was missed." : "This image raised no alarm: say only if something was missed.", { wrong: true });
+    const why = { missed: "This image raised an alarm, so nothing was missed.", fine: "This image was called normal: there is no alarm to take back.",
+      confirmed: "There is no verdict that could be confirmed." };
+    toast(why[value], { wrong: true });
   } else {
     mark(shown.id, value);
   }
@@ -295,9 +297,14 @@ by("help-open").addEventListener("click", () => by("help").showModal());
 by("follow").addEventListener("change", () => by("follow").checked && buttons().length && choose(buttons()[0].dataset.id));
 by("opacity").addEventListener("input", layers);
 by("outlines").addEventListener("change", layers);
-const filtered = later(250, restart);
+let asked = String(filters());
+const filtered = later(250, () => { // a field that is left tells of a change again
+  if (String(filters()) === asked) return;
+  asked = String(filters());
+  restart();
+});
 for (const kind of ["input", "change"]) by("filters").addEventListener(kind, filtered);
-by("filters").addEventListener("reset", () => setTimeout(restart));
+by("filters").addEventListener("reset", () => setTimeout(filtered));
 by("filters").addEventListener("submit", (event) => event.preventDefault());
 
 // A link to one verdict: ?id=...
