@@ -68,7 +68,7 @@ class RecentScores:
 
 
 def histogram(calibration: Calibration, recent: Recent) -> dict[str, Any]:
-    """Counts of both kinds of scores in equal bins. Scores far beyond the normal ones are in the last bin."""
+    """Counts of both kinds of scores in equal bins; scores far ``beyond`` the normal ones are counted apart."""
     normals, images = np.asarray(calibration.scores), np.asarray(recent.scores)
     both = np.concatenate([normals, images])
     if not both.size:
@@ -80,7 +80,7 @@ def histogram(calibration: Calibration, recent: Recent) -> dict[str, Any]:
     high = max(high, usual + 0.15 * (usual - low))  # room to raise the threshold
     if high <= low:
         low, high = low - 0.5, high + 0.5
-    counts = [np.histogram(np.clip(values, low, high), BINS, (low, high))[0].tolist() for values in (normals, images)]
+    counts = [np.histogram(values, BINS, (low, high))[0].tolist() for values in (normals, images)]
     beyond = int((images > high).sum())
     return {"low": low, "high": high, "normals": counts[0], "images": counts[1], "beyond": beyond}
 

@@ -49,7 +49,7 @@ function start() {
 function choose(next, from) {
   choice = next;
   const value = next.threshold;
-  if (from !== by("threshold")) by("threshold").value = value;
+  if (from !== by("threshold")) by("threshold").value = Number(value.toPrecision(8));
   mark(value);
 }
 
