@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from io import BytesIO
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from anomaly_serve.page.pictures import NOTHING, THUMBNAIL, Pictures, _coloured
+from anomaly_serve.page.pictures import NOTHING, THUMBNAIL, Pictures, _coloured, overlay_of
 from anomaly_serve.testing import as_file, grey_image
 
 
@@ -63,3 +64,18 @@ def test_the_overlay_is_clear_where_the_map_is_normal():
     assert pixels[5].tolist() == [190, 0, 70, 235] and (pixels[2, :2] > 180).all()  # red; yellow
     for low, threshold in ((None, None), (0.5, 0.5), (None, 1.0)):
         assert opened(_coloured(np.zeros((3, 4), np.float32), low, threshold)).size == (4, 3)
+
+
+def test_the_overlay_has_the_threshold_of_the_verdict_and_a_bounded_size(running, pictures):
+    judgement = kept(running, as_file(grey_image(spot=True)), "spot")
+    version = running.service.product("bolt").active
+    before = pictures.overlay(judgement)
+    running.service.apply_settings("bolt", 1, version.settings.calibration.with_threshold(0.01), None, "anna", "a test")
+    assert Pictures(running.service).overlay(judgement) == before
+    values = np.zeros((1300, 2600), np.float32)
+    values[1299, 2599] = 9
+    now = running.service.product("bolt").active
+    overlay = overlay_of(values, now, dataclasses.replace(judgement, size=(1300, 2600)))
+    pixels = np.asarray(opened(overlay.png))
+    assert pixels.shape == (434, 867, 4) and pixels[433, 866, 3] > 200  # no peak is lost
+    assert overlay.frame == pytest.approx((0, 0, 2601, 1302))

@@ -72,18 +72,16 @@ def _live(request: Request, waiting: Waiting) -> Response:
     """The newest verdicts; with ``after`` those since that one, and a little before it: some come late; or those ``before``."""
     product, store = product_of(request), request.app.state.service.store
     asked = request.query_params
-    found = store.judgements(product, limit=_ROWS, before=asked.get("before") or None, **filters(request))
-    more = len(found) == _ROWS
-    if after := asked.get("after"):
-        known = store.judgement(after)
-        since = 0.0 if known is None else known.time - _LATE
-        newer = [one for one in found if one.time >= since]
-        more, found = len(newer) == len(found) == _ROWS, newer
+    wanted = filters(request)
+    known = store.judgement(asked["after"]) if asked.get("after") else None
+    if known is not None:  # a search for a text must not look at the whole history each second
+        wanted["since"] = max(wanted.get("since", 0.0), known.time - _LATE)
+    found = store.judgements(product, limit=_ROWS, before=asked.get("before") or None, **wanted)
     active = store.active(product)
     return JSONResponse(
         {
             "judgements": [row(one) for one in found],
-            "more": more,
+            "more": len(found) == _ROWS,
             "waiting": waiting.of(product),
             "version": active.number if active else None,
             "alarms": [
