@@ -69,8 +69,8 @@ def test_regions_on_both_sides_of_the_least_area():
     seen = [verdict(1, (5.0, 50.0)), verdict(2, (20.0,)), verdict(3)]
     found = what.regions_by_area(recent([], seen), 20.0)
     assert (found["count"], found["of"], found["images"]) == (2, 3, 3)
-    assert [(one.score, area) for one, area in found["kept"]] == [(2, 20.0), (1, 50.0)]
-    assert [(one.score, area) for one, area in found["left"]] == [(1, 5.0)]
+    assert [(one.score, area, number) for one, area, number in found["kept"]] == [(2, 20.0, 0), (1, 50.0, 1)]
+    assert [(one.score, area, number) for one, area, number in found["left"]] == [(1, 5.0, 0)]
 
 
 def test_the_histogram_counts_every_score_once():

@@ -38,6 +38,19 @@ def test_thumbnails_are_small_upright_and_made_once(running, pictures, monkeypat
     assert pictures.thumbnail(judgement.id)[0] is data
 
 
+def test_a_region_is_cut_out_with_what_is_around_it(running, pictures):
+    judgement = kept(running, as_file(grey_image(96, 128, spot=True)), "spot")
+    (region,) = judgement.regions
+    data, media = pictures.region(judgement, 0)
+    pixels = np.asarray(opened(data)).astype(int)
+    assert media == "image/jpeg" and pixels.shape == (THUMBNAIL, THUMBNAIL, 3)
+    middle, corner = pixels[THUMBNAIL // 2, THUMBNAIL // 2], pixels[4, 4]
+    assert middle.min() > 220 and corner.max() < 160  # the white spot; the grey around it
+    outlined = (pixels[..., 2] - pixels[..., 0]) > 80
+    assert outlined.any() and not outlined[:20].any() and region["area"] > 0
+    assert pictures.region(judgement, 1) == (NOTHING, "image/svg+xml")
+
+
 def test_what_a_browser_does_not_show_is_sent_as_png(running, pictures):
     image = grey_image(40, 60)
     judgement = kept(running, as_file(image, "tiff"), "a.tif")

@@ -146,14 +146,15 @@ def neighbours(recent: Recent, threshold: float, most: int = 6) -> tuple[list[Ju
 
 
 def regions_by_area(recent: Recent, least: float, most: int = 6) -> dict[str, Any]:
-    """Of the newest images' regions, how many have the least area, and the nearest of both kinds: (verdict, area)."""
+    """Of the newest images' regions, how many have the least area, and the nearest of both kinds: (verdict, area, its
+    number among the verdict's)."""
     areas = sorted(
         ((float(region["area"]), number, one) for one in recent.seen for number, region in enumerate(one.regions or ())),
         key=lambda each: each[:2],
     )
     cut = bisect_right(areas, least, key=lambda each: math.nextafter(each[0], math.inf))
     small, large = areas[:cut], areas[cut:]
-    kept, left = [(one, area) for area, _, one in large[:most]], [(one, area) for area, _, one in small[::-1][:most]]
+    kept, left = ([(one, area, number) for area, number, one in part[:most]] for part in (large, small[::-1]))
     return {"kept": kept, "left": left, "count": len(large), "of": len(areas), "images": len(recent.seen)}
 
 

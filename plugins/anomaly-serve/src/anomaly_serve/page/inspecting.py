@@ -38,6 +38,10 @@ def routes(service: Service) -> list[BaseRoute]:
 
         return endpoint
 
+    def region(request: Request) -> Response:
+        content, media = pictures.region(_judgement(request), request.path_params["number"])
+        return Response(content, media_type=media, headers={} if media.endswith("svg+xml") else _FOR_EVER)
+
     def overlay(request: Request) -> Response:
         made = pictures.overlay(_judgement(request))
         if made is None:
@@ -51,6 +55,7 @@ def routes(service: Service) -> list[BaseRoute]:
         Route(one, _detail),
         Route(f"{one}/thumbnail", picture(pictures.thumbnail)),
         Route(f"{one}/image", picture(pictures.image)),
+        Route(f"{one}/region/{{number:int}}", region),
         Route(f"{one}/map", overlay),
         Route(f"{one}/mark", changing(lambda request, body: _mark(request, body, waiting)), methods=["POST"]),
         Route("/api/products/{product}/alarms/{alarm:int}/acknowledge", changing(_acknowledge), methods=["POST"]),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from anomaly_core import AnomalyError, Calibration, ImageReader
 from anomaly_serve.pictures import extent_of
@@ -105,6 +105,25 @@ class Pictures:
             return NOTHING, "image/svg+xml"
         image.thumbnail((THUMBNAIL, THUMBNAIL), reducing_gap=2.0)
         return _saved(image, "JPEG", quality=82), "image/jpeg"
+
+    def region(self, judgement: Judgement, number: int) -> tuple[bytes, str]:
+        """(bytes, media type) of a region with its outline and what is around it; a picture of nothing where none is kept."""
+        return self._thumbnails.get((judgement.id, number), lambda: self._region(judgement, number))
+
+    def _region(self, judgement: Judgement, number: int) -> tuple[bytes, str]:
+        regions, kept = judgement.regions or (), self._service.store.image(judgement.id)
+        if kept is None or not 0 <= number < len(regions):
+            return NOTHING, "image/svg+xml"
+        image, region = _decoded(kept[0]), regions[number]
+        left, top, right, bottom = region["box"]
+        side = max(48, 2 * (right - left), 2 * (bottom - top))  # twice as wide as the region, and square
+        x, y = (left + right - side) // 2, (top + bottom - side) // 2
+        cut = image.crop((x, y, x + side, y + side)).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
+        outline = [((across - x) * THUMBNAIL / side, (down - y) * THUMBNAIL / side) for across, down in region["polygon"]]
+        if len(outline) > 1:
+            for colour, width in (("#000000", 5), ("#5ff2ff", 2)):
+                ImageDraw.Draw(cut).line([*outline, outline[0]], colour, width, joint="curve")
+        return _saved(cut, "JPEG", quality=82), "image/jpeg"
 
     def image(self, identifier: str) -> tuple[bytes, str]:
         """(bytes, media type) of the image, upright where the browser heeds EXIF; a picture of nothing where none is kept."""
