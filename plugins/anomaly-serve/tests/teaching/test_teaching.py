@@ -11,8 +11,9 @@ from typing import Any
 import psutil
 import pytest
 
-from anomaly_core import Calibration, ConfigError, DataError, RunError, RunFolder
+from anomaly_core import Calibration, ConfigError, DataError, RunFolder
 from anomaly_predict import open_detector
+from anomaly_serve.faults import NotFound, Unusable
 from anomaly_serve.records import Job, Judgement
 from anomaly_serve.service import Service
 from anomaly_serve.store import Store
@@ -103,7 +104,7 @@ def test_teach_try_extend_and_try_again(teaching: Teaching, store: Store, png: P
     summary = trial.summary()
     assert (summary["images"], summary["defects"], summary["learnt"], summary["fine"]) == (5, 3, 1, 0)
 
-    with pytest.raises(RunError, match="nothing to go back to"):
+    with pytest.raises(Unusable, match="nothing to go back to"):
         teaching.take_back("disc", "anna")
     teaching.put_to_use("disc", 2, "anna")
     assert teaching.before("disc") == 1 and teaching.take_back("disc", "anna") == 1
@@ -152,9 +153,9 @@ def test_a_failure_is_told_in_words_and_started_again(teaching: Teaching, store:
     again = ended(teaching, teaching.again(job.id, "ben"))
     assert again.id != job.id and again.who == "ben" and again.message == job.message
     assert teaching.jobs.get(job.id).facts["again"] == again.id
-    with pytest.raises(RunError, match="no such job"):
+    with pytest.raises(NotFound, match="no such job"):
         teaching.jobs.get("0")
-    with pytest.raises(RunError, match="no version 7"):
+    with pytest.raises(NotFound, match="no version 7"):
         teaching.try_out("disc", "anna", 7)
 
 

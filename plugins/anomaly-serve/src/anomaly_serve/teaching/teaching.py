@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anomaly_core import DataError, RunConfig, RunError, RunFolder
+from anomaly_core import DataError, RunConfig, RunFolder
+from anomaly_serve.faults import Unusable
 from anomaly_serve.records import Job, Version
 from anomaly_serve.teaching.advice import FEWEST, Advice, advice, enough
 from anomaly_serve.teaching.folders import Folders
@@ -226,10 +227,10 @@ class Teaching:
         return number
 
     def take_back(self, product: str, who: str) -> int:
-        """Let the version judge again that did before, and return its number; RunError if there is none."""
+        """Let the version judge again that did before, and return its number; Unusable if there is none."""
         number = self.before(product)
         if number is None:
-            raise RunError("no version judged before this one: there is nothing to go back to.")
+            raise Unusable("no version judged before this one: there is nothing to go back to.")
         self.service.activate(product, number, who)
         return number
 
@@ -251,10 +252,10 @@ class Teaching:
         return proposal if self.store.settings(product, active.number)[-1].number == proposal.settings else None
 
     def accept(self, product: str, who: str, why: str = "") -> None:
-        """Judge by what is proposed; RunError if nothing is."""
+        """Judge by what is proposed; Unusable if nothing is."""
         proposal = self.proposal(product)
         if proposal is None or proposal.calibration is None:
-            raise RunError("nothing is proposed that fits what judges now. Propose a threshold again.")
+            raise Unusable("nothing is proposed that fits what judges now. Propose a threshold again.")
         least_area = self.store.settings(product, proposal.version)[-1].least_area
         words = why or f"recalibrated: {proposal.words}"
         self.service.apply_settings(product, proposal.version, proposal.calibration, least_area, who, words)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from anomaly_core import AnomalyError, Calibration, RunError, folder_name, write_whole
+from anomaly_serve.faults import NotFound
 from anomaly_serve.records import Job, Settings, Version
 from anomaly_serve.teaching.image_set import ImageSet
 from anomaly_serve.teaching.jobs import JobStore, Running
@@ -69,10 +70,10 @@ class Work:
             raise RunError(self.public(str(error))) from error
 
     def version(self, product: str, number: int) -> Version:
-        """A version; RunError if there is none."""
+        """A version; NotFound if there is none."""
         version = self.store.version(product, number)
         if version is None:
-            raise RunError(f"{product!r} has no version {number}. Load the page again.")
+            raise NotFound(f"{product!r} has no version {number}. Load the page again.")
         return version
 
     def taught(self, product: str, number: int) -> dict[str, Any] | None:

@@ -157,7 +157,7 @@ async function bring(kind, files) {
       const answer = await fetch(`${api}/images?kind=${kind}`, { method: "POST", body, credentials: "same-origin" });
       if (answer.status === 401) location.assign(`${page.base}/login`);
       const found = await answer.json();
-      if (!answer.ok) throw new Error(found?.error || `The service answered ${answer.status}.`);
+      if (!answer.ok) throw new Error(found?.error?.message || `The service answered ${answer.status}.`);
       for (const one of found.files) {
         if (!one.taken) refused.push(`${file.name}: ${one.reason}`);
         else if (one.again) again.push(file.name);
