@@ -129,7 +129,7 @@ def test_a_mark_that_is_taken_back_takes_its_image_back(teaching: Teaching, stor
 
 def test_what_cannot_be_is_said_before_the_fit(teaching: Teaching, png: Png) -> None:
     fill(teaching, png, 2, 0)
-    with pytest.raises(DataError, match="there are 2 normal images, and a version needs 3"):
+    with pytest.raises(DataError, match="2 normal images are too few: a version needs 3"):
         teaching.fit("disc", "anna", QUICK)
     fill(teaching, png, 3, 1)
     with pytest.raises(ConfigError, match="image_sise"):

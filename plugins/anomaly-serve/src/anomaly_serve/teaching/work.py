@@ -153,11 +153,12 @@ class Work:
     def _try(self, running: Running, number: int) -> str:
         product, store = running.job.product, self.store
         version, active = self.version(product, number), store.active(product)
-        learnt = self.set_of(product, number) or self.sets.get(product, "set-none")
+        images = self.set_of(product, number) or self.sets.get(product, "set-none")
+        learnt = images.learnt((self.taught(product, number) or {}).get("learns_defects", False))
         folder = self.sets.place(product) / f"trial-{running.job.id}"
         try:
             running.tell("collecting images to try it on")
-            chosen = cases(store, product, learnt, folder, active)
+            chosen = cases(store, product, images, learnt, folder, active)
             if not chosen:
                 return "there is no image yet that it can be tried on"
             paths = {case.key: str(case.path) for case in chosen}
