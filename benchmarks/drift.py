@@ -231,7 +231,7 @@ def numbers(count: int, draws: int) -> dict[str, Any]:
 
 def recalibration(calibration: Calibration, pool: Pool, draws: int) -> dict[str, Any]:
     """False alarms and recall at the run's threshold and at the proposed one, in a change."""
-    rates, recalls, refused, wrong = [], [], 0, []
+    rates, recalls, refused = [], [], 0
     for seed in range(draws):
         draw = np.random.default_rng(seed)
         order = draw.permutation(len(pool.normal))
@@ -245,7 +245,6 @@ def recalibration(calibration: Calibration, pool: Pool, draws: int) -> dict[str,
         threshold = proposal.calibration.threshold or np.inf
         rates.append(float(np.mean(fresh > threshold)))
         recalls.append(float(np.mean(pool.defective > threshold)))
-        wrong.append(float(np.mean(~bad[list(proposal.left_out)])) if proposal.left_out else 0.0)
     old = calibration.threshold or np.inf
     return {
         "false_alarms_drifted": float(np.mean(pool.normal > old)),
@@ -273,8 +272,8 @@ def measured(name: str, tiles: str, draws: int) -> dict[str, Any]:
         pools = {key: pool(detector, own, "none", folder / f"{key}.json") for key, own in parts.items()}
     else:
         shuffled = random.Random(0).sample(samples, len(samples))
-        own = [*[s for s in shuffled if s.label != ANOMALOUS][:NORMAL_IMAGES]]
-        own += [s for s in shuffled if s.label == ANOMALOUS][:DEFECTIVE_IMAGES]
+        normal, bad = ([s for s in shuffled if (s.label == ANOMALOUS) is flag] for flag in (False, True))
+        own = [*normal[:NORMAL_IMAGES], *bad[:DEFECTIVE_IMAGES]]
         pools = {key: pool(detector, own, key, folder / f"{key}.json".replace(" ", "-")) for key in CHANGES}
     before, rows = pools["none"], {}
     for key, changed in pools.items():

@@ -75,3 +75,4 @@ def test_words_say_the_direction() -> None:
         FACTS["brightness"].words(100.0, 118.0) == "18 % brighter" and FACTS["sharpness"].words(1.0, 0.9) == "10 % less sharp"
     )
     assert FACTS["centre_x"].words(0.5, 0.53) == "3 % of the width further right"
+    assert FACTS["slant"].words(0.5, 0.53) == FACTS["slant"].words(0.5, 0.47) == "turned or of another pattern"

@@ -46,6 +46,14 @@ def test_the_threshold_of_the_maps_comes_with_it() -> None:
     assert Calibration.from_dict(after.to_dict()) == after
 
 
+def test_what_is_left_out_is_said_with_what_it_would_change() -> None:
+    draw = np.random.default_rng(6)
+    recent = [*draw.gamma(4, size=195).tolist(), 50.0, 51.0, 52.0, 53.0, 54.0]
+    proposal = recalibrated(calibration(draw.gamma(4, size=200)), recent)
+    assert proposal.left_out == (195, 196, 197, 198, 199) and proposal.calibration is not None
+    assert proposal.warning is not None and "ought to be 53" in proposal.warning  # the 199th of 200
+
+
 def test_too_few_images_say_how_many_are_missing() -> None:
     draw = np.random.default_rng(2)
     proposal = recalibrated(calibration(draw.gamma(4, size=200)), draw.gamma(4, size=60).tolist())

@@ -18,7 +18,7 @@ class Fact:
 
     Attributes:
         name: the key in :func:`image_facts`.
-        more, less: what images are when it rises or falls: ``brighter``.
+        more, less: what images are when it rises or falls: ``brighter``; the same word where the direction tells nothing.
         relative: whether a change is a share of the usual value (18 % brighter), or a difference of two shares.
         of: what a difference is a share of: ``of the width``.
         least: the least change that is worth an alarm, as a share: what is smaller may be sure and yet of no interest.
@@ -38,6 +38,8 @@ class Fact:
     def words(self, usual: float, now: float) -> str:
         """The change in words: ``18 % brighter``."""
         change = self.change(usual, now)
+        if self.more == self.less:  # the number tells nobody anything
+            return self.more
         return f"{_percent(change)} {f'{self.of} ' if self.of else ''}{self.more if change > 0 else self.less}"
 
 
@@ -52,7 +54,7 @@ FACTS = {
         Fact("blue", "bluer", "less blue", 0.015, relative=False),
         Fact("centre_x", "further right", "further left", 0.01, relative=False, of="of the width"),
         Fact("centre_y", "further down", "further up", 0.01, relative=False, of="of the height"),
-        Fact("slant", "slanted more to one side", "slanted more to the other side", 0.02, relative=False),
+        Fact("slant", "turned or of another pattern", "turned or of another pattern", 0.02, relative=False),
     )
 }
 

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_core import Calibration, ConfigError, DataError
+from anomaly_drift.monitor import DEFECTS
 
 _LEAST = 50  # images, however high the rate: their bulk must be known
 _LEVELS = np.linspace(0.1, 0.65, 12)  # of the quantiles that two bulks are compared at
 _BEYOND = 3.5  # over the root of their number: what a normal image may lie beyond the reach of the old ones, as a share
-DEFECTS = 0.1  # of few images, more may be defects than of many
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,12 @@ def recalibrated(
     cut = shift + scale * (1 + _BEYOND / len(old) ** 0.5) * (old[-1] - middle)
     is_kept = new <= cut
     kept, left_out = (tuple(np.flatnonzero(part).tolist()) for part in (is_kept, ~is_kept))
-    if len(left_out) > defects * len(new):
+    # of images that are defects with that probability, no more than this are in 98 of 100 draws
+    if len(left_out) > defects * len(new) + 2 * math.sqrt(defects * (1 - defects) * len(new)):
         words = (
             f"no threshold is proposed: {len(left_out)} of the {len(new)} images stand out from the others, more than the "
-            f"{100 * defects:.2g} % that may be defects. The images are of several kinds, or of another kind than the old "
-            "ones. Sort good ones by hand and set the threshold by them, or teach the product anew."
+            f"{100 * defects:.2g} % that may be defects, and than chance adds to them. The images are of several kinds, or of "
+            "another kind than the old ones. Sort good ones by hand and set the threshold by them, or teach the product anew."
         )
         return Proposal(None, kept, left_out, 0, words)
     if len(kept) < needed:
@@ -117,7 +118,11 @@ def _proposal(
         warnings.append("the threshold of the maps stays the old one, as no maxima of the maps were given: look at the regions")
         proposed = replace(proposed, map_threshold=calibration.map_threshold)
     if left_out:
-        warnings.append(f"look at the {len(left_out)} images that were left out: if they are fine, the threshold is too low")
+        everything = replace(proposed, count=len(new), scores=tuple(np.sort(new).tolist()), map_maxima=()).at_rate(rate)
+        warnings.append(
+            f"look at the {len(left_out)} images that were left out: if they are fine, the threshold is too low, and ought to "
+            f"be {everything.threshold:.4g}"
+        )
     warning = "; ".join(warnings) or None
     proposed = replace(proposed, source=source, warning=proposed.warning or warning)
     old, now = calibration.threshold, proposed.threshold

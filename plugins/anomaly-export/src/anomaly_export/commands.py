@@ -34,6 +34,9 @@ from anomaly_predict import quick_engine
 @click.option("--version", type=int, metavar="N", help="Of the model in a triton repository; by default the next.")
 @click.option("--threshold", type=float, metavar="X", help="Instead of the run's own; with FILE, changes that file.")
 @click.option(
+    "--any-size", is_flag=True, help="The graph takes RGB images of any size and resizes them itself, for C++, C# or Triton."
+)
+@click.option(
     "--images", type=click.IntRange(min=1), default=32, show_default=True, help="Test images that are compared with the run."
 )
 @click.option("--no-verify", is_flag=True, help="Use RUN or FILE even if it is not as it was written; a damaged FILE stays so.")
@@ -45,6 +48,7 @@ def export(
     name: str | None,
     version: int | None,
     threshold: float | None,
+    any_size: bool,
     images: int,
     no_verify: bool,
 ) -> None:
@@ -63,7 +67,7 @@ def export(
         if threshold is None or format_ is not None or output is not None:
             raise click.UsageError("with FILE there is one thing to change: --threshold X. To export, give a run's folder.")
         of_runs = "the graph in FILE stays as it is. Leave it out, or give the run's folder to export again."
-        refuse_ignored(precision=of_runs, images=of_runs)
+        refuse_ignored(precision=of_runs, images=of_runs, any_size=of_runs)
         from anomaly_export.metadata import read_metadata
         from anomaly_export.writers import rewrite
 
@@ -74,7 +78,7 @@ def export(
         return
     if format_ is None:
         of_files = "it is for a file. Add --format onnx, openvino, torchscript or triton, or leave it out."
-        refuse_ignored(precision=of_files, output=of_files, threshold=of_files, no_verify=of_files)
+        refuse_ignored(precision=of_files, output=of_files, threshold=of_files, no_verify=of_files, any_size=of_files)
         click.echo(_kept(source, images))
         return
     try:
@@ -90,9 +94,18 @@ def export(
         if output is None:
             raise click.UsageError("--format triton needs --output: the folder of the model repository, new or not.")
         options = {"precision": precision, "threshold": threshold, "images": images, "verify": not no_verify}
-        click.echo(str(export_triton(source, output, name=name, version=version, **options)))
+        click.echo(str(export_triton(source, output, name=name, version=version, any_size=any_size, **options)))
         return
-    report = export_run(source, format_, output, precision=precision, threshold=threshold, images=images, verify=not no_verify)
+    report = export_run(
+        source,
+        format_,
+        output,
+        precision=precision,
+        threshold=threshold,
+        images=images,
+        verify=not no_verify,
+        any_size=any_size,
+    )
     click.echo(str(report))
 
 

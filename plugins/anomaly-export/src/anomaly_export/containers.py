@@ -17,9 +17,10 @@ from typing import BinaryIO, NoReturn, Protocol
 from xml.parsers import expat
 from xml.sax.saxutils import escape
 
-from anomaly_core import RunError, open_untrusted, read_untrusted
+from anomaly_core import RunError, open_untrusted, parse_json, read_untrusted
 
 KEY = "anomaly"  # the metadata's key in every format
+PLAIN = f"{KEY}."  # of what an ONNX file says in plain text too, for programs without JSON
 ENTRY = f"extra/{KEY}.json"  # in a TorchScript archive
 
 _LARGEST_METADATA = 1 << 25  # bytes: the scores of more than a million held-out images
@@ -52,7 +53,7 @@ def open_container(path: Path) -> Container:
 
 
 class OnnxFile:
-    """ONNX: a protobuf message, whose fields 14 are the metadata's pairs of key and value."""
+    """ONNX: a protobuf message, whose fields 14 are the metadata's pairs of key and value. ``plain``: see :func:`plain`."""
 
     _GRAPH, _METADATA = 7, 14
     _INITIALIZER, _EXTERNAL = 5, 13  # of a graph, of an initializer
@@ -60,6 +61,7 @@ class OnnxFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.metadata: str | None = None
+        self.plain: dict[str, str] = {}
         self._spans: list[Span] = []
         with open_untrusted(path) as file:
             for number, whole, content in _fields(file, (0, file.seek(0, 2))):
@@ -75,21 +77,27 @@ class OnnxFile:
 
     def _keep(self, file: BinaryIO, whole: Span, content: Span) -> None:
         pair = {number: value for number, _, value in _fields(file, content)}
-        if _text(file, pair.get(1, (0, 0))) == KEY:
-            if self._spans:
-                raise ValueError("it has metadata twice")
-            self._spans.append(whole)
-            self.metadata = _text(file, pair.get(2, (0, 0)))
+        key = _text(file, pair.get(1, (0, 0)))
+        if key != KEY and not key.startswith(PLAIN):
+            return
+        if (key == KEY and self.metadata is not None) or key in self.plain:
+            raise ValueError("it has metadata twice")
+        self._spans.append(whole)
+        text = _text(file, pair.get(2, (0, 0)))
+        if key == KEY:
+            self.metadata = text
+        else:
+            self.plain[key] = text
 
     def digest(self) -> str:
         with open_untrusted(self.path) as file:
             return _sha256(_outside(file, self._spans))
 
     def write(self, target: Path, metadata: str) -> None:
-        pair = field(1, KEY.encode()) + field(2, metadata.encode())
         with open_untrusted(self.path) as file, target.open("wb") as copy:
             copy.writelines(_outside(file, self._spans))
-            copy.write(field(self._METADATA, pair))
+            for key, text in {KEY: metadata, **plain(metadata)}.items():
+                copy.write(field(self._METADATA, field(1, key.encode()) + field(2, text.encode())))
 
 
 class OpenvinoFile:
@@ -195,6 +203,19 @@ class TorchscriptFile:
             archive.filelist[:] = [record for record in archive.filelist if record.header_offset < self._end]
             archive.NameToInfo = {record.filename: record for record in archive.filelist}
             archive.writestr(zipfile.ZipInfo(f"{self._root}/{ENTRY}"), metadata)
+
+
+def plain(metadata: str) -> dict[str, str]:
+    """What a verdict needs of the metadata, as text without JSON: ``anomaly.threshold`` and ``anomaly.map_threshold`` (empty
+    without one), and ``anomaly.scores``, those of normal images, sorted, with blanks between. Nothing of unsound metadata."""
+    try:
+        calibration = parse_json(metadata)["calibration"]
+        numbers = {name: calibration.get(name) for name in ("threshold", "map_threshold")}
+        texts = {name: "" if number is None else repr(float(number)) for name, number in numbers.items()}
+        texts["scores"] = " ".join(repr(float(score)) for score in calibration.get("scores", ()))
+    except (AttributeError, KeyError, TypeError, ValueError):  # whoever reads the metadata says what is wrong with it
+        return {}
+    return {f"{PLAIN}{name}": text for name, text in texts.items()}
 
 
 def field(number: int, content: bytes) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_core import Calibration, DataError, ImageReader, InputSpec, Prediction
+from anomaly_core import Calibration, ConfigError, DataError, ImageReader, InputSpec, Native, Prediction
 from anomaly_export.sessions import Session
 from anomaly_predict import Region, as_image, judged, only_map, placed, regions_of, whole
 
@@ -142,6 +142,13 @@ class ExportedDetector:
         """An image in any form that :meth:`predict` takes, with ``colour`` as there, in the form that the graph needs: uint8
         (h, w, 3) RGB."""
         return self.metadata.input_spec.array(as_image(image, self.reader, colour, grey=True))
+
+    def score_native(self, image: Any, *, colour: str = "RGB") -> Prediction[Array]:
+        """The prediction (B = 1) for an image in any form that :meth:`predict` takes, resized and cropped by the graph,
+        as in other programs; for a file that takes images of any size, else ConfigError."""
+        if not self.metadata.any_size:
+            raise ConfigError(f"this file takes images of one size, {self.metadata.input_spec.output_size}: use predict().")
+        return judged(self._session.native(Native().array(as_image(image, self.reader, colour))), self.calibration)
 
     def _predict(self, images: Sequence[NDArray[np.uint8]]) -> Prediction[Array]:
         prediction = self._session(np.stack(images))

@@ -23,6 +23,7 @@ from anomaly_core import (
     build_data,
     registry,
 )
+from anomaly_export.any_size import AnySize
 from anomaly_export.detector import Array, ExportedDetector
 from anomaly_export.graph import DetectorGraph
 from anomaly_export.metadata import Metadata, Precision
@@ -84,6 +85,7 @@ def export_run(
     verify: bool = True,
     tolerance: float | None = None,
     engine: str | None = None,
+    any_size: bool = False,
 ) -> Report:
     """Write the detector of a finished run: normalisation, network, search, map and raw score in one graph.
 
@@ -99,6 +101,7 @@ def export_run(
         verify: whether the run's files must be as the run wrote them, by their SHA-256.
         tolerance: what the relative differences must stay below; None: 1e-3, and 0.1 for ``bf16``.
         engine: what computes the file's side of the comparison; None: the format's own.
+        any_size: whether the graph takes images of any size and resizes and crops them itself; they are compared as they are.
 
     Raises:
         RunError: the run is not complete or damaged, the file cannot be written, or it does not agree with the run. In that
@@ -142,9 +145,12 @@ def export_run(
             "this run looks at tiles of large images (data.tile), and a graph sees one input of fixed size: it cannot be "
             "exported as one. Fit without data.tile, or use `anomaly predict` with the run's folder."
         )
+    if any_size and precision == "int8":
+        raise ConfigError("--any-size: a quantised graph takes one size. Leave --any-size out, or add --precision f32.")
     run.modeler.prepare_export()
-    graph = DetectorGraph(run.modeler).eval()
-    description = _describe(run, graph, finished, precision)
+    placing = AnySize(run.modeler.input_spec, run.reader) if any_size else None
+    graph = DetectorGraph(run.modeler, placing).eval()
+    description = replace(_describe(run, graph, finished, precision), any_size=any_size)
     if threshold is not None:
         description = description.with_threshold(threshold)
     samples, source = (
@@ -222,7 +228,10 @@ def _compare(
 ) -> Report:
     """Score the samples with the file, then close it: Windows cannot rename an open file."""
     written = ExportedDetector(path, engine)
-    scored = written.score([written.place(sample) for sample in samples])
+    if written.metadata.any_size:
+        scored = [written.score_native(sample) for sample in samples]
+    else:
+        scored = written.score([written.place(sample) for sample in samples])
     pairs = list(zip(scored, expected, strict=True))
     scores = relative_difference([one.score for one in scored], [one.score for one in expected])
     maps = [(one.maps, other.maps) for one, other in pairs if one.maps is not None and other.maps is not None]

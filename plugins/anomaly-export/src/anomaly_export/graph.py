@@ -18,11 +18,14 @@ from anomaly_features import FrozenNetwork, in_one_thread
 class DetectorGraph(nn.Module):
     """uint8 (B, H, W, 3) RGB images to raw scores (B,), and to maps (B, 1, H, W) and reconstructions if the method has any."""
 
-    def __init__(self, modeler: BaseModeler) -> None:
+    def __init__(self, modeler: BaseModeler, placing: nn.Module | None = None) -> None:
         super().__init__()
         self.modeler = modeler
+        self.placing = placing  # from images of any size to those of the modeler's
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        if self.placing is not None:
+            images = self.placing(images)
         # (B, H, W, 3) uint8 -> (B, 3, H, W) in [0, 1], as InputSpec.image does
         prediction = self.modeler.predict_step(images.permute(0, 3, 1, 2).float() / 255)
         parts = (prediction.scores, prediction.maps, prediction.reconstruction)
@@ -31,12 +34,14 @@ class DetectorGraph(nn.Module):
     def outputs(self) -> list[str]:
         """The names of the outputs of :meth:`forward`."""
         with torch.no_grad():
-            prediction = self.modeler.predict_step(self.example(1).permute(0, 3, 1, 2).float() / 255)
+            size = self.modeler.input_spec.output_size
+            prediction = self.modeler.predict_step(torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)))
         return [name for name, part in vars(prediction).items() if part is not None]
 
     def example(self, count: int = 2) -> Tensor:
-        """Some images of the right size."""
-        shape = (count, *self.modeler.input_spec.output_size, 3)
+        """Some images of the right size, or where any is right, of another."""
+        height, width = self.modeler.input_spec.output_size
+        shape = (count, height + 8, width + 16, 3) if self.placing else (count, height, width, 3)
         return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
@@ -52,9 +57,14 @@ class NetworkGraph(nn.Module):
 
 
 def to_onnx(
-    graph: nn.Module, example: Tensor | tuple[Tensor, ...], outputs: Sequence[str], inputs: Sequence[str] = ("images",)
+    graph: nn.Module,
+    example: Tensor | tuple[Tensor, ...],
+    outputs: Sequence[str],
+    inputs: Sequence[str] = ("images",),
+    *,
+    any_size: bool = False,
 ) -> bytes:
-    """The graph as an ONNX model for any number of images.
+    """The graph as an ONNX model for any number of images, with ``any_size`` (B, H, W, 3) of any height and width.
 
     Uses PyTorch's tracing exporter, which is an order of magnitude faster here than the one based on torch.export. It was
     checked with every method, and it raises an error for what it cannot export.
@@ -65,6 +75,9 @@ def to_onnx(
     if find_spec("onnx") is None:
         raise MissingLibrary('writing ONNX, and OpenVINO by way of it, needs onnx: pip install "anomaly-export[train]"')
     buffer = io.BytesIO()
+    axes = {name: {0: "batch"} for name in (*inputs, *outputs)}
+    if any_size:
+        axes[inputs[0]] |= {1: "height", 2: "width"}
     with _quiet():
         torch.onnx.export(
             graph,
@@ -74,7 +87,7 @@ def to_onnx(
             opset_version=18,
             input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_axes={name: {0: "batch"} for name in (*inputs, *outputs)},
+            dynamic_axes=axes,
         )
     return buffer.getvalue()
 

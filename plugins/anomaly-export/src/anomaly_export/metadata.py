@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from anomaly_core import Calibration, Finite, ImageReader, InputSpec, RunError, fault, parse_json
-from anomaly_export.containers import Container, open_container
+from anomaly_export.containers import Container, open_container, plain
 
 FORMAT = 3  # of the metadata; 2 did not say how image files are decoded
 
@@ -72,6 +72,7 @@ class _Values(TypedDict):
     precision: Precision
     format: int
     graph_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    any_size: NotRequired[bool]
 
 
 _VALUES = TypeAdapter(_Values)
@@ -94,6 +95,7 @@ class Metadata:
             itself does not quantise is float32.
         format: the version of this metadata format.
         graph_sha256: the SHA-256 of everything else in the file, graph and weights.
+        any_size: whether the graph resizes and crops by itself, for images of any size.
         intact: False if the metadata was read without verifying and is not as it was written; it is not stored.
     """
 
@@ -108,6 +110,7 @@ class Metadata:
     precision: Precision = "f32"
     format: int = FORMAT
     graph_sha256: str = ""
+    any_size: bool = False
     intact: bool = True
 
     @property
@@ -120,6 +123,8 @@ class Metadata:
         """The text stored in the file, with its digest; damaged metadata gets none that fits, and stays damaged."""
         values = {**dataclasses.asdict(self), "calibration": self.calibration.to_dict(), "reader": self.reader.to_dict()}
         del values["intact"]
+        if not self.any_size:  # so that files for one size are those of earlier versions
+            del values["any_size"]
         return json.dumps({**values, SHA256: _digest(values) if self.intact else "damaged"}, allow_nan=False)
 
     @classmethod
@@ -172,6 +177,8 @@ def read_metadata(path: Path, verify: bool = True) -> tuple[Container, Metadata]
         metadata = Metadata.from_json(container.metadata, path, verify)
         if verify and container.digest() != metadata.graph_sha256:
             raise ValueError("graph or weights are not as they were written, by their SHA-256")
+        if verify and getattr(container, "plain", None) not in (None, {}, plain(container.metadata or "")):
+            raise ValueError("the threshold that other programs read in it is not that of its metadata")
     except FileNotFoundError as error:
         raise RunError(f"there is no file {str(path)!r}. Give one that `anomaly export` wrote.") from error
     except OSError as error:

@@ -85,15 +85,33 @@ class Session:
         }
         return Prediction(**joined)
 
+    def native(self, image: NDArray[np.uint8]) -> Prediction[Array]:
+        """The prediction for one uint8 (H, W, 3) RGB image in its own size, by a graph that takes any."""
+        assert self.metadata.any_size
+        return self._checked(self._run(image[None]), 1)
+
     def _scored(self, images: NDArray[np.uint8]) -> Prediction[Array]:
         try:
-            outputs = self._run(images)
+            outputs = self._run(self._framed(images))
         except Exception as error:  # each engine has its own exceptions
             raise RunError(
                 f"{self.engine} cannot score {len(images)} images with {str(self.path)!r}: {_reason(error)}. Choose a smaller "
                 "batch_size if memory is short; otherwise export the run again."
             ) from error
         return self._checked(outputs, len(images))
+
+    def _framed(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Images that were resized and cropped: for a graph that crops by itself in a frame, which it cuts off again."""
+        spec = self.metadata.input_spec
+        if not self.metadata.any_size or spec.center_crop is None:
+            return images
+        framed = np.zeros((len(images), *spec.size, 3), dtype=np.uint8)
+        (height, width), (top, left) = (
+            spec.center_crop,
+            [round((a - b) / 2) for a, b in zip(spec.size, spec.center_crop, strict=True)],
+        )
+        framed[:, top : top + height, left : left + width] = images
+        return framed
 
     def _reopen(self) -> None:
         if self.engine != "onnx":  # the others' threads belong to the process: a second session would wait for them too
@@ -140,8 +158,9 @@ def _reason(error: Exception) -> str:
 
 def _require_input(shape: list[Any], metadata: Metadata) -> None:
     """ValueError if the graph's input is not that of the metadata: an engine might allocate what the graph claims."""
-    expected = [*metadata.input_spec.output_size, 3]
-    if shape[1:] != expected or len(shape) != 4:
+    expected = ["any", "any", 3] if metadata.any_size else [*metadata.input_spec.output_size, 3]
+    found = [side if isinstance(side, int) else "any" for side in shape[1:]]
+    if found != expected:
         raise ValueError(f"its graph takes images of the shape {shape}, and its metadata says {['B', *expected]}")
 
 

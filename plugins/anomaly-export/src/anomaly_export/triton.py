@@ -52,7 +52,8 @@ def export_triton(
         repository: the repository's folder, which is made unless it is there.
         name: of the model; None: the run's category if it has one, else the name of its method.
         version: from 1; None: the one after the greatest that is there.
-        options: of :func:`~anomaly_export.export.export_run`: ``threshold``, ``images``, ``verify``, ``tolerance``.
+        options: of :func:`~anomaly_export.export.export_run`: ``threshold``, ``images``, ``verify``, ``tolerance``,
+            ``any_size``.
 
     Raises:
         ConfigError: a name or number that cannot be, a version that is there, or a model of another shape.
@@ -127,8 +128,9 @@ def _config(path: Path, name: str, version: int, metadata: Metadata) -> str:
 def _tensors(metadata: Metadata) -> str:
     """The inputs and outputs; the batch, in front of each, is left out. A scalar is a vector of one number there."""
     height, width = metadata.input_spec.output_size
+    sides = [-1, -1] if metadata.any_size else [height, width]
     shapes = {"maps": [1, height, width], "reconstruction": [3, height, width]}
-    text = _tensor("input", "images", "TYPE_UINT8", [height, width, 3])
+    text = _tensor("input", "images", "TYPE_UINT8", [*sides, 3])
     for output in metadata.outputs:
         text += _tensor(
             "output", output, "TYPE_FP32", shapes.get(output, [1]), "" if output in shapes else " reshape: { shape: [ ] }"

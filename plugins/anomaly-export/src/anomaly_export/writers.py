@@ -29,7 +29,9 @@ def write_onnx(graph: DetectorGraph, path: Path, metadata: Metadata) -> None:
     """One ``.onnx`` file; the metadata is its metadata property ``anomaly``."""
     from anomaly_export.graph import to_onnx
 
-    path.write_bytes(to_onnx(graph, graph.example(), metadata.outputs) + field(_PRODUCER_NAME, b"anomaly-export"))
+    path.write_bytes(
+        to_onnx(graph, graph.example(), metadata.outputs, any_size=metadata.any_size) + field(_PRODUCER_NAME, b"anomaly-export")
+    )
 
 
 def write_openvino(graph: DetectorGraph, path: Path, metadata: Metadata) -> None:
@@ -41,7 +43,11 @@ def write_openvino(graph: DetectorGraph, path: Path, metadata: Metadata) -> None
 
         model = whole(graph.modeler, metadata.outputs)
     else:
-        model = import_openvino().Core().read_model(to_onnx(graph, graph.example(), metadata.outputs), b"")
+        model = (
+            import_openvino()
+            .Core()
+            .read_model(to_onnx(graph, graph.example(), metadata.outputs, any_size=metadata.any_size), b"")
+        )
     model.set_rt_info("", [KEY])  # the place where the metadata goes
     import_openvino().save_model(model, str(path), compress_to_fp16=False)
 

@@ -23,7 +23,7 @@ from anomaly_serve.store import Store
 
 IMAGES, DEFECTS, DRIFT, KILLED = 500, 20, 300, 140
 WITHIN = 30  # images from the change to the alarm
-MORE = 60  # images of the new light, after which a person sets the threshold anew
+MORE = 100  # images of the new light, after which a person sets the threshold anew
 NEW_LIGHT = 1.15
 PATIENCE = 300  # seconds for a fit
 
@@ -67,17 +67,24 @@ class Serving:
         for line in self.process.stderr:
             if found := re.search(r"http://\S+?:\d+", line):
                 self.url = found[0]
-                threading.Thread(target=self.process.stderr.read, daemon=True).start()  # what it says later fills no pipe
+                self._reading = threading.Thread(target=self.process.stderr.read, daemon=True)
+                self._reading.start()  # what it says later fills no pipe
                 return
         pytest.fail(f"the service ended with {self.process.wait()}")
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait()
+        self.ended()
+
+    def ended(self) -> int:
+        code = int(self.process.wait(60))
+        self._reading.join(10)
+        self.process.stderr.close()
+        return code
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return int(self.process.wait(60))
+        return self.ended()
 
 
 @pytest.fixture
@@ -191,7 +198,7 @@ def test_a_day(driver: Any, serving: Serving, tmp_path: Path, page_of: Callable[
             serving.start()
             page.url = serving.url
         line.send(number, part(1000 + number, defect=number in defects, bright=NEW_LIGHT if number >= DRIFT else 1.0))
-        if alarmed == IMAGES and number >= DRIFT - 1 and page.open("/page/").texts("[data-alarm]"):
+        if alarmed == IMAGES and number >= DRIFT - 1 and page.open("/page/products/disc/history").texts("[data-alarm]"):
             alarmed = number
         if number == alarmed + MORE:
             recalibrate(page)

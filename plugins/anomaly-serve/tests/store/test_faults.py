@@ -45,6 +45,28 @@ def test_a_full_disk_is_an_error_and_afterwards_it_goes_on(line: Path, judgement
         assert sorted(int(row.id) for row in store.each("tile")) == [*answered, 1000]
 
 
+def test_the_log_stays_small_though_somebody_reads_for_long(line: Path, judgement: Any) -> None:
+    with Store.open(None, line) as store:
+        rows = None
+        for start in range(0, 12_000, 2000):
+            numbers = range(start, start + 2000)
+            store.record_many([(judgement(number), None, ".png") for number in numbers])[-1].result()
+            rows = rows or store.each("tile")
+            next(rows)  # as one who downloads a table slowly does
+        assert (line / "service.db-wal").stat().st_size < 5 * 2**20  # 6.8 MiB when one read lasts all the time
+
+
+def test_connections_that_a_server_ended_are_made_again(postgresql: Any, tmp_path: Path, fill: Any, judgement: Any) -> None:
+    with Store.open(postgresql("prepared"), tmp_path) as store:
+        fill(store).record(judgement(1)).result()
+        with store._database.engine.connect() as connection:  # as a restart of the server does
+            others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> "
+            connection.exec_driver_sql(others + "pg_backend_pid()")
+            connection.exec_driver_sql("SELECT 1")
+        store.record(judgement(2)).result()
+        assert store.count("tile") == 2
+
+
 def test_what_comes_after_the_end_is_refused(line: Path, judgement: Any) -> None:
     store = Store.open(None, line)
     store.close()

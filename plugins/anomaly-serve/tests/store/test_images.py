@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from anomaly_core import ConfigError, DataError
 from anomaly_serve.store import Store
 from anomaly_serve.store.housekeeping import Housekeeper
+from anomaly_serve.store.images import RESERVE
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -90,6 +92,36 @@ def test_a_batch_greater_than_the_quota_keeps_what_fits(line: Path, judgement: A
             future.result()
         assert len(kept(store)) == 10
         assert store.count("tile") == 29
+
+
+def test_a_batch_with_one_alarm_spares_older_alarms(line: Path, judgement: Any) -> None:
+    with Store.open(None, line, quota=1015) as store:
+        for number in range(10):
+            record(store, judgement(number, is_anomalous=number < 5))
+        batch = [judgement(number, is_anomalous=number == 12) for number in range(10, 18)]
+        for future in store.record_many([(each, bytes(100), ".png") for each in batch]):
+            future.result()
+        assert kept(store)[:5] == [0, 1, 2, 3, 4]
+        assert 12 in kept(store)
+
+
+def test_images_leave_the_last_of_the_disk_to_verdicts(
+    line: Path, judgement: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    free = RESERVE + 250
+    with Store.open(None, line) as store:
+
+        def usage(_: Path) -> Any:
+            return namedtuple("Usage", "free")(free - store.used_bytes())
+
+        monkeypatch.setattr("anomaly_serve.store.images.shutil.disk_usage", usage)
+        for number in range(1, 6):
+            record(store, judgement(number))
+        assert kept(store) == [4, 5]
+        free = 0  # another program takes the rest
+        record(store, judgement(6))
+        assert kept(store) == [] and "almost full" in caplog.text
+        assert store.count("tile") == 6
 
 
 def test_no_quota_keeps_no_image_and_a_lower_one_makes_room(line: Path, judgement: Any) -> None:

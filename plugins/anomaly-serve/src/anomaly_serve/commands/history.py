@@ -64,8 +64,8 @@ def export(
     if version is not None and product is None:
         raise click.UsageError("--version counts within a product: give --product too.")
     filters: Filters = {
-        "since": since and since.timestamp(),
-        "until": until and until.timestamp(),
+        "since": None if since is None else since.timestamp(),
+        "until": None if until is None else until.timestamp(),
         "version": version,
         "is_anomalous": None if verdict is None else verdict == "anomalous",
         "mark": mark,
@@ -85,6 +85,19 @@ def export(
                 for place, lines in enumerate(archive.export_csv(name, **filters)):
                     if number == 0 or place > 0:  # one line of columns
                         file.write(lines)
+
+
+@history.command("changes", short_help="Who changed what, as CSV.")
+@_store
+def changes(folder: Path, url: str | None) -> None:
+    """Write the diary of a service as CSV: who changed which threshold, version or mark, and when (UTC)."""
+    from anomaly_serve.store.archive import Archive
+
+    with Archive.opened(url, folder) as archive:
+        for number, name in enumerate(archive.products()):
+            for place, lines in enumerate(archive.export_changes(name)):
+                if number == 0 or place > 0:
+                    click.echo(lines, nl=False)
 
 
 @history.command("backup", short_help="Copy the database while the service runs.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from anomaly_core import RunError, printable
+from anomaly_serve.doors import DoorOptions, add_doors, doors_options
 
 if TYPE_CHECKING:
     from anomaly_serve.service import Service
@@ -33,6 +34,9 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 @click.option("--database", metavar="URL", help="Another database than SQLite in --store, such as postgresql://...")
 @click.option("--quota", default="10GiB", show_default=True, metavar="SIZE", help="Disk space for kept images.")
 @click.option(
+    "--keep-days", type=click.FloatRange(0, min_open=True), metavar="DAYS", help="Remove older verdicts; none by default."
+)
+@click.option(
     "--token-file",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Lines NAME TOKEN; who asks must send one. None: whoever reaches the address may do everything.",
@@ -52,6 +56,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
     help="A folder below which images may be watched to teach from; repeatable. No other folder can be.",
 )
 @click.option("--teach-quota", default="5GiB", show_default=True, metavar="SIZE", help="Disk space for images to teach from.")
+@doors_options
 def serve(
     given: tuple[str, ...],
     host: str,
@@ -59,6 +64,7 @@ def serve(
     folder: Path,
     database: str | None,
     quota: str,
+    keep_days: float | None,
     token_file: Path | None,
     hosts: tuple[str, ...],
     queue: int,
@@ -68,6 +74,7 @@ def serve(
     device: str,
     teach_from: tuple[Path, ...],
     teach_quota: str,
+    doors: DoorOptions,
 ) -> None:
     """Serve detectors over HTTP, with a page to teach, set and inspect.
 
@@ -97,7 +104,7 @@ def serve(
             f"cannot listen at {host}, port {port}: {error}. Choose another with --port, or 0 for a free one."
         ) from error
     with door:
-        store = Store.open(database, folder, size_of(quota))
+        store = Store.open(database, folder, size_of(quota), keep_days)
         try:
             service = Service(store, options)
             with Drifting(service), service:  # which sees the last images too
@@ -108,10 +115,12 @@ def serve(
                         "Give --token-file FILE, and put a proxy with TLS before it.",
                         stacklevel=2,
                     )
+                opened = add_doors(service, doors)
                 _tell(service, door, host)
                 names = ["127.0.0.1", "[::1]", "localhost", host, *hosts]
                 app = create_app(service, tokens, names if is_loopback or hosts else None)
-                server_for(app).run(sockets=[door])
+                with opened:
+                    server_for(app).run(sockets=[door])
         finally:
             store.close()
 

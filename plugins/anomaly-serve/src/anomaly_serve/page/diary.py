@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from anomaly_serve.page.render import figure
@@ -53,7 +54,7 @@ def _added(facts: dict[str, Any]) -> str:
     return f"Version {facts['version']} was added{parent}"
 
 
-_SENTENCES = {
+_SENTENCES: dict[str, Callable[[dict[str, Any]], str]] = {
     "add product": lambda facts: "The product was added",
     "add version": _added,
     "activate": _activated,

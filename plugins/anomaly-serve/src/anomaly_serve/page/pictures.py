@@ -159,7 +159,7 @@ def _decoded(data: bytes) -> Image.Image:
 
 def _coloured(values: NDArray[np.float32], low: float | None, threshold: float | None) -> bytes:
     """The map (h, w) in colours: clear up to a typical normal pixel, yellow at the map threshold, red from twice as far."""
-    finite = np.nan_to_num(values.astype(np.float64), nan=-np.inf, neginf=-np.inf, posinf=np.finfo(np.float32).max)
+    finite = np.nan_to_num(values.astype(np.float64), nan=-np.inf, neginf=-np.inf, posinf=float(np.finfo(np.float32).max))
     seen = finite[np.isfinite(finite)]
     bottom = low if low is not None else float(np.median(seen)) if seen.size else 0.0
     middle = threshold if threshold is not None and threshold > bottom else float(seen.max(initial=bottom + 1))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shutil
 import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +24,8 @@ from anomaly_serve.store.tables import judgements as table
 FOLDER = "images"
 PLACE = "place"  # the file that names the folder in a database that several services share
 _SLACK = 100  # one part in so many of the quota is freed at a time, so that not every image needs room to be made
+RESERVE = 256 * 2**20  # bytes of the disk that images leave free: half a million verdicts fit
+_SILENCE = 3600.0  # seconds between two warnings of a kind
 _PORTION = 500  # rows that one transaction changes
 _LAST = 3  # rank of alarms and misses: their images are flushed to disk before the verdict is answered
 log = logging.getLogger("anomaly_core.serve")
@@ -30,9 +34,10 @@ log = logging.getLogger("anomaly_core.serve")
 class KeptImages:
     """The images on disk: ``images/<product>/<yyyy-mm-dd>/<id><suffix>``, of the day (UTC) in which they came.
 
-    Durability: a file is written before its row is committed, so a killed process leaves at most a file without a row, which
-    :meth:`sweep` removes. Images of alarms and misses are flushed to disk first; a power cut may take the last seconds of the
-    others, which their checksum shows. When room is made, rows are changed before files go.
+    Durability: a file is written before its row is committed, so a killed process leaves at most files without a row, which
+    :func:`~anomaly_serve.store.sweeping.sweep` removes. Images of alarms and misses are flushed to disk first; a power cut may
+    take the last seconds of the others, which their checksum shows. When room is made, rows are changed before files go. The
+    last bytes of the disk (:data:`RESERVE`) are left to verdicts.
 
     Args:
         place: names this folder in the rows, where several services share a database.
@@ -50,7 +55,7 @@ class KeptImages:
         self.kept = and_(table.c.image_size > 0, table.c.place == place)
         self._changing = threading.RLock()
         self._stuck: list[tuple[Path, int]] = []  # files that another program holds open, as Windows does
-        self._full = False
+        self._said: dict[str, float] = {}
 
     def count(self) -> None:
         """Find out what is used, from the rows."""
@@ -68,25 +73,39 @@ class KeptImages:
             self._keep(rows, images)
 
     def _keep(self, rows: list[dict[str, Any]], images: list[bytes | None]) -> None:
-        needed = sum(len(image) for image in images if image is not None)
-        if needed and self.used + needed > self.quota:
-            self._make_room(needed, max(row["rank"] for row, image in zip(rows, images, strict=True) if image is not None))
+        waiting = Counter[int]()  # rank -> bytes that may yet be written
         for row, image in zip(rows, images, strict=True):
             row["place"] = self._place
+            waiting[row["rank"]] += 0 if image is None else len(image)
+        for row, image in zip(rows, images, strict=True):
             if image is None:
                 continue
-            if self.used + len(image) > self.quota:
+            limit = self._limit()
+            if self.used + len(image) > limit:
+                self._make_room(waiting[row["rank"]], row["rank"], limit)
+            waiting[row["rank"]] -= len(image)
+            if self.used + len(image) > self._limit():
                 row["image_gone"] = "quota"
-                self._say_full(row["rank"])
+                self._say_full()
                 continue
             try:
                 self._write(self._path_of(row), image, flush=row["rank"] == _LAST)
             except OSError as error:
                 row["image_gone"] = "failed"
-                log.warning("the image of verdict %s is not kept: %s. The verdict is.", row["id"], error)
+                self._warn("an image is not kept: %s. Its verdict goes on without it.", error)
                 continue
             row["image_size"], row["image_crc"] = len(image), zlib.crc32(image)
             self.used += len(image)
+
+    def _limit(self) -> int:
+        """Bytes that images may take at this moment: the quota, or what leaves space for verdicts on a disk that gets full."""
+        if not self.quota:
+            return 0
+        try:
+            free = shutil.disk_usage(self.folder.parent).free
+        except OSError:  # the write that follows says what is wrong
+            return self.quota
+        return min(self.quota, max(self.used + free - RESERVE, 0))
 
     def discard(self, rows: Iterable[dict[str, Any]]) -> None:
         """Take back the images of rows that were not committed."""
@@ -107,7 +126,7 @@ class KeptImages:
         """Remove what exceeds the quota, such as after it was lowered."""
         with self._changing:
             if self.used > self.quota:
-                self._make_room(0, _LAST)
+                self._make_room(0, _LAST, self.quota)
 
     def read(self, row: Any) -> bytes | None:
         """The image of a row; None if it has none, or if the file is not what was written."""
@@ -143,10 +162,10 @@ class KeptImages:
                 path.unlink()
             raise
 
-    def _make_room(self, needed: int, rank: int) -> None:
-        """Remove images that go before one of ``rank``, until ``needed`` bytes and a little more fit."""
+    def _make_room(self, needed: int, rank: int, limit: int) -> None:
+        """Remove images that go before one of ``rank``, until ``needed`` bytes and a little more fit below ``limit``."""
         self._retry_stuck()
-        bound = self.quota - min(needed + self.quota // _SLACK, self.quota)
+        bound = max(limit - needed - limit // _SLACK, 0)
         while self.used > bound:
             with self._database.writing() as connection:
                 victims = self._victims(connection, self.used - bound, rank)
@@ -180,15 +199,24 @@ class KeptImages:
         for path, size in stuck:
             self._remove(path, size)
 
-    def _say_full(self, rank: int) -> None:
-        if self.quota and not self._full:
-            self._full = True
-            log.warning(
-                "the quota of %d bytes for images is full of images that go after those of rank %d: new ones are not kept. "
-                "Look at the alarms (what is looked at goes first), or raise --quota.",
+    def _say_full(self) -> None:
+        if not self.quota:
+            return
+        if self._limit() < self.quota:
+            self._warn("the disk is almost full: images are not kept, so that verdicts can be. Free some space.")
+        else:
+            self._warn(
+                "the quota of %d bytes for images is full of alarms and misses: other images are not kept. Look at the alarms, "
+                "as those that were looked at go before the others, or raise --quota.",
                 self.quota,
-                rank,
             )
+
+    def _warn(self, message: str, *facts: Any) -> None:
+        """At most once in a while: a line judges several images a second."""
+        now = time.monotonic()
+        if now - self._said.get(message, -_SILENCE) >= _SILENCE:
+            self._said[message] = now
+            log.warning(message, *facts)
 
 
 def place_of(database: Database, folder: Path) -> str:
