@@ -17,7 +17,7 @@ from anomaly_serve.faults import NotFound, Unusable
 from anomaly_serve.records import Job, Judgement
 from anomaly_serve.service import Service
 from anomaly_serve.store import Store
-from anomaly_serve.teaching.members import Taken
+from anomaly_serve.teaching.members import Refused, Taken
 from anomaly_serve.teaching.teaching import Fit, Teaching
 
 Png = Callable[..., bytes]
@@ -44,7 +44,7 @@ def teaching(service: Service, tmp_path: Path) -> Iterator[Teaching]:
     teaching.stop()
 
 
-def add(store: Store, number: int, image: bytes, anomalous: bool, mark: Any = None) -> str:
+def add(store: Store, number: int, image: bytes | None, anomalous: bool, mark: Any = None) -> str:
     """A verdict of version 1 in the history."""
     id = f"{number:026}"
     store.record(Judgement(id, "disc", 1, number, "http", f"shot {number}", 1.0, 0.5, 2.0, anomalous, (48, 64)), image).result()
@@ -125,6 +125,13 @@ def test_a_mark_that_is_taken_back_takes_its_image_back(teaching: Teaching, stor
     store.mark(id, None, "ben")
     teaching.collect("disc")
     assert teaching.draft("disc").members() == []
+
+
+def test_an_image_that_is_not_kept_any_more_is_told(teaching: Teaching, store: Store) -> None:
+    store.add_version("disc", "/nowhere", calibration=Calibration(None, 0.01, 0, "none"), who="anna")
+    id = add(store, 1, None, False, "missed")
+    assert teaching.collect("disc") == [Refused(id, "its image is not kept any more")]
+    assert teaching.uncollected("disc") == {"normal": 0, "abnormal": 0}
 
 
 def test_what_cannot_be_is_said_before_the_fit(teaching: Teaching, png: Png) -> None:

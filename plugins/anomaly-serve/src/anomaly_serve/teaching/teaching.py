@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from anomaly_serve.teaching.trial import Trial, is_defect, marked
 from anomaly_serve.teaching.work import TeachingService, TeachingStore, Work
 
 MODEL, PRESET = "patchcore", "edge"
+COUNTED_FOR = 2.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Teaching:
         self.jobs = Jobs(self.store, self.work.do, lambda job: WorkerProcess(self.log_of(job)))
         self.folders = Folders(roots, self.store, self.draft)
         self._changing = threading.Lock()
+        self._lost: set[str] = set()  # verdicts whose images the quota has removed
+        self._counted: dict[str, tuple[float, dict[Kind, int]]] = {}
 
     def start(self) -> Teaching:
         """Begin to work on jobs, and to watch folders."""
@@ -95,14 +99,22 @@ class Teaching:
                 taken = draft.take(kind, f"{HISTORY}{id}", [kept[0]])
                 if isinstance(taken, Refused) or not taken.again:
                     results.append(taken)
+            elif id not in there:
+                self._lost.add(id)
+                results.append(Refused(id, "its image is not kept any more"))
+        self._counted.pop(product, None)
         return results
 
     def uncollected(self, product: str) -> dict[Kind, int]:
-        """How many marked images of the history :meth:`collect` would bring, and nothing of those that it would take back."""
+        """How many marked images of the history :meth:`collect` would bring, as of two seconds ago at most: pages ask often."""
+        now = time.monotonic()
+        if (known := self._counted.get(product)) and now - known[0] < COUNTED_FOR:
+            return known[1]
         there = {member.judgement for member in self.draft(product).members()}
         counts: dict[Kind, int] = {"normal": 0, "abnormal": 0}
         for id, kind in self._wanted(product).items():
-            counts[kind] += id not in there
+            counts[kind] += id not in there and id not in self._lost
+        self._counted[product] = now, counts
         return counts
 
     def _wanted(self, product: str) -> dict[str, Kind]:
