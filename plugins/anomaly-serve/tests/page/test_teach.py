@@ -221,6 +221,7 @@ def test_a_threshold_is_proposed_and_accepted(browser: Any, running: RunningServ
         browser.wait("return [...document.querySelectorAll('#recalibration img')].every((i) => i.complete)")
         assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
         shoot(browser, f"recalibrate-{width}")
+    browser.says("r-warning", "of the normal images behind the old threshold stand out")  # the scratch that nobody saw
     assert running.store.settings("disc", 1)[-1] == old  # nothing by itself
     browser.find_element("id", "r-why").send_keys("brighter lamp", "\ue004", "\n")
     browser.says("toast", "The new threshold holds from now on.")
