@@ -158,7 +158,8 @@ def test_a_day_of_teaching(browser: Any, running: RunningService, pictures: Path
 
 def test_the_next_version_from_what_people_say(browser: Any, running: RunningService) -> None:
     verdicts = []
-    for seed, options in enumerate([{}, {}, {"bright": 1.15}, {"defect": True}]):
+    kinds: list[dict[str, Any]] = [{}, {}, {"bright": 1.15}, {"defect": True}]
+    for seed, options in enumerate(kinds):
         content = _png(part(200 + seed, **options))
         verdicts.append(running.service.score("disc", content, name=f"shot {seed}").result(60).judgement)
     running.store.mark(verdicts[2].id, "fine", "ben")
