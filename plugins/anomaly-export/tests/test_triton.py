@@ -67,6 +67,16 @@ def test_the_file_in_the_repository_scores_as_its_run(repository: Path, run: Pat
     np.testing.assert_allclose(scores, load_run(run).predict(paths).scores, rtol=1e-4)
 
 
+def test_a_graph_that_resizes_by_itself_takes_any_size(run: Path, images: Path, tmp_path: Path) -> None:
+    added = export_triton(run, tmp_path, name="part", images=2, any_size=True)
+    (described,) = read(tmp_path / "part").input
+    assert list(described.dims) == [-1, -1, 3]
+    (tensor,) = onnx.load(str(added.report.path)).graph.input
+    assert [side.dim_value for side in tensor.type.tensor_type.shape.dim] == [0, 0, 0, 3]
+    with pytest.raises(ConfigError, match="another --name"):
+        export_triton(run, tmp_path, name="part", images=1)
+
+
 def test_what_was_set_by_hand_stays(repository: Path, run: Path, tmp_path: Path) -> None:
     export_triton(run, tmp_path, name="part", version=7, images=1)
     config = tmp_path / "part" / CONFIG

@@ -179,4 +179,4 @@ def test_a_version_that_was_put_to_use_later_is_asked_for_by_its_number(tmp_path
         assert client.get_model_metadata("bolt")["versions"] == ["1", "2"]
         running.service.activate("bolt", None, "test")
         status, message = refused(lambda: client.infer("bolt", [pixels(IMAGES[:1])]))
-        assert status == "503" and "no version that judges" in message and not client.is_model_ready("bolt")
+        assert status == "409" and "no version that judges" in message and not client.is_model_ready("bolt")

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 
-from anomaly_core import VERSION, AnomalyError, DataError, printable
+from anomaly_core import VERSION, AnomalyError, printable
+from anomaly_serve.answers import Json, refusal
 from anomaly_serve.bodies import body_of
 from anomaly_serve.faults import NotFound, ServiceError
 from anomaly_serve.v2 import models
@@ -42,29 +43,29 @@ class Protocol:
 
     async def server(self, request: Request) -> Response:
         """``GET /v2``."""
-        return JSONResponse({"name": "anomaly", "version": VERSION, "extensions": ["binary_tensor_data"]})
+        return Json({"name": "anomaly", "version": VERSION, "extensions": ["binary_tensor_data"]})
 
     async def live(self, request: Request) -> Response:
         """``GET /v2/health/live``."""
-        return JSONResponse({"live": True})
+        return Json({"live": True})
 
     async def ready(self, request: Request) -> Response:
         """``GET /v2/health/ready``: not where the service ends, or the active version of a product could not be loaded."""
         ready = self._service.runs and not any(product.fault for product in list(self._service.products.values()))
-        return JSONResponse({"ready": ready}, 200 if ready else 503)
+        return Json({"ready": ready}, 200 if ready else 503)
 
     async def model(self, request: Request) -> Response:
         """``GET /v2/models/{m}``."""
         product, number = self._product(request), _number(request)
         numbers = await run_in_threadpool(_numbers, product, number)
-        return JSONResponse(models.metadata(product.name, numbers))
+        return Json(models.metadata(product.name, numbers))
 
     async def model_ready(self, request: Request) -> Response:
         """``GET /v2/models/{m}/ready``: a version is ready that is loaded; others are loaded when they are asked for."""
         product, number = self._product(request), _number(request)
         await run_in_threadpool(_numbers, product, number)
         ready = product.loaded(number) is not None
-        return JSONResponse({"name": product.name, "ready": ready}, 200 if ready else 503)
+        return Json({"name": product.name, "ready": ready}, 200 if ready else 503)
 
     async def index(self, request: Request) -> Response:
         """``POST /v2/repository/index`` of Triton's model repository extension: all products, with their versions."""
@@ -75,7 +76,7 @@ class Protocol:
         except (ValueError, AttributeError, RecursionError):
             raise Refused('the body must be empty, or a JSON object such as {"ready": true}.') from None
         found = await run_in_threadpool(_index, list(self._service.products.values()))
-        return JSONResponse([one for one in found if not only_ready or one["state"] == "READY"])
+        return Json([one for one in found if not only_ready or one["state"] == "READY"])
 
     async def infer(self, request: Request) -> Response:
         """``POST /v2/models/{m}/infer``."""
@@ -153,15 +154,14 @@ def _answered(endpoint: _Endpoint) -> _Endpoint:
     async def guarded(request: Request) -> Response:
         try:
             return await endpoint(request)
-        except ServiceError as error:
-            headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-            return JSONResponse({"error": str(error)}, error.status, headers)
         except HTTPException as error:
-            return JSONResponse({"error": error.detail}, error.status_code, error.headers)
-        except DataError as error:
-            return JSONResponse({"error": str(error)}, 422)
-        except AnomalyError as error:  # the server's fault: a detector that fails, a store that is full
-            return JSONResponse({"error": str(error)}, 500)
+            return Json({"error": error.detail}, error.status_code, dict(error.headers or {}))
+        except AnomalyError as error:
+            facts = refusal(error)["error"]
+            retry_after = error.retry_after if isinstance(error, ServiceError) else None
+            return Json(
+                {"error": facts["message"]}, facts["status"], {} if retry_after is None else {"Retry-After": str(retry_after)}
+            )
 
     return guarded
 
