@@ -293,7 +293,7 @@ def table(results: dict[str, Any]) -> str:
 
     lines = [
         "| set | change | images until the alarm | false alarms then | recalibrated | found then | recalibrated |",
-        "| --- | --- | --- | --- | --- |",
+        "| --- " * 7 + "|",
     ]
     for name, found in results["sets"].items():
         for key, row in found["changes"].items():
