@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import anomaly_drift
 from anomaly_core import RunFolder, run_experiment
@@ -112,6 +113,17 @@ def test_a_run_keeps_the_facts_of_the_images_that_set_its_threshold(run: Path) -
     assert not folder.differing()
 
 
+def test_a_plot_is_drawn_and_another_kind_of_file_refused(
+    run: Path, line: Path, tmp_path: Path, anomaly: Callable[..., Any]
+) -> None:
+    pytest.importorskip("matplotlib")
+    assert anomaly("drift", run, line, "--plot", tmp_path / "drift.png").code == 1
+    with Image.open(tmp_path / "drift.png") as picture:
+        assert picture.width > 800
+    done = anomaly("drift", run, line, "--plot", tmp_path / "drift.gif")
+    assert done.code != 0 and ".png, .svg, .pdf" in done.err and not (tmp_path / "drift.gif").exists()
+
+
 def test_nothing_of_it_needs_torch() -> None:
     modules = sorted(
         f"anomaly_drift.{'.'.join(path.relative_to(PACKAGE).with_suffix('').parts)}"
@@ -119,5 +131,7 @@ def test_nothing_of_it_needs_torch() -> None:
         if path.name != "__init__.py"
     )
     code = f"import sys, {', '.join(modules)}; print(sorted({{'torch', 'scipy', 'matplotlib'}} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    places = os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": places}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert (done.stdout.strip(), done.stderr) == ("[]", "") and len(modules) > 8

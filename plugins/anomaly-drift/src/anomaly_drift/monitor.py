@@ -26,6 +26,8 @@ _FORMAT = 1
 _SCORES, _ALONE = "p_value", "p_value alone"
 _ALL = ("up", "down", "spread")
 _WEIGHTS = {_SCORES: 0.3, "alarms": 0.2, "facts": 0.5}  # shares of the false alarms that each may raise
+_EXPLAINS = 1e-3  # of its limit: what a fact must show to make a change matter that another fact is sure of
+_WAITS = 50  # images that a sure change waits for one that matters
 _SUPPORT = 1e-4  # of the limit: what a fact must show to be called a cause of an alarm that another series raised
 
 
@@ -51,6 +53,7 @@ class DriftMonitor:
     Attributes:
         count: images seen.
         alarms: the number of alarms raised.
+        nearness: how much of its limit the evidence reached with the last image, of the series that reached most.
     """
 
     def __init__(self, reference: Reference, per_10000: float = 1.0, *, defects: float = DEFECTS, learn: int = LEARN) -> None:
@@ -62,6 +65,7 @@ class DriftMonitor:
             raise ConfigError(f"learn={learn}: fewer than 20 images do not tell what is usual. Give at least 20.")
         self.per_10000, self.defects, self.learn = per_10000, defects, learn
         self.count = self.alarms = 0
+        self.nearness = 0.0
         calibration = reference.calibration
         self._scores = len(calibration.scores)
         # cross-fitted scores are a little too high, and the stream would seem to score lower than they do
@@ -85,6 +89,11 @@ class DriftMonitor:
         self._evidence = Evidence(len(self._names), self.defects, self._ways)
         self._share = Alarms(self._expected)
         self._limits = _limits(self._names, per_10000)
+
+    @property
+    def usual(self) -> dict[str, float]:
+        """The median of each fact that changes are stated against; empty while they are learnt for the first time."""
+        return dict(self._usual)
 
     @property
     def is_learning(self) -> bool:
@@ -154,18 +163,22 @@ class DriftMonitor:
         """The alarm that the evidence amounts to, if it does; what is compared with begins anew then."""
         reached = {name: total / self._limits[name] for name, total in totals.items()}
         reached["alarms"] = share / self._limits["alarms"]
+        self.nearness = max(reached.values())
         for name in sorted(reached, key=reached.__getitem__, reverse=True):
             if reached[name] < 1:
                 return None
             start, way = self._start(name)
             since = [one for one in self._recent if one.number >= start]
-            if name not in FACTS or matters(name, way, self._level[name], since):
+            now = medians(since)
+            shown = {cause: reached.get(cause, 0) for cause in changes(self._level, now)}
+            explained = max(shown.values(), default=0) >= _EXPLAINS
+            if name not in FACTS or explained or matters(name, way, self._level[name], since):
                 break
-            self._evidence.clear(self._names.index(name))  # sure, but too small; it may grow
+            if len(since) > _WAITS:  # sure, but too small: from now on it may grow
+                self._evidence.clear(self._names.index(name))
         else:
             return None
-        now = medians(since)
-        moved = [cause for cause in changes(self._level, now) if reached.get(cause, 0) >= _SUPPORT]
+        moved = [cause for cause, support in shown.items() if support >= _SUPPORT]
         change = Change(_SCORES if name == _ALONE else name, way, start, since, now, moved)
         alarm = told(change, seen, self._usual, None if self._first else self._level, self._tally, self._expected)
         self.alarms += 1
@@ -256,6 +269,7 @@ class DriftMonitor:
         options = state["options"]
         self.per_10000, self.defects = float(options["per_10000"]), float(options["defects"])
         self.learn, self.count, self.alarms = int(options["learn"]), int(state["count"]), int(state["alarms"])
+        self.nearness = 0.0
         self._scores, self._names = int(state["scores"]), list(state["names"])
         self._ways = [tuple(ways) for ways in state["ways"]]
         self._expected, self._first = float(state["expected"]), bool(state["first"])

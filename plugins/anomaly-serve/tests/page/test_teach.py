@@ -182,6 +182,7 @@ def test_the_next_version_from_what_people_say(browser: Any, running: RunningSer
     fitted(browser)
     browser.open("/page/products/disc/teach/versions/2")
     assert "would get another verdict" in browser.texts(".pair")[0]
+    assert [text.strip() for text in browser.texts(".trial td:last-child")][:4] == ["found now"] * 4
     assert "(learnt)" in "".join(browser.texts(".trial td"))
     for width in (1280, 820):
         for dark in (False, True):
@@ -204,9 +205,10 @@ def test_the_next_version_from_what_people_say(browser: Any, running: RunningSer
 def test_a_threshold_is_proposed_and_accepted(browser: Any, running: RunningService) -> None:
     contents = [_png(part(400 + seed, bright=1.1)) for seed in range(10)]
     contents.append(_png(part(420, bright=1.1, defect=True)))
-    answers = [running.service.score("disc", contents[number % 11], name=f"bright {number}") for number in range(121)]
+    answers = [running.service.score("disc", contents[number % 11], name=f"bright {number}") for number in range(66)]
     assert all(answer.result(120).judgement.version == 1 for answer in answers)
-    old = running.store.settings("disc", 1)[-1]
+    first = running.store.settings("disc", 1)[-1].calibration
+    old = running.service.apply_settings("disc", 1, first.at_rate(0.02), 30.0, "anna", "a rate that 50 images support")
     browser.open("/page/products/disc/set#recalibrate")
     browser.press("#r-propose")
     browser.wait("return !document.getElementById('r-going').hidden")

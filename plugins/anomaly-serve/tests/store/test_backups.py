@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,13 @@ def test_seven_daily_backups_are_kept(store: Store) -> None:
         os.utime(made[-1], (now + day * 86_400,) * 2)
         assert daily_backup(store._database, now + day * 86_400 + 3600) is None
     assert sorted((store.folder / "backups").iterdir()) == made[-KEPT_BACKUPS:]
+
+
+def test_a_disk_that_is_almost_full_gets_no_backup(store: Store, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    monkeypatch.setattr("anomaly_serve.store.housekeeping.shutil.disk_usage", lambda _: namedtuple("Usage", "free")(10**8))
+    store._housekeeper.round()
+    assert "almost full: the daily backup is left out" in caplog.text
+    assert not (store.folder / "backups").exists()
 
 
 def test_a_restore_loses_neither_the_damaged_database_nor_later_images(

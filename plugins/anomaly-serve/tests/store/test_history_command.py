@@ -54,6 +54,21 @@ def test_export_takes_the_pages_filters(busy: Store, url: str | None, judgement:
     assert run("export", *at(busy, url), "--version", 1).exit_code == 2
 
 
+def test_changes_name_who_did_them(busy: Store, url: str | None) -> None:
+    result = run("changes", *at(busy, url))
+    assert result.exit_code == 0
+    rows = list(csv.DictReader(result.stdout.splitlines()))
+    assert [(row["product"], row["who"], row["action"]) for row in rows] == [
+        ("bolt", "anna", "add version"),
+        ("bolt", "anna", "add product"),
+        ("tile", "ben", "mark"),
+        ("tile", "anna", "activate"),
+        ("tile", "anna", "add version"),
+        ("tile", "anna", "add product"),
+    ]
+    assert '"to":"fine"' in rows[2]["facts"]
+
+
 def test_check_tells_what_is_wrong(busy: Store, url: str | None, judgement: Any) -> None:
     result = run("check", *at(busy, url))
     assert result.exit_code == 0

@@ -82,6 +82,8 @@ def test_teach_try_extend_and_try_again(teaching: Teaching, store: Store, png: P
     assert not list(teaching.sets.place("disc").glob("trial-*"))
 
     teaching.put_to_use("disc", 1, "anna", "the first")
+    calibration = store.settings("disc", 1)[-1].calibration.at_rate(0.2)
+    store.add_settings("disc", 1, calibration, 30.0, "anna", "fewer misses")
     for number, (anomalous, mark) in enumerate([(False, None), (True, "fine"), (False, "missed")], 1):
         add(store, number, png(50 + number, defect=mark == "missed"), anomalous, mark)
     with pytest.raises(DataError, match="knows all 8 normal images"):
@@ -106,7 +108,11 @@ def test_teach_try_extend_and_try_again(teaching: Teaching, store: Store, png: P
     teaching.put_to_use("disc", 2, "anna")
     assert teaching.before("disc") == 1 and teaching.take_back("disc", "anna") == 1
     active = store.active("disc")
-    assert active is not None and active.number == 1
+    assert active is not None and active.number == 1 and teaching.before("disc") is None
+
+    job = teaching.fit("disc", "anna", QUICK)  # begins with what was set for the version that judges
+    assert job.facts["options"] == {"base.false_alarm_rate": 0.2, "data.least_area": 30.0, "model.image_size": 64}
+    teaching.jobs.cancel(job.id)
 
 
 def test_a_mark_that_is_taken_back_takes_its_image_back(teaching: Teaching, store: Store, png: Png) -> None:
@@ -130,15 +136,26 @@ def test_what_cannot_be_is_said_before_the_fit(teaching: Teaching, png: Png) -> 
     assert teaching.jobs.of("disc") == []
 
 
-def test_a_failure_is_told_in_words_and_started_again(teaching: Teaching, png: Png) -> None:
+def test_a_method_that_needs_more_images_says_so(teaching: Teaching, png: Png) -> None:
     fill(teaching, png, 3, 1)
     job = ended(teaching, teaching.fit("disc", "anna", Fit("visual_words", "edge")))
     assert job.state == "failed" and "there are 3 normal images to learn, and visual_words needs 5" in job.message
-    again = ended(teaching, teaching.jobs.again(job.id, "ben"))
+
+
+def test_a_failure_is_told_in_words_and_started_again(teaching: Teaching, store: Store, png: Png) -> None:
+    nowhere = teaching.sets.folder / "nowhere"
+    store.add_version("disc", str(nowhere), calibration=Calibration(None, 0.01, 0, "none"), who="anna")
+    add(store, 1, png(1), False)
+    job = ended(teaching, teaching.try_out("disc", "anna", 1))
+    assert job.state == "failed" and "/nowhere' is not a run's folder" in job.message
+    assert str(teaching.sets.folder) not in job.message  # no path of this machine
+    again = ended(teaching, teaching.again(job.id, "ben"))
     assert again.id != job.id and again.who == "ben" and again.message == job.message
     assert teaching.jobs.get(job.id).facts["again"] == again.id
     with pytest.raises(RunError, match="no such job"):
         teaching.jobs.get("0")
+    with pytest.raises(RunError, match="no version 7"):
+        teaching.try_out("disc", "anna", 7)
 
 
 def running(teaching: Teaching, job: Job) -> psutil.Process:
@@ -167,13 +184,14 @@ def test_cancel_and_restart(teaching: Teaching, store: Store, png: Png) -> None:
     process = running(teaching, third)
     teaching.stop()
     assert not process.is_running() and teaching.jobs.get(third.id).state == "interrupted"
-    after = Teaching(teaching.service, teaching.sets.folder)
-    after.start()
+    after = Teaching(teaching.service, teaching.sets.folder).start()
     try:
-        assert ended(after, fourth).state == "done"  # it waited, and goes on
-        assert [job.id for job in after.jobs.of("disc")][:2] == [fourth.id, third.id]
+        running(after, fourth)  # it waited, and goes on
+        again = after.again(third.id, "ben")
+        assert again.state == "waiting" and again.facts["set"] == third.facts["set"]
     finally:
         after.stop()
+    assert [job.state for job in after.jobs.of("disc")][:3] == ["waiting", "interrupted", "interrupted"]
 
 
 def test_what_ran_when_the_service_was_killed_is_interrupted(teaching: Teaching, store: Store) -> None:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from anomaly_drift.alarm import DriftAlarm
+from anomaly_drift.plotting import Point, plot, require_plots
+
 if TYPE_CHECKING:
     from anomaly_core import Detector
-    from anomaly_drift.alarm import DriftAlarm
     from anomaly_drift.monitor import DriftMonitor
     from anomaly_drift.scoring import Scored
 
@@ -47,6 +49,13 @@ RECALIBRATED = 1000  # the last images that a threshold is proposed from
 )
 @click.option("--recalibrate", is_flag=True, help="Propose a threshold from the images since the last change.")
 @click.option("--jsonl", is_flag=True, help="One JSON object a line: each alarm, then the proposal, then a summary.")
+@click.option(
+    "--plot",
+    "picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Draw p-values, facts and evidence into FILE: .png, .svg or .pdf. Needs matplotlib.",
+)
 @click.option("--device", default="auto", show_default=True, help="Of a run: auto, cpu, cuda, cuda:N or mps.")
 @click.option("--no-verify", is_flag=True, help="Use RUN or FILE as it is, without comparing it with what was written.")
 def drift(
@@ -58,6 +67,7 @@ def drift(
     defects: float,
     recalibrate: bool,
     jsonl: bool,
+    picture: Path | None,
     device: str,
     no_verify: bool,
 ) -> None:
@@ -75,6 +85,8 @@ def drift(
     from anomaly_drift.scoring import scored
     from anomaly_predict import image_paths, open_detector
 
+    if picture is not None:
+        require_plots(picture)
     paths = image_paths(images)
     detector = open_detector(source, device, verify=not no_verify, quick=True)
     if not detector.calibration.scores:
@@ -84,7 +96,7 @@ def drift(
         )
     reference = Reference(detector.calibration) if learn else Reference.near(source, detector.calibration)
     monitor = DriftMonitor(reference, per_10000, defects=defects, learn=learn or LEARN)
-    report = _Report(jsonl, monitor, not reference.facts)
+    report = _Report(jsonl, monitor, not reference.facts, picture)
     for one in scored(detector, sorted(paths, key=_time) if by_time else paths):
         report.add(one, _time(Path(one.verdict.path)) if by_time else None)
     if recalibrate:
@@ -97,9 +109,10 @@ def drift(
 class _Report:
     """Alarms and the summary on standard output, faults on standard error."""
 
-    def __init__(self, jsonl: bool, monitor: DriftMonitor, learns: bool) -> None:
+    def __init__(self, jsonl: bool, monitor: DriftMonitor, learns: bool, picture: Path | None) -> None:
         self.failed = self.anomalous = 0
         self._jsonl, self._monitor, self._learns = jsonl, monitor, learns
+        self._picture, self._points, self._alarms = picture, list[Point](), list[DriftAlarm]()
         self._recent: list[Scored] = []  # since the last change, in bounded number
 
     def add(self, one: Scored, at: float | None) -> None:
@@ -112,8 +125,11 @@ class _Report:
         self.anomalous += bool(verdict.is_anomalous)
         self._recent = [*self._recent[-(RECALIBRATED - 1) :], one]
         alarm = self._monitor.update(verdict.p_value, one.facts, at, verdict.path, verdict.is_anomalous)
+        if self._picture is not None:
+            self._points.append(Point(verdict.p_value, one.facts, self._monitor.nearness))
         if alarm is None:
             return
+        self._alarms.append(alarm)
         if alarm.kind != "alarms":
             self._recent = self._recent[-(alarm.number - alarm.since_number + 1) :]
         self._print(alarm)
@@ -151,7 +167,9 @@ class _Report:
             _say(f"  To accept it: anomaly threshold {quoted(source)} --value {value!r}")
 
     def end(self) -> None:
-        """Print the summary."""
+        """Draw the picture, and print the summary."""
+        if self._picture is not None:
+            plot(self._picture, self._points, self._alarms, self._monitor.usual)
         monitor = self._monitor
         facts: dict[str, Any] = {"images": monitor.count, "anomalous": self.anomalous, "alarms": monitor.alarms}
         facts |= {"unreadable": self.failed, "per_10000": monitor.per_10000}

@@ -87,6 +87,19 @@ def export(
                         file.write(lines)
 
 
+@history.command("changes", short_help="Who changed what, as CSV.")
+@_store
+def changes(folder: Path, url: str | None) -> None:
+    """Write the diary of a service as CSV: who changed which threshold, version or mark, and when (UTC)."""
+    from anomaly_serve.store.archive import Archive
+
+    with Archive.opened(url, folder) as archive:
+        for number, name in enumerate(archive.products()):
+            for place, lines in enumerate(archive.export_changes(name)):
+                if number == 0 or place > 0:
+                    click.echo(lines, nl=False)
+
+
 @history.command("backup", short_help="Copy the database while the service runs.")
 @_store
 @click.argument("target", metavar="[FILE]", type=FILE, required=False)

@@ -148,11 +148,23 @@ def _rows(trial: Trial) -> list[dict[str, Any]]:
             "old_score": figure(row.old_score),
             "new_score": figure(row.new_score),
             "changes": row.changes,
+            "outcome": _outcome(row),
             "fault": row.fault,
             "paired": row.changes or row.is_defect is not None,
         }
         for row in sorted(trial.rows, key=urgency)[:_ROWS]
     ]
+
+
+def _outcome(row: Row) -> str:
+    """What the new version makes of an image, where that matters."""
+    if row.fault or row.new is None:
+        return ""
+    if row.is_defect:
+        return "missed" if not row.new else "found now" if row.changes else "found"
+    if row.is_defect is False and row.new:
+        return "false alarm"
+    return ("new alarm" if row.new else "no alarm any more") if row.changes else ""
 
 
 def _try(request: Request, body: Body) -> Response:

@@ -35,7 +35,9 @@ def copy_database(database: Database, target: Path) -> None:
             os.fsync(file.fileno())
         part.replace(target)
     except sqlite3.DatabaseError as error:
-        raise RunError(f"cannot copy the database {database} to {str(target)!r}: {error}. {database.rescue()}") from error
+        damaged = any(word in str(error) for word in ("malformed", "not a database"))
+        advice = database.rescue() if damaged else "Free some space, or write elsewhere."
+        raise RunError(f"cannot copy the database {database} to {str(target)!r}: {error}. {advice}") from error
     except OSError as error:
         raise RunError(
             f"cannot write the backup {str(target)!r}: {error}. Free some space or choose another folder."

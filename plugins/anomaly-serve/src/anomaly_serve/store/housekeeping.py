@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Row, delete, select, text
+from sqlalchemy import delete, select, text
 
-from anomaly_core import AnomalyError
+from anomaly_core import AnomalyError, RunError
 from anomaly_serve.store.backup import copy_database
 from anomaly_serve.store.database import BACKUPS, Database
-from anomaly_serve.store.images import KeptImages
+from anomaly_serve.store.images import RESERVE, KeptImages
 from anomaly_serve.store.tables import judgements as table
 from anomaly_serve.store.tables import products
 
@@ -75,7 +76,7 @@ class Housekeeper:
     def _expire_some(self, bound: float) -> int:
         with self._database.writing() as connection:
             columns = (table.c.id, table.c.product, table.c.time, table.c.suffix, table.c.image_size, table.c.place)
-            rows: list[Row[Any]] = []
+            rows: list[Any] = []
             for name in connection.execute(select(products.c.name)).scalars().all():  # with a name, the index answers
                 query = select(*columns).where(table.c.product == name, table.c.time < bound).order_by(table.c.time)
                 rows += connection.execute(query.limit(_PORTION - len(rows))).all()
@@ -97,6 +98,8 @@ def daily_backup(database: Database, now: float) -> Path | None:
     there = sorted(folder.glob("daily-*.db"))
     if there and 0 <= now - there[-1].stat().st_mtime < _DAY:
         return None
+    if database.path and shutil.disk_usage(database.folder).free < database.path.stat().st_size + RESERVE:
+        raise RunError(f"the disk of {str(database.folder)!r} is almost full: the daily backup is left out. Free some space.")
     target = folder / f"daily-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}.db"
     copy_database(database, target)
     for old in [*there, target][:-KEPT_BACKUPS]:

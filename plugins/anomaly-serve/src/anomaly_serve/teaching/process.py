@@ -97,9 +97,7 @@ class WorkerProcess:
                 text=True,
                 encoding="utf-8",
                 env=environment,
-                # a Ctrl-C at the service's console is the service's: it ends its jobs itself
-                start_new_session=sys.platform != "win32",
-                creationflags=subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0,
+                **_own_group(),
             )
         return self._child
 
@@ -110,6 +108,14 @@ def tail(log: Path, most: int = 4000) -> str:
         file.seek(max(0, log.stat().st_size - most))
         return file.read().decode("utf-8", "replace")
     return ""
+
+
+def _own_group() -> dict[str, Any]:
+    """A Ctrl-C at the service's console is the service's, which ends its jobs itself."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    else:
+        return {"start_new_session": True}
 
 
 def _kill_tree(child: subprocess.Popen[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from anomaly_core import DataError, RunConfig, RunError, RunFolder
-from anomaly_serve.records import Job
+from anomaly_serve.records import Job, Version
 from anomaly_serve.teaching.advice import FEWEST, Advice, advice, enough
 from anomaly_serve.teaching.folders import Folders
 from anomaly_serve.teaching.image_set import ImageSet
@@ -128,11 +129,22 @@ class Teaching:
         count = len(self.draft(product).members("normal"))
         if count < FEWEST:
             raise DataError(f"{enough(count)} Add normal images.")
-        # an option that cannot be is said now
-        RunConfig.create(model=fit.model, data="folder", preset=fit.preset, overrides=dict(fit.options))
         active = self.store.active(product)
-        asked = {"kind": "fit", "model": fit.model, "preset": fit.preset, "options": dict(fit.options), "note": fit.note}
+        options = {**self._carried(active), **fit.options}
+        # an option that cannot be is said now
+        RunConfig.create(model=fit.model, data="folder", preset=fit.preset, overrides=options)
+        asked = {"kind": "fit", "model": fit.model, "preset": fit.preset, "options": options, "note": fit.note}
         return self._submit(product, who, {**asked, "parent": active and active.number})
+
+    def _carried(self, active: Version | None) -> dict[str, Any]:
+        """What a person has set for the version that judges, and the next one begins with."""
+        if active is None:
+            return {}
+        holds = self.store.settings(active.product, active.number)[-1]
+        carried: dict[str, Any] = {} if holds.least_area is None else {"data.least_area": holds.least_area}
+        if holds.calibration.chosen_by == "rate":
+            carried["base.false_alarm_rate"] = holds.calibration.false_alarm_rate
+        return carried
 
     def new_for(self, product: str, number: int) -> list[Member]:
         """The normal images of the draft that a version can learn in seconds (:meth:`extend`), of those that it does not know.
@@ -197,19 +209,21 @@ class Teaching:
     def put_to_use(self, product: str, number: int, who: str, note: str = "") -> None:
         """Let a version judge from now on."""
         self.work.version(product, number)
+        active = self.store.active(product)
         self.service.activate(product, number, who)
+        if active is None or active.number != number:
+            self.store.keep_state(f"before/{product}", {"version": number, "from": active and active.number})
         if note:
             self.store.add_change(product, "note", {"version": number, "note": note}, who)
 
     def before(self, product: str) -> int | None:
-        """The version that judged before the one that does, or that one's parent; None if there is none."""
+        """The version in whose place the one that judges was put to use, else its parent; None if there is none."""
         active = self.store.active(product)
         if active is None:
             return None
-        for change in self.store.changes(product, 200):
-            if change.action == "activate" and change.facts.get("version") == active.number:
-                return change.facts.get("from") or active.parent
-        return active.parent
+        facts = self.store.state(f"before/{product}") or {}
+        number: int | None = facts["from"] if facts.get("version") == active.number else active.parent
+        return number
 
     def take_back(self, product: str, who: str) -> int:
         """Let the version judge again that did before, and return its number; RunError if there is none."""
@@ -269,13 +283,17 @@ class Teaching:
         return self.jobs.submit(product, who, {**facts, "asked": [*facts, "asked"]})
 
     def _forget_failed(self, product: str) -> None:
-        """Remove the copies of sets that no version was taught from, and no job needs."""
+        """Remove what no version needs and no job: copies of sets, and runs that did not complete."""
         needed = {job.facts.get("set") for job in self.jobs.of(product) if job.state in ("waiting", "running")}
         taught = (self.work.taught(product, version.number) for version in self.store.versions(product))
         needed |= {facts["set"] for facts in taught if facts}
         for path in self.sets.place(product).glob("set-*"):
             if path.name not in needed:
                 self.sets.remove(product, path.name)
+        for job in self.jobs.of(product):
+            if job.state in AGAIN:
+                for path in self.work.runs(job).glob("*/"):  # not the log
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def _images(count: int) -> str:

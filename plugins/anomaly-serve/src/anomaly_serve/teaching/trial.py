@@ -13,7 +13,8 @@ from anomaly_serve.records import Judgement, Version
 from anomaly_serve.teaching.image_set import ImageSet
 
 LAST = 200  # images of the history
-MOST_MARKED = 1_000
+MARKED = 100  # images with each mark that a trial takes: each is a copy on the disk while it lasts
+MOST_MARKED = 1_000  # that a set takes
 PAGE = 200  # verdicts that are read at once
 SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "image/bmp": ".bmp", "image/tiff": ".tif", "image/webp": ".webp"}
 
@@ -118,7 +119,7 @@ class Trial:
 def cases(
     history: History, product: str, learnt: ImageSet, folder: Path, active: Version | None, last: int = LAST
 ) -> list[Case]:
-    """The cases of a trial: the last images that are kept, all marked ones, and the known defects that were brought.
+    """The cases of a trial: the last images that are kept, the last with each mark, and the known defects that were brought.
 
     Args:
         learnt: the set of the version that is tried.
@@ -197,7 +198,7 @@ def marked(history: History, product: str, mark: str, most: int = MOST_MARKED) -
 def _candidates(history: History, product: str, last: int) -> Iterator[Judgement]:
     yield from _paged(history, product, last)
     for mark in ("missed", "fine", "confirmed"):
-        yield from marked(history, product, mark)
+        yield from marked(history, product, mark, MARKED)
 
 
 def _paged(history: History, product: str, most: int, **filters: Any) -> Iterator[Judgement]:

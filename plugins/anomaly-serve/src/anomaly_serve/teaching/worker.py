@@ -186,7 +186,10 @@ def _yield_to_inspection() -> None:
 
     own = psutil.Process()
     try:
-        own.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 10)
+        if sys.platform == "win32":
+            own.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+        else:
+            own.nice(10)
     except (OSError, psutil.Error) as error:
         logging.warning("the job runs at the usual priority: %s", error)
 
