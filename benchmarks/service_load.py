@@ -243,7 +243,8 @@ class Child:
 
     def __init__(self, *command: object, stream: str = "stdout") -> None:
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen([*map(str, command)], stdin=pipe, text=True, **{stream: pipe})
+        streams: dict[str, Any] = {"stdin": pipe, stream: pipe}
+        self.process = subprocess.Popen([*map(str, command)], text=True, **streams)
         self._answers: Any = getattr(self.process, stream)
         self.memory = psutil.Process(self.process.pid)
 
