@@ -70,7 +70,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     given = parser.parse_args()
     serve.start(http_options={"host": "127.0.0.1", "port": given.port})
-    serve.run(Judge.options(num_replicas=given.replicas).bind(str(given.model.absolute())), blocking=True)
+    judge: Any = Judge  # which the decorator has made a deployment
+    serve.run(judge.options(num_replicas=given.replicas).bind(str(given.model.absolute())), blocking=True)
 
 
 if __name__ == "__main__":

