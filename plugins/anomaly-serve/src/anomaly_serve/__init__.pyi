@@ -1,10 +1,13 @@
+from .access import Tokens as Tokens
 from .app import create_app as create_app
 from .faults import Busy as Busy
+from .faults import Forbidden as Forbidden
 from .faults import NotFound as NotFound
 from .faults import NotReady as NotReady
 from .faults import NoVersion as NoVersion
 from .faults import ServiceError as ServiceError
 from .faults import TooLarge as TooLarge
+from .faults import TooSlow as TooSlow
 from .faults import Unauthorised as Unauthorised
 from .faults import UnknownProduct as UnknownProduct
 from .faults import Unusable as Unusable

@@ -101,7 +101,7 @@ def serve(
         door = listening(host, port)
     except OSError as error:
         raise RunError(
-            f"cannot listen at {host}, port {port}: {error}. Choose another with --port, or 0 for a free one."
+            f"cannot listen at {host}, port {port}: {error}. Choose another --host or --port; --port 0 takes one that is free."
         ) from error
     with door:
         store = Store.open(database, folder, size_of(quota), keep_days)
