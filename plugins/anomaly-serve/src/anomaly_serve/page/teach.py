@@ -80,7 +80,7 @@ def _add_product(request: Request, body: Body) -> Response:
     if refusal and is_form:
         return render(request, "new-product.html", status=422, taken=name, refusal=refusal)
     if refusal:
-        return JSONResponse({"error": refusal}, 422)
+        raise HTTPException(422, refusal)
     if is_form:
         return RedirectResponse(f"{request.scope.get('root_path', '')}/products/{quote(name, safe='')}/teach", 303)
     return JSONResponse({"product": name}, 201)

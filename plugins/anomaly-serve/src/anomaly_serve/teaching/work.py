@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from anomaly_core import AnomalyError, Calibration, RunError, folder_name, write_whole
+from anomaly_serve.faults import NotFound
 from anomaly_serve.records import Job, Settings, Version
 from anomaly_serve.teaching.image_set import ImageSet
 from anomaly_serve.teaching.jobs import JobStore, Running
@@ -69,10 +70,10 @@ class Work:
             raise RunError(self.public(str(error))) from error
 
     def version(self, product: str, number: int) -> Version:
-        """A version; RunError if there is none."""
+        """A version; NotFound if there is none."""
         version = self.store.version(product, number)
         if version is None:
-            raise RunError(f"{product!r} has no version {number}. Load the page again.")
+            raise NotFound(f"{product!r} has no version {number}. Load the page again.")
         return version
 
     def taught(self, product: str, number: int) -> dict[str, Any] | None:
@@ -152,11 +153,12 @@ class Work:
     def _try(self, running: Running, number: int) -> str:
         product, store = running.job.product, self.store
         version, active = self.version(product, number), store.active(product)
-        learnt = self.set_of(product, number) or self.sets.get(product, "set-none")
+        images = self.set_of(product, number) or self.sets.get(product, "set-none")
+        learnt = images.learnt((self.taught(product, number) or {}).get("learns_defects", False))
         folder = self.sets.place(product) / f"trial-{running.job.id}"
         try:
             running.tell("collecting images to try it on")
-            chosen = cases(store, product, learnt, folder, active)
+            chosen = cases(store, product, images, learnt, folder, active)
             if not chosen:
                 return "there is no image yet that it can be tried on"
             paths = {case.key: str(case.path) for case in chosen}
