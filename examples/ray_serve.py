@@ -35,7 +35,7 @@ class Judge:
     def __init__(self, path: str) -> None:
         self.detector: Any = open_detector(path, threads=1)
 
-    @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.002)
+    @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.002)  # type: ignore[untyped-decorator]  # as Ray has it
     async def judged(self, images: list[NDArray[np.uint8]]) -> list[dict[str, Any]]:
         """The verdicts on the images of several requests, which Ray Serve collects."""
         predictions = await asyncio.to_thread(self.detector.score, images)
