@@ -13,6 +13,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -166,6 +167,25 @@ def test_while_the_broker_is_away_verdicts_go_on_and_all_arrive_in_order(
         until(lambda: len(set(plant.verdicts())) == len(ids))
     assert list(dict.fromkeys(plant.verdicts())) == ids
     assert "is away" in caplog.text
+
+
+@needs_broker
+def test_what_is_never_acknowledged_is_told_again(
+    service: Service, broker: Mosquitto, plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt, "SILENCE", 0.3)
+    with add_doors(service, DoorOptions(mqtt=broker.url)) as doors:
+        (door,) = doors.doors
+        assert isinstance(door, MqttDoor)
+        until(lambda: door.connected)
+        swallowed = iter(range(60_000, 60_003))
+        publish = door._client.publish
+        lost = lambda *words, **options: (  # noqa: E731  # the first three go nowhere
+            publish(*words, **options) if (mid := next(swallowed, None)) is None else SimpleNamespace(mid=mid)
+        )
+        monkeypatch.setattr(door._client, "publish", lost)
+        ids = judge(service, 5)
+        until(lambda: set(plant.verdicts()) == set(ids))
 
 
 @needs_broker

@@ -23,6 +23,7 @@ from anomaly_serve.doors.outbox import Outbox
 WINDOW = 20  # verdicts that are on their way at once
 IMAGES = 8  # images that the broker sends before one is acknowledged
 AGAIN = 10.0  # seconds after which what the broker refused is told again
+SILENCE = 20.0  # seconds without any acknowledgement, after which what is on its way is told again
 LOOK = 5.0  # seconds between two looks for alarms
 SAVE = 0.5  # seconds between two times that what was acknowledged is kept
 FLUSH = 3.0  # seconds that the end waits for acknowledgements
@@ -73,7 +74,7 @@ class MqttDoor:
         self._again: list[tuple[float, int, Any]] = []
         self._on_their_way: dict[int, tuple[str, str, int]] = {}  # mid -> kind, product or id, number
         self._connection = 0
-        self._hold = self._saved = self._looked = 0.0
+        self._hold = self._saved = self._looked = self._heard = 0.0
         self._said = ""
         self._client = client = paho.Client(
             paho.CallbackAPIVersion.VERSION2, self._identity(), protocol=paho.MQTTv5, manual_ack=True
@@ -134,6 +135,7 @@ class MqttDoor:
         prefix = self.broker.prefix
         client.publish(f"{prefix}/status", "online", qos=1, retain=True)
         client.subscribe(f"{prefix}/+/image/#", qos=1)
+        self._heard = time.monotonic()
         self.connected = True
         self._say(f"connected to the broker at {self.broker}.", level=logging.INFO)
         self._wake.set()
@@ -188,6 +190,7 @@ class MqttDoor:
     def _take_acknowledgements(self) -> None:
         while self._acks:
             mid, reason = self._acks.popleft()
+            self._heard = time.monotonic()
             kind, name, number = self._on_their_way.pop(mid, ("", "", 0))
             if kind and reason.is_failure:
                 self._say(f"the broker at {self.broker} refuses verdicts: {reason}. Check the user's rights; they are kept.")
@@ -253,12 +256,20 @@ class MqttDoor:
         if self._outbox.is_behind:
             self._outbox.fill()
         now = time.monotonic()
+        if self._on_their_way and self.connected and now - self._heard > SILENCE:
+            for kind, name, _ in reversed(self._on_their_way.values()):
+                if kind == "verdict":
+                    self._outbox.put_back(name)
+            self._on_their_way.clear()
+            self._heard = now
         while self.connected and now >= self._hold and len(self._on_their_way) < WINDOW:
             judgement = self._outbox.take()
             if judgement is None:
                 break
             topic = f"{self.broker.prefix}/{judgement.product}/verdict"
             sent = self._client.publish(topic, json.dumps(verdict_json(judgement), allow_nan=False), qos=1)
+            if not self._on_their_way:
+                self._heard = now
             self._on_their_way[sent.mid] = "verdict", judgement.id, 0
         if self.connected and now >= self._hold and now - self._looked >= LOOK:
             self._looked = now
