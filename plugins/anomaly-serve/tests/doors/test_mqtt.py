@@ -159,7 +159,7 @@ def test_while_the_broker_is_away_verdicts_go_on_and_all_arrive_in_order(
         until(lambda: not door.connected)
         ids += judge(service, 700)  # more than memory holds
         broker.start()
-        until(lambda: len(set(plant.verdicts())) == len(ids), 30)
+        until(lambda: len(set(plant.verdicts())) == len(ids), 40)
         ids += judge(service, 5)
         until(lambda: len(set(plant.verdicts())) == len(ids))
     assert list(dict.fromkeys(plant.verdicts())) == ids
@@ -236,7 +236,7 @@ def test_killed_services_lose_no_verdict_and_no_image(broker: Mosquitto, plant: 
     killed(run(20, "again"), 20)  # without a broker
     broker.start()
     last = run(3, "again")
-    until(lambda: set(ids) <= set(plant.verdicts()), 30)
+    until(lambda: set(ids) <= set(plant.verdicts()), 40)
     until(lambda: "while-away" in [json.loads(one.payload)["name"] for one in plant.on("line/bolt/verdict")])
     killed(last, 3)
     told = plant.verdicts()

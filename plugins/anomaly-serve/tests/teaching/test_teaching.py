@@ -111,6 +111,11 @@ def test_teach_try_extend_and_try_again(teaching: Teaching, store: Store, png: P
     active = store.active("disc")
     assert active is not None and active.number == 1 and teaching.before("disc") is None
 
+    teaching.draft("disc").take("normal", "empty belt.png", [png(77, empty=True)])  # learnt, it would never be found again
+    job = ended(teaching, teaching.extend("disc", "anna", 1))
+    assert job.state == "failed" and "empty belt" in job.message and "--yes" in job.message
+    assert "set-" not in job.message and "/" not in job.message, job.message
+
     job = teaching.fit("disc", "anna", QUICK)  # begins with what was set for the version that judges
     assert job.facts["options"] == {"base.false_alarm_rate": 0.2, "data.least_area": 30.0, "model.image_size": 64}
     teaching.jobs.cancel(job.id)

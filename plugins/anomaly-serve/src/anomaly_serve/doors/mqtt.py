@@ -139,7 +139,7 @@ class MqttDoor:
             except (OSError, ValueError) as error:
                 raise ConfigError(f"--mqtt-ca {str(ca)!r}: {error}. Give certificates in PEM form.") from error
         client.will_set(f"{broker.prefix}/status", "offline", qos=1, retain=True)
-        client.reconnect_delay_set(1, 60)
+        client.reconnect_delay_set(1, 15)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_publish, client.on_message = self._on_publish, self._on_message
 

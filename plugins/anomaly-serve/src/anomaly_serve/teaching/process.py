@@ -56,12 +56,16 @@ class WorkerProcess:
                     child.stdin.flush()
                 last: dict[str, Any] = {}
                 for line in child.stdout:
-                    last = json.loads(line)
-                    if "doing" in last:
-                        told(last)
+                    with suppress(ValueError):  # the last line of a process that was killed while it wrote
+                        last = json.loads(line)
+                        if "doing" in last:
+                            told(last)
                 status = child.wait()
             finally:
                 self.end(mark=False)
+                for stream in (child.stdin, child.stdout):  # here alone: another thread may not close what this one reads
+                    with suppress(OSError):
+                        stream and stream.close()
         if self._ended:
             raise Cancelled("the job was cancelled.")
         if "result" in last:
@@ -74,12 +78,7 @@ class WorkerProcess:
         with self._lock:
             self._ended |= mark
             child = self._child
-            if child is None:
-                return
-            for stream in (child.stdin, child.stdout):
-                with suppress(OSError):
-                    stream and stream.close()
-            if child.poll() is None:
+            if child is not None and child.poll() is None:
                 _kill_tree(child)
                 child.wait()
 

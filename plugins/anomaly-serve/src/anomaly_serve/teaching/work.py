@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -13,10 +14,12 @@ from anomaly_serve.faults import NotFound
 from anomaly_serve.records import Job, Settings, Version
 from anomaly_serve.teaching.image_set import ImageSet
 from anomaly_serve.teaching.jobs import JobStore, Running
+from anomaly_serve.teaching.members import DIGITS
 from anomaly_serve.teaching.proposals import proposed, recent
 from anomaly_serve.teaching.sets import Sets
 from anomaly_serve.teaching.trial import SUFFIXES, History, Trial, cases, compared
 
+_MEMBER = re.compile(rf"[/\\][^'\"\n]*?[/\\](?:normal|abnormal)[/\\]([^/\\\n]+?)\.[0-9a-f]{{{DIGITS}}}\.[a-z0-9]+")
 COMPARED = 4  # images that the graph for inspection is compared with the run on
 
 
@@ -95,10 +98,10 @@ class Work:
         return self.sets.place(job.product) / "runs" / job.id
 
     def public(self, text: str) -> str:
-        """A message without the place of this service's folders."""
+        """A message without the place of this service's folders, and with images by the names that their senders gave them."""
         for place in (f"{self.sets.folder.absolute()}", f"{self.sets.folder}"):
             text = text.replace(place, "")
-        return text
+        return _MEMBER.sub(r"\1", text)
 
     def _teach(self, running: Running, result: dict[str, Any]) -> str:
         job = running.job
