@@ -20,7 +20,7 @@ from doorstep import until
 
 from anomaly_core import ConfigError, MissingLibrary
 from anomaly_serve.doors import Broker, DoorOptions, MqttDoor, add_doors, mqtt
-from anomaly_serve.doors.mqtt import password_of
+from anomaly_serve.doors.broker import SECRET, password_of
 from anomaly_serve.service import Service
 from anomaly_serve.testing import as_file, grey_image, prepared_service
 
@@ -282,7 +282,7 @@ def test_addresses_and_passwords_are_understood(tmp_path: Path, monkeypatch: pyt
     assert Broker.of("mqtt://host:77") == Broker("host", 77, "anomaly", None, False)
     (tmp_path / "password").write_text("word\n")
     assert password_of(Broker("host", 1, user="me"), tmp_path / "password") == "word"
-    monkeypatch.setenv(mqtt.SECRET, "other")
+    monkeypatch.setenv(SECRET, "other")
     assert password_of(Broker("host", 1, user="me"), None) == "other"
     with pytest.raises(ConfigError, match="no user"):
         password_of(Broker("host", 1), None)

@@ -119,6 +119,8 @@ def serve(
                 _tell(service, door, host)
                 names = ["127.0.0.1", "[::1]", "localhost", host, *hosts]
                 app = create_app(service, tokens, names if is_loopback or hosts else None)
+                for one in opened.doors:
+                    click.echo(printable(str(one)), err=True)
                 with opened:
                     server_for(app).run(sockets=[door])
         finally:
