@@ -230,7 +230,7 @@ def decoded_engine(detector: Any, images: list[Any], files: list[bytes], batch: 
 
 def spots_main(given: argparse.Namespace) -> None:
     """Serves a detector that costs nothing, until its input ends."""
-    from anomaly_serve.testing import running_service
+    from anomaly_serve import running_service
 
     with running_service(Path(given.source)) as running:
         running.service.add_version("part", "spots", who="benchmark", activate=True)
@@ -243,7 +243,8 @@ class Child:
 
     def __init__(self, *command: object, stream: str = "stdout") -> None:
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen([*map(str, command)], stdin=pipe, text=True, **{stream: pipe})
+        streams: dict[str, Any] = {"stdin": pipe, stream: pipe}
+        self.process = subprocess.Popen([*map(str, command)], text=True, **streams)
         self._answers: Any = getattr(self.process, stream)
         self.memory = psutil.Process(self.process.pid)
 

@@ -22,9 +22,8 @@ from typing import Any
 
 from PIL import Image
 
+from anomaly_serve import RunningService, ServiceOptions, running_service
 from anomaly_serve.identifiers import new_id
-from anomaly_serve.service import ServiceOptions
-from anomaly_serve.testing import RunningService, running_service
 
 ASSETS = Path(__file__).parent / "assets"
 NUT = "/page/products/nut"

@@ -35,7 +35,7 @@ class Judge:
     def __init__(self, path: str) -> None:
         self.detector: Any = open_detector(path, threads=1)
 
-    @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.002)
+    @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.002)  # type: ignore[untyped-decorator]  # as Ray has it
     async def judged(self, images: list[NDArray[np.uint8]]) -> list[dict[str, Any]]:
         """The verdicts on the images of several requests, which Ray Serve collects."""
         predictions = await asyncio.to_thread(self.detector.score, images)
@@ -70,7 +70,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     given = parser.parse_args()
     serve.start(http_options={"host": "127.0.0.1", "port": given.port})
-    serve.run(Judge.options(num_replicas=given.replicas).bind(str(given.model.absolute())), blocking=True)
+    judge: Any = Judge  # which the decorator has made a deployment
+    serve.run(judge.options(num_replicas=given.replicas).bind(str(given.model.absolute())), blocking=True)
 
 
 if __name__ == "__main__":

@@ -213,6 +213,7 @@ class Service:
             if loaded is not None:
                 self._begin(_Job(asked, own, loaded, record, keep and record, answer), image)
             else:
+                assert version is not None  # the active one is loaded
                 self._loader.submit(self._load_first, asked, own, version, record, keep and record, answer, image)
         except BaseException:
             self._places.free()

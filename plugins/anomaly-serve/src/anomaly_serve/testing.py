@@ -98,7 +98,7 @@ def prepared_service(
     if products is None:
         products = {"bolt": folder / "bright-spots"}
         if options.opener is None:
-            options = replace(options, opener=lambda path: BrightSpots())  # type: ignore[arg-type,return-value]
+            options = replace(options, opener=lambda path: BrightSpots())
     store = Store.open(None, folder)
     try:
         with Service(store, options) as service:

@@ -1,7 +1,7 @@
+from .broker import Broker as Broker
 from .camera import CameraDoor as CameraDoor
 from .folder import FolderDoor as FolderDoor
 from .folder import Folders as Folders
-from .mqtt import Broker as Broker
 from .mqtt import MqttDoor as MqttDoor
 from .options import DoorOptions as DoorOptions
 from .options import Doors as Doors

@@ -71,6 +71,9 @@ class CameraDoor:
         if not self._is_file:  # reading may hang: nobody waits for this one
             self._threads.append(Thread(target=self._read_all, name=f"frames-{product}", daemon=True))
 
+    def __str__(self) -> str:
+        return f"{self.product}: camera {self.name!r}"
+
     def start(self) -> None:
         """Begin."""
         for thread in self._threads:

@@ -111,6 +111,10 @@ class FolderDoor:
         self._later: list[tuple[float, Path]] = []
         self._said: dict[str, None] = {}
 
+    def __str__(self) -> str:
+        accept, reject = str(self.folders.accept), str(self.folders.reject)
+        return f"{self.product}: watches {str(self.folders.watched)!r}, and moves images to {accept!r} or {reject!r}"
+
     def start(self) -> None:
         """Begin, in a thread of its own."""
         for folder in self.folders.targets:

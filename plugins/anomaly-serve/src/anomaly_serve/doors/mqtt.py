@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import secrets
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from anomaly_core import AnomalyError, ConfigError, MissingLibrary, described, read_untrusted
+from anomaly_core import AnomalyError, ConfigError, MissingLibrary, described
 from anomaly_serve.answers import verdict_json
 from anomaly_serve.doors.asking import ask, fault_of
+from anomaly_serve.doors.broker import Broker
 from anomaly_serve.doors.outbox import Outbox
 
-SECRET = "ANOMALY_MQTT_PASSWORD"
 WINDOW = 20  # verdicts that are on their way at once
 IMAGES = 8  # images that the broker sends before one is acknowledged
 AGAIN = 10.0  # seconds after which what the broker refused is told again
@@ -31,56 +28,6 @@ SAVE = 0.5  # seconds between two times that what was acknowledged is kept
 FLUSH = 3.0  # seconds that the end waits for acknowledgements
 ABSENCE = 7 * 24 * 3600  # seconds for which the broker keeps images for a service that is away
 log = logging.getLogger("anomaly_core.serve")
-
-
-@dataclass(frozen=True)
-class Broker:
-    """Where a broker is: ``mqtt[s]://[USER@]HOST[:PORT][/PREFIX]``."""
-
-    host: str
-    port: int
-    prefix: str = "anomaly"
-    user: str | None = None
-    tls: bool = False
-
-    @classmethod
-    def of(cls, url: str) -> Broker:
-        """The broker of an address; ConfigError if it is none, or holds a password, which others would see."""
-        form = "Give mqtt://[USER@]HOST[:PORT][/PREFIX], or mqtts:// for TLS."
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as error:
-            raise ConfigError(f"--mqtt {url}: {error}. {form}") from error
-        if parts.password is not None:
-            raise ConfigError(
-                f"--mqtt: others can read a password in an address. Put it into ${SECRET} or --mqtt-password-file."
-            )
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.query or parts.fragment:
-            raise ConfigError(f"--mqtt {url}: it is no address of a broker. {form}")
-        prefix = unquote(parts.path).strip("/") or "anomaly"
-        if any(letter in prefix for letter in "+#\0") or prefix.startswith("$"):
-            raise ConfigError(f"--mqtt {url}: {prefix!r} cannot begin a topic. Leave out +, # and a leading $.")
-        tls = parts.scheme == "mqtts"
-        user = None if parts.username is None else unquote(parts.username)
-        return cls(parts.hostname, port or (8883 if tls else 1883), prefix, user, tls)
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
-
-
-def password_of(broker: Broker, file: Path | None) -> str | None:
-    """The broker's password, from the first line of a file or the environment; ConfigError if it is not for anybody."""
-    if file is None:
-        password = os.environ.get(SECRET)
-    else:
-        try:
-            password = read_untrusted(file, 1 << 16).decode().splitlines()[0].strip()
-        except (OSError, UnicodeDecodeError, IndexError) as error:
-            raise ConfigError(f"cannot read a password from {str(file)!r}: {error}. Its first line must be it.") from error
-    if password and broker.user is None:
-        raise ConfigError("there is a password for the broker, and no user. Name one: mqtt://USER@HOST.")
-    return password
 
 
 class MqttDoor:
@@ -139,9 +86,12 @@ class MqttDoor:
             except (OSError, ValueError) as error:
                 raise ConfigError(f"--mqtt-ca {str(ca)!r}: {error}. Give certificates in PEM form.") from error
         client.will_set(f"{broker.prefix}/status", "offline", qos=1, retain=True)
-        client.reconnect_delay_set(1, 60)
+        client.reconnect_delay_set(1, 15)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_publish, client.on_message = self._on_publish, self._on_message
+
+    def __str__(self) -> str:
+        return f"MQTT: tells {self.broker} below {self.broker.prefix!r}"
 
     def start(self) -> None:
         """Begin; the broker need not be there yet."""

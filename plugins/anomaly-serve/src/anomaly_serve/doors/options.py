@@ -145,7 +145,8 @@ def add_doors(service: Any, options: DoorOptions) -> Doors:
     """
     doors: list[Door] = []
     if options.mqtt is not None:  # first, so that it is closed last, and tells what the others did
-        from anomaly_serve.doors.mqtt import Broker, MqttDoor, password_of
+        from anomaly_serve.doors.broker import Broker, password_of
+        from anomaly_serve.doors.mqtt import MqttDoor
 
         broker = Broker.of(options.mqtt)
         if options.mqtt_ca is not None and not broker.tls:
