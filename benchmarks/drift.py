@@ -261,8 +261,7 @@ def recalibration(calibration: Calibration, pool: Pool, draws: int) -> dict[str,
 def measured(name: str, tiles: str, draws: int) -> dict[str, Any]:
     run, samples = finished(name, tiles)
     detector = open_detector(run.folder, "cpu")
-    calibration = run.calibration()
-    reference = Reference.near(run.folder, calibration)
+    reference = Reference.near(run.folder, calibration := run.calibration())
     folder = OUTPUT / "scores" / name
     if name == "tiles":
         parts = {
@@ -293,13 +292,14 @@ def table(results: dict[str, Any]) -> str:
         return "none proposed" if value is None else f"{100 * value:.1f} %"
 
     lines = [
-        "| set | change | images until the alarm | false alarms then | after recalibration |",
-        "| --- | --- | --- | --- | --- |",
+        "| set | change | images until the alarm | false alarms then | recalibrated | found then | recalibrated |",
+        "| --- " * 7 + "|",
     ]
     for name, found in results["sets"].items():
         for key, row in found["changes"].items():
             images = "" if key == "none" else f"more than {AFTER}" if row["images"] is None else f"{row['images']:.0f}"
-            cells = [share(row["false_alarms_drifted"]), share(row["false_alarms_recalibrated"])]
+            names = ("false_alarms_drifted", "false_alarms_recalibrated", "recall_drifted", "recall_recalibrated")
+            cells = [share(row[name]) for name in names]
             lines.append(f"| {name} | {key} | {' | '.join([images, *cells])} |")
     lines += ["", "| without a change | images | alarms | in 10,000 |", "| --- | --- | --- | --- |"]
     quiet = {name: found["without_change"] for name, found in results["sets"].items()}

@@ -110,22 +110,13 @@ def decoded_engine(detector: Any, images: list[Any], files: list[bytes], batch: 
 
 
 def spots_main(given: argparse.Namespace) -> None:
-    """Serves a detector that costs nothing."""
-    from anomaly_serve.app import create_app
-    from anomaly_serve.drifting import Drifting
-    from anomaly_serve.server import listening, server_for
-    from anomaly_serve.service import Service, ServiceOptions
-    from anomaly_serve.store import Store
-    from anomaly_serve.testing import BrightSpots
+    """Serves a detector that costs nothing, until its input ends."""
+    from anomaly_serve import running_service
 
-    opener: Any = lambda path: BrightSpots()  # noqa: E731
-    store = Store.open(None, Path(given.source), QUOTA << 20)
-    service = Service(store, ServiceOptions(opener=opener))
-    with Drifting(service), service, listening("127.0.0.1", 0) as door:
-        service.add_version("part", "spots", who="benchmark", activate=True)
-        print(f"page: http://127.0.0.1:{door.getsockname()[1]}/", file=sys.stderr, flush=True)
-        server_for(create_app(service)).run(sockets=[door])
-    store.close()
+    with running_service(Path(given.source), quota=QUOTA << 20) as running:
+        running.service.add_version("part", "spots", who="benchmark", activate=True)
+        print(f"page: {running.url}/", file=sys.stderr, flush=True)
+        sys.stdin.read()
 
 
 class Child:

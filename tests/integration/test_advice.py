@@ -23,7 +23,8 @@ FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 OPTION = re.compile(r"(?<![\w./$<-])(base|data|model|train)\.([a-z_]+)\b(?![./(])")
 COMMAND = re.compile(r"(?:`|^  )anomaly ([a-z-]+)((?: [a-z-]+)?)")  # in prose, or indented for copying
 PACKAGE = re.compile(r"pip install (?:--upgrade )?\"?([a-z][\w-]*(?:\[[\w,-]+\])?)")
-FOREIGN = re.compile(r"pip install [^.`]*|docker run [^.)`]*")  # flags of other programs
+# flags of other programs
+FOREIGN = re.compile(r"pip install [^.`]*|docker run [^.)`]*|\b(?:curl|pg_dump|pg_restore|tritonserver)\b[^`]*")
 FILES = {"safetensors", "onnx", "yaml", "xml", "csv", "json", "py", "pt", "ts"}  # model.onnx is a file's name
 
 

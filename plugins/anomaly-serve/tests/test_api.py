@@ -26,7 +26,7 @@ SCORE = "/v1/products/bolt/score"
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    options = ServiceOptions(max_bytes=100_000, max_pixels=20_000, opener=lambda path: BrightSpots())  # type: ignore[arg-type,return-value]
+    options = ServiceOptions(max_bytes=100_000, max_pixels=20_000, opener=lambda path: BrightSpots())
     with prepared_service(tmp_path_factory.mktemp("store"), {"bolt": "a", "nut": "b"}, options=options) as service:
         yield service
 
@@ -198,7 +198,7 @@ def test_unknown_addresses_and_methods(client: TestClient) -> None:
 
 
 def test_a_full_queue_says_when_to_come_again(tmp_path: Path) -> None:
-    options = ServiceOptions(queue=1, opener=lambda path: BrightSpots(delay=0.5))  # type: ignore[arg-type,return-value]
+    options = ServiceOptions(queue=1, opener=lambda path: BrightSpots(delay=0.5))
     with prepared_service(tmp_path, {"bolt": "a"}, options=options) as service:
         client = TestClient(create_app(service))
         first = service.score("bolt", grey_image())

@@ -62,7 +62,7 @@ def draw(operation: Any, mode: Any, count: int, start: int, end: float, ids: lis
         if number % 4 and "id" in case.path_parameters:
             case.path_parameters["id"] = ids[number % len(ids)]
         response = case.call(session=session)
-        assert response.status_code < 500 or response.status_code == 503  # no version judges: one may be switched off
+        assert response.status_code < 500 or case.path == "/readyz"  # no version judges: one may be switched off
         case.validate_response(response, checks=checks)
         seen[response.status_code] += 1
 
@@ -96,7 +96,7 @@ def judges(running: RunningService) -> None:
 def test_every_answer_is_described(running: RunningService) -> None:
     seen = attack(running, FEW, 7, 60)
     judges(running)
-    assert {200, 400, 404, 422} <= set(seen), seen
+    assert {200, 404, 422} <= set(seen), seen
 
 
 @pytest.mark.soak

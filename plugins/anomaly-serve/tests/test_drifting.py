@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,13 +42,16 @@ class Taught(BrightSpots):
 
 
 def service_of(store: Store) -> Service:
-    return Service(store, ServiceOptions(opener=lambda path: Taught()))  # type: ignore[arg-type,return-value]
+    return Service(store, ServiceOptions(opener=lambda path: Taught()))
 
 
 def shown(service: Service, count: int, *, light: float = 1.0, first: int = 0) -> list[float]:
     """Score images; returns their scores, in order."""
     answers = (service.score("bolt", image_of(n, light), name=str(n), keep=False) for n in range(first, first + count))
-    return [answer.result(10).judgement.score for answer in answers]
+    scores = [answer.result(10).judgement.score for answer in answers]
+    while service.in_work:  # the listeners are told after the answer
+        time.sleep(0.001)
+    return scores
 
 
 def test_a_brighter_lamp_is_an_alarm_in_the_store(store: Store, tmp_path: Path) -> None:

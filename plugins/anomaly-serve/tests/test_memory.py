@@ -37,7 +37,7 @@ def objects() -> Counter[str]:
 
 def test_nothing_is_left_of_a_request(tmp_path: Path) -> None:
     listened = []
-    options = ServiceOptions(opener=lambda path: BrightSpots())  # type: ignore[arg-type,return-value]
+    options = ServiceOptions(opener=lambda path: BrightSpots())
     with prepared_service(tmp_path, {"bolt": "a"}, options=options) as service:
         service.listeners.append(lambda scored, image: listened.append(1))
         client = TestClient(create_app(service))
@@ -57,7 +57,7 @@ def test_memory_is_flat(tmp_path: Path, record: Any) -> None:
     import resource
 
     count = 20_000
-    options = ServiceOptions(opener=lambda path: BrightSpots())  # type: ignore[arg-type,return-value]
+    options = ServiceOptions(opener=lambda path: BrightSpots())
     with prepared_service(tmp_path, {"bolt": "a"}, options=options) as service:
         client = TestClient(create_app(service))
         ask(client, 2000)

@@ -14,7 +14,7 @@ import pytest
 from anomaly_serve.service import ServiceOptions
 from anomaly_serve.testing import BrightSpots, as_file, grey_image, running_service
 
-OPTIONS = ServiceOptions(opener=lambda path: BrightSpots())  # type: ignore[arg-type,return-value]
+OPTIONS = ServiceOptions(opener=lambda path: BrightSpots())
 README = Path(__file__).parents[1] / "README.md"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from anomaly_serve import server
 from anomaly_serve.testing import RunningService, as_file, grey_image, running_service
@@ -17,8 +18,14 @@ from anomaly_serve.testing import RunningService, as_file, grey_image, running_s
 SPOT = as_file(grey_image(spot=True))
 
 
-@pytest.fixture
-def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningService]:
+class WithoutHttptools(server.Guarding, H11Protocol):  # type: ignore[misc]
+    """What is used where httptools is not installed."""
+
+
+@pytest.fixture(params=["usual", "h11"])
+def running(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningService]:
+    if request.param == "h11":
+        monkeypatch.setattr(server, "GuardedProtocol", WithoutHttptools)
     for name, value in (("HEADERS_WITHIN", 0.4), ("BODY_WITHIN", 0.4), ("STUCK_AFTER", 0.4), ("MOST_CONNECTIONS", 5)):
         monkeypatch.setattr(server, name, value)
     with running_service(tmp_path) as running:

@@ -64,7 +64,7 @@ def test_pixels_are_counted_before_decoding(tmp_path: Path) -> None:
 
 
 def test_a_full_queue_refuses_and_an_end_answers_what_was_accepted(tmp_path: Path) -> None:
-    slow = ServiceOptions(queue=3, opener=lambda path: BrightSpots(delay=0.1))  # type: ignore[arg-type,return-value]
+    slow = ServiceOptions(queue=3, opener=lambda path: BrightSpots(delay=0.1))
     with prepared_service(tmp_path, options=slow) as service:
         accepted = [service.score("bolt", grey_image()) for _ in range(3)]
         with pytest.raises(Busy) as refused:

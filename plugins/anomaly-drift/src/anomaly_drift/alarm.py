@@ -90,7 +90,7 @@ def sentence(kind: Kind, when: str, causes: list[str], series: str, way: str, co
 
 
 def _unexplained(series: str) -> str:
-    return ", and no measured property of the images explains it" if series in ("p_value", "alarms") else ""
+    return ", and no measured property of the images explains it yet" if series in ("p_value", "alarms") else ""
 
 
 def _has_risen(counts: Mapping[str, Any]) -> bool:

@@ -26,9 +26,8 @@ _FORMAT = 1
 _SCORES, _ALONE = "p_value", "p_value alone"
 _ALL = ("up", "down", "spread")
 _WEIGHTS = {_SCORES: 0.3, "alarms": 0.2, "facts": 0.5}  # shares of the false alarms that each may raise
-_EXPLAINS = 1e-3  # of its limit: what a fact must show to make a change matter that another fact is sure of
 _WAITS = 50  # images that a sure change waits for one that matters
-_SUPPORT = 1e-4  # of the limit: what a fact must show to be called a cause of an alarm that another series raised
+_SUPPORT = 1e-3  # of its limit: what a fact must show to be called a cause of what another series is sure of
 
 
 class DriftMonitor:
@@ -171,7 +170,7 @@ class DriftMonitor:
             since = [one for one in self._recent if one.number >= start]
             now = medians(since)
             shown = {cause: reached.get(cause, 0) for cause in changes(self._level, now)}
-            explained = max(shown.values(), default=0) >= _EXPLAINS
+            explained = max(shown.values(), default=0) >= _SUPPORT
             if name not in FACTS or explained or matters(name, way, self._level[name], since):
                 break
             if len(since) > _WAITS:  # sure, but too small: from now on it may grow

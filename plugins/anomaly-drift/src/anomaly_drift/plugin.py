@@ -10,5 +10,5 @@ DRIFT = CommandSpec(
 )
 DRIFTING = HookSpec(
     target="anomaly_drift.observing:OBSERVER",
-    summary="keeps facts of a run's normal images, and warns predict --watch of drift",
+    summary="keeps facts of a run's normal images, and warns `anomaly predict --watch` of drift",
 )

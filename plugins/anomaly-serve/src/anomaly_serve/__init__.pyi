@@ -1,10 +1,13 @@
+from .access import Tokens as Tokens
 from .app import create_app as create_app
 from .faults import Busy as Busy
+from .faults import Forbidden as Forbidden
 from .faults import NotFound as NotFound
 from .faults import NotReady as NotReady
 from .faults import NoVersion as NoVersion
 from .faults import ServiceError as ServiceError
 from .faults import TooLarge as TooLarge
+from .faults import TooSlow as TooSlow
 from .faults import Unauthorised as Unauthorised
 from .faults import UnknownProduct as UnknownProduct
 from .faults import Unusable as Unusable
@@ -21,3 +24,5 @@ from .records import Version as Version
 from .service import Service as Service
 from .service import ServiceOptions as ServiceOptions
 from .store import Store as Store
+from .testing import RunningService as RunningService
+from .testing import running_service as running_service

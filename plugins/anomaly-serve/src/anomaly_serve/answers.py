@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import fields
 from typing import Any
 
@@ -13,6 +14,7 @@ from anomaly_core import AnomalyError, ConfigError, DataError
 from anomaly_serve.faults import NotReady, ServiceError, Unusable
 from anomaly_serve.records import Judgement
 
+_log = logging.getLogger("anomaly_core.serve")
 _FIELDS = tuple(field.name for field in fields(Judgement))
 
 
@@ -45,8 +47,9 @@ def refusal(error: BaseException) -> dict[str, Any]:
         status, code, message = error.status, error.code, str(error)
     elif isinstance(error, DataError | ConfigError):
         status, code, message = Unusable.status, Unusable.code, str(error)
-    elif isinstance(error, AnomalyError):
-        status, code, message = NotReady.status, NotReady.code, str(error)
+    elif isinstance(error, AnomalyError):  # of a detector or of the store, which may name a place on the disk
+        status, code = NotReady.status, NotReady.code
+        _log.warning("a request failed: %s", error)
     return {"error": {"code": code, "status": status, "message": message}}
 
 

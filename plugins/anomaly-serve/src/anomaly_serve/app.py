@@ -25,7 +25,7 @@ from anomaly_serve.service import Service
 PARTS = ("api", "v2", "page")  # of this package; each has ``routes(service)``
 MOST_HELD = 512 << 20  # bytes of all bodies that are in memory at once
 CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("anomaly_core.serve")
 
 
 def create_app(service: Service, tokens: Tokens | None = None, hosts: Iterable[str] | None = None) -> ASGIApp:

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_core import AnomalyError, Detector, Prediction, RunError, described
+from anomaly_serve.faults import Busy
 
 Pixels = NDArray[np.uint8]
 Scored = Prediction[NDArray[np.float32]]
+MOST_BYTES = 1 << 30  # of decoded images that wait for a detector
 MOST = 8  # images of a batch: more need more memory and gain nothing on a CPU
 
 
@@ -47,6 +49,7 @@ class Batcher:
         self._most = most
         self._batched = batched
         self._waiting: deque[_Item] = deque()
+        self._bytes = 0  # of the images that wait
         self._changed = Condition()
         self._ends = False
         self._thread = Thread(target=self._serve, name=f"score-{name}", daemon=True)
@@ -56,10 +59,19 @@ class Batcher:
         return len(self._waiting)
 
     def put(self, image: Pixels, done: Callable[[Answer], Any]) -> None:
-        """Have an image scored, uint8 (h, w, 3) as the detector decodes it; ``done`` gets the answer."""
+        """Have an image scored, uint8 (h, w, 3) as the detector decodes it; ``done`` gets the answer.
+
+        Raises:
+            Busy: those that wait fill the memory for them, as large ones of a run with ``data.tile`` may.
+        """
         with self._changed:
             if self._ends:
                 raise RuntimeError("a batcher that was closed takes no image")
+            if self._waiting and self._bytes + image.nbytes > MOST_BYTES:
+                raise Busy(
+                    "the images that wait for this detector fill the memory for them. Send it again later.", retry_after=2
+                )
+            self._bytes += image.nbytes
             self._waiting.append(_Item(image, done, time.perf_counter()))
             self._changed.notify()
 
@@ -85,6 +97,7 @@ class Batcher:
             shape = batch[0].image.shape
             while self._waiting and len(batch) < self._most and self._waiting[0].image.shape == shape:
                 batch.append(self._waiting.popleft())
+            self._bytes -= sum(item.image.nbytes for item in batch)
         start = time.perf_counter()
         answers = self._scored([item.image for item in batch])
         took = 1000 * (time.perf_counter() - start)

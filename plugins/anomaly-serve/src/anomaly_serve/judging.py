@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +56,7 @@ def judged(asked: Asked, version: LoadedVersion, incoming: Incoming, answer: Ans
     regions = None
     if hasattr(detector, "input_spec"):
         scale = own_regions(detector)[1]
-        options = {"reader": detector.reader, "least_area": version.least_area, "mm_per_px": scale}
+        options: dict[str, Any] = {"reader": detector.reader, "least_area": version.least_area, "mm_per_px": scale}
         regions = regions_of(found, calibration, incoming.size, version.input_spec, **options)
     times = {"decode": incoming.milliseconds, "wait": answer.waited, "score": answer.scored}
     judgement = Judgement(

@@ -36,7 +36,7 @@ class Metrics:
         self._statuses: dict[int, Any] = {}
         self._kinds: dict[tuple[str, bool | None], Any] = {}
         self._by_stage = {stage: self._stages.labels(stage) for stage in ("decode", "wait", "score", "total")}
-        self.registry.register(self)  # type: ignore[arg-type]  # a collector is what has `collect`
+        self.registry.register(self)
         service.batched.append(lambda size, milliseconds: self._batches.observe(size))
         service.judged.append(self._judged)
 

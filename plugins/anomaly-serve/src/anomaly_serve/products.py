@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any
 
-from anomaly_core import AnomalyError, ConfigError, Detector, InputSpec
+from anomaly_core import AnomalyError, ConfigError, Detector, InputSpec, described
 from anomaly_serve.batching import Batcher
 from anomaly_serve.faults import NotFound, NotReady, NoVersion
 from anomaly_serve.records import Settings, Version
@@ -164,7 +164,7 @@ class Product:
 
         Raises:
             NotFound: there is no such version.
-            RunError, PluginError: it cannot be opened.
+            NotReady: it cannot be opened; the message does not show where it lies.
         """
         with self._loading:
             if (found := self.loaded(number)) is not None:
@@ -173,7 +173,7 @@ class Product:
             if record is None:
                 raise NotFound(f"{self.name!r} has no version {number}. GET /v1/products/{self.name}/versions lists them.")
             settings = self._store.settings(self.name, number)[-1]
-            detector = detector or self._opener(Path(record.path))
+            detector = detector or self._opened(record)
             batcher = Batcher(detector, f"{self.name}-{number}", batched=self._batched)
             version = LoadedVersion(record, settings, Engine(detector, batcher))
             with self._lock:
@@ -181,9 +181,11 @@ class Product:
                 self._evict()
             return version
 
-    def activate(self, number: int | None) -> None:
-        """Have a loaded version judge, or none."""
+    def activate(self, number: int | None) -> bool:
+        """Have a loaded version judge, or none; False if it is not loaded."""
         with self._lock:
+            if number is not None and number not in self._loaded:
+                return False
             self._active = number
             if number is not None:
                 self.fault = ""
@@ -191,6 +193,7 @@ class Product:
             for own, version in self._loaded.items():
                 self._loaded[own] = replace(version, record=replace(version.record, is_active=own == number))
             self._evict()
+            return True
 
     def restore(self) -> None:
         """Load the version that the store has as active; what prevents it is kept as :attr:`fault`."""
@@ -200,7 +203,7 @@ class Product:
         try:
             self.load(record.number)
         except AnomalyError as error:
-            self.fault = f"version {record.number} cannot be loaded: {error}"
+            self.fault = str(error)
         else:
             self.activate(record.number)
 
@@ -220,7 +223,7 @@ class Product:
             version = self.loaded(number)
             if version is None and number is None:
                 if self.fault:
-                    raise NotReady(f"{self.name!r} cannot judge: {self.fault}")
+                    raise NotReady(self.fault)
                 raise NoVersion(
                     f"the product {self.name!r} has no version that judges. Teach one on the page, or choose one of its "
                     f"versions: POST /v1/products/{self.name}/activate."
@@ -235,6 +238,16 @@ class Product:
                 version.engine.retire()
             self._loaded.clear()
             self._active = None
+
+    def _opened(self, record: Version) -> Detector:
+        path = Path(record.path)
+        try:
+            return self._opener(path)
+        except Exception as error:  # of engines and methods, whatever they raise
+            reason = str(error) if isinstance(error, AnomalyError) else described(error)
+            for place in (path, path.parent):  # answers go to strangers
+                reason = reason.replace(str(place), place.name)
+            raise NotReady(f"version {record.number} of {self.name!r} cannot be loaded: {reason}") from error
 
     def _evict(self) -> None:
         spare = [number for number in self._loaded if number != self._active]

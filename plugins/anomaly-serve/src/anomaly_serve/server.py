@@ -20,10 +20,12 @@ STUCK_AFTER = 60.0  # seconds in which a client reads nothing of its answer
 DRAINS_WITHIN = 60  # seconds that the requests in work have when the service ends
 
 _Protocol: Any = AutoHTTPProtocol  # with httptools if that is installed, which takes less of the processor
+_Base: Any = object
 
 
-class GuardedProtocol(_Protocol):  # type: ignore[misc]
-    """A connection that is closed if it sends headers or a body too slowly, or does not read its answer."""
+class Guarding(_Base):  # type: ignore[misc]
+    """Before one of uvicorn's protocols: closes a connection that sends headers or a body too slowly, or does not read its
+    answer."""
 
     _timer: asyncio.TimerHandle | None = None
     _since = 0.0  # when the request in work began
@@ -104,6 +106,10 @@ class GuardedProtocol(_Protocol):  # type: ignore[misc]
             )
             self.transport.write(f"{head}{'Retry-After: 1' if code == 'busy' else 'Vary: Origin'}\r\n\r\n".encode() + body)
         self.transport.close()
+
+
+class GuardedProtocol(Guarding, _Protocol):  # type: ignore[misc]
+    """A connection of this service."""
 
 
 def listening(host: str, port: int) -> socket.socket:

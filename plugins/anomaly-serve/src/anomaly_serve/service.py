@@ -8,22 +8,23 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Condition, Thread
+from threading import RLock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_core import Calibration, Detector, described
+from anomaly_core import Calibration, described
 from anomaly_core import decoders as decoder_count
 from anomaly_serve.batching import Answer
-from anomaly_serve.faults import Busy, NotFound, NotReady, UnknownProduct
+from anomaly_serve.faults import NotFound, UnknownProduct
 from anomaly_serve.identifiers import new_id
-from anomaly_serve.incoming import MOST_PIXELS, Incoming, Pixels, decoded
+from anomaly_serve.incoming import Incoming, Pixels, decoded
 from anomaly_serve.judging import Asked, Scored, judged
-from anomaly_serve.products import LoadedVersion, Opener, Product, first_settings, require_name
+from anomaly_serve.options import ServiceOptions as ServiceOptions
+from anomaly_serve.places import Listener, Places, Telling
+from anomaly_serve.products import LoadedVersion, Product, first_settings, require_name
 from anomaly_serve.records import Judgement, Settings, Version
 
 if TYPE_CHECKING:
@@ -32,43 +33,6 @@ if TYPE_CHECKING:
 
 LONGEST_NAME = 200  # characters of what a sender calls an image
 PATIENCE = 60.0  # seconds that the end of the service waits for what was accepted
-
-
-@dataclass(frozen=True)
-class ServiceOptions:
-    """The limits of a service.
-
-    Attributes:
-        queue: images that may be in work at once, of all products; more are refused with :class:`Busy`.
-        max_bytes, max_pixels: of one image.
-        threads: that an engine computes with; None: one per core.
-        device: of runs that need torch.
-        decoders: threads that decode and judge; None: one per core, at most eight.
-        opener: opens a version's path; None: ``open_detector``, without torch where it can be.
-        teach_from: folders below which images to teach from may be watched.
-        teach_quota: bytes that all images to teach from may take.
-    """
-
-    queue: int = 256
-    max_bytes: int = 32 << 20
-    max_pixels: int = MOST_PIXELS
-    threads: int | None = None
-    device: str = "auto"
-    decoders: int | None = None
-    opener: Opener | None = None
-    teach_from: tuple[Path, ...] = ()
-    teach_quota: int = 5 << 30
-
-    def open(self, path: Path) -> Detector:
-        """The detector at a path."""
-        if self.opener is not None:
-            return self.opener(path)
-        from anomaly_predict import open_detector
-
-        return open_detector(path, self.device, threads=self.threads, quick=True)
-
-
-Listener = Callable[[Scored, Pixels], Any]
 
 
 @dataclass
@@ -109,10 +73,8 @@ class Service:
         self.teaching: Teaching | None = None
         self._products: dict[str, Product] = {}
         self.products: Mapping[str, Product] = MappingProxyType(self._products)
-        self._in_work = 0
-        self._runs = False
-        self._changed = Condition()
-        self._told: SimpleQueue[tuple[Scored, Pixels] | None] = SimpleQueue()
+        self._places = Places(self.options.queue)
+        self._changing = RLock()  # what the store has, and what is loaded, change together
 
     # ---- life
 
@@ -121,31 +83,26 @@ class Service:
         count = self.options.decoders or decoder_count()
         self._pool = ThreadPoolExecutor(count, "decode")
         self._loader = ThreadPoolExecutor(1, "load")
-        self._listener = Thread(target=self._listen, name="listen", daemon=True)
-        self._listener.start()
+        self._telling = Telling(self.listeners, self._places.free)
         for name in self.store.products():
             product = self._add(name)
             product.restore()
             if product.fault:
                 warnings.warn(f"product {name!r}: {product.fault}", stacklevel=2)
-        self._runs = True
+        self._places.opened = True
         return self
 
     def stop(self, patience: float = PATIENCE) -> None:
         """Take no more images, answer those that were accepted, and end."""
         if self.teaching is not None:
             self.teaching.stop()
-        with self._changed:
-            if not self._runs:
-                return
-            self._runs = False
-            self._changed.wait_for(lambda: not self._in_work, patience)
+        if not self._places.close(patience):
+            return
         self._loader.shutdown(cancel_futures=True)
         self._pool.shutdown()
         for product in self._products.values():
             product.close()
-        self._told.put(None)
-        self._listener.join(patience)
+        self._telling.close(patience)
 
     def __enter__(self) -> Service:
         return self.start()
@@ -156,12 +113,12 @@ class Service:
     @property
     def runs(self) -> bool:
         """Whether it takes images."""
-        return self._runs
+        return self._places.opened
 
     @property
     def in_work(self) -> int:
         """Images that were accepted and not answered yet."""
-        return self._in_work
+        return self._places.taken
 
     # ---- products, versions, settings
 
@@ -200,8 +157,10 @@ class Service:
         own = self.product(product)
         if number is not None:
             own.load(number)
-        self.store.activate(product, number, who)
-        own.activate(number)
+        with self._changing:
+            self.store.activate(product, number, who)
+            while not own.activate(number) and number is not None:  # others have taken its place in memory since
+                own.load(number)
 
     def apply_settings(
         self, product: str, version: int, calibration: Calibration, least_area: float | None, who: str, why: str
@@ -210,8 +169,9 @@ class Service:
         own = self.product(product)
         if self.store.version(product, version) is None:
             raise NotFound(f"{product!r} has no version {version}. GET /v1/products/{product}/versions lists them.")
-        settings = self.store.add_settings(product, version, calibration, least_area, who, why)
-        own.settle(settings, version)
+        with self._changing:
+            settings = self.store.add_settings(product, version, calibration, least_area, who, why)
+            own.settle(settings, version)
         return settings
 
     # ---- images
@@ -244,7 +204,7 @@ class Service:
             UnknownProduct, NoVersion, NotReady, Busy: at once.
         """
         own = self.product(product)
-        self._admit()
+        self._places.take()
         try:
             answer: Future[Scored] = Future()
             answer.set_running_or_notify_cancel()  # a client that is gone cancels nothing: what was accepted is recorded
@@ -253,9 +213,10 @@ class Service:
             if loaded is not None:
                 self._begin(_Job(asked, own, loaded, record, keep and record, answer), image)
             else:
+                assert version is not None  # the active one is loaded
                 self._loader.submit(self._load_first, asked, own, version, record, keep and record, answer, image)
         except BaseException:
-            self._leave()
+            self._places.free()
             raise
         return answer
 
@@ -286,7 +247,7 @@ class Service:
                 loaded = product.enter(number)
             self._begin(_Job(asked, product, loaded, record, keep, answer), image)
         except BaseException as error:
-            self._leave()
+            self._places.free()
             answer.set_exception(error)
 
     def _begin(self, job: _Job, image: bytes | Pixels) -> None:
@@ -327,10 +288,9 @@ class Service:
         if error is not None:
             self._fail(job, error)
             return
-        for observer in self.judged:
-            observer(scored)
+        self._observe(scored)
         if self.listeners and job.incoming is not None:
-            self._told.put((scored, job.incoming.placed))  # whose thread lets go of the place in the queue
+            self._telling.put(scored, job.incoming.placed)  # which frees the place in the queue
             job.loaded.engine.leave()
             job.answer.set_result(scored)
         else:
@@ -338,43 +298,13 @@ class Service:
 
     def _finish(self, job: _Job, scored: Scored) -> None:
         job.loaded.engine.leave()
-        self._leave()
+        self._places.free()
         job.answer.set_result(scored)
 
     def _fail(self, job: _Job, error: BaseException) -> None:
         job.loaded.engine.leave()
-        self._leave()
+        self._places.free()
         job.answer.set_exception(error)
-
-    def _listen(self) -> None:
-        while (told := self._told.get()) is not None:
-            for listener in list(self.listeners):
-                try:
-                    listener(*told)
-                except Exception as error:
-                    warnings.warn(f"a listener failed on {told[0].judgement.id}: {described(error)}", stacklevel=2)
-            del told
-            self._leave()
-
-    # ---- the queue
-
-    def _admit(self) -> None:
-        with self._changed:
-            if not self._runs:
-                raise NotReady("the service ends, and takes no more images. Send it again in a moment.", retry_after=5)
-            if self._in_work >= self.options.queue:
-                raise Busy(
-                    f"{self._in_work} images are in work, as many as this service takes at once. Send it again later, as "
-                    "Retry-After says, or start the service with a greater --queue.",
-                    retry_after=1,
-                )
-            self._in_work += 1
-
-    def _leave(self) -> None:
-        with self._changed:
-            self._in_work -= 1
-            if not self._in_work:
-                self._changed.notify_all()
 
     def _add(self, name: str) -> Product:
         return self._products.setdefault(name, Product(name, self.store, self.options.open, self._was_batched))
@@ -382,3 +312,10 @@ class Service:
     def _was_batched(self, size: int, milliseconds: float) -> None:
         for observer in self.batched:
             observer(size, milliseconds)
+
+    def _observe(self, scored: Scored) -> None:
+        for observer in self.judged:
+            try:
+                observer(scored)
+            except Exception as error:  # the verdict is committed, and is answered
+                warnings.warn(f"a figure of {scored.judgement.id} is missing: {described(error)}", stacklevel=2)

@@ -69,14 +69,14 @@ def test_regions_on_both_sides_of_the_least_area():
     seen = [verdict(1, (5.0, 50.0)), verdict(2, (20.0,)), verdict(3)]
     found = what.regions_by_area(recent([], seen), 20.0)
     assert (found["count"], found["of"], found["images"]) == (2, 3, 3)
-    assert [(one.score, area) for one, area in found["kept"]] == [(2, 20.0), (1, 50.0)]
-    assert [(one.score, area) for one, area in found["left"]] == [(1, 5.0)]
+    assert [(one.score, area, number) for one, area, number in found["kept"]] == [(2, 20.0, 0), (1, 50.0, 1)]
+    assert [(one.score, area, number) for one, area, number in found["left"]] == [(1, 5.0, 0)]
 
 
 def test_the_histogram_counts_every_score_once():
     scores = [*np.random.default_rng(0).uniform(0, 1, 500).tolist(), 40.0, 50.0]
     found = what.histogram(CALIBRATION, recent(scores))
-    assert sum(found["normals"]) == 199 and sum(found["images"]) == 502 and found["beyond"] == 2
+    assert sum(found["normals"]) == 199 and sum(found["images"]) == 500 and found["beyond"] == 2
     assert found["low"] <= 0.01 and 1 < found["high"] < 3 and len(found["images"]) == what.BINS
     for none in (Calibration(None, 0.05, 0, "none"), Calibration(2.0, 0.5, 1, "one", scores=(2.0,))):
         found = what.histogram(none, recent([2.0] * none.count))

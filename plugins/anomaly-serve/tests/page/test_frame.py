@@ -12,7 +12,7 @@ from anomaly_serve.access import Tokens
 from anomaly_serve.testing import running_service
 
 BOLT = "/page/products/bolt"
-PAGES = ["/page/", "/page/login", *(f"{BOLT}/{name}" for name in ("inspect", "set", "history"))]
+PAGES = ["/page/", "/page/teach", "/page/login", *(f"{BOLT}/{name}" for name in ("inspect", "set", "history", "teach"))]
 PAGES += [f"{BOLT}/history/{name}" for name in ("changes", "versions", "alarms")] + ["/page/nothing"]
 TOKEN = "a-token-of-24-characters"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from anomaly_serve.testing import as_file, grey_image
+
 HOSTILE = '<img src=x onerror="alert(1)">.png'
 INSPECT = "/page/products/bolt/inspect"
 NAMES = "#list .called"
@@ -41,6 +43,24 @@ def test_new_verdicts_come_by_themselves_and_wait_while_one_reads(inspect, judge
     assert [one.id for one in (second, first)] == inspect.execute_script(
         "return [...document.querySelectorAll('#list .row')].slice(0, 2).map((e) => e.dataset.id)"
     )
+
+
+def test_more_than_an_answer_holds_is_found_again_at_the_top(inspect, running):
+    inspect.execute_script("document.getElementById('rows').scrollTop = 400")
+    inspect.wait("return document.getElementById('rows').scrollTop > 300")
+    first = inspect.texts(NAMES)
+    images = [as_file(grey_image(seed=number)) for number in range(3)]
+    answers = [running.service.score("bolt", images[number % 3], name=f"many-{number:02d}") for number in range(75)]
+    for answer in answers:
+        answer.result(20)
+    inspect.wait("return parseInt(document.getElementById('fresh').textContent) >= 50")
+    assert inspect.texts(NAMES) == first
+    inspect.press("#fresh")
+    inspect.wait(f"return document.querySelectorAll('{NAMES}').length >= 50")
+    newest = running.store.judgements("bolt", limit=50)
+    inspect.wait("return document.querySelector('#list .row').dataset.id === arguments[0]", newest[0].id)
+    ids = inspect.execute_script("return [...document.querySelectorAll('#list .row')].slice(0, 50).map((e) => e.dataset.id)")
+    assert ids == [one.id for one in newest]
 
 
 def test_the_chosen_one_has_its_image_map_regions_and_reasons(inspect, judge):
@@ -114,6 +134,12 @@ def test_buttons_and_filters_do_the_same(inspect, running):
     inspect.wait(f"return document.querySelectorAll('{NAMES}').length === 1")
     (missed,) = running.store.judgements("bolt", mark="missed")
     assert chosen(inspect) == missed.name
+    inspect.says("waiting", "1 image waits for the next version: 1 defect.")
+    inspect.press("[data-mark=confirmed]")
+    inspect.says("done", "the part is good")
+    inspect.wait("return document.getElementById('waiting').hidden")
+    inspect.press("#undo")
+    inspect.says("done", "known defect")
     inspect.press("#undo")
     inspect.wait("return document.getElementById('done').textContent === ''")
     assert running.store.judgement(missed.id).mark is None
@@ -155,7 +181,7 @@ def test_pictures_over_http(running):
     [
         ("001.png", "missed", 422),
         ("000.png", "fine", 422),
-        ("000.png", "confirmed", 422),
+        ("000.png", "good", 422),
         ("001.png", "nice", 422),
         ("001.png", 3, 422),
     ],

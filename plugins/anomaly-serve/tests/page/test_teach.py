@@ -158,7 +158,8 @@ def test_a_day_of_teaching(browser: Any, running: RunningService, pictures: Path
 
 def test_the_next_version_from_what_people_say(browser: Any, running: RunningService) -> None:
     verdicts = []
-    for seed, options in enumerate([{}, {}, {"bright": 1.15}, {"defect": True}]):
+    kinds: list[dict[str, Any]] = [{}, {}, {"bright": 1.15}, {"defect": True}]
+    for seed, options in enumerate(kinds):
         content = _png(part(200 + seed, **options))
         verdicts.append(running.service.score("disc", content, name=f"shot {seed}").result(60).judgement)
     running.store.mark(verdicts[2].id, "fine", "ben")
@@ -221,6 +222,7 @@ def test_a_threshold_is_proposed_and_accepted(browser: Any, running: RunningServ
         browser.wait("return [...document.querySelectorAll('#recalibration img')].every((i) => i.complete)")
         assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
         shoot(browser, f"recalibrate-{width}")
+    browser.says("r-warning", "of the normal images behind the old threshold stand out")  # the scratch that nobody saw
     assert running.store.settings("disc", 1)[-1] == old  # nothing by itself
     browser.find_element("id", "r-why").send_keys("brighter lamp", "\ue004", "\n")
     browser.says("toast", "The new threshold holds from now on.")

@@ -109,7 +109,11 @@ def postgresql() -> Iterator[Callable[[], str]]:
         pytest.skip("PostgreSQL's server is not installed (Debian: postgresql)")
     if sys.platform == "win32":
         pytest.skip("the server of these tests listens on a Unix socket")
+    import pwd
+
     user = "postgres" if os.geteuid() == 0 else None  # the server refuses to run as root
+    if user and user not in {entry.pw_name for entry in pwd.getpwall()}:
+        pytest.skip("root cannot run PostgreSQL's server, and there is no user 'postgres'")
     place = Path(tempfile.mkdtemp(prefix="pg"))  # a socket's path must be short
     made: list[str] = []
     if user:

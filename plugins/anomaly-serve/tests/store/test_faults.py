@@ -101,5 +101,9 @@ def test_the_file_can_be_elsewhere(tmp_path: Path, fill: Any, judgement: Any) ->
     elsewhere.mkdir()
     with Store.open(f"sqlite:///{elsewhere / 'line.db'}", tmp_path / "line") as store:
         fill(store).record(judgement(1), b"x").result()
+        store.backup(tmp_path / "line" / "backups" / "mine.db")
     assert (elsewhere / "line.db").exists() and not (tmp_path / "line" / "service.db").exists()
     assert len(list((tmp_path / "line" / "images").rglob("*.png"))) == 1
+    (elsewhere / "line.db").write_bytes(b"damaged")
+    with pytest.raises(RunError, match=r"history restore .*line.*mine\.db --database .*fast disk/line\.db"):
+        Store.open(f"sqlite:///{elsewhere / 'line.db'}", tmp_path / "line")

@@ -30,11 +30,13 @@ def part(seed: int, *, defect: bool = False, size: tuple[int, int] = (640, 480))
 
 @pytest.fixture(scope="session")
 def png() -> Callable[..., bytes]:
-    """A part as the bytes of a PNG file."""
+    """A part, or with ``empty`` a picture without one, as the bytes of a PNG file."""
 
-    def drawn(seed: int, *, defect: bool = False, size: tuple[int, int] = (64, 48)) -> bytes:
+    def drawn(seed: int, *, defect: bool = False, size: tuple[int, int] = (64, 48), empty: bool = False) -> bytes:
         file = BytesIO()
-        part(seed, defect=defect, size=size).save(file, "png", compress_level=1)
+        noise = np.random.default_rng(seed).integers(0, 255, (*size[::-1], 3), dtype=np.uint8)
+        image = Image.fromarray(noise) if empty else part(seed, defect=defect, size=size)
+        image.save(file, "png", compress_level=1)
         return file.getvalue()
 
     return drawn

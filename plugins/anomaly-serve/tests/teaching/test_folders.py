@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from anomaly_core import DataError, RunError
+from anomaly_core import DataError
+from anomaly_serve.faults import Unusable
 from anomaly_serve.teaching.folders import Folders, Place
 from anomaly_serve.teaching.sets import Sets
 
@@ -78,11 +79,11 @@ def test_nothing_outside_is_read(root: Path, sets: Sets, png: Png) -> None:
     (root / "monday" / "link.png").symlink_to(root.parent / "secret" / "plan.png")
     folders = Folders([root], Kept(), sets.get)
     for place in (Place(0, "../secret"), Place(0, "way-out"), Place(1), Place(0, str(root.parent / "secret"))):
-        with pytest.raises(RunError, match="may not be watched"):
+        with pytest.raises(Unusable, match="may not be watched"):
             folders.watch("disc", place, "normal")
     with pytest.raises(DataError, match="not there any more"):
         folders.watch("disc", Place(0, "tuesday"), "normal")
-    with pytest.raises(RunError, match="--teach-from"):
+    with pytest.raises(Unusable, match="--teach-from"):
         Folders([], Kept(), sets.get).watch("disc", Place(0), "normal")
     folders.watch("disc", Place(0, "monday"), "normal")
     watched = folders.watched("disc")

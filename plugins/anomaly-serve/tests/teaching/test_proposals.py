@@ -39,6 +39,14 @@ def test_what_stands_out_is_left_out_and_shown(settings: Settings) -> None:
     assert Proposed.from_dict(found.to_dict()) == found
 
 
+def test_odd_images_behind_the_old_threshold_are_told(settings: Settings) -> None:
+    scores = (*settings.calibration.scores[:-1], 60.0)
+    spoilt = replace(settings.calibration, scores=scores).at_rate(0.02)
+    judgements = [verdict(number, 1.0 + number / 100) for number in range(120)]
+    found = proposed(judgements, replace(settings, calibration=spoilt), None)
+    assert found.warning is not None and "1 of the normal images behind the old threshold stand out" in found.warning
+
+
 def test_too_few_images_propose_nothing(settings: Settings) -> None:
     found = proposed([verdict(number, 1.0) for number in range(10)], settings, None)
     assert found.calibration is None and "more images are needed" in found.words and found.changes == ()

@@ -11,12 +11,13 @@ from typing import Any
 import psutil
 import pytest
 
-from anomaly_core import Calibration, ConfigError, DataError, RunError, RunFolder
+from anomaly_core import Calibration, ConfigError, DataError, RunFolder
 from anomaly_predict import open_detector
+from anomaly_serve.faults import NotFound, Unusable
 from anomaly_serve.records import Job, Judgement
 from anomaly_serve.service import Service
 from anomaly_serve.store import Store
-from anomaly_serve.teaching.members import Taken
+from anomaly_serve.teaching.members import Refused, Taken
 from anomaly_serve.teaching.teaching import Fit, Teaching
 
 Png = Callable[..., bytes]
@@ -43,7 +44,7 @@ def teaching(service: Service, tmp_path: Path) -> Iterator[Teaching]:
     teaching.stop()
 
 
-def add(store: Store, number: int, image: bytes, anomalous: bool, mark: Any = None) -> str:
+def add(store: Store, number: int, image: bytes | None, anomalous: bool, mark: Any = None) -> str:
     """A verdict of version 1 in the history."""
     id = f"{number:026}"
     store.record(Judgement(id, "disc", 1, number, "http", f"shot {number}", 1.0, 0.5, 2.0, anomalous, (48, 64)), image).result()
@@ -103,12 +104,17 @@ def test_teach_try_extend_and_try_again(teaching: Teaching, store: Store, png: P
     summary = trial.summary()
     assert (summary["images"], summary["defects"], summary["learnt"], summary["fine"]) == (5, 3, 1, 0)
 
-    with pytest.raises(RunError, match="nothing to go back to"):
+    with pytest.raises(Unusable, match="nothing to go back to"):
         teaching.take_back("disc", "anna")
     teaching.put_to_use("disc", 2, "anna")
     assert teaching.before("disc") == 1 and teaching.take_back("disc", "anna") == 1
     active = store.active("disc")
     assert active is not None and active.number == 1 and teaching.before("disc") is None
+
+    teaching.draft("disc").take("normal", "empty belt.png", [png(77, empty=True)])  # learnt, it would never be found again
+    job = ended(teaching, teaching.extend("disc", "anna", 1))
+    assert job.state == "failed" and "empty belt" in job.message and "--yes" in job.message
+    assert "set-" not in job.message and "/" not in job.message, job.message
 
     job = teaching.fit("disc", "anna", QUICK)  # begins with what was set for the version that judges
     assert job.facts["options"] == {"base.false_alarm_rate": 0.2, "data.least_area": 30.0, "model.image_size": 64}
@@ -126,9 +132,16 @@ def test_a_mark_that_is_taken_back_takes_its_image_back(teaching: Teaching, stor
     assert teaching.draft("disc").members() == []
 
 
+def test_an_image_that_is_not_kept_any_more_is_told(teaching: Teaching, store: Store) -> None:
+    store.add_version("disc", "/nowhere", calibration=Calibration(None, 0.01, 0, "none"), who="anna")
+    id = add(store, 1, None, False, "missed")
+    assert teaching.collect("disc") == [Refused(id, "its image is not kept any more")]
+    assert teaching.uncollected("disc") == {"normal": 0, "abnormal": 0}
+
+
 def test_what_cannot_be_is_said_before_the_fit(teaching: Teaching, png: Png) -> None:
     fill(teaching, png, 2, 0)
-    with pytest.raises(DataError, match="there are 2 normal images, and a version needs 3"):
+    with pytest.raises(DataError, match="2 normal images are too few: a version needs 3"):
         teaching.fit("disc", "anna", QUICK)
     fill(teaching, png, 3, 1)
     with pytest.raises(ConfigError, match="image_sise"):
@@ -152,9 +165,9 @@ def test_a_failure_is_told_in_words_and_started_again(teaching: Teaching, store:
     again = ended(teaching, teaching.again(job.id, "ben"))
     assert again.id != job.id and again.who == "ben" and again.message == job.message
     assert teaching.jobs.get(job.id).facts["again"] == again.id
-    with pytest.raises(RunError, match="no such job"):
+    with pytest.raises(NotFound, match="no such job"):
         teaching.jobs.get("0")
-    with pytest.raises(RunError, match="no version 7"):
+    with pytest.raises(NotFound, match="no version 7"):
         teaching.try_out("disc", "anna", 7)
 
 

@@ -164,7 +164,7 @@ class _Report:
         for path in out:
             _say(f"  left out: {path}")
         if value is not None:
-            _say(f"  To accept it: anomaly threshold {quoted(source)} --value {value!r}")
+            _say(f"  To accept it: `anomaly threshold {quoted(source)} --value {value!r}`")
 
     def end(self) -> None:
         """Draw the picture, and print the summary."""

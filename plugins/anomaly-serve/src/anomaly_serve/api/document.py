@@ -33,7 +33,7 @@ def document() -> Schema:
 _ABOUT = (
     "Scores images with fitted detectors. Each verdict is committed to the history before it is answered. Errors have one "
     "form, and their message says what to do. With a token file, every request but /healthz and /readyz needs "
-    "`Authorization: Bearer TOKEN`."
+    "the header Authorization: Bearer TOKEN."
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, NamedTuple
 
 from starlette.datastructures import UploadFile
@@ -88,7 +88,7 @@ async def images_in(request: Request, most: int) -> list[Sent]:
         raise Unusable(f"{', '.join(raw)} would be ignored: a form has files. Leave it out, or send one image as {RAW}.")
     whole = await body_of(request, MOST_BODIES * most)
 
-    async def stream() -> AsyncIterator[bytes]:
+    async def stream() -> AsyncGenerator[bytes, None]:
         yield whole
 
     try:

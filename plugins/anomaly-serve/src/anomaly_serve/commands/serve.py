@@ -6,7 +6,7 @@ import socket
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -93,7 +93,7 @@ def serve(
     from anomaly_serve.store import Store
 
     tokens = Tokens() if token_file is None else Tokens.read(token_file)
-    teaching = {"teach_from": teach_from, "teach_quota": size_of(teach_quota)}
+    teaching: dict[str, Any] = {"teach_from": teach_from, "teach_quota": size_of(teach_quota)}
     options = ServiceOptions(queue, size_of(max_bytes), max_pixels, threads, device, **teaching)
     wanted = [named(one) for one in given]
     is_loopback = host in LOOPBACK
@@ -101,7 +101,7 @@ def serve(
         door = listening(host, port)
     except OSError as error:
         raise RunError(
-            f"cannot listen at {host}, port {port}: {error}. Choose another with --port, or 0 for a free one."
+            f"cannot listen at {host}, port {port}: {error}. Choose another --host or --port; --port 0 takes one that is free."
         ) from error
     with door:
         store = Store.open(database, folder, size_of(quota), keep_days)
@@ -119,6 +119,8 @@ def serve(
                 _tell(service, door, host)
                 names = ["127.0.0.1", "[::1]", "localhost", host, *hosts]
                 app = create_app(service, tokens, names if is_loopback or hosts else None)
+                for one in opened.doors:
+                    click.echo(printable(str(one)), err=True)
                 with opened:
                     server_for(app).run(sockets=[door])
         finally:

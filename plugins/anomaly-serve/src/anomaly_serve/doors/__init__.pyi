@@ -1,5 +1,8 @@
+from .broker import Broker as Broker
+from .camera import CameraDoor as CameraDoor
 from .folder import FolderDoor as FolderDoor
 from .folder import Folders as Folders
+from .mqtt import MqttDoor as MqttDoor
 from .options import DoorOptions as DoorOptions
 from .options import Doors as Doors
 from .options import add_doors as add_doors

@@ -10,13 +10,13 @@ import time
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 from anomaly_core import AnomalyError, ConfigError, DataError, described, open_untrusted
 from anomaly_predict import Watch
+from anomaly_serve.answers import verdict_json
 from anomaly_serve.doors.asking import Service, ask, fault_of, not_ready, pause
 from anomaly_serve.doors.moving import clear, deliver, delivered
 from anomaly_serve.records import Judgement
@@ -110,6 +110,10 @@ class FolderDoor:
         self._moves: deque[_Move] = deque()
         self._later: list[tuple[float, Path]] = []
         self._said: dict[str, None] = {}
+
+    def __str__(self) -> str:
+        accept, reject = str(self.folders.accept), str(self.folders.reject)
+        return f"{self.product}: watches {str(self.folders.watched)!r}, and moves images to {accept!r} or {reject!r}"
 
     def start(self) -> None:
         """Begin, in a thread of its own."""
@@ -269,25 +273,4 @@ def _mark(facts: os.stat_result) -> Mark:
 
 
 def _as_json(judgement: Judgement) -> str:
-    return json.dumps(verdict(judgement), indent=1, allow_nan=False) + "\n"
-
-
-def verdict(judgement: Judgement) -> dict[str, Any]:
-    """What a door tells of a verdict, as plain values."""
-    height, width = judgement.size
-    return {
-        "id": judgement.id,
-        "product": judgement.product,
-        "version": judgement.version,
-        "settings": judgement.settings,
-        "time": datetime.fromtimestamp(judgement.time, timezone.utc).isoformat(timespec="milliseconds"),
-        "source": judgement.source,
-        "name": judgement.name,
-        "score": judgement.score,
-        "p_value": judgement.p_value,
-        "threshold": judgement.threshold,
-        "is_anomalous": judgement.is_anomalous,
-        "width": width,
-        "height": height,
-        "regions": None if judgement.regions is None else list(judgement.regions),
-    }
+    return json.dumps(verdict_json(judgement), indent=1, allow_nan=False) + "\n"

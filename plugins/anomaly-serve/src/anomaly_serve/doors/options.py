@@ -57,7 +57,7 @@ class Doors:
 
     def stop(self) -> None:
         """Close them, before the service stops: nothing more comes in, and what came in is finished."""
-        for door in self.doors:
+        for door in reversed(self.doors):
             door.stop()
 
     def __enter__(self) -> Doors:
@@ -143,8 +143,16 @@ def add_doors(service: Any, options: DoorOptions) -> Doors:
         ConfigError: a product or folder does not exist, two doors are one, or an address is none.
         MissingLibrary: an extra is not installed.
     """
-    doors: list[Door] = [*_folder_doors(service, options)]
-    return Doors(doors)
+    doors: list[Door] = []
+    if options.mqtt is not None:  # first, so that it is closed last, and tells what the others did
+        from anomaly_serve.doors.broker import Broker, password_of
+        from anomaly_serve.doors.mqtt import MqttDoor
+
+        broker = Broker.of(options.mqtt)
+        if options.mqtt_ca is not None and not broker.tls:
+            raise ConfigError("--mqtt-ca is for TLS, and --mqtt has none. Give mqtts://, or leave it out.")
+        doors.append(MqttDoor(service, broker, password_of(broker, options.mqtt_password_file), options.mqtt_ca))
+    return Doors([*doors, *_folder_doors(service, options), *_camera_doors(service, options)])
 
 
 def _folder_doors(service: Any, options: DoorOptions) -> list[Door]:
@@ -172,6 +180,15 @@ def _folder_doors(service: Any, options: DoorOptions) -> list[Door]:
                     raise ConfigError(f"{str(target)!r} lies in the watched folder {str(other)!r}. Choose a folder beside it.")
         doors.append(FolderDoor(service, product, folders, sidecar=options.verdict_files))
     return doors
+
+
+def _camera_doors(service: Any, options: DoorOptions) -> list[Door]:
+    if not options.camera:
+        return []
+    from anomaly_serve.doors.camera import CameraDoor
+
+    pairs = [_of_product(service, "--camera", text) for text in options.camera]
+    return [CameraDoor(service, product, source, every=options.every) for product, source in pairs]
 
 
 def _of_product(service: Any, option: str, text: str) -> tuple[str, str]:

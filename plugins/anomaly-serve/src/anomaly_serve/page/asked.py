@@ -14,19 +14,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from anomaly_serve.answers import who_of
-
 _BODY = 64 * 1024  # bytes of a form or of JSON: a reason in words is the longest thing in them
 MARKS = ("confirmed", "fine", "missed")
 
 Body = dict[str, Any]
-
-
-who = who_of
-
-
-def same_origin(request: Request) -> None:
-    """Seen to by :class:`~anomaly_serve.access.Access`."""
 
 
 def changing(handler: Callable[[Request, Body], Response]) -> Callable[[Request], Awaitable[Response]]:

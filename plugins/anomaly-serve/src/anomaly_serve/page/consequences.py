@@ -68,7 +68,7 @@ class RecentScores:
 
 
 def histogram(calibration: Calibration, recent: Recent) -> dict[str, Any]:
-    """Counts of both kinds of scores in equal bins. Scores far beyond the normal ones are in the last bin."""
+    """Counts of both kinds of scores in equal bins; scores far ``beyond`` the normal ones are counted apart."""
     normals, images = np.asarray(calibration.scores), np.asarray(recent.scores)
     both = np.concatenate([normals, images])
     if not both.size:
@@ -80,7 +80,7 @@ def histogram(calibration: Calibration, recent: Recent) -> dict[str, Any]:
     high = max(high, usual + 0.15 * (usual - low))  # room to raise the threshold
     if high <= low:
         low, high = low - 0.5, high + 0.5
-    counts = [np.histogram(np.clip(values, low, high), BINS, (low, high))[0].tolist() for values in (normals, images)]
+    counts = [np.histogram(values, BINS, (low, high))[0].tolist() for values in (normals, images)]
     beyond = int((images > high).sum())
     return {"low": low, "high": high, "normals": counts[0], "images": counts[1], "beyond": beyond}
 
@@ -146,14 +146,15 @@ def neighbours(recent: Recent, threshold: float, most: int = 6) -> tuple[list[Ju
 
 
 def regions_by_area(recent: Recent, least: float, most: int = 6) -> dict[str, Any]:
-    """Of the newest images' regions, how many have the least area, and the nearest of both kinds: (verdict, area)."""
+    """Of the newest images' regions, how many have the least area, and the nearest of both kinds: (verdict, area, its
+    number among the verdict's)."""
     areas = sorted(
         ((float(region["area"]), number, one) for one in recent.seen for number, region in enumerate(one.regions or ())),
         key=lambda each: each[:2],
     )
     cut = bisect_right(areas, least, key=lambda each: math.nextafter(each[0], math.inf))
     small, large = areas[:cut], areas[cut:]
-    kept, left = [(one, area) for area, _, one in large[:most]], [(one, area) for area, _, one in small[::-1][:most]]
+    kept, left = ([(one, area, number) for area, number, one in part[:most]] for part in (large, small[::-1]))
     return {"kept": kept, "left": left, "count": len(large), "of": len(areas), "images": len(recent.seen)}
 
 

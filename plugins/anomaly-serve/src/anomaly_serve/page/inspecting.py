@@ -15,20 +15,20 @@ from anomaly_serve.page import words
 from anomaly_serve.page.asked import MARKS, Body, changing, filters
 from anomaly_serve.page.pictures import Pictures
 from anomaly_serve.page.render import figure, iso, moment, render
+from anomaly_serve.page.waiting import Waiting
 from anomaly_serve.records import Judgement
 
 if TYPE_CHECKING:
     from anomaly_serve.service import Service
 
 _ROWS = 50  # verdicts of one answer
-_MOST_MARKS = 1000  # that are looked at for those that wait
 _LATE = 15.0  # seconds by which verdicts may come in another order than their images did
 _FOR_EVER = {"cache-control": "private, max-age=86400, immutable"}
 
 
 def routes(service: Service) -> list[BaseRoute]:
     """The page, its list, its pictures, and marks."""
-    pictures = Pictures(service)
+    pictures, waiting = Pictures(service), Waiting(service.store)
     one = "/api/products/{product}/judgements/{id}"
 
     def picture(of: Callable[[str], tuple[bytes, str]]) -> Callable[[Request], Response]:
@@ -37,6 +37,10 @@ def routes(service: Service) -> list[BaseRoute]:
             return Response(content, media_type=media, headers={} if media.endswith("svg+xml") else _FOR_EVER)
 
         return endpoint
+
+    def region(request: Request) -> Response:
+        content, media = pictures.region(_judgement(request), request.path_params["number"])
+        return Response(content, media_type=media, headers={} if media.endswith("svg+xml") else _FOR_EVER)
 
     def overlay(request: Request) -> Response:
         made = pictures.overlay(_judgement(request))
@@ -47,12 +51,13 @@ def routes(service: Service) -> list[BaseRoute]:
 
     return [
         Route("/products/{product}/inspect", _page),
-        Route("/api/products/{product}/live", _live),
+        Route("/api/products/{product}/live", lambda request: _live(request, waiting)),
         Route(one, _detail),
         Route(f"{one}/thumbnail", picture(pictures.thumbnail)),
         Route(f"{one}/image", picture(pictures.image)),
+        Route(f"{one}/region/{{number:int}}", region),
         Route(f"{one}/map", overlay),
-        Route(f"{one}/mark", changing(_mark), methods=["POST"]),
+        Route(f"{one}/mark", changing(lambda request, body: _mark(request, body, waiting)), methods=["POST"]),
         Route("/api/products/{product}/alarms/{alarm:int}/acknowledge", changing(_acknowledge), methods=["POST"]),
     ]
 
@@ -68,23 +73,21 @@ def _page(request: Request) -> Response:
     return render(request, "inspect.html", product=product, section="inspect", versions=[one.number for one in versions][::-1])
 
 
-def _live(request: Request) -> Response:
+def _live(request: Request, waiting: Waiting) -> Response:
     """The newest verdicts; with ``after`` those since that one, and a little before it: some come late; or those ``before``."""
     product, store = product_of(request), request.app.state.service.store
     asked = request.query_params
-    found = store.judgements(product, limit=_ROWS, before=asked.get("before") or None, **filters(request))
-    more = len(found) == _ROWS
-    if after := asked.get("after"):
-        known = store.judgement(after)
-        since = 0.0 if known is None else known.time - _LATE
-        newer = [one for one in found if one.time >= since]
-        more, found = len(newer) == len(found) == _ROWS, newer
+    wanted = filters(request)
+    known = store.judgement(asked["after"]) if asked.get("after") else None
+    if known is not None:  # a search for a text must not look at the whole history each second
+        wanted["since"] = max(wanted.get("since", 0.0), known.time - _LATE)
+    found = store.judgements(product, limit=_ROWS, before=asked.get("before") or None, **wanted)
     active = store.active(product)
     return JSONResponse(
         {
             "judgements": [row(one) for one in found],
-            "more": more,
-            "waiting": waiting(store, product),
+            "more": len(found) == _ROWS,
+            "waiting": waiting.of(product),
             "version": active.number if active else None,
             "alarms": [
                 {"id": alarm.id, "text": alarm.text, "since": moment(alarm.since), "iso": iso(alarm.since)}
@@ -116,7 +119,7 @@ def _detail(request: Request) -> Response:
         "source": judgement.source,
         "times": {name: f"{value:.0f} ms" for name, value in judgement.times.items()},
         "kept": store.image_state(judgement.id) == "kept",
-        "done": words.done(judgement.mark),
+        "done": words.done(judgement.mark, judgement.is_anomalous),
     }
     return JSONResponse({**row(judgement), **facts})
 
@@ -138,20 +141,6 @@ def row(judgement: Judgement) -> dict[str, Any]:
     }
 
 
-def waiting(store: Any, product: str) -> dict[str, int]:
-    """Images that people marked since the newest version was made: how many are ``fine``, and how many are ``defects``."""
-    versions = store.versions(product)
-    since = versions[-1].created if versions else 0.0
-    said: dict[str, Any] = {}
-    for change in store.changes(product, limit=_MOST_MARKS):  # the newest first
-        if change.time < since:
-            break
-        if change.action == "mark":
-            said.setdefault(change.facts["id"], change.facts["to"])
-    marks = list(said.values())
-    return {"fine": marks.count("fine"), "defects": marks.count("missed") + marks.count("confirmed")}
-
-
 def _judgement(request: Request) -> Judgement:
     found = request.app.state.service.store.judgement(request.path_params["id"])
     if found is None or found.product != request.path_params["product"]:
@@ -160,19 +149,20 @@ def _judgement(request: Request) -> Judgement:
     return judgement
 
 
-def _mark(request: Request, body: Body) -> Response:
+def _mark(request: Request, body: Body, waiting: Waiting) -> Response:
     judgement, store = _judgement(request), request.app.state.service.store
     mark = body.get("mark")
     if mark is not None and mark not in MARKS:
         raise HTTPException(422, f"A mark is one of {', '.join(MARKS)}, or null to take it back.")
     if mark == "fine" and judgement.is_anomalous is False:
-        raise HTTPException(422, "This image was called normal already: say only if something was missed.")
-    if mark == "confirmed" and not judgement.is_anomalous:
-        raise HTTPException(422, "This image raised no alarm that could be confirmed: say only if something was missed.")
+        raise HTTPException(422, "This image was called normal: confirm it, or say that something was missed.")
+    if mark == "confirmed" and judgement.is_anomalous is None:
+        raise HTTPException(422, "There is no verdict that could be confirmed: say that the image is fine, or missed.")
     if mark == "missed" and judgement.is_anomalous:
         raise HTTPException(422, "This image raised an alarm, so nothing was missed: confirm it, or say that it is fine.")
     store.mark(judgement.id, mark, who_of(request))
-    return JSONResponse({**row(judgement.marked(mark)), "done": words.done(mark), "waiting": waiting(store, judgement.product)})
+    facts = {"done": words.done(mark, judgement.is_anomalous), "waiting": waiting.of(judgement.product)}
+    return JSONResponse({**row(judgement.marked(mark)), **facts})
 
 
 def _acknowledge(request: Request, body: Body) -> Response:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from anomaly_core import AnomalyError, ImageReader
+from anomaly_core import AnomalyError, Calibration, ImageReader
 from anomaly_serve.pictures import extent_of
 from anomaly_serve.products import LoadedVersion
 from anomaly_serve.records import Judgement
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 THUMBNAIL = 160  # pixels of the longer side
 _LARGEST = 2400  # pixels of the longer side of what is sent anew; files that a browser shows are sent as they are
+_LARGEST_MAP = 1200  # pixels of the longer side of an overlay
 _SHOWN = ("image/png", "image/jpeg", "image/webp", "image/gif")
 _MOST_BYTES = 16 << 20  # of a file that is sent as it is
 NOTHING = (
@@ -88,7 +89,7 @@ class Pictures:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._thumbnails = _Recent[tuple[bytes, str]](32 << 20, lambda made: len(made[0]))
-        self._overlays = _Recent[Overlay | None](32 << 20, lambda made: 64 if made is None else len(made.png))
+        self._overlays = _Recent[tuple[Overlay | None]](32 << 20, lambda made: 64 if made[0] is None else len(made[0].png))
 
     def thumbnail(self, identifier: str) -> tuple[bytes, str]:
         """(bytes, media type); a picture of nothing where no image is kept, or it cannot be read any more."""
@@ -105,6 +106,25 @@ class Pictures:
         image.thumbnail((THUMBNAIL, THUMBNAIL), reducing_gap=2.0)
         return _saved(image, "JPEG", quality=82), "image/jpeg"
 
+    def region(self, judgement: Judgement, number: int) -> tuple[bytes, str]:
+        """(bytes, media type) of a region with its outline and what is around it; a picture of nothing where none is kept."""
+        return self._thumbnails.get((judgement.id, number), lambda: self._region(judgement, number))
+
+    def _region(self, judgement: Judgement, number: int) -> tuple[bytes, str]:
+        regions, kept = judgement.regions or (), self._service.store.image(judgement.id)
+        if kept is None or not 0 <= number < len(regions):
+            return NOTHING, "image/svg+xml"
+        image, region = _decoded(kept[0]), regions[number]
+        left, top, right, bottom = region["box"]
+        side = max(48, 2 * (right - left), 2 * (bottom - top))  # twice as wide as the region, and square
+        x, y = (left + right - side) // 2, (top + bottom - side) // 2
+        cut = image.crop((x, y, x + side, y + side)).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
+        outline = [((across - x) * THUMBNAIL / side, (down - y) * THUMBNAIL / side) for across, down in region["polygon"]]
+        if len(outline) > 1:
+            for colour, width in (("#000000", 5), ("#5ff2ff", 2)):
+                ImageDraw.Draw(cut).line([*outline, outline[0]], colour, width, joint="curve")
+        return _saved(cut, "JPEG", quality=82), "image/jpeg"
+
     def image(self, identifier: str) -> tuple[bytes, str]:
         """(bytes, media type) of the image, upright where the browser heeds EXIF; a picture of nothing where none is kept."""
         kept = self._service.store.image(identifier)
@@ -119,23 +139,31 @@ class Pictures:
 
     def overlay(self, judgement: Judgement) -> Overlay | None:
         """The map of a verdict over its image; None without a kept image, or where the detector has no maps."""
-        return self._overlays.get(judgement.id, lambda: self._overlay(judgement))
+        return self._overlays.get(judgement.id, lambda: (self._overlay(judgement),))[0]
 
     def _overlay(self, judgement: Judgement) -> Overlay | None:
         values = self._service.map_of(judgement)
         if values is None:
             return None
         version = self._service.product(judgement.product).load(judgement.version)
-        return overlay_of(values, version, judgement)
+        settings = self._service.store.settings(judgement.product, judgement.version)
+        held = next((one for one in settings if one.number == judgement.settings), version.settings)
+        return overlay_of(values, version, judgement, held.calibration)
 
 
-def overlay_of(values: NDArray[np.float32], version: LoadedVersion, judgement: Judgement) -> Overlay:
-    """The map (h, w) of a verdict in colours, by the map threshold that holds for this version now."""
+def overlay_of(
+    values: NDArray[np.float32], version: LoadedVersion, judgement: Judgement, calibration: Calibration | None = None
+) -> Overlay:
+    """The map (h, w) of a verdict in colours, by the map threshold of a calibration; None: that which the version has now."""
     left, top, right, bottom = extent_of(values, version, judgement)
     if version.input_spec is None:  # the map has the image's own pixels, and may be padded
         values = values[: round(bottom - top), : round(right - left)]
-    frame = (left, top, right - left, bottom - top)
-    calibration = version.settings.calibration
+    step = max(1, -(-max(values.shape) // _LARGEST_MAP))  # a map of an image's own pixels would be a large picture
+    height, width = values.shape
+    values = np.maximum.reduceat(np.maximum.reduceat(values, range(0, height, step), axis=0), range(0, width, step), axis=1)
+    down, across = (cells * step / side for cells, side in zip(values.shape, (height, width), strict=True))
+    frame = (left, top, across * (right - left), down * (bottom - top))
+    calibration = calibration or version.settings.calibration
     return Overlay(_coloured(values, calibration.map_low, calibration.map_threshold), frame)
 
 

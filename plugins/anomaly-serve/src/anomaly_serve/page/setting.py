@@ -161,8 +161,10 @@ def _outcome(asked: _Asked, recent: what.Recent) -> dict[str, Any]:
         "searched": len(recent.seen),
         "areas": {
             "words": _areas(areas),
-            "kept": [{**row(one), "area": f"{area:,.0f} px"} for one, area in areas["kept"]],
-            "left": [{**row(one), "area": f"{area:,.0f} px"} for one, area in areas["left"]],
+            **{
+                side: [{**row(one), "area": f"{area:,.0f} px", "region": number} for one, area, number in areas[side]]
+                for side in ("kept", "left")
+            },
         },
     }
 

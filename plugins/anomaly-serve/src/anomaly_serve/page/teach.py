@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from anomaly_serve.service import Service
 
 _JOBS = 8  # that are shown
+YES = "--yes"  # which the message of `anomaly extend` asks for
 _KINDS = {"fit": "Teach a version", "extend": "Add images", "trial": "Try a version", "recalibrate": "Propose a threshold"}
 
 
@@ -80,7 +81,7 @@ def _add_product(request: Request, body: Body) -> Response:
     if refusal and is_form:
         return render(request, "new-product.html", status=422, taken=name, refusal=refusal)
     if refusal:
-        return JSONResponse({"error": refusal}, 422)
+        raise HTTPException(422, refusal)
     if is_form:
         return RedirectResponse(f"{request.scope.get('root_path', '')}/products/{quote(name, safe='')}/teach", 303)
     return JSONResponse({"product": name}, 201)
@@ -179,12 +180,12 @@ def job_row(teaching: Teaching, job: Job) -> dict[str, Any]:
         "kind": job.facts["kind"],
         "state": job.state,
         "progress": job.progress,
-        "message": job.message,
+        "message": job.message.replace(f"give {YES}", "have them learnt all the same"),
         "who": job.who,
         "time": moment(job.created),
         "version": job.facts.get("version") if job.state == "done" else None,
         "again": job.state in AGAIN and "again" not in job.facts,
-        "odd": job.state == "failed" and job.facts["kind"] == "extend" and "--yes" in job.message,
+        "odd": job.state == "failed" and job.facts["kind"] == "extend" and YES in job.message,
         "has_log": teaching.log_of(job).is_file(),
     }
 

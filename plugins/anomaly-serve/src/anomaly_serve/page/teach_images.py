@@ -70,18 +70,26 @@ def _kind(value: Any) -> Kind:
     raise HTTPException(422, "kind: images are normal or abnormal.")
 
 
-def member_row(member: Member) -> dict[str, Any]:
+def name_of(teaching: Teaching, member: Member) -> str:
+    """What the page calls an image: one of the history as its sender did."""
+    if member.judgement is None:
+        return member.name
+    judgement = teaching.store.judgement(member.judgement)
+    return f"{(judgement and judgement.name) or 'without a name'} (history)"
+
+
+def _row(teaching: Teaching, member: Member) -> dict[str, Any]:
     """An image as the page shows it."""
     height, width = member.size
-    name = "from the history" if member.judgement else member.name
-    return {"digest": member.digest, "name": name, "kind": member.kind, "size": f"{width} × {height}"}
+    return {"digest": member.digest, "name": name_of(teaching, member), "kind": member.kind, "size": f"{width} × {height}"}
 
 
 def _list(request: Request) -> Response:
     kind = _kind(request.query_params.get("kind", "normal"))
     start = max(0, whole_of(dict(request.query_params), "start") or 0)
-    members = _teaching(request).draft(product_of(request)).members(kind)
-    rows = [member_row(member) for member in members[start : start + _PAGE]]
+    teaching = _teaching(request)
+    members = teaching.draft(product_of(request)).members(kind)
+    rows = [_row(teaching, member) for member in members[start : start + _PAGE]]
     return JSONResponse({"images": rows, "count": len(members)})
 
 

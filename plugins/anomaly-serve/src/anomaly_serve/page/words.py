@@ -59,8 +59,10 @@ def place(region: Mapping[str, Any], count: int) -> str:
     return f"{size}: {odd}"
 
 
-def done(mark: str | None) -> str:
+def done(mark: str | None, is_anomalous: bool | None) -> str:
     """What follows from a mark."""
+    if mark == "confirmed" and not is_anomalous:
+        return "Confirmed: the part is good."
     return {
         "confirmed": "Confirmed: a true defect. It becomes a known one of the next version.",
         "fine": "This is fine: it becomes a normal image of the next version.",

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, exc, make_url
+from sqlalchemy import Connection, Engine, Table, create_engine, event, exc, make_url
 from sqlalchemy.engine import URL
 
 from anomaly_core import AnomalyError, ConfigError, DataError, MissingLibrary, RunError, described
@@ -57,8 +57,14 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A connection in a transaction that is durable once the block has ended without an error."""
-        with self._said(), self._one_writer, self._writes.begin() as connection:
+        with self.turn() as engine, engine.begin() as connection:
             yield connection
+
+    @contextmanager
+    def turn(self) -> Iterator[Engine]:
+        """The engine of those who write, for the one whose turn it is."""
+        with self._said(), self._one_writer:
+            yield self._writes
 
     def close(self) -> None:
         """Let go of all connections. SQLite's write-ahead log goes into the file with the last of them."""
@@ -99,8 +105,44 @@ class Database:
             return "Restore it from a dump of pg_dump."
         backups = sorted((self.folder / BACKUPS).glob("*.db"), key=lambda path: path.stat().st_mtime)
         if backups:
-            return f"Restore the last backup: anomaly history restore {quoted(self.folder)} {quoted(backups[-1])}"
+            elsewhere = "" if self.path == self.folder / DATABASE else f" --database {quoted(self.url.render_as_string())}"
+            return f"Restore the last backup: anomaly history restore {quoted(self.folder)} {quoted(backups[-1])}{elsewhere}"
         return f"There is no backup in {str(self.folder / BACKUPS)!r}: move the file away to begin with an empty history."
+
+
+class Inserter:
+    """Inserts rows into a table, many in a transaction, with little work around it: the line waits for it.
+
+    SQLite's connection stays with it, for the one thread that calls it. PostgreSQL's is tested each time: its server may have
+    been started anew.
+    """
+
+    def __init__(self, database: Database, table: Table) -> None:
+        self._database = database
+        names = [column.name for column in table.columns]
+        quote = database.engine.dialect.identifier_preparer.quote
+        places = [f":{name}" if database.is_sqlite else f"%({name})s" for name in names]
+        self._sql = f"INSERT INTO {table.name} ({', '.join(map(quote, names))}) VALUES ({', '.join(places)})"
+        self._connection: Connection | None = None
+
+    def __call__(self, rows: list[dict[str, Any]]) -> None:
+        """Durable when it returns; after an error, none of them is there."""
+        with self._database.turn() as engine:
+            try:
+                connection = self._connection = self._connection or engine.connect()
+                with connection.begin():
+                    connection.exec_driver_sql(self._sql, rows)
+            except BaseException:
+                self.close()
+                raise
+            if not self._database.is_sqlite:
+                self.close()
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
 
 
 def _checked(url: str | None, folder: Path) -> URL:

@@ -9,10 +9,8 @@ from collections import deque
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from sqlalchemy import insert
-
 from anomaly_core import DataError, RunError
-from anomaly_serve.store.database import Database
+from anomaly_serve.store.database import Database, Inserter
 from anomaly_serve.store.images import KeptImages
 from anomaly_serve.store.tables import judgements
 
@@ -39,7 +37,7 @@ class Writer:
     """A bounded queue, and the thread that empties it."""
 
     def __init__(self, database: Database, images: KeptImages) -> None:
-        self._database, self._images = database, images
+        self._insert, self._images = Inserter(database, judgements), images
         self._waiting: deque[Entry] = deque()
         self._bytes = 0
         self._changed = threading.Condition()
@@ -84,6 +82,7 @@ class Writer:
     def _run(self) -> None:
         while batch := self._take():
             self._write(batch)
+        self._insert.close()
 
     def _take(self) -> list[Entry]:
         """The next batch; empty once the store is closed and all is written."""
@@ -100,8 +99,7 @@ class Writer:
         rows = [entry.row for entry in batch]
         try:
             self._images.keep(rows, [entry.image for entry in batch])
-            with self._database.writing() as connection:
-                connection.execute(insert(judgements), rows)
+            self._insert(rows)
         except Exception as error:  # of whatever kind: somebody waits for it, and the thread must go on
             self._images.discard(rows)
             if isinstance(error, DataError) and len(batch) > 1:

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from anomaly_core import AnomalyError, DataError, RunError, described, inside
+from anomaly_core import AnomalyError, DataError, described, inside
 from anomaly_predict import Watch
+from anomaly_serve.faults import Unusable
 from anomaly_serve.teaching.image_set import ImageSet
 from anomaly_serve.teaching.members import Kind, Refused
 
@@ -152,13 +153,13 @@ class Folders:
             one.taken += 1
 
     def _path(self, place: Place) -> Path:
-        """The folder of a place; RunError or DataError if it may not be watched, or is not there."""
+        """The folder of a place; Unusable or DataError if it may not be watched, or is not there."""
         if not self.roots:
-            raise RunError("no folder of this machine may be watched. Start the service with --teach-from DIR.")
+            raise Unusable("no folder of this machine may be watched. Start the service with --teach-from DIR.")
         try:
             folder = inside(self.roots[place.root], place.below)
         except (IndexError, OSError) as error:
-            raise RunError("this folder may not be watched. Choose one of the list.") from error
+            raise Unusable("this folder may not be watched. Choose one of the list.") from error
         if not folder.is_dir():
             raise DataError("this folder is not there any more. Choose another one.")
         return folder

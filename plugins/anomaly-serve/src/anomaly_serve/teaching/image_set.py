@@ -107,23 +107,26 @@ class ImageSet:
         self._used.forget()
         return ImageSet(target, self.limits, self._used)
 
+    def learnt(self, learn_defects: bool = False) -> set[str]:
+        """What a fit learns: all normal images, but for one where there is no known defect, as a run must test something; with
+        ``learn_defects`` known defects too, but for one of them."""
+        normal, abnormal = ({member.digest for member in self.members(kind)} for kind in KINDS)
+        tested = {min(abnormal or normal, default="")}
+        return (normal | abnormal if learn_defects else normal) - tested
+
     def write_list(self, category: str, *, learn_defects: bool = False) -> Path:
         """Write a list of the images for ``data.list`` in the set's own folder, and return its path.
 
-        All normal images are learnt, and known defects test; without one a normal image does, as a run must test something.
-        With ``learn_defects`` known defects are learnt too, but for one of them.
-
         Args:
             category: what the product is called in the run.
+            learn_defects: as in :meth:`learnt`; what is not learnt tests.
         """
-        normal, abnormal = self.members("normal"), self.members("abnormal")
-        ordered = sorted(member.digest for member in (abnormal or normal))
-        testing = set(ordered if abnormal and not learn_defects else ordered[:1])
+        learnt = self.learnt(learn_defects)
         text = io.StringIO()
         writer = csv.writer(text)
         writer.writerow(("path", "label", "split", "category"))
-        for member in (*normal, *abnormal):
-            label, split = "good" if member.kind == "normal" else "bad", "test" if member.digest in testing else "train"
+        for member in (*self.members("normal"), *self.members("abnormal")):
+            label, split = "good" if member.kind == "normal" else "bad", "train" if member.digest in learnt else "test"
             writer.writerow((f"{member.kind}/{member.path.name}", label, split, category))
         path = self.folder / (LEARNING if learn_defects else LIST)
         write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"), "Free some space.")

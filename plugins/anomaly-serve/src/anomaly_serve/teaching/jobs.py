@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
-from anomaly_core import AnomalyError, RunError, described
+from anomaly_core import AnomalyError, described
+from anomaly_serve.faults import NotFound, Unusable
 from anomaly_serve.records import Job
 from anomaly_serve.teaching.process import Cancelled, WorkerProcess
 
@@ -106,10 +107,10 @@ class Jobs:
         return job
 
     def again(self, id: str, who: str) -> Job:
-        """Start a job that was interrupted, cancelled or failed once more; RunError if it cannot be."""
+        """Start a job that was interrupted, cancelled or failed once more; Unusable if it cannot be."""
         job = self.get(id)
         if job.state not in AGAIN:
-            raise RunError(f"this job is {job.state}: only one that was interrupted, cancelled or failed is started again.")
+            raise Unusable(f"this job is {job.state}: only one that was interrupted, cancelled or failed is started again.")
         again = self.submit(job.product, who, {name: value for name, value in job.facts.items() if name in job.facts["asked"]})
         self._end(job, job.state, job.message, again=again.id)
         return again
@@ -125,13 +126,13 @@ class Jobs:
             return self._end(job, "cancelled", "cancelled while it waited") if job.state == "waiting" else job
 
     def get(self, id: str) -> Job:
-        """A job as it is now; RunError if there is none."""
+        """A job as it is now; NotFound if there is none."""
         with self._lock:
             if self._running is not None and self._running.job.id == id:
                 return self._running.job
         job = self._store.job(id)
         if job is None:
-            raise RunError("there is no such job. Load the page again.")
+            raise NotFound("there is no such job. Load the page again.")
         return job
 
     def of(self, product: str) -> list[Job]:

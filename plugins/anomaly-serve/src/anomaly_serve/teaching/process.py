@@ -56,12 +56,18 @@ class WorkerProcess:
                     child.stdin.flush()
                 last: dict[str, Any] = {}
                 for line in child.stdout:
-                    last = json.loads(line)
+                    try:
+                        last = json.loads(line)
+                    except ValueError:  # of a process that was killed while it wrote
+                        break
                     if "doing" in last:
                         told(last)
                 status = child.wait()
             finally:
                 self.end(mark=False)
+                for stream in (child.stdin, child.stdout):  # here alone: another thread may not close what this one reads
+                    with suppress(OSError):
+                        stream and stream.close()
         if self._ended:
             raise Cancelled("the job was cancelled.")
         if "result" in last:
@@ -74,12 +80,7 @@ class WorkerProcess:
         with self._lock:
             self._ended |= mark
             child = self._child
-            if child is None:
-                return
-            for stream in (child.stdin, child.stdout):
-                with suppress(OSError):
-                    stream and stream.close()
-            if child.poll() is None:
+            if child is not None and child.poll() is None:
                 _kill_tree(child)
                 child.wait()
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from anomaly_core import Calibration, RunError
+from anomaly_core import Calibration, RunError, stands_out
 from anomaly_serve.records import Judgement, Settings
 from anomaly_serve.teaching.trial import PAGE, is_defect
 
@@ -102,6 +102,12 @@ def proposed(
         return Seen(one.id, one.name or one.id, one.score, old.is_anomalous(one.score), verdict)
 
     rows = [seen(one) for one in judgements]
+    warnings = [proposal.warning] if proposal.warning else []
+    if new is not None and (odd := sum(stands_out(old.scores))):
+        warnings.append(
+            f"{odd} of the normal images behind the old threshold stand out themselves: if they are defects, such ones among "
+            "the recent images are taken for normal. Look at the version's odd images first, and teach anew without them"
+        )
     left_out = sorted((rows[place] for place in proposal.left_out), key=lambda row: -row.score)
     changes = [row for row in rows if row.new is not None and row.new != row.old]
     return Proposed(
@@ -113,7 +119,7 @@ def proposed(
         old.threshold,
         new,
         proposal.words,
-        proposal.warning,
+        "; ".join(warnings) or None,
         tuple(left_out),
         tuple(changes),
     )

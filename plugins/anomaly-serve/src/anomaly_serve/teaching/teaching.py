@@ -5,12 +5,14 @@ from __future__ import annotations
 import secrets
 import shutil
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anomaly_core import DataError, RunConfig, RunError, RunFolder
+from anomaly_core import DataError, RunConfig, RunFolder
+from anomaly_serve.faults import Unusable
 from anomaly_serve.records import Job, Version
 from anomaly_serve.teaching.advice import FEWEST, Advice, advice, enough
 from anomaly_serve.teaching.folders import Folders
@@ -24,6 +26,7 @@ from anomaly_serve.teaching.trial import Trial, is_defect, marked
 from anomaly_serve.teaching.work import TeachingService, TeachingStore, Work
 
 MODEL, PRESET = "patchcore", "edge"
+COUNTED_FOR = 2.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Teaching:
         self.jobs = Jobs(self.store, self.work.do, lambda job: WorkerProcess(self.log_of(job)))
         self.folders = Folders(roots, self.store, self.draft)
         self._changing = threading.Lock()
+        self._lost: set[str] = set()  # verdicts whose images the quota has removed
+        self._counted: dict[str, tuple[float, dict[Kind, int]]] = {}
 
     def start(self) -> Teaching:
         """Begin to work on jobs, and to watch folders."""
@@ -94,14 +99,22 @@ class Teaching:
                 taken = draft.take(kind, f"{HISTORY}{id}", [kept[0]])
                 if isinstance(taken, Refused) or not taken.again:
                     results.append(taken)
+            elif id not in there:
+                self._lost.add(id)
+                results.append(Refused(id, "its image is not kept any more"))
+        self._counted.pop(product, None)
         return results
 
     def uncollected(self, product: str) -> dict[Kind, int]:
-        """How many marked images of the history :meth:`collect` would bring, and nothing of those that it would take back."""
+        """How many marked images of the history :meth:`collect` would bring, as of two seconds ago at most: pages ask often."""
+        now = time.monotonic()
+        if (known := self._counted.get(product)) and now - known[0] < COUNTED_FOR:
+            return known[1]
         there = {member.judgement for member in self.draft(product).members()}
         counts: dict[Kind, int] = {"normal": 0, "abnormal": 0}
         for id, kind in self._wanted(product).items():
-            counts[kind] += id not in there
+            counts[kind] += id not in there and id not in self._lost
+        self._counted[product] = now, counts
         return counts
 
     def _wanted(self, product: str) -> dict[str, Kind]:
@@ -226,10 +239,10 @@ class Teaching:
         return number
 
     def take_back(self, product: str, who: str) -> int:
-        """Let the version judge again that did before, and return its number; RunError if there is none."""
+        """Let the version judge again that did before, and return its number; Unusable if there is none."""
         number = self.before(product)
         if number is None:
-            raise RunError("no version judged before this one: there is nothing to go back to.")
+            raise Unusable("no version judged before this one: there is nothing to go back to.")
         self.service.activate(product, number, who)
         return number
 
@@ -251,10 +264,10 @@ class Teaching:
         return proposal if self.store.settings(product, active.number)[-1].number == proposal.settings else None
 
     def accept(self, product: str, who: str, why: str = "") -> None:
-        """Judge by what is proposed; RunError if nothing is."""
+        """Judge by what is proposed; Unusable if nothing is."""
         proposal = self.proposal(product)
         if proposal is None or proposal.calibration is None:
-            raise RunError("nothing is proposed that fits what judges now. Propose a threshold again.")
+            raise Unusable("nothing is proposed that fits what judges now. Propose a threshold again.")
         least_area = self.store.settings(product, proposal.version)[-1].least_area
         words = why or f"recalibrated: {proposal.words}"
         self.service.apply_settings(product, proposal.version, proposal.calibration, least_area, who, words)

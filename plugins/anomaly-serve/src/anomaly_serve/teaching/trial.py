@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -117,12 +117,13 @@ class Trial:
 
 
 def cases(
-    history: History, product: str, learnt: ImageSet, folder: Path, active: Version | None, last: int = LAST
+    history: History, product: str, images: ImageSet, learnt: Set[str], folder: Path, active: Version | None, last: int = LAST
 ) -> list[Case]:
     """The cases of a trial: the last images that are kept, the last with each mark, and the known defects that were brought.
 
     Args:
-        learnt: the set of the version that is tried.
+        images: the set of the version that is tried.
+        learnt: what it has learnt of them (:meth:`ImageSet.learnt`).
         folder: the images of the history are written here.
     """
     found: dict[str, Case] = {}
@@ -135,19 +136,18 @@ def cases(
         content, media = kept
         path = folder / f"{judgement.id}{SUFFIXES.get(media, '.png')}"
         write_whole(path, content, "Free some space.")
-        member = learnt.get(digest(content))
         same = active is not None and judgement.version == active.number
         found[judgement.id] = Case(
             judgement.id,
             judgement.name or judgement.id,
             path,
             is_defect(judgement),
-            member is not None and member.kind == "normal",
+            digest(content) in learnt,
             judgement.score if same else None,
         )
-    brought = [member for member in learnt.members("abnormal") if member.judgement is None]
+    brought = [member for member in images.members("abnormal") if member.judgement is None]
     for member in brought:
-        found[member.digest] = Case(f"set:{member.digest}", member.name, member.path, True, False)
+        found[member.digest] = Case(f"set:{member.digest}", member.name, member.path, True, member.digest in learnt)
     return list(found.values())
 
 

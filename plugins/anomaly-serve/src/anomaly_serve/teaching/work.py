@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -9,13 +10,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from anomaly_core import AnomalyError, Calibration, RunError, folder_name, write_whole
+from anomaly_serve.faults import NotFound
 from anomaly_serve.records import Job, Settings, Version
 from anomaly_serve.teaching.image_set import ImageSet
 from anomaly_serve.teaching.jobs import JobStore, Running
+from anomaly_serve.teaching.members import DIGITS
 from anomaly_serve.teaching.proposals import proposed, recent
 from anomaly_serve.teaching.sets import Sets
 from anomaly_serve.teaching.trial import SUFFIXES, History, Trial, cases, compared
 
+_MEMBER = re.compile(rf"[/\\][^'\"\n]*?[/\\](?:normal|abnormal)[/\\]([^/\\\n]+?)\.[0-9a-f]{{{DIGITS}}}\.[a-z0-9]+")
 COMPARED = 4  # images that the graph for inspection is compared with the run on
 
 
@@ -69,10 +73,10 @@ class Work:
             raise RunError(self.public(str(error))) from error
 
     def version(self, product: str, number: int) -> Version:
-        """A version; RunError if there is none."""
+        """A version; NotFound if there is none."""
         version = self.store.version(product, number)
         if version is None:
-            raise RunError(f"{product!r} has no version {number}. Load the page again.")
+            raise NotFound(f"{product!r} has no version {number}. Load the page again.")
         return version
 
     def taught(self, product: str, number: int) -> dict[str, Any] | None:
@@ -94,10 +98,10 @@ class Work:
         return self.sets.place(job.product) / "runs" / job.id
 
     def public(self, text: str) -> str:
-        """A message without the place of this service's folders."""
+        """A message without the place of this service's folders, and with images by the names that their senders gave them."""
         for place in (f"{self.sets.folder.absolute()}", f"{self.sets.folder}"):
             text = text.replace(place, "")
-        return text
+        return _MEMBER.sub(r"\1", text)
 
     def _teach(self, running: Running, result: dict[str, Any]) -> str:
         job = running.job
@@ -152,11 +156,12 @@ class Work:
     def _try(self, running: Running, number: int) -> str:
         product, store = running.job.product, self.store
         version, active = self.version(product, number), store.active(product)
-        learnt = self.set_of(product, number) or self.sets.get(product, "set-none")
+        images = self.set_of(product, number) or self.sets.get(product, "set-none")
+        learnt = images.learnt((self.taught(product, number) or {}).get("learns_defects", False))
         folder = self.sets.place(product) / f"trial-{running.job.id}"
         try:
             running.tell("collecting images to try it on")
-            chosen = cases(store, product, learnt, folder, active)
+            chosen = cases(store, product, images, learnt, folder, active)
             if not chosen:
                 return "there is no image yet that it can be tried on"
             paths = {case.key: str(case.path) for case in chosen}

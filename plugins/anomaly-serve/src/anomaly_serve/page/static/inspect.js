@@ -7,6 +7,7 @@ const MOST = 300; // rows in the document while the list grows at its top
 const list = by("list");
 const rows = new Map(); // id -> the button of a verdict, the newest first in the document
 let held = []; // what came while somebody reads further down, the newest first
+let waits = 0; // how many came, which may be more than are held
 let chosen = null;
 let newest = null;
 let atTop = true;
@@ -67,12 +68,17 @@ function insert(found) {
 }
 
 function release() {
-  if (!held.length) return;
+  if (!held.length) return null;
   const found = held;
+  if (waits > held.length) {
+    return restart();
+  }
   held = [];
+  waits = 0;
   by("fresh").hidden = true;
   insert(found);
   if (by("follow").checked) choose(buttons()[0].dataset.id);
+  return null;
 }
 
 /** Choose a verdict and show it. */
@@ -119,12 +125,12 @@ const filters = () => {
 const filtering = () => [...filters()].length > 0;
 
 function state(found) {
-  waits(found.waiting);
+  tellWaiting(found.waiting);
   by("judging").textContent = found.version === null ? "no version judges" : `version ${found.version} judges`;
   for (const alarm of found.alarms) banner(alarm);
 }
 
-function waits({ fine, defects }) {
+function tellWaiting({ fine, defects }) {
   const parts = [];
   if (fine) parts.push(`${count(fine)} that ${fine === 1 ? "is" : "are"} fine`);
   if (defects) parts.push(`${count(defects)} defect${defects === 1 ? "" : "s"}`);
@@ -143,14 +149,15 @@ async function poll() {
     state(found);
     const fresh = found.judgements.filter((one) => !rows.has(one.id) && !held.some((other) => other.id === one.id));
     if (!newest) by("older").hidden = !found.more;
-    if (newest && found.more && fresh.length === found.judgements.length) return restart(); // more came than fit one answer
+    const gap = newest && found.more && fresh.length === found.judgements.length; // more came than fit one answer
+    if (gap && atTop) return restart();
     const first = !newest;
     for (const one of found.judgements) if (!newest || one.id > newest) newest = one.id;
     if (first || atTop) insert(fresh);
-    else held = [...fresh, ...held];
+    else hold(fresh, gap);
     if (first && !fresh.length) insert([]);
     by("fresh").hidden = !held.length;
-    by("fresh").textContent = `${count(held.length)} new`;
+    by("fresh").textContent = `${count(waits)}${gap ? " or more" : ""} new`;
     if (fresh.length && !first) {
       if (atTop && by("follow").checked) choose(buttons()[0].dataset.id);
       announce(fresh);
@@ -160,6 +167,12 @@ async function poll() {
     by("trouble").hidden = false;
     by("trouble").textContent = `${error.message} What you see is not up to date.`;
   }
+}
+
+/** Keep what came for when the reader has come back to the top. */
+function hold(fresh, gap) {
+  waits += fresh.length + (gap ? 1 : 0);
+  held = [...fresh, ...held].slice(0, MOST);
 }
 
 let silent = 0;
@@ -178,6 +191,7 @@ function announce(fresh) {
 function restart() {
   newest = null;
   held = [];
+  waits = 0;
   chosen = null;
   rows.clear();
   list.replaceChildren();
@@ -220,7 +234,7 @@ async function mark(id, value, { undoing = false } = {}) {
       remark(button);
     }
     if (id === chosen) marked(found);
-    waits(found.waiting);
+    tellWaiting(found.waiting);
     toast(value ? `${found.done} U takes it back.` : `The mark of ${found.name} is taken back.`);
   } catch (error) {
     toast(error.message, { wrong: true });
@@ -237,7 +251,9 @@ function press(value) {
   const button = document.querySelector(`[data-mark="${value}"]`);
   if (!shown) return;
   if (button.disabled) {
-    toast(value === "missed" ? "This image raised an alarm, so nothing was missed." : "This image raised no alarm: say only if something was missed.", { wrong: true });
+    const why = { missed: "This image raised an alarm, so nothing was missed.", fine: "This image was called normal: there is no alarm to take back.",
+      confirmed: "There is no verdict that could be confirmed." };
+    toast(why[value], { wrong: true });
   } else {
     mark(shown.id, value);
   }
@@ -265,7 +281,8 @@ const KEYS = {
 };
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || by("help").open || !by("keys-on").checked) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || by("help").open) return;
+  if (event.key.length === 1 && !by("keys-on").checked) return;
   if (event.key === "Escape" && document.body.classList.contains("is-large")) return large(false);
   const inside = event.target.closest?.("input:not([type=checkbox]), select, textarea");
   if (inside) return;
@@ -285,9 +302,9 @@ by("undo").addEventListener("click", undo);
 by("large").addEventListener("click", () => large());
 by("newer").addEventListener("click", () => step(-1));
 by("next").addEventListener("click", () => step(1));
-by("fresh").addEventListener("click", () => {
+by("fresh").addEventListener("click", async () => {
   by("rows").scrollTop = 0;
-  release();
+  await release();
   buttons()[0]?.focus();
 });
 by("older").addEventListener("click", older);
@@ -295,9 +312,14 @@ by("help-open").addEventListener("click", () => by("help").showModal());
 by("follow").addEventListener("change", () => by("follow").checked && buttons().length && choose(buttons()[0].dataset.id));
 by("opacity").addEventListener("input", layers);
 by("outlines").addEventListener("change", layers);
-const filtered = later(250, restart);
+let asked = String(filters());
+const filtered = later(250, () => { // a field that is left tells of a change again
+  if (String(filters()) === asked) return;
+  asked = String(filters());
+  restart();
+});
 for (const kind of ["input", "change"]) by("filters").addEventListener(kind, filtered);
-by("filters").addEventListener("reset", () => setTimeout(restart));
+by("filters").addEventListener("reset", () => setTimeout(filtered));
 by("filters").addEventListener("submit", (event) => event.preventDefault());
 
 // A link to one verdict: ?id=...

@@ -49,7 +49,7 @@ function start() {
 function choose(next, from) {
   choice = next;
   const value = next.threshold;
-  if (from !== by("threshold")) by("threshold").value = value;
+  if (from !== by("threshold")) by("threshold").value = Number(value.toPrecision(8));
   mark(value);
 }
 
@@ -143,7 +143,7 @@ function thumbs(id, found, words) {
   by(id).replaceChildren(...(found.length ? found : [null]).map((one) => one === null
     ? make("li", { class: "none" }, "none")
     : make("li", {}, make("a", { href: `${page.here}/inspect?id=${encodeURIComponent(one.id)}`, title: `${one.name}, ${one.time}` },
-      make("img", { src: `${page.api}/judgements/${encodeURIComponent(one.id)}/thumbnail`, alt: one.name, loading: "lazy", width: 92, height: 69 }), words(one)))));
+      make("img", { src: `${page.api}/judgements/${encodeURIComponent(one.id)}/${one.region === undefined ? "thumbnail" : `region/${one.region}`}`, alt: one.name, loading: "lazy", width: 92, height: 69 }), words(one)))));
 }
 
 async function send(body, refusal, button) {

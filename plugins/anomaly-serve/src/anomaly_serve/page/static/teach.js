@@ -157,7 +157,7 @@ async function bring(kind, files) {
       const answer = await fetch(`${api}/images?kind=${kind}`, { method: "POST", body, credentials: "same-origin" });
       if (answer.status === 401) location.assign(`${page.base}/login`);
       const found = await answer.json();
-      if (!answer.ok) throw new Error(found?.error || `The service answered ${answer.status}.`);
+      if (!answer.ok) throw new Error(found?.error?.message || `The service answered ${answer.status}.`);
       for (const one of found.files) {
         if (!one.taken) refused.push(`${file.name}: ${one.reason}`);
         else if (one.again) again.push(file.name);
@@ -183,6 +183,28 @@ function tell(text, refused) {
   toast(refused.length ? `${text} ${count(refused.length)} not taken.` : text, { wrong: refused.length > 0 });
 }
 
+/** What was dropped, with the files of dropped folders. The entries are to be asked for at once: they are gone after the event. */
+async function filesOf(transfer) {
+  const files = [...transfer.files];
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  if (!entries.some((entry) => entry.isDirectory)) return files;
+  const found = [];
+  const walk = async (entry) => {
+    if (entry.isFile) {
+      if (!entry.name.startsWith(".")) found.push(await new Promise((done, failed) => { entry.file(done, failed); }));
+      return;
+    }
+    const reader = entry.createReader();
+    for (;;) { // a hundred at a time
+      const part = await new Promise((done, failed) => { reader.readEntries(done, failed); });
+      if (!part.length) return;
+      for (const one of part) await walk(one);
+    }
+  };
+  for (const entry of entries) await walk(entry);
+  return found;
+}
+
 for (const zone of document.querySelectorAll(".drop")) {
   const over = (event) => { event.preventDefault(); zone.classList.add("is-over"); };
   zone.addEventListener("dragenter", over);
@@ -191,7 +213,7 @@ for (const zone of document.querySelectorAll(".drop")) {
   zone.addEventListener("drop", (event) => {
     event.preventDefault();
     zone.classList.remove("is-over");
-    bring(zone.dataset.kind, event.dataTransfer.files);
+    filesOf(event.dataTransfer).then((files) => bring(zone.dataset.kind, files), (error) => toast(error.message, { wrong: true }));
   });
 }
 // a file that misses the place would make the browser leave the page

@@ -91,7 +91,7 @@ export function marked(found) {
   for (const button of document.querySelectorAll("[data-mark]")) {
     const mark = button.dataset.mark;
     button.setAttribute("aria-pressed", String(mark === found.mark));
-    button.disabled = (mark === "fine" && found.alarm === false) || (mark === "missed" && found.alarm === true) || (mark === "confirmed" && !found.alarm);
+    button.disabled = (mark === "fine" && found.alarm === false) || (mark === "missed" && found.alarm === true) || (mark === "confirmed" && found.alarm === null);
   }
   by("undo").disabled = !found.mark;
   by("done").textContent = found.done;

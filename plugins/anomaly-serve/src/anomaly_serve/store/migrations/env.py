@@ -4,5 +4,6 @@ from alembic import context
 
 from anomaly_serve.store.tables import VERSION_TABLE, metadata
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, version_table=VERSION_TABLE)
-context.run_migrations()
+if hasattr(context, "config"):  # alembic runs this file; who imports it gets nothing
+    context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, version_table=VERSION_TABLE)
+    context.run_migrations()

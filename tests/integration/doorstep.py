@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from anomaly_core import Calibration, DataError
-from anomaly_serve.records import Judgement
+from anomaly_serve import Judgement
 
 
 class FakeService:
