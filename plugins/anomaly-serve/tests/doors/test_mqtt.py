@@ -262,6 +262,16 @@ def test_a_broker_that_forbids_a_topic_is_told_again_and_loses_nothing(
         until(lambda: set(plant.verdicts()) == set(ids))
 
 
+def test_a_broker_that_is_not_there_is_said_once(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as nobody:  # bound, and nobody listens
+        nobody.bind(("127.0.0.1", 0))
+        with add_doors(service, DoorOptions(mqtt=f"mqtt://127.0.0.1:{nobody.getsockname()[1]}")):
+            judge(service, 2)
+            until(lambda: "cannot be reached" in caplog.text)
+            time.sleep(1.5)  # another try
+    assert caplog.text.count("cannot be reached") == 1
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [

@@ -88,6 +88,7 @@ class MqttDoor:
         client.will_set(f"{broker.prefix}/status", "offline", qos=1, retain=True)
         client.reconnect_delay_set(1, 15)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
+        client.on_connect_fail = self._on_connect_fail
         client.on_publish, client.on_message = self._on_publish, self._on_message
 
     def __str__(self) -> str:
@@ -136,6 +137,9 @@ class MqttDoor:
         self.connected = True
         self._say(f"connected to the broker at {self.broker}.", level=logging.INFO)
         self._wake.set()
+
+    def _on_connect_fail(self, client: Any, userdata: Any) -> None:
+        self._say(f"the broker at {self.broker} cannot be reached. Verdicts are kept for it, and it is tried again.")
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         self.connected = False
