@@ -62,7 +62,7 @@ def picture(path: Path, value: int) -> Path:
     return part.rename(path)
 
 
-def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
     """Wait for a condition; AssertionError if it does not come."""
     end = time.monotonic() + seconds
     while not condition():

@@ -52,7 +52,7 @@ class Mosquitto:
     def start(self) -> None:
         assert MOSQUITTO is not None
         self.process = subprocess.Popen([MOSQUITTO, "-c", str(self.config)], stderr=subprocess.DEVNULL)
-        until(self.answers)
+        until(self.answers, 30)
 
     def answers(self) -> bool:
         with socket.socket() as client:
@@ -98,9 +98,11 @@ class Plant:
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     broker = Mosquitto(tmp_path / "broker")
-    broker.start()
-    yield broker
-    broker.stop()
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.stop()
 
 
 @pytest.fixture
@@ -236,9 +238,11 @@ def test_killed_services_lose_no_verdict_and_no_image(broker: Mosquitto, plant: 
     killed(run(20, "again"), 20)  # without a broker
     broker.start()
     last = run(3, "again")
-    until(lambda: set(ids) <= set(plant.verdicts()), 40)
-    until(lambda: "while-away" in [json.loads(one.payload)["name"] for one in plant.on("line/bolt/verdict")])
-    killed(last, 3)
+    try:
+        until(lambda: set(ids) <= set(plant.verdicts()), 40)
+        until(lambda: "while-away" in [json.loads(one.payload)["name"] for one in plant.on("line/bolt/verdict")])
+    finally:
+        killed(last, 3)
     told = plant.verdicts()
     assert set(ids[:50]) <= set(told)
     assert [one for one in dict.fromkeys(told) if one in ids[:50]] == ids[:50]

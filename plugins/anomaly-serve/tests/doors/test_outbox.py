@@ -126,6 +126,16 @@ def test_a_long_absence_is_read_page_by_page_in_order(store: Store, monkeypatch:
         assert told(restarted) == []
 
 
+def test_many_at_once_after_a_pause_are_read_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "MOST", 20)
+    box = Outbox(store, "box")
+    assert told(box) == []
+    many = [judged(store, at=time.time() + pause + 0.0001 * number) for pause in (37, 50) for number in range(100)]
+    for judgement in many:
+        box.add(judgement)
+    assert told(box) == [one.id for one in many]
+
+
 def test_what_is_refused_is_told_again_first_and_a_page_that_fails_is_read_again(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

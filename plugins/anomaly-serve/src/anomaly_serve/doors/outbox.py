@@ -146,15 +146,15 @@ class Outbox:
         if not newest or newest[0].time < since:
             return [], math.inf
         width = self._width.get(product, 60.0)
-        while True:
-            until = since + width
-            count = self._store.count(product, since=since, until=until)
-            if count > MOST and width > 1e-3:
-                width /= 2
-            elif count < MOST // 4 and until <= newest[0].time:
-                width *= 2
-            else:
-                break
+
+        def count() -> int:
+            return self._store.count(product, since=since, until=since + width)
+
+        while since + width <= newest[0].time and count() < MOST // 4:
+            width *= 2
+        while width > 1e-3 and count() > MOST:  # and never wider again: many may have come at once, after a pause
+            width /= 2
+        until = since + width
         self._width[product] = width
-        page = self._store.judgements(product, since=since, until=until, limit=max(count, 1))
+        page = self._store.judgements(product, since=since, until=until, limit=max(count(), 1))
         return page[::-1], until if until <= newest[0].time else math.inf
