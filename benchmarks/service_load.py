@@ -14,7 +14,6 @@ SQLite and every image kept before it is answered.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import shutil
@@ -22,20 +21,21 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 from PIL import Image
 
+HERE = Path(__file__).resolve().parent
 CLIENTS = (1, 8, 64)
 BATCHES = (1, 2, 4, 8)
 COUNT, DEFECTS = 64, 3  # different images that are sent
-QUOTA = "256MiB"  # of kept images: small, so that old ones are removed while it is measured
+QUOTA = 256  # MiB of kept images: few, so that old ones are removed while it is measured
 
 
 def camera_images(folder: Path) -> None:
@@ -64,125 +64,6 @@ def fitted(folder: Path, model: str) -> Path:
     overrides = {"data.normal": str(folder / "normal"), "base.output": str(folder / "runs"), "base.pictures": 0}
     run = run_experiment(RunConfig.create(model=model, data="folder", preset="edge", overrides=overrides)).runs[0].folder
     return export_run(run, "onnx", images=4).path
-
-
-# ---- the client
-
-
-class Client(asyncio.Protocol):
-    """One connection that is kept: the next image is sent when the verdict on the one before has come."""
-
-    def __init__(self, load: Load) -> None:
-        self._load = load
-        self._buffer = bytearray()
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-        self._send()
-
-    def _send(self) -> None:
-        self._start = time.perf_counter()
-        self._transport.write(self._load.next())
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        end = self._buffer.find(b"\r\n\r\n")
-        if end < 0:
-            return
-        head = bytes(self._buffer[:end]).lower()
-        length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
-        if len(self._buffer) < end + 4 + length:
-            return
-        self._load.answered(int(head[9:12]), time.perf_counter() - self._start)
-        self._buffer.clear()
-        if self._load.goes_on():
-            self._send()
-        else:
-            self._transport.close()
-            self._load.ended()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if error is not None:
-            self._load.failed(error)
-
-
-class Load:
-    """So many clients for so many seconds, or so many requests."""
-
-    def __init__(self, requests: list[bytes], clients: int, seconds: float, most: int) -> None:
-        self._requests = requests
-        self._left = clients
-        self._end = time.perf_counter() + seconds
-        self._most = most
-        self._sent = 0
-        self.took: list[float] = []
-        self.statuses: dict[int, int] = {}
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def next(self) -> bytes:
-        self._sent += 1
-        return self._requests[self._sent % len(self._requests)]
-
-    def answered(self, status: int, took: float) -> None:
-        self.took.append(took)
-        self.statuses[status] = self.statuses.get(status, 0) + 1
-
-    def goes_on(self) -> bool:
-        return time.perf_counter() < self._end and self._sent < self._most
-
-    def ended(self) -> None:
-        self._left -= 1
-        if not self._left and not self.done.done():
-            self.done.set_result(None)
-
-    def failed(self, error: Exception) -> None:
-        if not self.done.done():
-            self.done.set_exception(error)
-
-
-async def load(port: int, requests: list[bytes], clients: int, seconds: float, most: int) -> dict[str, Any]:
-    loop = asyncio.get_running_loop()
-    work = Load(requests, clients, seconds, most)
-    before, start = time.process_time(), time.perf_counter()
-    for _ in range(clients):
-        await loop.create_connection(lambda: Client(work), "127.0.0.1", port)
-    await work.done
-    wall = time.perf_counter() - start
-    took = np.array(work.took) * 1000
-    return {
-        "rate": len(took) / wall,
-        "p50": float(np.percentile(took, 50)),
-        "p99": float(np.percentile(took, 99)),
-        "statuses": {str(status): count for status, count in work.statuses.items()},
-        "cpu": (time.process_time() - before) / wall,
-        "count": len(took),
-        "wall": wall,
-    }
-
-
-def request_of(file: bytes, door: str) -> bytes:
-    """A whole request for a verdict, by the service's own interface or by the Open Inference Protocol."""
-    if door == "v1":
-        path, more, body = "/v1/products/part/score", "Content-Type: image/jpeg", file
-    else:
-        size = {"binary_data_size": len(file) + 4}
-        tensor = {"name": "encoded", "shape": [1], "datatype": "BYTES", "parameters": size}
-        outputs = [{"name": name, "parameters": {"binary_data": True}} for name in ("score", "is_anomalous", "id")]
-        text = json.dumps({"inputs": [tensor], "outputs": outputs}).encode()
-        path, more = "/v2/models/part/infer", f"Inference-Header-Content-Length: {len(text)}"
-        body = text + len(file).to_bytes(4, "little") + file
-    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
-
-
-def load_main(given: argparse.Namespace) -> None:
-    files = [path.read_bytes() for path in sorted(Path(given.source).glob("*.jpg"))]
-    requests = [request_of(file, given.images) for file in files]
-    for line in sys.stdin:
-        asked = json.loads(line)
-        print(
-            json.dumps(asyncio.run(load(asked["port"], requests, asked["clients"], asked["seconds"], asked["most"]))),
-            flush=True,
-        )
 
 
 # ---- the bare engine
@@ -232,7 +113,7 @@ def spots_main(given: argparse.Namespace) -> None:
     """Serves a detector that costs nothing, until its input ends."""
     from anomaly_serve import running_service
 
-    with running_service(Path(given.source)) as running:
+    with running_service(Path(given.source), quota=QUOTA << 20) as running:
         running.service.add_version("part", "spots", who="benchmark", activate=True)
         print(f"page: {running.url}/", file=sys.stderr, flush=True)
         sys.stdin.read()
@@ -263,6 +144,11 @@ class Child:
             sys.exit("a process of the benchmark ended")
         return text
 
+    def forget(self) -> None:
+        """Read what it says, so that it need not wait."""
+        for _ in self._answers:
+            pass
+
     def ask(self, **values: Any) -> dict[str, Any]:
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(values) + "\n")
@@ -280,17 +166,21 @@ def served(source: str, scratch: str) -> tuple[Child, int]:
     if source == "spots":
         service = Child.of_role("spots", scratch, stream="stderr")
     else:
-        options = ["--port", 0, "--store", scratch, "--quota", QUOTA]
+        options = ["--port", 0, "--store", scratch, "--quota", f"{QUOTA}MiB"]
         service = Child(sys.executable, "-m", "anomaly_core", "serve", f"part={source}", *options, stream="stderr")
     while not (line := service.line()).startswith("page: "):
         print(line, end="")
+    threading.Thread(target=service.forget, daemon=True).start()
     return service, int(line.rpartition(":")[2].strip("/ \n"))
 
 
 def speed(source: Path, images: Path, given: argparse.Namespace) -> None:
     """The table."""
     with tempfile.TemporaryDirectory() as scratch:
-        bare, client = Child.of_role("engine", source, images), Child.of_role("load", images, given.door)
+        bare, client = (
+            Child.of_role("engine", source, images),
+            Child(sys.executable, HERE / "load_client.py", images, given.door),
+        )
         service, port = served(str(source), scratch)
         best = max(BATCHES, key=lambda batch: bare.ask(kind="engine", batch=batch, seconds=1.5)["rate"])
         print(f"the engine's best batch: {best}")
@@ -332,7 +222,7 @@ def median(values: list[Any]) -> Any:
 def memory(source: str, images: Path, given: argparse.Namespace) -> None:
     """Resident memory over many requests at 8 clients."""
     with tempfile.TemporaryDirectory() as scratch:
-        client, done = Child.of_role("load", images, given.door), 0
+        client, done = Child(sys.executable, HERE / "load_client.py", images, given.door), 0
         service, port = served(source, scratch)
         print("| requests | resident MB | requests/s | statuses |\n|---|---|---|---|")
         part = max(1, given.memory // 10)
@@ -358,10 +248,10 @@ def main() -> None:
     parser.add_argument("--memory", type=int, metavar="REQUESTS", help="resident memory over so many requests instead")
     parser.add_argument("--detector", choices=["real", "spots"], default="real", help="spots: one that costs nothing")
     parser.add_argument("--door", choices=["v1", "v2"], default="v1", help="v2: the Open Inference Protocol")
-    parser.add_argument("--role", choices=["engine", "spots", "load"], help=argparse.SUPPRESS)
+    parser.add_argument("--role", choices=["engine", "spots"], help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.role:
-        {"engine": engine_main, "spots": spots_main, "load": load_main}[given.role](given)
+        {"engine": engine_main, "spots": spots_main}[given.role](given)
         return
     import bench
 

@@ -81,9 +81,9 @@ class ImageReader:
         return dataclasses.replace(self, **{name: value for name, value in _options(now).items() if value != old[name]})
 
     def read(self, path: str | Path | BytesIO, *, grey: bool = False, known: bool = False) -> Image.Image:
-        """An image file as upright 8-bit RGB; with ``grey``, a single-channel image keeps mode ``L``, which is resized in a
-        third of the time. What a run was not fitted on is warned of, unless the file is ``known``. DataError names a file that
-        cannot be read."""
+        """An image file, or the bytes of one, as upright 8-bit RGB; with ``grey``, a single-channel image keeps mode ``L``,
+        which is resized in a third of the time. What a run was not fitted on is warned of, unless the file is ``known``.
+        DataError names a file that cannot be read."""
         with self._opened(path) as image:
             picture, facts = self._decoded(image, known)
         if facts:

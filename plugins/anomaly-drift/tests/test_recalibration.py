@@ -34,6 +34,15 @@ def test_false_alarms_are_as_few_as_asked_for_whatever_the_share_of_defects(shar
     assert share == 0 or np.mean(found) > 0.7
 
 
+def test_one_odd_image_among_the_old_ones_does_not_let_defects_in() -> None:
+    draw = np.random.default_rng(3)
+    old, recent = draw.gamma(4, size=200), draw.gamma(4, size=300)
+    old[7], recent[:6] = 80.0, 50.0
+    proposal = recalibrated(calibration(old), recent.tolist())
+    assert set(range(6)) <= set(proposal.left_out)
+    assert proposal.calibration is not None and proposal.calibration.threshold < 25
+
+
 def test_the_threshold_of_the_maps_comes_with_it() -> None:
     draw = np.random.default_rng(1)
     old, new = draw.gamma(4, size=200), 2 + draw.gamma(4, size=200)

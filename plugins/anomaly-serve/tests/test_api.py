@@ -227,3 +227,14 @@ def test_the_figures_for_prometheus(client: TestClient) -> None:
     ):
         assert line in text, line
     assert client.get("/readyz").json()["status"] == "ready"
+
+
+def test_bodies_in_memory_are_bounded(service: Service) -> None:
+    app: Any = create_app(service)
+    app._most = 500
+    client = TestClient(app)
+    answer = client.post(SCORE, content=as_file(grey_image()), headers=PNG)
+    assert "memory" in fault(answer, 429, "busy") and answer.headers["Retry-After"]
+    assert app._held == 0
+    app._most = 50_000
+    assert client.post(SCORE, content=SPOT, headers=PNG).status_code == 200 and app._held == 0

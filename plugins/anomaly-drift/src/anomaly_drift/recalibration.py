@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_core import Calibration, ConfigError, DataError
+from anomaly_core import Calibration, ConfigError, DataError, robust_deviations
 from anomaly_drift.monitor import DEFECTS
 
 _LEAST = 50  # images, however high the rate: their bulk must be known
 _LEVELS = np.linspace(0.1, 0.65, 12)  # of the quantiles that two bulks are compared at
+_ODD = 7.0  # robust deviations, twice what a suspect has: an old image beyond is none to measure the reach of normal ones by
 _BEYOND = 3.5  # over the root of their number: what a normal image may lie beyond the reach of the old ones, as a share
 
 
@@ -82,7 +83,8 @@ def recalibrated(
     if len(new) < needed:
         return _too_few(needed - len(new), len(new), needed, rate)
     middle, shift, scale = _laid_over(old, new)
-    cut = shift + scale * (1 + _BEYOND / len(old) ** 0.5) * (old[-1] - middle)
+    reach = max(score for score, odd in zip(old, robust_deviations(old.tolist()), strict=True) if odd <= _ODD)
+    cut = shift + scale * (1 + _BEYOND / len(old) ** 0.5) * (reach - middle)
     is_kept = new <= cut
     kept, left_out = (tuple(np.flatnonzero(part).tolist()) for part in (is_kept, ~is_kept))
     # of images that are defects with that probability, no more than this are in 98 of 100 draws

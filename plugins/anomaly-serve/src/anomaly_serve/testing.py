@@ -87,19 +87,24 @@ class RunningService:
 
 @contextmanager
 def prepared_service(
-    folder: Path, products: Mapping[str, str | Path] | None = None, *, options: ServiceOptions | None = None
+    folder: Path,
+    products: Mapping[str, str | Path] | None = None,
+    *,
+    options: ServiceOptions | None = None,
+    quota: int = 10 << 30,
 ) -> Iterator[Service]:
     """A started service with a new store in a folder.
 
     Args:
         products: name -> a run's folder or an exported file; None: ``bolt``, judged by :class:`BrightSpots`.
+        quota: bytes that kept images may take.
     """
     options = options or ServiceOptions()
     if products is None:
         products = {"bolt": folder / "bright-spots"}
         if options.opener is None:
             options = replace(options, opener=lambda path: BrightSpots())
-    store = Store.open(None, folder)
+    store = Store.open(None, folder, quota)
     try:
         with Service(store, options) as service:
             for name, path in products.items():
@@ -111,13 +116,18 @@ def prepared_service(
 
 @contextmanager
 def running_service(
-    folder: Path, products: Mapping[str, str | Path] | None = None, *, options: ServiceOptions | None = None, **app: Any
+    folder: Path,
+    products: Mapping[str, str | Path] | None = None,
+    *,
+    options: ServiceOptions | None = None,
+    quota: int = 10 << 30,
+    **app: Any,
 ) -> Iterator[RunningService]:
     """The same on a free port of this machine, in a thread; ``app``: arguments of ``create_app``."""
     from anomaly_serve.app import create_app
     from anomaly_serve.server import listening, server_for
 
-    with prepared_service(folder, products, options=options) as service, listening("127.0.0.1", 0) as door:
+    with prepared_service(folder, products, options=options, quota=quota) as service, listening("127.0.0.1", 0) as door:
         server = server_for(create_app(service, **app))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
         thread.start()

@@ -56,10 +56,12 @@ class WorkerProcess:
                     child.stdin.flush()
                 last: dict[str, Any] = {}
                 for line in child.stdout:
-                    with suppress(ValueError):  # the last line of a process that was killed while it wrote
+                    try:
                         last = json.loads(line)
-                        if "doing" in last:
-                            told(last)
+                    except ValueError:  # of a process that was killed while it wrote
+                        break
+                    if "doing" in last:
+                        told(last)
                 status = child.wait()
             finally:
                 self.end(mark=False)
