@@ -83,7 +83,7 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(
 ) -> None:
     whole, writes = uninterrupted
     words = arguments(root, tmp_path, "stfpm", train__epochs=5)
-    killed = commands(*words, kill={"write": writes // 2})
+    killed = commands(*words, kill={"write": writes // 3})  # the last ones are those of the end
     assert killed.code == -signal.SIGKILL, "it was over before it could be killed"
     (checkpoint,) = tmp_path.rglob("checkpoints/last.pt")
     assert 1 <= torch.load(checkpoint, weights_only=True)["epoch"] < 5
