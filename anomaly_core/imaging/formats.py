@@ -64,7 +64,8 @@ def opened(path: str | Path | BytesIO, what: str, page: int = 1) -> Iterator[Ima
             yield image
     except Exception as error:  # on damaged files, Pillow's decoders raise many kinds of exceptions
         reason = str(error).partition(" <_io.")[0].rstrip(".") or type(error).__name__
-        todo = "" if isinstance(error, Refused) else " Remove or replace the file, then run again."
+        todo = " Send another." if isinstance(path, BytesIO) else " Remove or replace the file, then run again."
+        todo = "" if isinstance(error, Refused) else todo
         raise DataError(f"cannot read the {what} {str(path)!r}: {reason}.{todo}") from error
 
 
