@@ -96,7 +96,7 @@ def kill_and_go_on(commands: Any, scenario: Scenario, folder: Path, kill: dict[s
     return int(first.code != 0)
 
 
-@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize("step", [1, pytest.param(2, marks=pytest.mark.soak), pytest.param(3, marks=pytest.mark.soak)])
 def test_a_killed_run_claims_nothing_and_resumes_to_the_same(commands, root, whole, tmp_path, step, record) -> None:
     """Three flushes in a row, which are every phase of a write."""
     finished, writes = whole

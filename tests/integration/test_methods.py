@@ -61,8 +61,8 @@ def moment(name: str, root: Path, output: Path, **more: Any) -> RunConfig:
     return RunConfig.create(model=name, data="sample", preset="edge", overrides={**options, **more})
 
 
-# Larger networks, of which the conformance kit already fits each a dozen times.
-LARGE = ("dinomaly", "efficientad")
+# Larger networks and close relatives, of which the conformance kit already fits each a dozen times.
+LARGE = ("dinomaly", "efficientad", "unet_ae", "vanilla_vae")
 RUN = [pytest.param(name, marks=pytest.mark.soak) if name in LARGE else name for name in METHODS]
 
 

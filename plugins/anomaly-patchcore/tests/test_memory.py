@@ -67,7 +67,7 @@ print(peak - idle, held)
 """
 
 
-@pytest.mark.parametrize("count", [100, 400])
+@pytest.mark.parametrize("count", [100, pytest.param(400, marks=pytest.mark.soak)])
 def test_a_budget_bounds_the_process_above_its_idle_state(count: int) -> None:
     budget = 224 * 2**20
     command = [sys.executable, "-c", MEASURE, str(budget), str(count)]

@@ -239,7 +239,7 @@ def test_interrupted_it_shows_what_is_known(plates: Path, anomaly: Anomaly, monk
     assert "synthetic: holes, scratches" in done.out and "anomaly run --model patchcore" in done.out
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_it_finds_the_size_that_shows_the_defect(tmp_path: Path, anomaly: Anomaly) -> None:
     """Plates of 640 x 480 with holes of 6 pixels: 224 pixels do not show them, 448 do."""
     root = write_plates(tmp_path / "plates", good=40, bad=12, width=640, height=480, size=6)

@@ -26,7 +26,7 @@ IMPORTED = {"PIL": "pillow", "click": "click", "numpy": "numpy", "pydantic": "py
 IMPORTED |= {name: name for name in ("safetensors", "timm", "torch")}
 # The normal suite tests the methods without their export, which takes longest, and of the other kinds all but the environment
 # of their own.
-QUICK = [pytest.param(name, "not exports", id=name) for name in VARIANTS if name.endswith("-model")]
+QUICK = [pytest.param("memory-model", "not exports", id="memory-model")]
 WHOLE = [pytest.param(name, "", id=f"{name}-whole", marks=pytest.mark.soak) for name in VARIANTS]
 
 

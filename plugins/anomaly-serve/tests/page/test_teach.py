@@ -156,6 +156,16 @@ def test_a_day_of_teaching(browser: Any, running: RunningService, pictures: Path
     assert [change.facts["note"] for change in running.store.changes("disc") if change.action == "note"] == ["the first one"]
 
 
+@pytest.fixture
+def taught(browser: Any, running: RunningService, pictures: Path) -> RunningService:
+    """With version 1 in use, whichever tests are chosen."""
+    if "disc" not in running.store.products():
+        test_a_day_of_teaching(browser, running, pictures)
+    return running
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("taught")
 def test_the_next_version_from_what_people_say(browser: Any, running: RunningService) -> None:
     verdicts = []
     kinds: list[dict[str, Any]] = [{}, {}, {"bright": 1.15}, {"defect": True}]
@@ -203,6 +213,7 @@ def test_the_next_version_from_what_people_say(browser: Any, running: RunningSer
     assert running.store.active("disc").number == 1  # type: ignore[union-attr]
 
 
+@pytest.mark.usefixtures("taught")
 def test_a_threshold_is_proposed_and_accepted(browser: Any, running: RunningService) -> None:
     contents = [_png(part(400 + seed, bright=1.1)) for seed in range(10)]
     contents.append(_png(part(420, bright=1.1, defect=True)))

@@ -106,7 +106,7 @@ def proposed(
     if new is not None and (odd := sum(stands_out(old.scores))):
         warnings.append(
             f"{odd} of the normal images behind the old threshold stand out themselves: if they are defects, such ones among "
-            "the recent images are taken for normal. Look at the version's odd images first, and teach anew without them"
+            "the recent images may be taken for normal. Look at the version's odd images first, and teach anew without them"
         )
     left_out = sorted((rows[place] for place in proposal.left_out), key=lambda row: -row.score)
     changes = [row for row in rows if row.new is not None and row.new != row.old]
