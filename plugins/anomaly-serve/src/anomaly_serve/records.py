@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from anomaly_core import Calibration
 
 Mark = Literal["confirmed", "fine", "missed"]  # what a person says of a verdict
+MARKS: tuple[Mark, ...] = get_args(Mark)
 JobState = Literal["waiting", "running", "done", "failed", "cancelled", "interrupted"]
 
 

@@ -9,7 +9,8 @@ from anomaly_core import VERSION
 from anomaly_serve.api.images import COLOURS, FILES, FORM, MOST_TOGETHER, RAW
 from anomaly_serve.api.products import LEAST_RATE
 from anomaly_serve.api.schemas import SCHEMAS, Schema, closed, nullable, refers
-from anomaly_serve.api.verdicts import MARKS, MOST
+from anomaly_serve.api.verdicts import MOST
+from anomaly_serve.records import MARKS
 
 ALWAYS = (400, 401, 403, 405, 422, 429, 500)  # may be answered to any request with a token, a name or an option
 PRODUCT = {"name": "product", "in": "path", "required": True, "schema": {"type": "string"}}

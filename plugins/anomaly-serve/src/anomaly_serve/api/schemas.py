@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from anomaly_serve.records import MARKS
+
 Schema = dict[str, Any]
 
 
@@ -71,7 +73,7 @@ _VERDICT = {
     "settings": {"type": "integer", "description": "the number of the settings that held, within the version"},
     "times": {"type": "object", "additionalProperties": _NUMBER, "description": "milliseconds: decode, wait, score"},
     "facts": {"type": "object", "additionalProperties": _NUMBER, "description": "cheap statistics of the image"},
-    "mark": {"enum": ["confirmed", "fine", "missed", None], "description": "what a person said of it"},
+    "mark": {"enum": [*MARKS, None], "description": "what a person said of it"},
     "width": {"type": "integer", "description": "of the upright image"},
     "height": _WHOLE,
 }

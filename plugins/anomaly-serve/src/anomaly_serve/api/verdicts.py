@@ -13,10 +13,9 @@ from anomaly_serve.answers import Json, verdict_json, who_of
 from anomaly_serve.api.asked import flag, json_of, one_of, only, real, whole
 from anomaly_serve.faults import NotFound, Unusable
 from anomaly_serve.pictures import as_png, scale_of
-from anomaly_serve.records import Judgement
+from anomaly_serve.records import MARKS, Judgement
 from anomaly_serve.service import Service
 
-MARKS = ("confirmed", "fine", "missed")
 MOST = 500  # verdicts of a page
 FILTERS = ("is_anomalous", "mark", "version", "since", "until", "text")
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from anomaly_serve.records import MARKS
+
 if TYPE_CHECKING:
     from anomaly_serve.store.history import Filters
 
@@ -41,7 +43,7 @@ def _store(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--until", type=_MOMENT, metavar="TIME", help="Before this day or moment.")
 @click.option("--version", type=int, metavar="N", help="Only by this version; needs --product.")
 @click.option("--verdict", type=click.Choice(["anomalous", "normal"]), help="Only these.")
-@click.option("--mark", type=click.Choice(["confirmed", "fine", "missed", "any", "none"]), help="Only with this mark.")
+@click.option("--mark", type=click.Choice([*MARKS, "any", "none"]), help="Only with this mark.")
 @click.option("--text", metavar="TEXT", help="Only with this in the image's name, or with this id.")
 @click.option("--output", type=FILE, metavar="FILE", help="A new file; standard output by default.")
 def export(

@@ -14,8 +14,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from anomaly_serve.records import MARKS
+
 _BODY = 64 * 1024  # bytes of a form or of JSON: a reason in words is the longest thing in them
-MARKS = ("confirmed", "fine", "missed")
 
 Body = dict[str, Any]
 

@@ -12,11 +12,11 @@ from starlette.routing import BaseRoute, Route
 
 from anomaly_serve.answers import who_of
 from anomaly_serve.page import words
-from anomaly_serve.page.asked import MARKS, Body, changing, filters
+from anomaly_serve.page.asked import Body, changing, filters
 from anomaly_serve.page.pictures import Pictures
 from anomaly_serve.page.render import figure, iso, moment, render
 from anomaly_serve.page.waiting import Waiting
-from anomaly_serve.records import Judgement
+from anomaly_serve.records import MARKS, Judgement
 
 if TYPE_CHECKING:
     from anomaly_serve.service import Service

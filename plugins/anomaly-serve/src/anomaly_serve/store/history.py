@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Row, and_, func, or_, select, true, update
 from typing_extensions import TypedDict, Unpack
 
 from anomaly_core import DataError
-from anomaly_serve.records import Judgement, Mark
+from anomaly_serve.records import MARKS, Judgement, Mark
 from anomaly_serve.store.database import Database
 from anomaly_serve.store.diary import note
 from anomaly_serve.store.images import KeptImages
@@ -22,7 +22,6 @@ from anomaly_serve.store.tables import judgements as table
 _PAGE = 1000  # rows that one query of :meth:`History.each` reads: a long one would keep SQLite's log from shrinking
 ImageState = Literal["kept", "none", "quota", "failed", "lost"]
 """Kept; never given to be kept; no room within the quota; could not be written; not there any more, as after a power cut."""
-_MARKS = ("confirmed", "fine", "missed")
 
 
 class Filters(TypedDict, total=False):
@@ -150,14 +149,14 @@ class History:
             zone: where a day begins at midnight; None: this computer's.
         """
         today = datetime.now(zone).date()
-        marks = {name: func.count().filter(table.c.mark == name) for name in _MARKS}
+        marks = {name: func.count().filter(table.c.mark == name) for name in MARKS}
         found = []
         with self._database.reading() as connection:
             for day in (today - timedelta(days=ago) for ago in reversed(range(days))):
                 conditions = _conditions(product, {"since": _midnight(day, zone), "until": _midnight(day + timedelta(1), zone)})
                 counts = select(func.count(), func.count().filter(table.c.is_anomalous.is_(true()))).where(*conditions)
                 images, alarms = connection.execute(counts).one()
-                marked = select(*marks.values()).where(*conditions, table.c.mark.in_(_MARKS))
+                marked = select(*marks.values()).where(*conditions, table.c.mark.in_(MARKS))
                 found.append(Day(day, images, alarms, *(connection.execute(marked).one() if images else (0, 0, 0))))
         return found
 
@@ -174,8 +173,8 @@ class History:
 
     def mark(self, identity: str, mark: Mark | None, who: str) -> Judgement:
         """Note what a person says of a verdict; None takes it back. DataError if there is none with this id."""
-        if mark is not None and mark not in _MARKS:
-            raise DataError(f"the mark {mark!r}: expected one of {', '.join(_MARKS)}.")
+        if mark is not None and mark not in MARKS:
+            raise DataError(f"the mark {mark!r}: expected one of {', '.join(MARKS)}.")
         with self._database.writing() as connection:
             row = connection.execute(select(table).where(table.c.id == identity).with_for_update()).one_or_none()
             if row is None:
