@@ -5,10 +5,11 @@
     python benchmarks/service_load.py --memory 100000 --detector spots
 
 Four processes, of which one works at a time, in turns: the bare engine (the exported file on decoded images, in batches of the
-best size), decoding and engine (the same from JPEG files, decoded in threads ahead of it), and the service with its client.
-The client's own processor time, which it takes from the service's cores, is a column: elsewhere it has cores of its own. The
-milliseconds of processor time an image hold on a busy machine, too. Images: 640 x 480, JPEG. Every verdict is committed to
-SQLite and every image kept before it is answered.
+best size), decoding and engine (the same from JPEG files, decoded in threads ahead of it), both again in lanes (a thread for
+each core, which decodes an image and scores it alone, as the service does), and the service with its client. The client's own
+processor time, which it takes from the service's cores, is a column: elsewhere it has cores of its own. The milliseconds of
+processor time an image hold on a busy machine, too. Images: 640 x 480, JPEG. Every verdict is committed to SQLite and every
+image kept before it is answered.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -70,18 +73,21 @@ def fitted(folder: Path, model: str) -> Path:
 
 
 def engine_main(given: argparse.Namespace) -> None:
-    """Answers ``engine BATCH SECONDS`` and ``decode BATCH SECONDS`` with images a second and processor seconds an image."""
+    """Answers ``KIND BATCH SECONDS``, a kind of :data:`KINDS`, with images a second and processor seconds an image."""
+    from anomaly_core import thread_count
     from anomaly_predict import open_detector
 
-    detector: Any = open_detector(given.source)
-    paths = [path.read_bytes() for path in sorted(Path(given.images).glob("*.jpg"))]
-    images = [detector.decode(BytesIO(data)) for data in paths]
+    whole: Any = open_detector(given.source)
+    divided = whole.for_callers(thread_count())
+    files = [path.read_bytes() for path in sorted(Path(given.images).glob("*.jpg"))]
+    images = [whole.decode(BytesIO(data)) for data in files]
     for line in sys.stdin:
         asked = json.loads(line)
-        work = engine if asked["kind"] == "engine" else decoded_engine
-        work(detector, images, paths, asked["batch"], 0.5)
+        work, in_lanes = KINDS[asked["kind"]]
+        detector, batch = (divided, thread_count()) if in_lanes else (whole, asked["batch"])
+        work(detector, images, files, batch, 0.5)
         before, start = time.process_time(), time.perf_counter()
-        count = work(detector, images, paths, asked["batch"], asked["seconds"])
+        count = work(detector, images, files, batch, asked["seconds"])
         row = {"rate": count / (time.perf_counter() - start), "cost": (time.process_time() - before) / count}
         print(json.dumps(row), flush=True)
 
@@ -104,6 +110,29 @@ def decoded_engine(detector: Any, images: list[Any], files: list[bytes], batch: 
             count += batch
             waiting += [pool.submit(detector.decode, BytesIO(files[(count + i) % len(files)])) for i in range(batch)]
     return count
+
+
+def lanes(detector: Any, images: list[Any], files: list[bytes], callers: int, seconds: float, decoding: bool = False) -> int:
+    """So many threads, each with images of its own, one after another."""
+
+    def lane(first: int) -> int:
+        number, end = first, time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            at = number % len(images)
+            detector.score([detector.decode(BytesIO(files[at])) if decoding else images[at]])
+            number += callers
+        return (number - first) // callers
+
+    with ThreadPoolExecutor(callers) as pool:
+        return sum(pool.map(lane, range(callers)))
+
+
+KINDS: dict[str, tuple[Callable[..., int], bool]] = {
+    "engine": (engine, False),
+    "engine in lanes": (lanes, True),
+    "decoding + engine": (decoded_engine, False),
+    "decoding + engine in lanes": (partial(lanes, decoding=True), True),
+}
 
 
 # ---- the service
@@ -187,7 +216,7 @@ def speed(source: Path, images: Path, given: argparse.Namespace) -> None:
         client.ask(port=port, clients=8, seconds=2, most=1 << 40)
         rows: dict[str, list[dict[str, Any]]] = {}
         for _ in range(given.repeats):
-            for kind in ("engine", "decode"):
+            for kind in KINDS:
                 rows.setdefault(kind, []).append(bare.ask(kind=kind, batch=best, seconds=given.seconds))
             for clients in CLIENTS:
                 before = service.cpu()
@@ -195,22 +224,21 @@ def speed(source: Path, images: Path, given: argparse.Namespace) -> None:
                 row["cost"] = (service.cpu() - before) / row["count"]
                 rows.setdefault(f"{clients} clients", []).append(row)
         medians = {name: {key: median([row[key] for row in all_]) for key in all_[0]} for name, all_ in rows.items()}
-        engine_rate, decode_rate = medians["engine"]["rate"], medians["decode"]["rate"]
+        references = [medians[kind]["rate"] for kind in KINDS]
         print(
-            "| | images/s | of the engine | of decoding + engine | CPU ms an image | p50 ms | p99 ms | client's cores "
-            "| statuses |"
+            "| | images/s | of the engine | in lanes | of decoding + engine | in lanes | CPU ms an image | p50 ms | p99 ms "
+            "| client's cores | statuses |"
         )
-        print("|---|---|---|---|---|---|---|---|---|")
+        print("|---" * 11 + "|")
         for name, row in medians.items():
             parts = [
                 f"{row['rate']:.1f}",
-                f"{row['rate'] / engine_rate:.0%}",
-                f"{row['rate'] / decode_rate:.0%}",
+                *(f"{row['rate'] / reference:.0%}" for reference in references),
                 f"{1000 * row['cost']:.1f}",
             ]
             if "p50" in row:
                 parts += [f"{row['p50']:.1f}", f"{row['p99']:.1f}", f"{row['cpu']:.2f}", str(row["statuses"])]
-            print("|", " | ".join([name, *parts, *[""] * (8 - len(parts))]), "|")
+            print("|", " | ".join([name, *parts, *[""] * (10 - len(parts))]), "|")
         for child in (bare, service, client):
             child.close()
 

@@ -70,7 +70,8 @@ def test_by_time_the_order_is_that_of_the_files(run: Path, line: Path, anomaly: 
 
 def test_without_facts_the_first_images_are_what_is_usual(run: Path, line: Path, anomaly: Callable[..., Any]) -> None:
     done = anomaly("drift", run, line, "--learn", 50)
-    assert done.code == 1 and "brighter" in done.out and "compared with the first 50 of these images" in done.out
+    assert done.code == 1 and "compared with the first 50 of these images" in done.out
+    assert "brighter" in done.out or "higher in contrast" in done.out  # the light raises both; the first to be sure is named
     few = anomaly("drift", run, *sorted(line.iterdir())[:20], "--learn", 50)
     assert few.code == 0 and "there were only 20: they told nothing yet" in few.out
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from anomaly_core import ConfigError, DataError
-from anomaly_export import ExportedDetector
+from anomaly_core import ConfigError, DataError, RunError
+from anomaly_export import ExportedDetector, export_run
 from anomaly_predict import load_run, open_detector
 
 FORMATS = ("onnx", "openvino", "torchscript")
@@ -72,3 +74,30 @@ def test_a_threshold_given_to_a_file_is_that_of_its_predictions(exported: dict[s
     prediction = ExportedDetector(exported["onnx"], threads=1, threshold=float(np.sort(scores)[1])).predict(paths)
     assert prediction.is_anomalous.sum() == 1
     assert prediction.p_values.tolist() == [ExportedDetector(exported["onnx"]).calibration.p_value(s) for s in scores]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_is_divided_among_callers_and_scores_as_before(exported: dict[str, Path], images: Path, name: str) -> None:
+    whole = ExportedDetector(exported[name], threads=2)
+    divided = whole.for_callers(3)
+    if name == "torchscript":
+        assert divided is None
+        return
+    assert divided is not None and divided.metadata is whole.metadata and divided.for_callers(2) is not None
+    decoded = [whole.decode(path) for path in sorted((images / "bad").iterdir())]
+    expected = [whole.score([image])[0] for image in decoded]
+    with ThreadPoolExecutor(3) as pool:
+        parts = [*pool.map(lambda number: divided.score([decoded[number % 3]])[0], range(30))]
+    for number, part in enumerate(parts):
+        np.testing.assert_allclose(part.scores, expected[number % 3].scores, rtol=1e-4)
+        np.testing.assert_allclose(part.maps, expected[number % 3].maps, rtol=1e-3, atol=1e-4)
+        assert part.is_anomalous.tolist() == expected[number % 3].is_anomalous.tolist()
+
+
+def test_a_file_that_was_replaced_is_not_divided(exported: dict[str, Path], run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    shutil.copyfile(exported["onnx"], path)
+    detector = ExportedDetector(path, threads=1)
+    export_run(run, "onnx", path, images=1, any_size=True)
+    with pytest.raises(RunError, match="replaced by another detector"):
+        detector.for_callers(2)

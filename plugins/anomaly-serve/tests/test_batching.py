@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threading import Event
+from threading import Barrier, Event, Thread
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 
 from anomaly_core import DataError
 from anomaly_serve import batching
-from anomaly_serve.batching import Answer, Batcher
+from anomaly_serve.batching import Answer, Batcher, Lanes
 from anomaly_serve.faults import Busy
 from anomaly_serve.testing import BrightSpots
 
@@ -68,3 +68,40 @@ def test_decoded_images_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -
     detector.gate.set()
     batcher.close()
     assert 3 <= len(done) <= 4
+
+
+class Together(BrightSpots):
+    """Scores when so many others do."""
+
+    def __init__(self, callers: int) -> None:
+        super().__init__()
+        self.barrier, self.most, self.inside = Barrier(callers, timeout=10), 0, 0
+
+    def score(self, images: Any) -> Any:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        self.barrier.wait()
+        self.inside -= 1
+        if images[0][0, 0, 0] == 13:
+            raise ValueError("thirteen")
+        return super().score(images)
+
+
+def test_in_lanes_images_are_scored_at_once_each_in_the_thread_that_brings_it() -> None:
+    divided, sizes, answers = Together(2), [], {}  # type: ignore[var-annotated]
+    lanes = Lanes(divided, 2, BrightSpots(), lambda size, milliseconds: sizes.append(size))
+
+    def bring(value: int) -> None:
+        lanes.put(image(value), lambda answer: answers.__setitem__(value, answer))
+        assert value in answers  # before it returns
+
+    threads = [Thread(target=bring, args=(value,)) for value in (200, 201, 202, 13)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert divided.most == 2 and sizes == [1] * 4
+    assert "thirteen" in str(answers[13].prediction)
+    assert {value for value, answer in answers.items() if not isinstance(answer.prediction, Exception)} == {200, 201, 202}
+    lanes.put(image(203), lambda answer: answers.__setitem__(203, answer), is_alone=True)  # by the whole: nobody is waited for
+    assert answers[203].prediction.score == pytest.approx((203 - 127.5) / 127.5)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import wait
 from pathlib import Path
+from threading import current_thread
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,6 +98,35 @@ def test_another_version_judges_after_it_is_activated(service: Service, tmp_path
     for number in range(3, 7):  # more than stay loaded
         service.add_version("bolt", tmp_path / f"{number}", who="eva")
     assert service.score("bolt", grey_image(), version=1).result(10).judgement.version == 1
+
+
+class Divided(BrightSpots):
+    """Of several callers, as files of ONNX are; the name is of the thread that scored last."""
+
+    def __init__(self, callers: int | None = None) -> None:
+        super().__init__()
+        self.callers, self.threads = callers, set[str]()
+
+    def for_callers(self, callers: int) -> Divided:
+        return self.__dict__.setdefault("parts", Divided(callers))
+
+    def score(self, images: Any) -> Any:
+        self.threads.add(current_thread().name.rpartition("_")[0])
+        time.sleep(0.01)
+        return super().score(images)
+
+
+def test_a_detector_that_can_be_divided_scores_where_images_are_decoded(tmp_path: Path) -> None:
+    detector = Divided()
+    options = ServiceOptions(opener=lambda path: detector, threads=2, decoders=3)
+    with prepared_service(tmp_path, options=options) as service:
+        assert service.score("bolt", grey_image(spot=True)).result(10).judgement.is_anomalous
+        futures = [service.score("bolt", grey_image(seed=i)) for i in range(20)]
+        judgements = [future.result(10).judgement for future in futures]
+        assert not any(one.is_anomalous for one in judgements)
+        assert max(one.times["wait"] for one in judgements) > 20  # for a thread, too
+    divided = detector.for_callers(2)
+    assert divided.callers == 2 and divided.threads == detector.threads == {"decode"}
 
 
 def test_settings_hold_from_now_on(service: Service) -> None:

@@ -77,35 +77,52 @@ def image_facts(image: NDArray[np.uint8]) -> dict[str, float]:
         image = np.repeat(np.repeat(image, 3, axis=0), 3, axis=1)
         height, width = image.shape[:2]
     step = max(1, round((height * width / _PIXELS) ** 0.5))
-    red, green, blue = (np.ascontiguousarray(image[::step, ::step, channel]).astype(np.float32) for channel in range(3))
-    grey = (red + 2 * green + blue) / 4
-    brightness, contrast = float(grey.mean()), float(grey.std())
+    planes = np.ascontiguousarray(image[::step, ::step].transpose(2, 0, 1)).astype(np.float32)
+    mean_red, mean_green, mean_blue = (_mean(plane) for plane in planes)
+    grey = planes[0] + planes[2]
+    grey += 2 * planes[1]
+    grey *= np.float32(0.25)
+    brightness = (mean_red + 2 * mean_green + mean_blue) / 4
+    deviation = grey - np.float32(brightness)
+    contrast = _mean(deviation * deviation) ** 0.5
     base = max(brightness, 1.0)
-    middle = float(green.mean())
     facts = {
         "brightness": brightness,
         "contrast": contrast,
-        "red": (float(red.mean()) - middle) / base,
-        "blue": (float(blue.mean()) - middle) / base,
+        "red": (mean_red - mean_green) / base,
+        "blue": (mean_blue - mean_green) / base,
     }
-    weight = np.abs(grey - np.float32(np.median(grey[::2, ::2])))
-    total = max(float(weight.sum()), _TINY)
+    weight = np.abs(grey - _median(grey[::2, ::2]))
     rows, columns = weight.shape
-    facts["centre_x"] = float(weight.sum(axis=0) @ np.arange(columns, dtype=np.float32)) / total / columns
-    facts["centre_y"] = float(weight.sum(axis=1) @ np.arange(rows, dtype=np.float32)) / total / rows
+    by_column, by_row = weight.sum(axis=0), weight.sum(axis=1)
+    total = max(float(by_row.sum()), _TINY)
+    facts["centre_x"] = float(by_column @ np.arange(columns, dtype=np.float32)) / total / columns
+    facts["centre_y"] = float(by_row @ np.arange(rows, dtype=np.float32)) / total / rows
     # neighbours lie side by side only at full resolution: groups of three whole rows, of which every `skip`-th is taken
     skip = max(3, round(3 * height * width / _PIXELS))
     starts = np.arange(0, height - 2, skip)
     top, lower, last = (image[starts + offset, :, 1].astype(np.float32) for offset in range(3))
     across, down = top[:, 1:] - top[:, :-1], lower - top
-    steps = float(np.abs(across).mean() + np.abs(down).mean()) / 2
-    bends = float(np.abs(across[:, 1:] - across[:, :-1]).mean() + np.abs(last - lower - down).mean()) / 2
+    steps = (_mean(np.abs(across)) + _mean(np.abs(down))) / 2
+    bends = (_mean(np.abs(across[:, 1:] - across[:, :-1])) + _mean(np.abs(last - lower - down))) / 2
     facts["sharpness"] = steps / max(contrast, 1.0)
     facts["grain"] = bends / max(steps, 0.1)
     down = down[:, :-1]
-    energy = float(np.vdot(across, across) + np.vdot(down, down))
-    facts["slant"] = 2 * float(np.vdot(across, down)) / max(energy, 1.0)
+    energy = float((across * across).sum() + (down * down).sum())
+    facts["slant"] = 2 * float((across * down).sum()) / max(energy, 1.0)
     return {name: float(f"{value:.6g}") for name, value in facts.items()}  # short in a state
+
+
+def _mean(values: NDArray[np.float32]) -> float:
+    """Of all values; in half the time that numpy's own takes for so few."""
+    return float(np.add.reduce(values, axis=None)) / values.size
+
+
+def _median(values: NDArray[np.float32]) -> np.float32:
+    """Of all values; likewise."""
+    middle = values.size // 2
+    places = [middle] if values.size % 2 else [middle - 1, middle]
+    return np.float32(_mean(np.partition(values, places, axis=None)[places]))
 
 
 def changes(usual: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,20 @@ class ExportedDetector:
         """A prediction (B = 1) for each of several images of :meth:`decode` or :meth:`place`; RunError if the engine fails."""
         parts = [self._predict(images[start : start + self.batch_size]) for start in range(0, len(images), self.batch_size)]
         return [part[i : i + 1] for part in parts for i in range(len(part.scores))]
+
+    def for_callers(self, callers: int) -> ExportedDetector | None:
+        """The same detector for so many threads that call :meth:`score` at once: a call is computed in one thread, so that each
+        core has an image of its own. None for TorchScript, which cannot be divided.
+
+        Raises:
+            RunError: the file is no more what it was when it was opened.
+        """
+        session = self._session.for_callers(callers)
+        if session is None:
+            return None
+        detector = copy(self)
+        detector._session = session
+        return detector
 
     def regions(
         self,

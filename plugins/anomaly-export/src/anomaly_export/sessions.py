@@ -31,6 +31,7 @@ class Session:
         engine: ``onnx``, ``openvino`` or ``torchscript``; None: by the file's suffix.
         threads: threads that the engine may use; None: ``$OMP_NUM_THREADS``, else one per core.
         verify: whether the file must be as it was written, by its SHA-256.
+        callers: threads that call it at once, between which those of the engine are divided; torchscript takes one.
 
     Attributes:
         metadata: what the file says of itself.
@@ -42,10 +43,12 @@ class Session:
         RunError: the file is missing, no regular file, damaged, or not written by ``anomaly export``.
     """
 
-    def __init__(self, path: Path, engine: str | None = None, threads: int | None = None, verify: bool = True) -> None:
+    def __init__(
+        self, path: Path, engine: str | None = None, threads: int | None = None, verify: bool = True, callers: int = 1
+    ) -> None:
         self.path = path
         self.engine = engine or {".onnx": "onnx", ".xml": "openvino"}.get(path.suffix.lower(), "torchscript")
-        self._threads = threads or thread_count()
+        self._threads, self._callers = threads or thread_count(), callers
         self._verify = verify
         self._inherited = False
         self.metadata = self._open()
@@ -58,7 +61,7 @@ class Session:
         if self.engine not in openers:
             raise ConfigError(f"the engine {self.engine!r} opens no files. Choose one of: {', '.join(openers)}.")
         try:
-            self._run = openers[self.engine](self.path, self._threads, metadata)
+            self._run = openers[self.engine](self.path, self._threads, self._callers, metadata)
         except ImportError as error:
             component = registry.engines[self.engine]
             component.require_library()
@@ -76,7 +79,7 @@ class Session:
         """The prediction for uint8 (B, H, W, 3) RGB images; RunError if the engine fails or its output is wrong."""
         if self._inherited:
             self._reopen()
-        most = max(1, len(images)) if self.engine == "torchscript" else at_once(self._threads)
+        most = max(1, len(images)) if self.engine == "torchscript" else at_once(self._threads, self._callers)
         parts = [self._scored(images[start : start + most]) for start in range(0, max(1, len(images)), most)]
         if len(parts) == 1:
             return parts[0]
@@ -84,6 +87,15 @@ class Session:
             name: np.concatenate([getattr(part, name) for part in parts]) for name in self.metadata.outputs
         }
         return Prediction(**joined)
+
+    def for_callers(self, callers: int) -> Session | None:
+        """The same file for so many threads that call it at once, each call computed in one thread; None for torchscript, whose
+        calls share the threads of torch."""
+        if self.engine == "torchscript":
+            return None
+        session = Session(self.path, self.engine, callers, self._verify, callers)
+        self._require_same(session.metadata)
+        return session
 
     def native(self, image: NDArray[np.uint8]) -> Prediction[Array]:
         """The prediction for one uint8 (H, W, 3) RGB image in its own size, by a graph that takes any."""
@@ -119,10 +131,12 @@ class Session:
                 f"{str(self.path)!r} was opened before this process was forked, and the threads of {self.engine} do not "
                 "survive a fork. Open it in the process that uses it, or start processes with the method 'spawn'."
             )
-        before = self.metadata.graph_sha256
-        if self._open().graph_sha256 != before:
-            raise RunError(f"{str(self.path)!r} was replaced by another detector since it was opened. Open it again.")
+        self._require_same(self._open())
         self._inherited = False
+
+    def _require_same(self, found: Metadata) -> None:
+        if found.graph_sha256 != self.metadata.graph_sha256:
+            raise RunError(f"{str(self.path)!r} was replaced by another detector since it was opened. Open it again.")
 
     def _checked(self, outputs: list[Array], count: int) -> Prediction[Array]:
         size = self.metadata.input_spec.output_size
@@ -164,14 +178,14 @@ def _require_input(shape: list[Any], metadata: Metadata) -> None:
         raise ValueError(f"its graph takes images of the shape {shape}, and its metadata says {['B', *expected]}")
 
 
-def at_once(threads: int) -> int:
-    """How many images an engine computes at once: one a thread, and two at least. What it computes in between then fits the
-    cores' caches, which for small networks saves a quarter of the time."""
-    return max(2, threads)
+def at_once(threads: int, callers: int = 1) -> int:
+    """How many images an engine computes at once: one a thread, and two at least for a single caller. What it computes in
+    between then fits the cores' caches, which for small networks saves a quarter of the time."""
+    return max(2, threads) if callers == 1 else max(1, threads // callers)
 
 
-def _open_onnx(path: Path, threads: int, metadata: Metadata) -> Run:
-    session = onnx_session(str(path), threads)
+def _open_onnx(path: Path, threads: int, callers: int, metadata: Metadata) -> Run:
+    session = onnx_session(str(path), max(1, threads // callers))
     (images,) = session.get_inputs()
     _require_input(images.shape, metadata)
     names = list(metadata.outputs)
@@ -194,11 +208,11 @@ def onnx_session(model: str | bytes, threads: int) -> Any:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _open_openvino(path: Path, threads: int, metadata: Metadata) -> Run:
+def _open_openvino(path: Path, threads: int, callers: int, metadata: Metadata) -> Run:
     model = import_openvino().Core().read_model(str(path))
     (images,) = model.inputs
     _require_input([side.get_length() if side.is_static else None for side in images.partial_shape], metadata)
-    compiled = openvino_compiled(model, threads, metadata.precision)
+    compiled = openvino_compiled(model, threads, metadata.precision, callers)
 
     def run(images: NDArray[np.uint8]) -> list[Array]:
         results = compiled.create_infer_request().infer({0: images})
@@ -207,11 +221,13 @@ def _open_openvino(path: Path, threads: int, metadata: Metadata) -> Run:
     return run
 
 
-def openvino_compiled(model: Any, threads: int, precision: Precision = "f32") -> Any:
-    """A model compiled for the CPU. By default, OpenVINO would choose bfloat16 whenever the CPU supports it."""
+def openvino_compiled(model: Any, threads: int, precision: Precision = "f32", callers: int = 1) -> Any:
+    """A model compiled for the CPU, for so many callers at once. By default, OpenVINO would choose bfloat16 whenever the CPU
+    supports it."""
     options = {
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": callers,
         "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,  # decoding and torch need the cores too
     }
@@ -223,7 +239,7 @@ def openvino_has_bfloat16() -> bool:
     return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def _open_torchscript(path: Path, threads: int, metadata: Metadata) -> Run:
+def _open_torchscript(path: Path, threads: int, callers: int, metadata: Metadata) -> Run:
     import torch
 
     with warnings.catch_warnings():

@@ -1,11 +1,12 @@
-"""A thread for each detector: images are scored together that came while those before them were scored, without any delay."""
+"""How images reach a detector: in a thread of its own, in batches of those that came meanwhile, or several at once, each in the
+thread that decoded it. Neither waits for more images to come."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Callable
-from threading import Condition, Thread
+from threading import Condition, Semaphore, Thread
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -108,11 +109,61 @@ class Batcher:
         return True
 
     def _scored(self, images: list[Pixels]) -> list[Scored | AnomalyError]:
+        if len(images) == 1:
+            return [_scored_alone(self._detector, images[0])]
         try:
             return list(self._detector.score(images))
-        except Exception as error:  # whatever a method or an engine raises costs one image, not the service
-            if len(images) > 1:
-                return [self._scored([image])[0] for image in images]
-            if isinstance(error, AnomalyError):
-                return [error]
-            return [RunError(f"the detector failed: {described(error)}. `anomaly doctor RUN` compares its files.")]
+        except Exception:  # whatever a method or an engine raises costs one image, not the service
+            return [_scored_alone(self._detector, image) for image in images]
+
+
+class Lanes:
+    """Scores each image in the thread that brings it, as many at once as the detector has callers
+    (``ExportedDetector.for_callers``).
+
+    Each core then has an image of its own from its file to its verdict: nobody waits for the others to end their part of a
+    layer, and what is computed stays in the core's cache.
+
+    Args:
+        divided: the detector for ``callers`` callers.
+        whole: the same for one caller, which has all threads: for an image that is alone.
+        batched: as for :class:`Batcher`.
+    """
+
+    def __init__(
+        self,
+        divided: Detector,
+        callers: int,
+        whole: Detector,
+        batched: Callable[[int, float], Any] | None = None,
+    ) -> None:
+        self._divided, self._whole, self._batched = divided, whole, batched
+        self._room = Semaphore(callers)
+
+    def __len__(self) -> int:
+        """Images that wait here: those that have no thread yet wait elsewhere."""
+        return 0
+
+    def put(self, image: Pixels, done: Callable[[Answer], Any], *, is_alone: bool = False) -> None:
+        """Score an image, and give ``done`` the answer before returning; ``is_alone``: no other is on its way."""
+        since = time.perf_counter()
+        with self._room:
+            start = time.perf_counter()
+            prediction = _scored_alone(self._whole if is_alone else self._divided, image)
+            took = 1000 * (time.perf_counter() - start)
+        if self._batched is not None:
+            self._batched(1, took)
+        done(Answer(prediction, 1000 * (start - since), took))
+
+    def close(self, wait: bool = True) -> None:
+        """Nothing: there is no thread to end."""
+
+
+def _scored_alone(detector: Detector, image: Pixels) -> Scored | AnomalyError:
+    """A prediction, or what a method or an engine raised."""
+    try:
+        return detector.score([image])[0]
+    except AnomalyError as error:
+        return error
+    except Exception as error:
+        return RunError(f"the detector failed: {described(error)}. `anomaly doctor RUN` compares its files.")

@@ -19,7 +19,7 @@ class ServiceOptions:
         max_bytes, max_pixels: of one image.
         threads: that an engine computes with; None: one per core.
         device: of runs that need torch.
-        decoders: threads that decode and judge; None: one per core, at most eight.
+        decoders: threads that decode, judge, and score where a detector takes several callers; None: one per core.
         opener: opens a version's path; None: ``open_detector``, without torch where it can be.
         teach_from: folders below which images to teach from may be watched.
         teach_quota: bytes that all images to teach from may take.

@@ -11,7 +11,7 @@ from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any
 
 from anomaly_core import AnomalyError, ConfigError, Detector, InputSpec, described
-from anomaly_serve.batching import Batcher
+from anomaly_serve.batching import Answer, Batcher, Lanes, Pixels
 from anomaly_serve.faults import NotFound, NotReady, NoVersion
 from anomaly_serve.records import Settings, Version
 
@@ -34,14 +34,40 @@ def require_name(name: str) -> str:
 
 
 class Engine:
-    """A detector and the thread that it scores in, which ends when nobody uses it any more."""
+    """A detector and how images reach it, which ends when nobody uses it any more.
 
-    def __init__(self, detector: Detector, batcher: Batcher) -> None:
+    Attributes:
+        detector: of the version.
+        in_place: whether images are scored in the threads that bring them.
+    """
+
+    def __init__(self, detector: Detector, way: Batcher | Lanes) -> None:
         self.detector = detector
-        self.batcher = batcher
+        self.in_place = isinstance(way, Lanes)
+        self._way = way
         self._users = 0
         self._retired = False
         self._lock = Lock()
+
+    @classmethod
+    def of(cls, detector: Any, name: str, callers: int, batched: Callable[[int, float], Any] | None = None) -> Engine:
+        """In lanes, so many at once, where the detector can be divided among callers; else in batches."""
+        several = detector.for_callers(callers) if callers > 1 and hasattr(detector, "for_callers") else None
+        if several is None:
+            return cls(detector, Batcher(detector, name, batched=batched))
+        return cls(detector, Lanes(several, callers, detector, batched))
+
+    def put(self, image: Pixels, done: Callable[[Answer], Any]) -> None:
+        """Have an image scored that :meth:`enter` was called for; ``done`` gets the answer."""
+        if isinstance(self._way, Lanes):
+            self._way.put(image, done, is_alone=self._users == 1)
+        else:
+            self._way.put(image, done)
+
+    @property
+    def waiting(self) -> int:
+        """Decoded images that wait to be scored."""
+        return len(self._way)
 
     def enter(self) -> bool:
         """Begin to use it; False if it was retired."""
@@ -55,7 +81,7 @@ class Engine:
             self._users -= 1
             ends = self._retired and not self._users
         if ends:
-            self.batcher.close(wait=False)
+            self._way.close(wait=False)
 
     def retire(self) -> None:
         """Let nobody begin any more."""
@@ -63,7 +89,7 @@ class Engine:
             ends = not self._retired and not self._users
             self._retired = True
         if ends:
-            self.batcher.close(wait=False)
+            self._way.close(wait=False)
 
 
 @dataclass(frozen=True)
@@ -72,7 +98,7 @@ class LoadedVersion:
 
     Attributes:
         record, settings: as the store has them.
-        engine: its detector, and the thread that it scores in.
+        engine: its detector, and how images reach it.
     """
 
     record: Version
@@ -88,11 +114,6 @@ class LoadedVersion:
     def detector(self) -> Detector:
         """The detector."""
         return self.engine.detector
-
-    @property
-    def batcher(self) -> Batcher:
-        """The thread that it scores in."""
-        return self.engine.batcher
 
     @property
     def input_spec(self) -> InputSpec | None:
@@ -123,9 +144,18 @@ class Product:
         fault: why its active version could not be loaded; empty if it was.
     """
 
-    def __init__(self, name: str, store: Store, opener: Opener, batched: Callable[[int, float], Any] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        store: Store,
+        opener: Opener,
+        *,
+        callers: int = 1,
+        batched: Callable[[int, float], Any] | None = None,
+    ) -> None:
         self.name = name
         self.fault = ""
+        self._callers = callers
         self._store = store
         self._opener = opener
         self._batched = batched
@@ -144,7 +174,7 @@ class Product:
     def waiting(self) -> int:
         """Images that wait for a detector of this product."""
         with self._lock:
-            return sum(len(one.batcher) for one in self._loaded.values())
+            return sum(one.engine.waiting for one in self._loaded.values())
 
     def versions(self) -> list[Version]:
         """All versions, as the store has them."""
@@ -174,8 +204,8 @@ class Product:
                 raise NotFound(f"{self.name!r} has no version {number}. GET /v1/products/{self.name}/versions lists them.")
             settings = self._store.settings(self.name, number)[-1]
             detector = detector or self._opened(record)
-            batcher = Batcher(detector, f"{self.name}-{number}", batched=self._batched)
-            version = LoadedVersion(record, settings, Engine(detector, batcher))
+            engine = Engine.of(detector, f"{self.name}-{number}", self._callers, self._batched)
+            version = LoadedVersion(record, settings, engine)
             with self._lock:
                 self._loaded[number] = version
                 self._evict()

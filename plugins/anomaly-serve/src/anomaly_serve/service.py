@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock
 from types import MappingProxyType
@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_core import Calibration, described
-from anomaly_core import decoders as decoder_count
+from anomaly_core import Calibration, core_count, described, thread_count
 from anomaly_serve.batching import Answer
 from anomaly_serve.faults import NotFound, UnknownProduct
 from anomaly_serve.identifiers import new_id
@@ -46,6 +45,8 @@ class _Job:
     keep: bool
     answer: Future[Scored]
     incoming: Incoming | None = None
+    since: float = field(default_factory=time.perf_counter)
+    queued: float = 0.0  # milliseconds until it was decoded
 
 
 class Service:
@@ -80,8 +81,7 @@ class Service:
 
     def start(self) -> Service:
         """Load the active version of every product; one that cannot be loaded is warned of, and the others serve."""
-        count = self.options.decoders or decoder_count()
-        self._pool = ThreadPoolExecutor(count, "decode")
+        self._pool = ThreadPoolExecutor(self.options.decoders or core_count(), "decode")
         self._loader = ThreadPoolExecutor(1, "load")
         self._telling = Telling(self.listeners, self._places.free)
         for name in self.store.products():
@@ -259,13 +259,18 @@ class Service:
 
     def _decode(self, job: _Job, image: bytes | Pixels) -> None:
         try:
+            job.queued = 1000 * (time.perf_counter() - job.since)
             name, most = job.asked.name, self.options.max_pixels
             job.incoming = decoded(job.loaded.detector, image, name=name, most_pixels=most, keep=job.keep)
-            job.loaded.batcher.put(job.incoming.placed, lambda answer: self._answered(job, answer))
+            job.loaded.engine.put(job.incoming.placed, lambda answer: self._answered(job, answer))
         except BaseException as error:
             self._fail(job, error)
 
     def _answered(self, job: _Job, answer: Answer) -> None:
+        answer = answer._replace(waited=answer.waited + job.queued)
+        if job.loaded.engine.in_place:
+            self._judge(job, answer)
+            return
         try:
             self._pool.submit(self._judge, job, answer)
         except RuntimeError as error:  # the service has ended without patience
@@ -307,7 +312,9 @@ class Service:
         job.answer.set_exception(error)
 
     def _add(self, name: str) -> Product:
-        return self._products.setdefault(name, Product(name, self.store, self.options.open, self._was_batched))
+        callers = self.options.threads or thread_count()
+        product = Product(name, self.store, self.options.open, callers=callers, batched=self._was_batched)
+        return self._products.setdefault(name, product)
 
     def _was_batched(self, size: int, milliseconds: float) -> None:
         for observer in self.batched:

@@ -159,6 +159,19 @@ def test_what_was_moved_when_the_process_was_killed_is_not_judged_again(
     assert service.kept == [] and names(folders.accept) == ["a.png"] and "before the last end" in caplog.text
 
 
+def test_a_verdict_that_was_written_before_a_kill_gives_its_name_to_the_image(
+    service: FakeService, folders: Folders, door: FolderDoor
+) -> None:
+    folders.accept.mkdir()
+    for name, moment in (("a.png", 5), ("b.png", 10**10)):  # the verdict on b.png is older than the image: of another one
+        os.utime(picture(folders.watched / name, 20), (moment, moment))
+        (folders.accept / f"{name}.json").write_text("a verdict that no image came to")
+    door.start()
+    until(lambda: names(folders.watched) == [])
+    assert names(folders.accept) == ["a.png", "a.png.json", "b-1.png", "b-1.png.json", "b.png.json"]
+    assert json.loads((folders.accept / "a.png.json").read_text())["name"] == "a.png"
+
+
 def test_without_a_folder_for_failures_they_stay_and_are_named_once(
     service: FakeService, folders: Folders, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,13 +18,14 @@ from anomaly_core import AnomalyError, ConfigError, DataError, described, open_u
 from anomaly_predict import Watch
 from anomaly_serve.answers import verdict_json
 from anomaly_serve.doors.asking import Service, ask, fault_of, not_ready, pause
-from anomaly_serve.doors.moving import clear, deliver, delivered
+from anomaly_serve.doors.moving import abandoned, clear, deliver, delivered
 from anomaly_serve.records import Judgement
 
 AT_ONCE = 8  # images that are being judged, so that a batch comes together
 AGAIN = 10.0  # seconds until what failed through no fault of the image is tried again
 REMEMBERED = 1000  # warnings, so that none is repeated
 LARGEST = 1 << 28  # bytes of a file; the service's own limit is lower
+VERDICT, REASON = ".json", ".txt"  # what is written beside an image is called as it is, with this added
 _NOT_OURS = {errno.EACCES, errno.EPERM, None}  # of a file that may not be read, and of what is no regular file
 log = logging.getLogger("anomaly_core.serve")
 Mark = tuple[int, int]  # size and modification time
@@ -144,12 +145,17 @@ class FolderDoor:
             self._stopping.wait(self.interval)
 
     def _recover(self) -> None:
-        """Remove from the watched folder what had been moved, but for this, when the process was killed."""
+        """Finish the moves that a killed process began: an image that is in both places leaves the watched folder; the verdict
+        beside an image that did not come to it yet is removed, as the image is judged again."""
         for folder in self.folders.targets:
             for path in (one for one in self._watch.folder.rglob("*") if one.is_file()):
-                if there := delivered(path, self._target(folder, path)):
+                target = self._target(folder, path)
+                if there := delivered(path, target):
                     path.unlink()
                     log.warning("%r had been moved to %r before the last end.", str(path), str(there))
+                    continue
+                for note in abandoned(path, target, (VERDICT, REASON)):
+                    note.unlink()
 
     def _look(self) -> None:
         reason = not_ready(self.service, self.product, threshold=True)
@@ -205,7 +211,7 @@ class FolderDoor:
             self._try_later(image.path, f"{str(image.path)!r} has no verdict: there is no threshold. It stays where it is.")
             return
         target = self.folders.reject if judgement.is_anomalous else self.folders.accept
-        notes = {".json": _as_json(judgement)} if self.sidecar else {}
+        notes = {VERDICT: _as_json(judgement)} if self.sidecar else {}
         self._move(_Move(image, self._target(target, image.path), notes))
 
     def _move(self, move: _Move) -> None:
@@ -236,7 +242,7 @@ class FolderDoor:
             self._say(f"{error} It stays in the watched folder; --failed DIR moves such files.")
             return
         try:
-            deliver(path, self._target(self.folders.failed, path), {".txt": f"{error}\n"})
+            deliver(path, self._target(self.folders.failed, path), {REASON: f"{error}\n"})
             self._watch.forget(path)
             log.warning("%s", error)
         except FileNotFoundError:

@@ -87,6 +87,22 @@ def delivered(source: Path, target: Path) -> Path | None:
     return None
 
 
+def abandoned(source: Path, target: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Notes that were written beside a target when the process was killed, before the file itself could be moved there.
+
+    They are newer than the file. Those that are older belong to one of the same name that somebody took away since.
+    """
+    if os.path.lexists(target):
+        return []
+    moment, found = source.stat().st_mtime_ns, []
+    for suffix in suffixes:
+        note = target.with_name(target.name + suffix)
+        with suppress(FileNotFoundError):
+            if note.stat().st_mtime_ns >= moment:
+                found.append(note)
+    return found
+
+
 def free(target: Path, suffixes: Mapping[str, str] | tuple[str, ...] = ()) -> Path:
     """The target, or a numbered name that nothing has, nor with one of the suffixes. Few looks, though thousands are taken."""
 
