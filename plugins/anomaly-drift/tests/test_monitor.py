@@ -65,6 +65,19 @@ def test_brighter_images_are_told_within_thirty(learns: bool, line: Callable[...
     assert monitor.is_learning and monitor.alarms == 1
 
 
+def test_an_alarm_after_a_few_images_mostly_names_its_cause(line: Callable[..., Any]) -> None:
+    named, after = 0, []
+    for seed in range(20):
+        one = line(seed)
+        monitor = DriftMonitor(Reference.of(one.calibration, one.images))
+        fed(monitor, one.stream(50))
+        alarm = fed(monitor, one.stream(20, light=1.12, score=6.0))[0]
+        after.append(alarm.number - 50)
+        named += "brighter" in alarm.text
+        assert ("explains" in alarm.text) is ("images are" not in alarm.text)
+    assert max(after) <= 6 and named >= 15  # 11 by the evidence that an alarm on brightness needs
+
+
 def test_the_next_alarm_tells_that_images_are_again_as_at_first(line: Callable[..., Any]) -> None:
     one = line(3)
     monitor = DriftMonitor(Reference.of(one.calibration, one.images))

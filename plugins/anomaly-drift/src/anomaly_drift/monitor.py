@@ -28,6 +28,7 @@ _ALL = ("up", "down", "spread")
 _WEIGHTS = {_SCORES: 0.3, "alarms": 0.2, "facts": 0.5}  # shares of the false alarms that each may raise
 _WAITS = 50  # images that a sure change waits for one that matters
 _SUPPORT = 1e-3  # of its limit: what a fact must show to be called a cause of what another series is sure of
+_STANDS_OUT = 3.0  # standard deviations of the mean of uniform ranks; more than three images are needed to reach it
 
 
 class DriftMonitor:
@@ -169,20 +170,29 @@ class DriftMonitor:
             start, way = self._start(name)
             since = [one for one in self._recent if one.number >= start]
             now = medians(since)
-            shown = {cause: reached.get(cause, 0) for cause in changes(self._level, now)}
-            explained = max(shown.values(), default=0) >= _SUPPORT
-            if name not in FACTS or explained or matters(name, way, self._level[name], since):
+            moved = [
+                one for one in changes(self._level, now) if reached.get(one, 0) >= _SUPPORT or self._stands_out(one, since)
+            ]
+            if name not in FACTS or moved or matters(name, way, self._level[name], since):
                 break
             if len(since) > _WAITS:  # sure, but too small: from now on it may grow
                 self._evidence.clear(self._names.index(name))
         else:
             return None
-        moved = [cause for cause, support in shown.items() if support >= _SUPPORT]
         change = Change(_SCORES if name == _ALONE else name, way, start, since, now, moved)
         alarm = told(change, seen, self._usual, None if self._first else self._level, self._tally, self._expected)
         self.alarms += 1
         self._begin_again(alarm.kind, since)
         return alarm
+
+    def _stands_out(self, name: str, since: list[Seen]) -> bool:
+        """Whether a fact of the images since a change lies as high or low among all so far as chance does once in 370 times.
+
+        That something has changed is known: a cause needs less evidence than an alarm, which a few images do not give.
+        """
+        ranks = self._ranks.get(name)
+        places = [ranks.middle(one.facts[name]) for one in since if name in one.facts] if ranks is not None else []
+        return bool(places) and abs(sum(places) / len(places) - 0.5) * math.sqrt(12 * len(places)) >= _STANDS_OUT
 
     def _start(self, name: str) -> tuple[int, str]:
         """The number of the image since which a series has changed, and how its ranks did."""

@@ -67,13 +67,21 @@ class Ranks:
 
     def next(self, value: float, uniform: float) -> float:
         """The rank of the next value, with a uniform random number that breaks ties; it then joins the reference."""
-        place = bisect_left(self.edges, value)
-        cell = 2 * place + (place < len(self.edges) and self.edges[place] == value)
+        cell = self._cell(value)
         below, here = float(self.mass[:cell].sum()), float(self.mass[cell])
         rank = (below + uniform * (here + self.own)) / (self.total + self.own)
         self.mass[cell] += 1
         self.total += 1
         return rank
+
+    def middle(self, value: float) -> float:
+        """The share of all values so far that lie below a value, ties counted half."""
+        cell = self._cell(value)
+        return (float(self.mass[:cell].sum()) + float(self.mass[cell]) / 2) / max(self.total, 1.0)
+
+    def _cell(self, value: float) -> int:
+        place = bisect_left(self.edges, value)
+        return 2 * place + (place < len(self.edges) and self.edges[place] == value)
 
     def state(self) -> dict[str, Any]:
         """Plain values for JSON."""
