@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from anomaly_core import Calibration, Hooks, Measure, Registry, RunFolder, RunRe
 from anomaly_report.finished import FinishedRun
 from anomaly_report.hooks import Reporter
 from anomaly_report.report import write_report
-from chromium import chromium_driver
+from chromium import Browser, chromium_driver
 
 CONFIG = """\
 base:
@@ -139,26 +138,8 @@ def driver() -> Iterator[Any]:
     yield from chromium_driver()
 
 
-class Browser:
-    """The page that is open, used as its reader does; what is not here is the driver's own."""
-
-    def __init__(self, driver: Any) -> None:
-        self._driver = driver
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._driver, name)
-
-    def wait(self, script: str, seconds: float = 10) -> Any:
-        """Until the script returns something true."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if value := self.execute_script(script):
-                return value
-            time.sleep(0.02)
-        raise AssertionError(f"never true: {script}")
-
-    def text(self, name: str) -> str:
-        return str(self.execute_script("return document.getElementById(arguments[0]).textContent", name))
+class ReportBrowser(Browser):
+    """A report or a leaderboard."""
 
     def put(self, name: str, value: str, event: str = "change") -> None:
         """Give a control a value."""
@@ -166,12 +147,6 @@ class Browser:
             "const e = document.getElementById(arguments[0]); e.value = arguments[1]; e.dispatchEvent(new Event(arguments[2]))",
             name, value, event,
         )  # fmt: skip
-
-    def press(self, name: str) -> None:
-        """Press a button, in the middle of the screen: the row of sections stays at its top."""
-        button = self.find_element("id", name)
-        self.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
-        button.click()
 
     def counts(self) -> list[list[int]]:
         """[[correct, false alarms], [misses, hits]], as scikit-learn's confusion matrix has them."""
@@ -203,18 +178,13 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
 
 
 @pytest.fixture
-def open_page(driver: Any) -> Iterator[Callable[..., Browser]]:
+def open_page(driver: Any) -> Iterator[Callable[..., ReportBrowser]]:
     """Open a page from disk, at a width and in a scheme; afterwards nothing may stand in the console, nor have been fetched."""
+    browser = ReportBrowser(driver)
 
-    def open_it(page: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> Browser:
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
-        driver.get(page.resolve().as_uri())
-        return Browser(driver)
+    def open_it(page: Path, **facts: Any) -> ReportBrowser:
+        browser.show(page.resolve().as_uri(), **facts)
+        return browser
 
     yield open_it
-    assert driver.get_log("browser") == []
-    addresses = driver.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
-    assert [address for address in addresses if not address.startswith(("file:", "data:"))] == []
+    assert browser.faults("file:", "data:") == []

@@ -49,7 +49,7 @@ def test_the_numbers_agree_with_scikit_learn_wherever_the_slider_stands(open_pag
     for value in scores[:6]:
         driver.put("exact", repr(float(value)), "input")
         assert_matches_scikit_learn(driver, scores, labels, value)
-    driver.press("reset")
+    driver.press("#reset")
     assert_matches_scikit_learn(driver, scores, labels, 5.0)
     assert driver.find_element("id", "slider").get_attribute("aria-valuetext") == "5"
 
@@ -77,11 +77,11 @@ def test_the_sentence_moves_with_the_slider_and_the_command_repeats_it(open_page
         assert found(float(given)) == found(value) and float(given) == pytest.approx(value, rel=1e-4)
     driver.put("exact", "5.25", "input")
     assert driver.text("command").endswith(" --value 5.25")
-    driver.press("copy")
+    driver.press("#copy")
     driver.wait("return document.getElementById('copied').textContent !== ''")
     assert driver.text("copied") in ("Copied.", "The command is selected: copy it by the keyboard.")
     assert driver.execute_script("return getSelection().toString()") == driver.text("command")
-    driver.press("reset")
+    driver.press("#reset")
     assert not driver.find_element("id", "command").is_displayed()
 
 
@@ -99,8 +99,8 @@ def test_the_oracle_is_a_labelled_mark_and_never_the_start(open_page, reported):
 
 def test_images_move_between_the_verdicts_as_the_slider_moves(open_page, reported):
     driver = open_page(reported.folder / "report.html")
-    driver.press("clear")
-    driver.press("show-miss")
+    driver.press("#clear")
+    driver.press("#show-miss")
     names = {image.name for image in reported.images if image.label == 1 and image.score <= 5.0}
     assert {card["name"] for card in driver.cards()} == names and names
     assert {card["verdict"] for card in driver.cards()} == {"miss"}
@@ -127,12 +127,12 @@ def test_a_run_without_some_part_opens(open_page, make_run, example_rows, tmp_pa
         assert (driver.text("count-hit"), driver.text("measure-f1"), driver.text("which")) == ("–", "undefined", "not set")
         driver.put("slider", "500", "input")
         driver.wait("return document.getElementById('count-hit').textContent !== '–'")
-        driver.press("reset")
+        driver.press("#reset")
         assert driver.text("count-hit") == "–"
     if options.get("rows") and options["rows"][0].label is None:
         assert driver.text("count-unlabelled").startswith("Without a label:")
         driver.put("verdict", "flagged")
-        driver.press("pictured")
+        driver.press("#pictured")
         assert {card["verdict"] for card in driver.cards()} == {"called anomalous"}
 
 
@@ -144,7 +144,7 @@ def test_categories_are_counted_alone(open_page, make_run, row, tmp_path):
     assert driver.counts() == [[6, 4], [6, 4]]
     driver.put("threshold-category", "1")
     assert driver.counts() == [[0, 4], [0, 4]]
-    driver.press("show-hit")
+    driver.press("#show-hit")
     assert {card["name"] for card in driver.cards()} == {f"dent/{n}.png" for n in range(6, 10)}
 
 

@@ -19,11 +19,11 @@ def test_sort_filter_search_and_pages(open_page, reported):
     shown = sum(bool(image.picture) for image in misses)
     assert shown == len(misses) - 1
     assert driver.text("found") == f"{shown} of {len(misses)} misses are shown; the other has no picture"
-    driver.press("clear")
+    driver.press("#clear")
     assert driver.text("found") == "40 of 40 images" and len(driver.cards()) == 24
     falling = sorted(reported.images, key=lambda image: -image.score)
     assert [card["name"] for card in driver.cards()] == [image.name for image in falling[:24]]
-    driver.press("next")
+    driver.press("#next")
     assert [card["name"] for card in driver.cards()] == [image.name for image in falling[24:]]
     assert not driver.find_element("id", "next").is_enabled()
     driver.put("sort", "rising")
@@ -68,9 +68,9 @@ def test_the_regions_of_an_image_are_listed(open_page, make_run, row, tmp_path):
         ["1", "4, 6", "10 × 20", "2.5 mm²", "7.5", "0.25"],
         ["2", "4, 6", "10 × 20", "1,235 px", "7.5", "0.25"],
     ]
-    driver.press("viewer-next")
+    driver.press("#viewer-next")
     assert driver.text("viewer-regions-head") == "The first 20 of 30 regions" and len(driver.execute_script(table)) == 21
-    driver.press("viewer-next")
+    driver.press("#viewer-next")
     assert driver.execute_script("return document.getElementById('viewer-regions').hidden")
 
 
@@ -88,11 +88,11 @@ def test_the_viewer_goes_on_by_keys_and_gives_the_focus_back(open_page, reported
     driver = open_page(reported.folder / "report.html")
     first, second = (card["name"] for card in driver.cards()[:2])
     driver.execute_script("document.querySelector('#cards button').focus()")
-    driver.switch_to.active_element.send_keys(Keys.ENTER)
+    driver.keys(Keys.ENTER)
     assert driver.text("viewer-name") == first
-    driver.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    driver.keys(Keys.ARROW_RIGHT)
     assert driver.text("viewer-name") == second
-    driver.switch_to.active_element.send_keys(Keys.ESCAPE)
+    driver.keys(Keys.ESCAPE)
     # The browser first gives the focus back to the card that opened the viewer, and tells of the close thereafter.
     driver.wait(f"return document.activeElement.ariaLabel === {json.dumps(f'Enlarge {second}')}")
     assert not driver.execute_script("return document.getElementById('viewer').open")

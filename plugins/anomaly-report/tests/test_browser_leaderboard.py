@@ -41,7 +41,7 @@ def test_a_leaderboard_of_ten_thousand_runs(open_page, tmp_path):
     driver.put("status", "damaged")
     assert HOSTILE in driver.cells("runs", 0)[0] and "damaged" in driver.cells("runs", 0)[0]
     assert driver.execute_script("return document.querySelectorAll('[onerror]').length") == 0
-    driver.press("clear")
+    driver.press("#clear")
     driver.put("search", "model3 c7", "input")
     assert driver.text("found") == "100 of 10,000 runs"
     best = max(row.metrics["image_auroc"] for row in rows if row.category == "c1")
@@ -67,7 +67,7 @@ def test_heads_sort_and_tell_it(open_page, tmp_path):
     # What is undefined stands last, whichever way.
     for _ in range(2):
         driver.execute_script(f"{head.format('Pixel AUROC')}.querySelector('button').click()")
-        driver.press("next")
+        driver.press("#next")
         assert driver.cells("runs", 7)[-1] == "–"
 
 

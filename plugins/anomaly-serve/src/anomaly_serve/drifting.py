@@ -10,7 +10,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from anomaly_core import AnomalyError, Calibration
-from anomaly_drift import DriftMonitor, Reference, image_facts
+from anomaly_drift import DriftMonitor, Reference
 from anomaly_serve.judging import Scored
 from anomaly_serve.records import Judgement, Settings
 
@@ -57,15 +57,14 @@ class Drifting:
         self.keep()
 
     def __call__(self, scored: Scored, image: Pixels) -> None:
-        """Take in a verdict that was committed, and the image as the detector saw it."""
+        """Take in a verdict that was committed, by its facts: every image has them, and is not looked at again."""
         one = scored.judgement
-        facts = one.facts or image_facts(image)
         with self._lock:
             watched = self._of(one)
             if watched is None:
                 return
             name = f"{one.name} {one.id}".strip()
-            alarm = watched.monitor.update(one.p_value, facts, one.time, name, one.is_anomalous)
+            alarm = watched.monitor.update(one.p_value, one.facts, one.time, name, one.is_anomalous)
             watched.changed = True
             if alarm is not None:
                 since = one.time if alarm.since is None else alarm.since

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -56,7 +56,7 @@ class Incoming:
     file: bytes | None
     suffix: str
     milliseconds: float
-    facts: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, float]
 
 
 def decoded(detector: Detector, image: bytes | Pixels, *, name: str, most_pixels: int, keep: bool) -> Incoming:

@@ -65,14 +65,33 @@ def grey_image(height: int = 48, width: int = 64, *, spot: bool = False, seed: i
     return image
 
 
-def as_file(image: Pixels, kind: str = "png") -> bytes:
-    """The bytes of an image file of it."""
+def disc_image(seed: int, *, defect: bool = False, bright: float = 1.0, size: tuple[int, int] = (640, 480)) -> Pixels:
+    """uint8 (height, width, 3), of a ``size`` (width, height): a part for real detectors. It is a turned disc on a dark ground,
+    not always in the same place nor in quite the same light, ``bright`` times as bright; a defect is a scratch on it."""
+    from PIL import Image, ImageDraw
+
+    draw, (width, height) = np.random.default_rng(seed), size
+    y, x = np.mgrid[:height, :width]
+    centre, radius = np.array(size) / 2 + draw.normal(0, 3, 2), 0.38 * min(size)
+    distance = np.hypot(x - centre[0], y - centre[1])
+    disc = 150 + 12 * np.sin(distance / 6) + draw.normal(0, 5, (height, width))
+    values = bright * draw.normal(1, 0.01) * np.where(distance < radius, disc, draw.normal(60, 4, (height, width)))
+    image = Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")
+    if defect:
+        start = centre + radius * draw.uniform([-0.5, -0.5], [0.0, 0.5])
+        end = start + radius * draw.uniform([0.35, -0.2], [0.55, 0.2])
+        ImageDraw.Draw(image).line([*start, *end], fill=(245, 245, 240), width=max(3, round(radius / 24)))
+    return np.array(image)
+
+
+def as_file(image: Pixels, kind: str = "png", **options: Any) -> bytes:
+    """The bytes of an image file of it; ``options``: those of Pillow's ``save`` for this kind."""
     from io import BytesIO
 
     from PIL import Image
 
     file = BytesIO()
-    Image.fromarray(image).save(file, kind)
+    Image.fromarray(image).save(file, kind, **options)
     return file.getvalue()
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from anomaly_serve.testing import RunningService, as_file, grey_image, running_service
-from chromium import chromium_driver
+from chromium import Browser, chromium_driver
 
 PRODUCT = "bolt"
 HOSTILE = '<img src=x onerror="alert(1)">.png'
@@ -42,70 +41,39 @@ def driver() -> Iterator[Any]:
     yield from chromium_driver()
 
 
-class Browser:
-    """The page that is open, used as its reader does; what is not here is the driver's own."""
+class PageBrowser(Browser):
+    """The page of a service."""
 
     def __init__(self, driver: Any, url: str) -> None:
-        self._driver, self.url = driver, url
+        super().__init__(driver)
+        self.url = url
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._driver, name)
-
-    def open(self, path: str, *, width: int = 1280, height: int = 900, dark: bool = False) -> Browser:
+    def open(self, path: str, **facts: Any) -> PageBrowser:
         """A page of the service, at a width and in a scheme."""
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-        self.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
-        self.get(self.url + path)
+        self.show(self.url + path, **facts)
         return self
-
-    def wait(self, script: str, *given: Any, seconds: float = 15) -> Any:
-        """Until the script returns something true."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if value := self.execute_script(script, *given):
-                return value
-            time.sleep(0.02)
-        raise AssertionError(f"never true: {script}")
 
     def says(self, name: str, text: str) -> None:
         """Wait until an element has a text."""
         self.wait("return document.getElementById(arguments[0])?.textContent.includes(arguments[1])", name, text)
-
-    def text(self, name: str) -> str:
-        return str(self.execute_script("return document.getElementById(arguments[0]).textContent", name))
 
     def texts(self, selector: str) -> list[str]:
         return list(
             self.execute_script("return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent)", selector)
         )
 
-    def keys(self, *keys: str) -> None:
-        """Press keys where the focus is."""
-        for key in keys:
-            self.switch_to.active_element.send_keys(key)
-
-    def press(self, selector: str) -> None:
-        """Click in the middle of the screen."""
-        button = self.find_element("css selector", selector)
-        self.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
-        button.click()
-
 
 @pytest.fixture
-def page_of() -> Callable[[Any, str], Browser]:
+def page_of() -> Callable[[Any, str], PageBrowser]:
     """The page of another service: ``page_of(driver, url)``."""
-    return Browser
+    return PageBrowser
 
 
 @pytest.fixture
-def browser(driver: Any, running: RunningService) -> Iterator[Browser]:
+def browser(driver: Any, running: RunningService) -> Iterator[PageBrowser]:
     """Afterwards nothing may stand in the console, nor have been asked of another host."""
     driver.get_log("browser")
-    page = Browser(driver, running.url)
+    page = PageBrowser(driver, running.url)
     yield page
-    assert driver.get_log("browser") == []
-    addresses = driver.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
-    assert [address for address in addresses if not address.startswith((running.url, "blob:"))] == []
+    assert page.faults(running.url, "blob:") == []
     driver.get("about:blank")  # asks the service no more

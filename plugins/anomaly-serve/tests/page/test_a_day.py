@@ -11,15 +11,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
 
 from anomaly_serve.store import Store
+from anomaly_serve.testing import Pixels, as_file, disc_image
 
 IMAGES, DEFECTS, DRIFT, KILLED = 500, 20, 300, 140
 WITHIN = 30  # images from the change to the alarm
@@ -30,26 +29,10 @@ PATIENCE = 300  # seconds for a fit
 pytestmark = [pytest.mark.soak, pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")]
 
 
-def part(seed: int, *, defect: bool = False, bright: float = 1.0) -> Image.Image:
-    """A turned disc, 640 x 480, not always in the same place nor in quite the same light; a defect is a scratch on it."""
-    draw, (width, height) = np.random.default_rng(seed), (640, 480)
-    y, x = np.mgrid[:height, :width]
-    centre = width / 2 + draw.normal(0, 3), height / 2 + draw.normal(0, 3)
-    distance = np.hypot(x - centre[0], y - centre[1])
-    disc = 150 + 12 * np.sin(distance / 6) + draw.normal(0, 5, (height, width))
-    values = bright * draw.normal(1, 0.01) * np.where(distance < 180, disc, draw.normal(60, 4, (height, width)))
-    image = Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")
-    if defect:
-        start = centre[0] + draw.uniform(-90, 0), centre[1] + draw.uniform(-90, 90)
-        end = start[0] + draw.uniform(60, 100), start[1] + draw.uniform(-40, 40)
-        ImageDraw.Draw(image).line([start, end], fill=(240, 240, 235), width=7)
-    return image
-
-
 def files(folder: Path, name: str, seeds: range, **facts: Any) -> list[Path]:
     paths = [folder / f"{name}{seed:04}.png" for seed in seeds]
     for path, seed in zip(paths, seeds, strict=True):
-        part(seed, **facts).save(path, compress_level=1)
+        path.write_bytes(as_file(disc_image(seed, **facts), compress_level=1))
     return paths
 
 
@@ -105,10 +88,9 @@ class Line:
         self._serving = serving
         self.answers: dict[str, tuple[int, bool]] = {}  # id -> (number, verdict), as they were answered
 
-    def send(self, number: int, image: Image.Image) -> None:
-        file = BytesIO()
-        image.save(file, "jpeg", quality=95)
-        key, verdict = (self._by_tritonclient if number % 2 else self._by_curl)(f"part {number:04}", file.getvalue())
+    def send(self, number: int, image: Pixels) -> None:
+        file = as_file(image, "jpeg", quality=95)
+        key, verdict = (self._by_tritonclient if number % 2 else self._by_curl)(f"part {number:04}", file)
         assert key not in self.answers
         self.answers[key] = number, verdict
 
@@ -197,7 +179,7 @@ def test_a_day(driver: Any, serving: Serving, tmp_path: Path, page_of: Callable[
             serving.kill()
             serving.start()
             page.url = serving.url
-        line.send(number, part(1000 + number, defect=number in defects, bright=NEW_LIGHT if number >= DRIFT else 1.0))
+        line.send(number, disc_image(1000 + number, defect=number in defects, bright=NEW_LIGHT if number >= DRIFT else 1.0))
         if alarmed == IMAGES and number >= DRIFT - 1 and page.open("/page/products/disc/history").texts("[data-alarm]"):
             alarmed = number
         if number == alarmed + MORE:
@@ -211,10 +193,10 @@ def test_a_day(driver: Any, serving: Serving, tmp_path: Path, page_of: Callable[
     page.open("/page/products/disc/teach")
     bring(page, "normal", files(tmp_path, "late", range(5000, 5030), bright=NEW_LIGHT), 130)
     teach(page, 2)
-    line.send(IMAGES, part(9000, bright=NEW_LIGHT))
+    line.send(IMAGES, disc_image(9000, bright=NEW_LIGHT))
     page.press("#back")
     page.says("judging", "version 1 judges")
-    line.send(IMAGES + 1, part(9001, bright=NEW_LIGHT))
+    line.send(IMAGES + 1, disc_image(9001, bright=NEW_LIGHT))
     assert driver.get_log("browser") == []
 
     # every verdict that was answered is in the history, as it was answered

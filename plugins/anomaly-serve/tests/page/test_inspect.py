@@ -107,7 +107,8 @@ def test_everything_goes_by_keys(inspect, running):
     inspect.keys("004")
     inspect.wait(f"return document.querySelectorAll('{NAMES}').length === 1")
     assert chosen(inspect) == "004.png"
-    inspect.find_element("css selector", "#list .row").send_keys("g")
+    inspect.execute_script("document.querySelector('#list .row').focus()")
+    inspect.keys("g")
     inspect.says("done", "it becomes a normal image")
     (judgement,) = store.judgements("bolt", text="004.png")
     assert judgement.mark == "fine"
@@ -120,6 +121,13 @@ def test_everything_goes_by_keys(inspect, running):
     inspect.wait("return document.getElementById('waiting').hidden")
     assert store.judgement(judgement.id).mark is None
     assert [change.who for change in store.changes("bolt") if change.action == "mark"] == ["local"] * 4
+
+
+def test_the_list_is_not_filtered_by_what_is_still_typed(inspect, judge):
+    inspect.execute_script("document.getElementById('filter-text').value = 'no such name'")  # and no pause after it
+    judge("meanwhile.png")
+    inspect.wait(f"return document.querySelector('{NAMES}').textContent === 'meanwhile.png'")
+    assert len(inspect.texts(NAMES)) > 12
 
 
 def test_buttons_and_filters_do_the_same(inspect, running):

@@ -7,15 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image, ImageDraw
 
 from anomaly_serve.service import ServiceOptions
-from anomaly_serve.testing import RunningService, running_service
+from anomaly_serve.testing import RunningService, as_file, disc_image, running_service
 
 PATIENCE = 150  # seconds for a fit: of five at rest
-SIZES = {"width": 640, "height": 480}
 
 # drops files on an element, as a hand does; the files come from a file input, as a script can make none
 DROP = """
@@ -29,19 +26,8 @@ input.remove();
 """
 
 
-def part(seed: int, *, defect: bool = False, bright: float = 1.0) -> Image.Image:
-    """A disc with a turned surface, 640 x 480; a defect is a scratch on it."""
-    draw, (width, height) = np.random.default_rng(seed), SIZES.values()
-    y, x = np.mgrid[:height, :width]
-    centre = width / 2 + draw.normal(0, 3), height / 2 + draw.normal(0, 3)
-    distance = np.hypot(x - centre[0], y - centre[1])
-    disc = 150 + 12 * np.sin(distance / 6) + draw.normal(0, 5, (height, width))
-    values = bright * np.where(distance < 180, disc, draw.normal(60, 4, (height, width)))
-    image = Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")
-    if defect:
-        end = centre[0] + draw.uniform(50, 90), centre[1] + draw.uniform(-40, 40)
-        ImageDraw.Draw(image).line([(centre[0] - 30, centre[1] - 20), end], fill=(245, 245, 240), width=8)
-    return image
+def png(seed: int, **facts: Any) -> bytes:
+    return as_file(disc_image(seed, **facts), compress_level=1)
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +35,12 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """20 good parts, one of them with a scratch that nobody saw; 3 known defects; and one file that is no image."""
     folder = tmp_path_factory.mktemp("pictures")
     for seed in range(20):
-        part(seed, defect=seed == 7).save(folder / f"good{seed:02}.png", compress_level=1)
+        (folder / f"good{seed:02}.png").write_bytes(png(seed, defect=seed == 7))
     for seed in range(3):
-        part(100 + seed, defect=True).save(folder / f"bad{seed}.png", compress_level=1)
+        (folder / f"bad{seed}.png").write_bytes(png(100 + seed, defect=True))
     (folder / "readme.png").write_text("no image")
     (folder / "line").mkdir()
-    part(300).save(folder / "line" / "late.png", compress_level=1)
+    (folder / "line" / "late.png").write_bytes(png(300))
     return folder
 
 
@@ -170,7 +156,7 @@ def test_the_next_version_from_what_people_say(browser: Any, running: RunningSer
     verdicts = []
     kinds: list[dict[str, Any]] = [{}, {}, {"bright": 1.15}, {"defect": True}]
     for seed, options in enumerate(kinds):
-        content = _png(part(200 + seed, **options))
+        content = png(200 + seed, **options)
         verdicts.append(running.service.score("disc", content, name=f"shot {seed}").result(60).judgement)
     running.store.mark(verdicts[2].id, "fine", "ben")
     browser.open("/page/products/disc/teach")
@@ -215,8 +201,8 @@ def test_the_next_version_from_what_people_say(browser: Any, running: RunningSer
 
 @pytest.mark.usefixtures("taught")
 def test_a_threshold_is_proposed_and_accepted(browser: Any, running: RunningService) -> None:
-    contents = [_png(part(400 + seed, bright=1.1)) for seed in range(10)]
-    contents.append(_png(part(420, bright=1.1, defect=True)))
+    contents = [png(400 + seed, bright=1.1) for seed in range(10)]
+    contents.append(png(420, bright=1.1, defect=True))
     answers = [running.service.score("disc", contents[number % 11], name=f"bright {number}") for number in range(66)]
     assert all(answer.result(120).judgement.version == 1 for answer in answers)
     first = running.store.settings("disc", 1)[-1].calibration
@@ -241,11 +227,3 @@ def test_a_threshold_is_proposed_and_accepted(browser: Any, running: RunningServ
     assert (new.calibration, new.why, new.least_area) == (proposal.calibration, "brighter lamp", old.least_area)
     assert running.service.product("disc").active.settings == new  # type: ignore[union-attr]
     assert browser.execute_script("return document.getElementById('r-proposal').hidden")
-
-
-def _png(image: Image.Image) -> bytes:
-    from io import BytesIO
-
-    file = BytesIO()
-    image.save(file, "png", compress_level=1)
-    return file.getvalue()

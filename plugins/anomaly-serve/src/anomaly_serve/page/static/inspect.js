@@ -64,7 +64,7 @@ function insert(found) {
   if (!list.querySelector('.row[tabindex="0"]') && all.length) all[0].tabIndex = 0;
   const none = by("nothing");
   none.hidden = rows.size > 0;
-  none.textContent = filtering() ? "No verdict is like that." : "No image has come yet. New verdicts appear here by themselves.";
+  none.textContent = applied ? "No verdict is like that." : "No image has come yet. New verdicts appear here by themselves.";
 }
 
 function release() {
@@ -122,7 +122,7 @@ const filters = () => {
   for (const [name, value] of new FormData(by("filters"))) if (value) found.set(name, value);
   return found;
 };
-const filtering = () => [...filters()].length > 0;
+let applied = String(filters()); // what the list is of: not yet what is just being typed
 
 function state(found) {
   tellWaiting(found.waiting);
@@ -141,7 +141,7 @@ function tellWaiting({ fine, defects }) {
 async function poll() {
   asking?.abort();
   const own = (asking = new AbortController());
-  const asked = filters();
+  const asked = new URLSearchParams(applied);
   if (newest) asked.set("after", newest);
   try {
     const found = await ask(`${page.api}/live?${asked}`, { signal: own.signal });
@@ -206,7 +206,7 @@ async function older() {
   if (button.disabled) return;
   button.disabled = true;
   try {
-    const asked = filters();
+    const asked = new URLSearchParams(applied);
     asked.set("before", buttons().at(-1).dataset.id);
     const found = await ask(`${page.api}/live?${asked}`);
     const focused = document.activeElement === button;
@@ -312,10 +312,9 @@ by("help-open").addEventListener("click", () => by("help").showModal());
 by("follow").addEventListener("change", () => by("follow").checked && buttons().length && choose(buttons()[0].dataset.id));
 by("opacity").addEventListener("input", layers);
 by("outlines").addEventListener("change", layers);
-let asked = String(filters());
 const filtered = later(250, () => { // a field that is left tells of a change again
-  if (String(filters()) === asked) return;
-  asked = String(filters());
+  if (String(filters()) === applied) return;
+  applied = String(filters());
   restart();
 });
 for (const kind of ["input", "change"]) by("filters").addEventListener(kind, filtered);
