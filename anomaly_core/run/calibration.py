@@ -30,7 +30,7 @@ class Calibration:
         false_alarm_rate: the share of normal images that may exceed it: asked for, or estimated for one that was set otherwise.
         count, source: the number of normal images with scores, and the origin of the threshold, in words.
         map_low, map_threshold: the map value of typical normal pixels, and the bound that normal images' maxima stay below.
-        warning: what the threshold cannot guarantee, or None.
+        warning: what the threshold cannot guarantee, with a next step on the command line, or None.
         scores, map_maxima: scores of normal images by detectors that did not see them, and the maxima of their maps, sorted.
         scored_by: how the scores came about: images held out of fitting, or cross-fitting by folds or by leaving one out.
         chosen_by: what the threshold was chosen by: a ``rate`` of false alarms, a fitted ``tail``, ``costs``, or a ``value``.
@@ -121,19 +121,33 @@ class Calibration:
     def at_rate(self, rate: float) -> Calibration:
         """A copy with the conformal threshold for a false-alarm rate, the ceil((N+1)(1-rate))-th smallest of N scores, and the
         map threshold of the same rank. With too few images for the rate it is the greatest, and ``warning`` says so."""
-        count, needed = len(self.scores), math.ceil(1 / _exact(rate)) - 1
-        images, warning = _images(count, self.scored_by), None
-        source = self.source if self.chosen_by == "rate" else images + _SCORED[self.scored_by]
-        if count < needed:
-            warning = (
-                f"{images} cannot support a false-alarm rate of {rate:g}: the threshold is their greatest score, good for "
-                f"about {1 / (count + 1):.2g}. That rate needs {needed} images: "
-                f"{'raise data.holdout, ' * (self.scored_by == 'holdout')}add normal images, or raise base.false_alarm_rate."
-            )
+        count = len(self.scores)
+        source = self.source if self.chosen_by == "rate" else _images(count, self.scored_by) + _SCORED[self.scored_by]
         rank = _rank(count, rate)
         maximum = {"map_threshold": self.map_maxima[rank - 1]} if self.map_maxima else {}
-        new = {"chosen_by": "rate", "false_alarm_rate": rate, "warning": warning, **maximum}
-        return self.with_threshold(self.scores[rank - 1], source, **new)
+        chosen = self.with_threshold(self.scores[rank - 1], source, chosen_by="rate", false_alarm_rate=rate, **maximum)
+        shortfall = chosen.shortfall()
+        if not shortfall:
+            return chosen
+        hold_out_more = "raise data.holdout, " * (self.scored_by == "holdout")
+        warning = f"{shortfall}: {hold_out_more}add normal images, or raise base.false_alarm_rate."
+        return dataclasses.replace(chosen, warning=warning)
+
+    @staticmethod
+    def images_for(rate: float) -> int:
+        """How many normal images a false-alarm rate needs: the smallest N with a score of rank ceil((N+1)(1-rate))."""
+        return math.ceil(1 / _exact(rate)) - 1
+
+    def shortfall(self) -> str:
+        """That the normal images are too few for the rate that chose the threshold, and how many it needs, in words; else
+        empty. There is no next step in it: whoever says it adds one that the reader can take."""
+        count, rate = len(self.scores), self.false_alarm_rate
+        if self.threshold is None or self.chosen_by != "rate" or not 0 < count < self.images_for(rate):
+            return ""
+        return (
+            f"{_images(count, self.scored_by)} cannot support a false-alarm rate of {rate:g}: the threshold is their greatest "
+            f"score, good for about {1 / (count + 1):.2g}. That rate needs {self.images_for(rate)} images"
+        )
 
     def operating_point(self) -> str:
         """The threshold in words, by the false alarms that it is for: ``at a threshold for 1 false alarm in 100``; or empty."""

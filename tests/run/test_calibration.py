@@ -49,6 +49,22 @@ def test_too_few_images_take_the_maximum_and_say_how_many_are_needed(rate, neede
     assert f"{needed - 1} held-out normal images" in calibration.warning
     assert f"rate of {rate:g}" in calibration.warning
     assert f"needs {needed} images" in calibration.warning
+    assert Calibration.images_for(rate) == needed
+    assert calibration.warning == (
+        f"{calibration.shortfall()}: raise data.holdout, add normal images, or raise base.false_alarm_rate."
+    )
+    assert "data." not in calibration.shortfall() and "base." not in calibration.shortfall()
+
+
+def test_nothing_is_short_without_scores_or_where_no_rate_chose_the_threshold():
+    short = calibrate(shuffled(20), false_alarm_rate=0.001)
+    assert short.shortfall()
+    assert calibrate(shuffled(20), false_alarm_rate=0.05).shortfall() == ""
+    assert short.with_threshold(15.0).shortfall() == ""
+    assert calibrate(torch.empty(0), false_alarm_rate=0.001).shortfall() == ""
+    assert (
+        dataclasses.replace(short, count=0, scores=(), map_maxima=()).shortfall() == ""
+    )  # a threshold whose scores are not known
 
 
 def test_no_images_no_threshold():

@@ -151,6 +151,8 @@ def test_versions_settings_and_who_changed_them(client: TestClient, service: Ser
     assert client.post("/v1/products/nut/score", content=SPOT, headers=PNG).json()["is_anomalous"] is False
     assert client.post("/v1/products/nut/settings", json={"false_alarm_rate": 0.1}).json()["threshold"] < 0.5
     assert [row["why"] for row in client.get("/v1/products/nut/settings").json()["settings"]] == ["taught on", "dust", ""]
+    short = client.post("/v1/products/nut/settings", json={"false_alarm_rate": 0.001}).json()["warning"]
+    assert short.endswith("needs 999 images: add a version taught from more normal images, or raise false_alarm_rate.")
     for body in ({"threshold": 1, "false_alarm_rate": 0.1}, {}, {"thresh": 1}, {"threshold": "1"}, {"threshold": True}):
         fault(client.post("/v1/products/nut/settings", json=body), 422, "unusable")
     for rate in (0, 1, -1, 1e9):

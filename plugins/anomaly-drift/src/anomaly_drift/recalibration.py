@@ -79,7 +79,7 @@ def recalibrated(
             "the detector has no threshold that rests on scores of normal images, and so nothing tells defects from normal "
             "images. Set it by good images: `anomaly threshold RUN --from DIR`."
         )
-    needed = max(math.ceil(1 / rate) - 1, _LEAST)
+    needed = max(calibration.images_for(rate), _LEAST)
     if len(new) < needed:
         return _too_few(needed - len(new), len(new), needed, rate)
     middle, shift, scale = _laid_over(old, new)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -49,6 +51,16 @@ def test_expected_and_observed_alarms_in_1000():
     }
     assert what.observed(days, 2.0)["number"] == "0"  # a score that is the threshold is normal
     assert what.observed(recent([]), 1.0)["number"] == "–"
+
+
+def test_a_warning_names_a_step_of_the_page_whoever_chose_the_threshold():
+    short = CALIBRATION.at_rate(0.001)
+    words = "cannot support a false-alarm rate of 0.001: the threshold is their greatest score, good for about 0.005. "
+    words += "That rate needs 999 images: add images of good parts under Teach, or allow more false alarms under Set."
+    assert what.expected(short)["warning"] == f"199 held-out normal images {words}"
+    assert what.warning(replace(short, warning="or an extrapolation: --tail.")) == what.expected(short)["warning"]
+    assert what.warning(CALIBRATION) == what.warning(short.with_threshold(0.7)) == ""
+    assert what.warning(short.with_threshold(9.0, chosen_by="tail", warning="extrapolated")) == "extrapolated"
 
 
 def test_how_many_verdicts_would_change():

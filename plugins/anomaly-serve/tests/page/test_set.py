@@ -68,7 +68,7 @@ def test_a_rate_of_false_alarms_chooses_the_threshold(setting, running):
     rate.clear()
     rate.send_keys("1")
     setting.says("warning", "cannot support a false-alarm rate of 0.001")
-    setting.says("warning", "teach a version from more normal images, or allow more false alarms.")
+    setting.says("warning", "That rate needs 999 images: add images of good parts under Teach, or allow more false alarms")
     assert "base." not in setting.text("warning")
     setting.press("#back")
     setting.wait("return document.getElementById('t-after').textContent === document.getElementById('t-before').textContent")

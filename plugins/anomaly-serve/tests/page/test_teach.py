@@ -128,6 +128,8 @@ def test_a_day_of_teaching(browser: Any, running: RunningService, pictures: Path
     browser.wait("return location.pathname.endsWith('/versions/1')")
     assert "good07" in browser.texts(".thumbs li")[0]
     assert "known defects found" in browser.texts(".pair")[0]
+    (short,) = (text for text in browser.texts("p.note") if "cannot support a false-alarm rate of 0.01" in text)
+    assert short.endswith("images: add images of good parts under Teach, or allow more false alarms under Set.")
     shoot(browser, "version-suspects")
     browser.press("[data-defect]")
     browser.wait("return document.body.textContent.includes('Now a known defect: teach again.')")

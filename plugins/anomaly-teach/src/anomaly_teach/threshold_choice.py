@@ -26,7 +26,7 @@ from anomaly_predict import engine_for, open_detector
 from anomaly_teach.threshold_costs import Costs, drawn
 from anomaly_teach.threshold_images import ScoredImage, calibration_from, known_among, normals_of, score_folder, warn_of_known
 from anomaly_teach.threshold_run import Change, change_run, require_changeable, used_before
-from anomaly_teach.threshold_table import at_tail, needed, smallest_rate
+from anomaly_teach.threshold_table import at_tail, smallest_rate
 from anomaly_teach.threshold_tail import LEAST_IMAGES, Tail
 
 
@@ -119,20 +119,17 @@ def by_rate(calibration: Calibration, rate: float, *, tail: bool = False) -> Cal
     """
     count = len(calibration.scores)
     if tail:
-        if count >= needed(rate):
+        if count >= calibration.images_for(rate):
             raise ConfigError(
                 f"--tail is for rates that {count} images cannot show, below {smallest_rate(count):g}: leave it out, for the "
                 f"scores themselves give the threshold for {rate:g}."
             )
         return at_tail(calibration, Tail(calibration.scores), rate)
-    warning = None
-    if count < needed(rate):
-        warning = (
-            f"{count} normal image{'s' if count > 1 else ''} cannot support a false-alarm rate of {rate:g}: the threshold is "
-            f"their greatest score, good for about {1 / (count + 1):.2g}. That rate needs {needed(rate)} images"
-            f"{', or an extrapolation: --tail' * (count >= LEAST_IMAGES)}."
-        )
-    return replace(calibration.at_rate(rate), warning=warning)
+    chosen = calibration.at_rate(rate)
+    shortfall = chosen.shortfall()
+    if not shortfall:
+        return chosen
+    return replace(chosen, warning=f"{shortfall}{', or an extrapolation: --tail' * (count >= LEAST_IMAGES)}.")
 
 
 def by_value(calibration: Calibration, value: float) -> Calibration:

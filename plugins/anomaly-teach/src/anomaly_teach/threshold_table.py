@@ -53,11 +53,6 @@ class Row:
     current: bool = False
 
 
-def needed(rate: float) -> int:
-    """The number of scores that a rate needs: the smallest N with a score of rank ceil((N + 1)(1 - rate))."""
-    return math.ceil(round(1 / rate, 9)) - 1
-
-
 def smallest_rate(count: int) -> float:
     """The smallest rate that so many scores support, rounded up to a hundredth of a percent."""
     return math.ceil(round(10_000 / (count + 1), 6)) / 10_000
@@ -87,16 +82,16 @@ def rows_of(calibration: Calibration, tail: Tail | None = None) -> list[Row]:
         rates.add(smallest_rate(count))
     rows = []
     for rate in sorted(rates, reverse=True):
-        choice, current = f"{100 * rate:.3g} %", by_rate and rate == own
+        choice, current, needed = f"{100 * rate:.3g} %", by_rate and rate == own, calibration.images_for(rate)
         if current:
-            note = "" if count >= needed(rate) else f"the greatest score; needs {needed(rate)} images"
+            note = "" if count >= needed else f"the greatest score; needs {needed} images"
             rows.append(Row(choice, calibration, note, True))
-        elif count >= needed(rate):
+        elif count >= needed:
             rows.append(Row(choice, calibration.at_rate(rate)))
         elif tail is not None:
             rows.append(Row(choice, at_tail(calibration, tail, rate), "tail: extrapolated"))
         else:
-            rows.append(Row(choice, None, f"needs {needed(rate)} images"))
+            rows.append(Row(choice, None, f"needs {needed} images"))
     if not by_rate and calibration.threshold is not None:
         chosen = {"tail": f"{100 * own:.3g} % by the tail", "costs": "by costs", "value": "by hand"}[calibration.chosen_by]
         rows.append(Row(chosen, calibration, "", True))

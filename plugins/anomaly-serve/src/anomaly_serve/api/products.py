@@ -55,13 +55,21 @@ def settings_json(settings: Settings) -> dict[str, Any]:
         "false_alarm_rate": calibration.false_alarm_rate,
         "promise": calibration.promise(),
         "source": calibration.source,
-        "warning": calibration.warning,
+        "warning": _warning(calibration),
         "count": calibration.count,
         "least_area": settings.least_area,
         "time": settings.time,
         "who": settings.who,
         "why": settings.why,
     }
+
+
+def _warning(calibration: Calibration) -> str | None:
+    """What a threshold cannot guarantee, with a next step that is taken by requests."""
+    shortfall = calibration.shortfall()
+    if shortfall:
+        return f"{shortfall}: add a version taught from more normal images, or raise false_alarm_rate."
+    return calibration.warning
 
 
 class Products:

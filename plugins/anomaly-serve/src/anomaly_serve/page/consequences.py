@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import threading
 import time
 from bisect import bisect_right
@@ -20,7 +19,6 @@ from anomaly_serve.records import Judgement
 BINS = 60
 _MOST_SCORES = 50_000  # of the last days
 _MOST_SEEN = 1_000  # the newest images, in which neighbours of a threshold and regions are looked up
-_OPTIONS = re.compile(r"(raise data\.holdout, )?add normal images, or raise base\.false_alarm_rate\.")
 _FRESH = 15.0  # seconds that what was read is used again while somebody moves the slider
 
 
@@ -114,13 +112,15 @@ def expected(calibration: Calibration) -> dict[str, str]:
         return {"number": "–", "words": "This version has no scores of normal images, so nothing can be expected."}
     low, high = map(per_thousand, interval)
     words = f"in 1,000 normal images; {low} to {high} with 95 % confidence, by {calibration.count:,} normal images"
-    warning = _on_the_page(calibration.warning or "")
-    return {"number": per_thousand(calibration.false_alarm_rate), "words": words, "warning": warning}
+    return {"number": per_thousand(calibration.false_alarm_rate), "words": words, "warning": warning(calibration)}
 
 
-def _on_the_page(warning: str) -> str:
-    """A calibration's warning with a next step that the page has, in place of the command line's options."""
-    return _OPTIONS.sub("teach a version from more normal images, or allow more false alarms.", warning)
+def warning(calibration: Calibration) -> str:
+    """What a threshold cannot guarantee, with a next step on the page; empty if there is nothing to say."""
+    shortfall = calibration.shortfall()
+    if shortfall:
+        return f"{shortfall}: add images of good parts under Teach, or allow more false alarms under Set."
+    return calibration.warning or ""
 
 
 def observed(recent: Recent, threshold: float) -> dict[str, str]:

@@ -9,8 +9,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from anomaly_core import AnomalyError, read_untrusted
+from anomaly_core import AnomalyError, Calibration, read_untrusted
 from anomaly_serve.answers import who_of
+from anomaly_serve.page import consequences
 from anomaly_serve.page.asked import Body, changing, text_of, whole_of
 from anomaly_serve.page.inspecting import product_of
 from anomaly_serve.page.pictures import NOTHING, overlay_of, with_overlay
@@ -96,7 +97,8 @@ def _page(request: Request) -> Response:
         ]
     except AnomalyError as error:
         fault = teaching.work.public(str(error))
-    calibration = teaching.store.settings(product, version.number)[-1].calibration
+    settings = teaching.store.settings(product, version.number)
+    calibration = settings[-1].calibration
     return render(
         request,
         "version.html",
@@ -106,7 +108,7 @@ def _page(request: Request) -> Response:
         active=teaching.store.active(product),
         back=teaching.before(product),
         images=None if images is None else (len(images.members("normal")), len(images.members("abnormal"))),
-        warnings=_said(facts.get("warnings", []), bool(suspects)),
+        warnings=_warnings(facts.get("warnings", []), settings[0].calibration, calibration, bool(suspects)),
         suspects=suspects,
         fault=fault,
         promise=calibration.promise(),
@@ -119,10 +121,10 @@ def _page(request: Request) -> Response:
     )
 
 
-def _said(warnings: list[str], suspects_shown: bool) -> list[str]:
-    """A fit's warnings for who has a page and no command line."""
-    told = [text for text in warnings if not (suspects_shown and "normal images that stand out" in text)]
-    return [text.replace("or raise base.false_alarm_rate", "or allow more false alarms under Set") for text in told]
+def _warnings(of_fit: list[str], first: Calibration, holds: Calibration, suspects_shown: bool) -> list[str]:
+    """A fit's warnings; of its threshold, what is to be said of the one that holds, with a next step that the page has."""
+    told = [text for text in of_fit if not (suspects_shown and "normal images that stand out" in text)]
+    return [*filter(None, [consequences.warning(holds)]), *(text for text in told if text != first.warning)]
 
 
 def _rows(trial: Trial) -> list[dict[str, Any]]:

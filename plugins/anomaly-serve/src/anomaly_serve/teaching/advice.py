@@ -78,12 +78,10 @@ def enough(count: int, rate: float = 0.01) -> str:
     """What so many normal images can support, in a sentence."""
     if count < FEWEST:
         return f"{count} normal images are too few: a version needs {FEWEST} at least, better {MEANS}."
-    scores = tuple(map(float, range(count)))  # the ranks decide, whatever the scores
-    calibration = Calibration(None, rate, count, "", scores=scores).at_rate(rate)
-    needed = math.ceil(round(1 / rate, 6)) - 1
+    needed = Calibration.images_for(rate)
     per_thousand = 1000 * max(rate, 1 / (count + 1))
     supports = f"{count} normal images support a threshold of about {per_thousand:.2g} false alarms in 1,000 normal images"
-    if not calibration.warning:
+    if count >= needed:
         return f"{supports}, as asked for."
     shows = " With fewer than 20 it is hard to say whether it works at all." if count < SHOWS else ""
     return f"{supports}; the {1000 * rate:.2g} that are asked for take {needed}.{shows}"

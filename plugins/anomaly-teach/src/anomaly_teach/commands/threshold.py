@@ -113,7 +113,7 @@ def _require_ranges(shares: dict[str, float | None], miss: float | None, alarm: 
 def _show(subject: Subject, tail: bool) -> None:
     from anomaly_core import quoted
     from anomaly_teach.threshold_choice import require_scores
-    from anomaly_teach.threshold_table import RATES, needed, rows_of, written
+    from anomaly_teach.threshold_table import RATES, rows_of, written
     from anomaly_teach.threshold_tail import LEAST_IMAGES, Tail
 
     require_scores(subject)
@@ -126,7 +126,7 @@ def _show(subject: Subject, tail: bool) -> None:
         click.echo("   The scores are cross-fitted: ranges are approximate, and about twice the rate is what is proved (CV+).")
     if any(row.label is not None for row in tested):
         click.echo("*  on the test set: for information. A threshold that is chosen by it will do worse in use.")
-    if not tail and LEAST_IMAGES <= len(calibration.scores) < needed(RATES[0]):
+    if not tail and LEAST_IMAGES <= len(calibration.scores) < calibration.images_for(RATES[0]):
         click.echo("-  more images are needed to show such a rate; --tail extrapolates to it.")
     if tail:
         click.echo("tail: an extrapolation by a curve through the upper scores, which no image has confirmed.")
