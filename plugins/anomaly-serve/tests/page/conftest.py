@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,6 +88,17 @@ class Browser:
         """Press keys where the focus is."""
         for key in keys:
             self.switch_to.active_element.send_keys(key)
+
+    def shoot(self, name: str, *, whole: bool = True) -> None:
+        """A picture of the page, or of what the window shows of it, where ANOMALY_SCREENSHOTS names a folder."""
+        if folder := os.environ.get("ANOMALY_SCREENSHOTS"):
+            options: dict[str, Any] = {"format": "png"}
+            if whole:
+                width, height = self.execute_script("return [innerWidth, document.documentElement.scrollHeight]")
+                clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+                options |= {"captureBeyondViewport": True, "clip": clip}
+            data = self.execute_cdp_cmd("Page.captureScreenshot", options)["data"]
+            Path(folder, f"{name}.png").write_bytes(base64.b64decode(data))
 
     def press(self, selector: str) -> None:
         """Click in the middle of the screen."""

@@ -104,6 +104,8 @@ _VERSION = closed(
         "who": _TEXT,
         "note": _TEXT,
         "is_active": {"type": "boolean", "description": "whether it judges"},
+        "files_removed": nullable("number", description="when its files were removed (seconds since 1970); null: it has them"),
+        "files_removed_why": {"type": "string", "description": "to what end, or by whom"},
     }
 )
 

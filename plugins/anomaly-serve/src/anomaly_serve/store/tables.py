@@ -47,6 +47,8 @@ versions = Table(
     Column("created", Double, nullable=False),
     Column("who", Text, nullable=False),
     Column("note", Text, nullable=False),
+    Column("files_removed", Double),  # when the service removed the run; null: its files are there
+    Column("files_removed_why", Text),
 )
 
 settings = Table(
