@@ -39,6 +39,12 @@ _ABOUT = (
 )
 
 
+_SEARCH = (
+    "a part of the image's name, or an id. A search ends after about a second: a page may have few verdicts, or none, and a "
+    "`next` with which to go on"
+)
+
+
 def _query(name: str, schema: Schema, description: str) -> Schema:
     return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
 
@@ -111,7 +117,7 @@ def _paths() -> Schema:
         _query("version", _WHOLE, "only those of this version"),
         _query("since", {"type": "number"}, "seconds since 1970"),
         _query("until", {"type": "number"}, "seconds since 1970"),
-        _query("text", {"type": "string", "maxLength": 200}, "a part of the image's name, or an id"),
+        _query("text", {"type": "string", "maxLength": 200}, _SEARCH),
     ]
     mark = {"type": ["string", "null"], "enum": [*MARKS, None]}
     settings = {

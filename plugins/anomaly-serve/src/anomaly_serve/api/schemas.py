@@ -158,7 +158,12 @@ SCHEMAS: Schema = {
     "Verdict": closed(_VERDICT),
     "Scored": closed({**_VERDICT, "map": {"anyOf": [refers("Map"), {"type": "null"}]}}, "map"),
     "Results": closed({"results": rows({"anyOf": [refers("Scored"), refers("Error")]})}),
-    "Verdicts": closed({"verdicts": rows(refers("Verdict")), "next": nullable("string", description="the next page's before")}),
+    "Verdicts": closed(
+        {
+            "verdicts": rows(refers("Verdict")),
+            "next": nullable("string", description="the next page's before"),
+        }
+    ),
     "Version": _VERSION,
     "Versions": closed({"versions": rows(refers("Version"))}),
     "Settings": _SETTINGS,
