@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from anomaly_core import AnomalyError
+from anomaly_serve.records import Version
 
 
 class ServiceError(AnomalyError):
@@ -47,6 +48,26 @@ class UnknownProduct(NotFound):
     """No such product."""
 
     code = "unknown_product"
+
+
+class Conflict(ServiceError):
+    """A change that what is in use forbids now."""
+
+    status = 409
+    code = "conflict"
+
+
+class FilesRemoved(ServiceError):
+    """A version whose files the service has removed is to judge, to be tried or to be taught on from."""
+
+    status = 410
+    code = "files_removed"
+
+    def __init__(self, version: Version) -> None:
+        super().__init__(
+            f"version {version.number} of {version.product!r} cannot be used any more: {version.removal}. Use another version; "
+            f"or bring its run back from a backup, as a new version that judges: anomaly serve {version.product}=RUN."
+        )
 
 
 class TooSlow(ServiceError):

@@ -23,6 +23,7 @@ class ServiceOptions:
         opener: opens a version's path; None: ``open_detector``, without torch where it can be.
         teach_from: folders below which images to teach from may be watched.
         teach_quota: bytes that all images to teach from may take.
+        keep_versions: of each product, the last that were taught, that keep their files.
     """
 
     queue: int = 256
@@ -34,6 +35,7 @@ class ServiceOptions:
     opener: Opener | None = None
     teach_from: tuple[Path, ...] = ()
     teach_quota: int = 5 << 30
+    keep_versions: int = 10
 
     def open(self, path: Path) -> Detector:
         """The detector at a path."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from anomaly_core import AnomalyError, ConfigError, Detector, InputSpec, described
 from anomaly_serve.batching import Answer, Batcher, Lanes, Pixels
-from anomaly_serve.faults import NotFound, NotReady, NoVersion
+from anomaly_serve.faults import FilesRemoved, NotFound, NotReady, NoVersion
 from anomaly_serve.records import Settings, Version
 
 if TYPE_CHECKING:
@@ -194,6 +194,7 @@ class Product:
 
         Raises:
             NotFound: there is no such version.
+            FilesRemoved: the service has removed its files.
             NotReady: it cannot be opened; the message does not show where it lies.
         """
         with self._loading:
@@ -202,6 +203,8 @@ class Product:
             record = self._store.version(self.name, number)
             if record is None:
                 raise NotFound(f"{self.name!r} has no version {number}. GET /v1/products/{self.name}/versions lists them.")
+            if record.removal:
+                raise FilesRemoved(record)
             settings = self._store.settings(self.name, number)[-1]
             detector = detector or self._opened(record)
             engine = Engine.of(detector, f"{self.name}-{number}", self._callers, self._batched)
@@ -210,6 +213,12 @@ class Product:
                 self._loaded[number] = version
                 self._evict()
             return version
+
+    def unload(self, number: int) -> None:
+        """Let a version go that does not judge; what it holds is still scored."""
+        with self._loading, self._lock:
+            if number != self._active and number in self._loaded:
+                self._loaded.pop(number).engine.retire()
 
     def activate(self, number: int | None) -> bool:
         """Have a loaded version judge, or none; False if it is not loaded."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Literal, get_args
 
 from anomaly_core import Calibration
@@ -82,6 +83,8 @@ class Version:
         parent: the number of the version that it was taught on from; None for the first, and for one that came by hand.
         created, who, note: when, by whom, and in what words.
         is_active: whether it judges; one version of a product does, or none.
+        files_removed, files_removed_why: when, and to what end or by whom, the service removed its files; None while they
+            are there. Its verdicts, settings and trial stay.
     """
 
     product: str
@@ -92,6 +95,15 @@ class Version:
     who: str
     note: str
     is_active: bool
+    files_removed: float | None = None
+    files_removed_why: str = ""
+
+    @property
+    def removal(self) -> str:
+        """What became of its files, in words; empty while they are there."""
+        if self.files_removed is None:
+            return ""
+        return f"its files were removed on {datetime.fromtimestamp(self.files_removed):%Y-%m-%d} {self.files_removed_why}"
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def bring(service: Service, given: list[tuple[str, Path]], who: str) -> None:
     """Add what the store does not know yet as new versions, and have them judge; what it knows changes nothing."""
     for name, path in given:
         known = service.store.versions(name) if name in service.store.products() else []
-        if any(Path(version.path) == path for version in known):
+        if any(Path(version.path) == path and not version.removal for version in known):
             continue
         service.add_version(name, path, who=who, note="given to `anomaly serve`", activate=True)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,6 +64,23 @@ class PageBrowser(Browser):
         return list(
             self.execute_script("return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent)", selector)
         )
+
+    def shoot(self, name: str, *, whole: bool = True) -> None:
+        """A picture of the page, or of what the window shows of it, where ANOMALY_SCREENSHOTS names a folder."""
+        if folder := os.environ.get("ANOMALY_SCREENSHOTS"):
+            options: dict[str, Any] = {"format": "png"}
+            if whole:
+                width, height = self.execute_script("return [innerWidth, document.documentElement.scrollHeight]")
+                clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+                options |= {"captureBeyondViewport": True, "clip": clip}
+            data = self.execute_cdp_cmd("Page.captureScreenshot", options)["data"]
+            Path(folder, f"{name}.png").write_bytes(base64.b64decode(data))
+
+    def press(self, selector: str) -> None:
+        """Click in the middle of the screen."""
+        button = self.find_element("css selector", selector)
+        self.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+        button.click()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from anomaly_serve.identifiers import new_id
+from anomaly_serve.store import search
 
 HISTORY = "/page/products/bolt/history"
 
@@ -50,6 +51,22 @@ def test_verdicts_page_by_page_and_filtered(browser):
     assert len(rows) == 4 and {row["name"] for row in rows} == {"001.png", "004.png", "007.png", "010.png"}
     bars = browser.texts(".bar-images title")
     assert len(bars) == 30 and any("24 images, 0 alarms, 0 in 1,000" in words for words in bars)
+
+
+def test_a_search_that_takes_long_stops_and_goes_on(browser, monkeypatch):
+    monkeypatch.setattr(search, "SPAN", 60)
+    monkeypatch.setattr(search, "PATIENCE", -1.0)
+    browser.open(f"{HISTORY}?text=old-00")
+    browser.says("count", "0 verdicts since ")
+    assert "older ones were not counted" in browser.text("count") and "older verdicts were not searched yet" in browser.text(
+        "reached"
+    )
+    browser.shoot("history-search")
+    for _ in range(2):
+        assert browser.texts(".verdicts tbody th") == [] and browser.texts("a[rel=next]") == ["Search older ones →"]
+        browser.press("a[rel=next]")
+    assert browser.texts(".verdicts tbody th") == [f"old-{number:03}" for number in range(9, -1, -1)]
+    assert browser.texts("#reached") == browser.texts("a[rel=next]") == []
 
 
 def test_who_changed_what_and_another_version(browser, running):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,18 +60,6 @@ def drop(browser: Any, zone: str, files: list[Path]) -> None:
     browser.execute_script(DROP, browser.find_element("css selector", f".drop[data-kind={zone}]"), source)
 
 
-def shoot(browser: Any, name: str) -> None:
-    """A picture of the page, where ANOMALY_SCREENSHOTS names a folder."""
-    if folder := os.environ.get("ANOMALY_SCREENSHOTS"):
-        height = browser.execute_script("return document.documentElement.scrollHeight")
-        options = {"format": "png", "captureBeyondViewport": True}
-        options["clip"] = {"x": 0, "y": 0, "width": browser.execute_script("return innerWidth"), "height": height, "scale": 1}
-        import base64
-
-        data = browser.execute_cdp_cmd("Page.captureScreenshot", options)["data"]
-        Path(folder, f"{name}.png").write_bytes(base64.b64decode(data))
-
-
 def fitted(browser: Any) -> None:
     """Wait until the newest job is done."""
     browser.wait("return !/is-(running|waiting)/.test(document.querySelector('#jobs li').className)", seconds=PATIENCE)
@@ -87,7 +74,7 @@ def test_a_day_of_teaching(browser: Any, running: RunningService, pictures: Path
     browser.wait("return location.pathname.endsWith('/products/disc/teach')")
     browser.says("enough", "0 normal images are too few")
     assert not browser.find_element("id", "fit").is_enabled()
-    shoot(browser, "teach-empty")
+    browser.shoot("teach-empty")
 
     # images
     good = sorted(pictures.glob("good*.png"))
@@ -100,7 +87,7 @@ def test_a_day_of_teaching(browser: Any, running: RunningService, pictures: Path
     browser.wait("return document.querySelectorAll('#thumbs-normal img').length === 20")
     browser.find_element("id", "defect").send_keys("5")
     browser.wait("return document.getElementById('input').value === '320,448'")
-    shoot(browser, "teach-images")
+    browser.shoot("teach-images")
 
     # by keyboard: large, on to the next, and back
     browser.execute_script("document.querySelector('#thumbs-normal button').focus()")
@@ -118,10 +105,10 @@ def test_a_day_of_teaching(browser: Any, running: RunningService, pictures: Path
     browser.find_element("id", "note").send_keys("first images")
     browser.press("#fit")
     browser.wait("return document.querySelector('#jobs li.is-running progress')", seconds=30)
-    shoot(browser, "teach-running")
+    browser.shoot("teach-running")
     fitted(browser)
     browser.says("versions", "Version 1")
-    shoot(browser, "teach-done")
+    browser.shoot("teach-done")
 
     # the odd one among the good ones is seen, and taken out
     browser.press("#jobs a.primary")
@@ -130,7 +117,7 @@ def test_a_day_of_teaching(browser: Any, running: RunningService, pictures: Path
     assert "known defects found" in browser.texts(".pair")[0]
     (short,) = (text for text in browser.texts("p.note") if "cannot support a false-alarm rate of 0.01" in text)
     assert short.endswith("images: add images of good parts under Teach, or allow more false alarms under Set.")
-    shoot(browser, "version-suspects")
+    browser.shoot("version-suspects")
     browser.press("[data-defect]")
     browser.wait("return document.body.textContent.includes('Now a known defect: teach again.')")
 
@@ -186,16 +173,16 @@ def test_the_next_version_from_what_people_say(browser: Any, running: RunningSer
     for width in (1280, 820):
         for dark in (False, True):
             browser.open("/page/products/disc/teach/versions/2", width=width, dark=dark)
-            shoot(browser, f"version-{width}-{'dark' if dark else 'light'}")
+            browser.shoot(f"version-{width}-{'dark' if dark else 'light'}")
             browser.open("/page/products/disc/teach", width=width, dark=dark)
             browser.wait("return document.querySelectorAll('#jobs li').length")
             browser.wait("return [...document.images].filter((i) => i.complete).length > 10")
             assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
-            shoot(browser, f"teach-{width}-{'dark' if dark else 'light'}")
+            browser.shoot(f"teach-{width}-{'dark' if dark else 'light'}")
     browser.open("/page/products/disc/teach/versions/2")
     browser.press("#use")
     browser.wait("return document.getElementById('judging').textContent === 'version 2 judges'")
-    shoot(browser, "version-judges")
+    browser.shoot("version-judges")
     browser.press("#back")
     browser.wait("return document.getElementById('judging').textContent === 'version 1 judges'")
     assert running.store.active("disc").number == 1  # type: ignore[union-attr]
@@ -220,7 +207,7 @@ def test_a_threshold_is_proposed_and_accepted(browser: Any, running: RunningServ
         browser.wait("return !document.getElementById('r-proposal').hidden")
         browser.wait("return [...document.querySelectorAll('#recalibration img')].every((i) => i.complete)")
         assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
-        shoot(browser, f"recalibrate-{width}")
+        browser.shoot(f"recalibrate-{width}")
     browser.says("r-warning", "of the normal images behind the old threshold stand out")  # the scratch that nobody saw
     assert running.store.settings("disc", 1)[-1] == old  # nothing by itself
     browser.find_element("id", "r-why").send_keys("brighter lamp", "\ue004", "\n")

@@ -82,6 +82,8 @@ def test_filters(store: Store, judgement: Any) -> None:
         ({"text": "PART 7"}, [7]),
         ({"text": "_"}, []),
         ({"text": judgement(12).id}, [12]),
+        ({"text": judgement(12).id, "is_anomalous": True}, []),
+        ({"text": "%"}, []),
         ({"since": start + 5, "until": start + 7}, [6, 5]),
         ({"most_p": 0.05}, [2, 1, 0]),
         ({"least_p": 0.95}, [39, 38]),

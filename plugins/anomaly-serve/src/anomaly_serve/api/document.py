@@ -15,6 +15,7 @@ from anomaly_serve.records import MARKS
 ALWAYS = (400, 401, 403, 405, 422, 429, 500)  # may be answered to any request with a token, a name or an option
 PRODUCT = {"name": "product", "in": "path", "required": True, "schema": {"type": "string"}}
 IDENTIFIER = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+NUMBER = {"name": "number", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 1}}
 _WHOLE: Schema = {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
 _FLAG: Schema = {"enum": ["0", "1", "false", "true"]}
 _JSON = "application/json"
@@ -35,6 +36,12 @@ _ABOUT = (
     "Scores images with fitted detectors. Each verdict is committed to the history before it is answered. Errors have one "
     "form, and their message says what to do. With a token file, every request but /healthz and /readyz needs "
     "the header Authorization: Bearer TOKEN."
+)
+
+
+_SEARCH = (
+    "a part of the image's name, or an id. A search ends after about a second: a page may have few verdicts, or none, and a "
+    "`next` with which to go on"
 )
 
 
@@ -92,7 +99,7 @@ def _scoring(summary: str, content: Schema, maps: list[str], default: str, many:
         images = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1, "maxItems": MOST_TOGETHER}
         content_types[FORM] = {"schema": closed({"image": images})}
     body = {"required": True, "content": content_types}
-    responses = _answers(content, 404, 408, 409, 413, 415, 503)
+    responses = _answers(content, 404, 408, 409, 410, 413, 415, 503)
     return {"post": {"summary": summary, "parameters": parameters, "requestBody": body, "responses": responses}}
 
 
@@ -110,7 +117,7 @@ def _paths() -> Schema:
         _query("version", _WHOLE, "only those of this version"),
         _query("since", {"type": "number"}, "seconds since 1970"),
         _query("until", {"type": "number"}, "seconds since 1970"),
-        _query("text", {"type": "string", "maxLength": 200}, "a part of the image's name, or an id"),
+        _query("text", {"type": "string", "maxLength": 200}, _SEARCH),
     ]
     mark = {"type": ["string", "null"], "enum": [*MARKS, None]}
     settings = {
@@ -126,7 +133,16 @@ def _paths() -> Schema:
         "/v1/products": _get("All products", _json("Products")),
         base: _get("A product", _json("Product"), 404, parameters=[PRODUCT]),
         f"{base}/versions": _get("Its versions", _json("Versions"), 404, parameters=[PRODUCT]),
-        f"{base}/activate": _post("Have a version judge; null: none", _body(version=nullable("integer")), "Product", change),
+        f"{base}/versions/{{number}}": {
+            "delete": {
+                "summary": "Remove the files of a version that was taught here and does not judge; it stays in the history",
+                "parameters": [PRODUCT, NUMBER],
+                "responses": _answers(_json("Version"), 404, 409, 503),
+            }
+        },
+        f"{base}/activate": _post(
+            "Have a version judge; null: none", _body(version=nullable("integer")), "Product", (*change, 410)
+        ),
         f"{base}/settings": {
             **_get("The settings of the version that judges, the last last", _json("SettingsList"), 404, parameters=[PRODUCT]),
             **_post("Judge otherwise from now on", _body(**settings), "Settings", change),
@@ -134,7 +150,7 @@ def _paths() -> Schema:
         f"{base}/verdicts": _get("Verdicts, the newest first", _json("Verdicts"), 404, parameters=[PRODUCT, *filters]),
         one: _get("A verdict", _json("Verdict"), 404, parameters=[PRODUCT, IDENTIFIER]),
         f"{one}/image": _get("The image as it came", {"*/*": _binary()}, 404, parameters=[PRODUCT, IDENTIFIER]),
-        f"{one}/map.png": _get("Its map, computed again", png, 404, 503, parameters=[PRODUCT, IDENTIFIER]),
+        f"{one}/map.png": _get("Its map, computed again", png, 404, 410, 503, parameters=[PRODUCT, IDENTIFIER]),
         f"{one}/mark": _post("What a person found; null takes it back", _body(mark=mark), "Verdict", change, IDENTIFIER),
         "/healthz": _get("Whether the process is alive", _json("Alive")),
         "/readyz": _get("Whether it takes images", _json("Ready")),

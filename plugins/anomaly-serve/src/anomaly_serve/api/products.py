@@ -11,8 +11,8 @@ from starlette.routing import Route
 
 from anomaly_core import Calibration
 from anomaly_serve.answers import Json, who_of
-from anomaly_serve.api.asked import json_of, only
-from anomaly_serve.faults import NotFound, Unusable
+from anomaly_serve.api.asked import json_of, only, version_in
+from anomaly_serve.faults import NotFound, NotReady, Unusable
 from anomaly_serve.products import Product
 from anomaly_serve.records import Settings, Version
 from anomaly_serve.service import Service
@@ -28,6 +28,7 @@ def product_routes(service: Service) -> list[Route]:
         Route(base, own.all, methods=["GET"]),
         Route(f"{base}/{{product}}", own.one, methods=["GET"]),
         Route(f"{base}/{{product}}/versions", own.versions, methods=["GET"]),
+        Route(f"{base}/{{product}}/versions/{{number}}", own.remove_files, methods=["DELETE"]),
         Route(f"{base}/{{product}}/activate", own.activate, methods=["POST"]),
         Route(f"{base}/{{product}}/settings", own.settings, methods=["GET", "POST"]),
     ]
@@ -42,6 +43,8 @@ def version_json(version: Version) -> dict[str, Any]:
         "who": version.who,
         "note": version.note,
         "is_active": version.is_active,
+        "files_removed": version.files_removed,
+        "files_removed_why": version.files_removed_why,
     }
 
 
@@ -92,6 +95,14 @@ class Products:
         """The versions of a product, the first first."""
         only(request)
         return Json({"versions": [version_json(version) for version in self._product(request).versions()]})
+
+    def remove_files(self, request: Request) -> Response:
+        """Remove the files of a version that was taught here; it stays in the history."""
+        only(request)
+        product, number, teaching = self._product(request), version_in(request, "number"), self._service.teaching
+        if teaching is None:
+            raise NotReady("this service does not teach, and has no files of its own.")
+        return Json(version_json(teaching.retention.remove(product.name, number, who_of(request))))
 
     async def settings(self, request: Request) -> Response:
         """The settings of the version that judges, the last last; or new ones."""

@@ -104,6 +104,8 @@ _VERSION = closed(
         "who": _TEXT,
         "note": _TEXT,
         "is_active": {"type": "boolean", "description": "whether it judges"},
+        "files_removed": nullable("number", description="when its files were removed (seconds since 1970); null: it has them"),
+        "files_removed_why": {"type": "string", "description": "to what end, or by whom"},
     }
 )
 
@@ -156,7 +158,12 @@ SCHEMAS: Schema = {
     "Verdict": closed(_VERDICT),
     "Scored": closed({**_VERDICT, "map": {"anyOf": [refers("Map"), {"type": "null"}]}}, "map"),
     "Results": closed({"results": rows({"anyOf": [refers("Scored"), refers("Error")]})}),
-    "Verdicts": closed({"verdicts": rows(refers("Verdict")), "next": nullable("string", description="the next page's before")}),
+    "Verdicts": closed(
+        {
+            "verdicts": rows(refers("Verdict")),
+            "next": nullable("string", description="the next page's before"),
+        }
+    ),
     "Version": _VERSION,
     "Versions": closed({"versions": rows(refers("Version"))}),
     "Settings": _SETTINGS,

@@ -56,9 +56,8 @@ class Verdicts:
         if before is not None and not _is_id(before):
             raise Unusable(f"before={before[:40]!r} is no verdict's id. Take `next` of the page before.")
         filters = {name: value for name, value in filters.items() if value is not None}
-        rows = self._service.store.judgements(product, limit=limit + 1, before=before, **filters)
-        following = rows[limit - 1].id if len(rows) > limit else None
-        return Json({"verdicts": [verdict_json(row) for row in rows[:limit]], "next": following})
+        found = self._service.store.page(product, limit=limit, before=before, **filters)
+        return Json({"verdicts": [verdict_json(row) for row in found.judgements], "next": found.next})
 
     def one(self, request: Request) -> Response:
         """A verdict."""

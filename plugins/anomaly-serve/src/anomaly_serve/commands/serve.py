@@ -56,6 +56,13 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
     help="A folder below which images may be watched to teach from; repeatable. No other folder can be.",
 )
 @click.option("--teach-quota", default="5GiB", show_default=True, metavar="SIZE", help="Disk space for images to teach from.")
+@click.option(
+    "--keep-versions",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    help="Versions of each product, the last that were taught, that keep their files.",
+)
 @doors_options
 def serve(
     given: tuple[str, ...],
@@ -74,6 +81,7 @@ def serve(
     device: str,
     teach_from: tuple[Path, ...],
     teach_quota: str,
+    keep_versions: int,
     doors: DoorOptions,
 ) -> None:
     """Serve detectors over HTTP, with a page to teach, set and inspect.
@@ -93,7 +101,7 @@ def serve(
     from anomaly_serve.store import Store
 
     tokens = Tokens() if token_file is None else Tokens.read(token_file)
-    teaching: dict[str, Any] = {"teach_from": teach_from, "teach_quota": size_of(teach_quota)}
+    teaching: dict[str, Any] = {"teach_from": teach_from, "teach_quota": size_of(teach_quota), "keep_versions": keep_versions}
     options = ServiceOptions(queue, size_of(max_bytes), max_pixels, threads, device, **teaching)
     wanted = [named(one) for one in given]
     is_loopback = host in LOOPBACK

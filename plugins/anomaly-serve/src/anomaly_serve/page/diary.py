@@ -57,6 +57,7 @@ def _added(facts: dict[str, Any]) -> str:
 _SENTENCES: dict[str, Callable[[dict[str, Any]], str]] = {
     "add product": lambda facts: "The product was added",
     "add version": _added,
+    "remove files": lambda facts: f"The files of version {facts['version']} were removed",
     "activate": _activated,
     "settings": _settings,
     "mark": _marked,

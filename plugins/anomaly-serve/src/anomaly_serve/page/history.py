@@ -17,7 +17,7 @@ from anomaly_serve.page import diary
 from anomaly_serve.page.asked import Body, changing, filters
 from anomaly_serve.page.charts import days_chart
 from anomaly_serve.page.inspecting import product_of, row
-from anomaly_serve.page.render import render
+from anomaly_serve.page.render import moment, render
 
 if TYPE_CHECKING:
     from anomaly_serve.service import Service
@@ -63,13 +63,12 @@ class _Days:
 def _verdicts(request: Request, days: _Days) -> Response:
     product, store = product_of(request), request.app.state.service.store
     asked = request.query_params
-    found = store.judgements(product, limit=_ROWS + 1, before=asked.get("before") or None, **filters(request))
-    shown, more = found[:_ROWS], len(found) > _ROWS
+    found = store.page(product, limit=_ROWS, before=asked.get("before") or None, **filters(request))
     kept = {name: asked[name] for name in _FILTERS if asked.get(name)}
     trail = [part for part in asked.get("trail", "").split(",") if part or "trail" in asked][-_TRAIL:]
     older = newer = None
-    if more:
-        older = urlencode({**kept, "before": shown[-1].id, "trail": ",".join([*trail, asked.get("before", "")][-_TRAIL:])})
+    if found.next:
+        older = urlencode({**kept, "before": found.next, "trail": ",".join([*trail, asked.get("before", "")][-_TRAIL:])})
     if asked.get("before"):
         before = trail[-1] if trail else ""
         rest = {"trail": ",".join(trail[:-1])} if len(trail) > 1 else {}
@@ -81,11 +80,12 @@ def _verdicts(request: Request, days: _Days) -> Response:
         section="history",
         part="",
         parts=PARTS,
-        rows=[{**row(one), "settings": one.settings, "source": one.source} for one in shown],
+        rows=[{**row(one), "settings": one.settings, "source": one.source} for one in found.judgements],
         asked={name: kept.get(name, "") for name in _FILTERS},
         versions=[one.number for one in store.versions(product)][::-1],
         query=urlencode(kept),
         older=older,
+        reached=reached.time if found.is_cut and (reached := store.judgement(found.next)) else None,
         newer=newer,
         first=not asked.get("before"),
         chart=days.of(product),
@@ -93,7 +93,8 @@ def _verdicts(request: Request, days: _Days) -> Response:
 
 
 def _count(request: Request) -> Response:
-    return JSONResponse({"count": request.app.state.service.store.count(product_of(request), **filters(request))})
+    found = request.app.state.service.store.counted(product_of(request), **filters(request))
+    return JSONResponse({"count": found.count, "since": None if found.since is None else moment(found.since)})
 
 
 def _csv(request: Request) -> Response:

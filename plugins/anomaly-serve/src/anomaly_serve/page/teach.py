@@ -37,7 +37,8 @@ _KINDS = {"fit": "Teach a version", "extend": "Add images", "trial": "Try a vers
 def routes(service: Service) -> list[BaseRoute]:
     """The page, its images, its jobs, and the versions that come of them."""
     if service.teaching is None:
-        limits = Limits(pixels=service.options.max_pixels, quota=service.options.teach_quota)
+        options = service.options
+        limits = Limits(pixels=options.max_pixels, quota=options.teach_quota, versions=options.keep_versions)
         folder = Path(service.store.folder) / "teach"
         service.teaching = Teaching(service, folder, service.options.teach_from, limits).start()
     api = "/api/products/{product}/teach"

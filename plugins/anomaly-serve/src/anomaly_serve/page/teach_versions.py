@@ -35,18 +35,20 @@ def routes(api: str) -> list[BaseRoute]:
         Route(f"{one}/try", changing(_try), methods=["POST"]),
         Route(f"{one}/seen/{{key}}", _seen),
         Route(f"{one}/use", changing(_use), methods=["POST"]),
+        Route(f"{one}/remove", changing(_remove), methods=["POST"]),
         Route(f"{api}/back", changing(_back), methods=["POST"]),
     ]
 
 
 def listed(teaching: Teaching, product: str) -> list[dict[str, Any]]:
     """The versions, the newest first, each with a sentence on its trial."""
-    before = teaching.before(product)
+    before, needed = teaching.before(product), teaching.retention.needed(product)
     return [
         {
             "version": version,
             "tried": in_words(trial) if (trial := teaching.trial(product, version.number)) else "not tried yet",
             "takes_back_to": before if version.is_active else None,
+            "is_removable": not version.removal and version.number not in needed,
         }
         for version in reversed(teaching.store.versions(product))
     ]
@@ -83,6 +85,7 @@ def _page(request: Request) -> Response:
     facts = teaching.work.taught(product, version.number) or {}
     images = teaching.work.set_of(product, version.number)
     trial = teaching.trial(product, version.number)
+    against = teaching.store.version(product, trial.against) if trial and trial.against is not None else None
     draft = teaching.draft(product)
     fault, suspects = "", []
     try:
@@ -107,6 +110,7 @@ def _page(request: Request) -> Response:
         own=version,
         active=teaching.store.active(product),
         back=teaching.before(product),
+        stays=teaching.retention.needed(product).get(version.number, ""),
         images=None if images is None else (len(images.members("normal")), len(images.members("abnormal"))),
         warnings=_warnings(facts.get("warnings", []), settings[0].calibration, calibration, bool(suspects)),
         suspects=suspects,
@@ -116,7 +120,8 @@ def _page(request: Request) -> Response:
         trial=trial,
         summary=trial.summary() if trial else {},
         tried=in_words(trial) if trial else "",
-        rows=_rows(trial) if trial else [],
+        rows=_rows(trial) if trial and not version.removal else [],
+        is_against_there=against is not None and not against.removal,
         most=_ROWS,
     )
 
@@ -201,6 +206,12 @@ def _use(request: Request, body: Body) -> Response:
     teaching, product, version = _version(request)
     teaching.put_to_use(product, version.number, who_of(request), text_of(body, "note"))
     return JSONResponse({"version": version.number})
+
+
+def _remove(request: Request, body: Body) -> Response:
+    teaching, product, version = _version(request)
+    removed = teaching.retention.remove(product, version.number, who_of(request))
+    return JSONResponse({"version": removed.number, "removal": removed.removal})
 
 
 def _back(request: Request, body: Body) -> Response:

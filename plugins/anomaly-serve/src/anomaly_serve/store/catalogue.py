@@ -9,11 +9,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
 from anomaly_core import Calibration, DataError, RunError
+from anomaly_serve.faults import Conflict, FilesRemoved
 from anomaly_serve.records import Settings, Version
 from anomaly_serve.store.database import Database
 from anomaly_serve.store.diary import note as note_change
 from anomaly_serve.store.rows import from_json, plain_text, to_json
-from anomaly_serve.store.tables import products, settings, versions
+from anomaly_serve.store.tables import changes, products, settings, versions
 
 _NAME = re.compile(r"(?!\s)[^\x00-\x1f\x7f-\x9f/\\?#%\ud800-\udfff]{1,100}(?<!\s)")
 
@@ -95,14 +96,47 @@ class Catalogue:
             return _version(_row(connection, product, number), active)
 
     def activate(self, product: str, number: int | None, who: str) -> None:
-        """Let a version judge in the place of the one that does; None: none. DataError if there is none with this number."""
+        """Let a version judge in the place of the one that does; None: none.
+
+        Raises:
+            DataError: there is none with this number.
+            FilesRemoved: it has no files any more.
+        """
         with self._database.writing() as connection:
             before = _product(connection, product, lock=True).active
-            if number is not None:
-                _row(connection, product, number)
+            if number is not None and (found := _version(_row(connection, product, number), before)).removal:
+                raise FilesRemoved(found)
             if number != before:
                 connection.execute(update(products).where(products.c.name == product).values(active=number))
                 note_change(connection, product, "activate", {"version": number, "from": before}, who)
+
+    def judged_before(self, product: str) -> int | None:
+        """The version that judged until another one was put in its place; None if there was none."""
+        with self._database.reading() as connection:
+            return _judged_before(connection, product)
+
+    def remove_files(self, product: str, number: int, who: str, why: str = "") -> Version:
+        """Note that the files of a version are removed, which is done after this; once noted, nothing more happens.
+
+        Args:
+            why: to what end, such as ``to keep the last 10``; empty where a person wants it.
+
+        Raises:
+            DataError: there is none with this number.
+            Conflict: it judges, or it judged until the one that does was put in its place.
+        """
+        with self._database.writing() as connection:
+            active = _product(connection, product, lock=True).active
+            version = _version(_row(connection, product, number), active)
+            if version.files_removed is not None:
+                return version
+            if number in (active, _judged_before(connection, product)):
+                raise Conflict(f"version {number} of {product!r} judges, or did before the one that does: it keeps its files.")
+            here = (versions.c.product == product, versions.c.number == number)
+            values = {"files_removed": time.time(), "files_removed_why": plain_text(why or f"by {who}")}
+            connection.execute(update(versions).where(*here).values(values))
+            note_change(connection, product, "remove files", {"version": number, "why": why}, who)
+            return _version(_row(connection, product, number), active)
 
     def settings(self, product: str, version: int) -> list[Settings]:
         """The settings of a version, newest last: those hold. Empty without the version."""
@@ -154,7 +188,17 @@ def _row(connection: Connection, product: str, number: int) -> Row[Any]:
 
 
 def _version(row: Row[Any], active: int | None) -> Version:
-    return Version(row.product, row.number, row.path, row.parent, row.created, row.who, row.note, row.number == active)
+    removed = row.files_removed, row.files_removed_why or ""
+    return Version(
+        row.product, row.number, row.path, row.parent, row.created, row.who, row.note, row.number == active, *removed
+    )
+
+
+def _judged_before(connection: Connection, product: str) -> int | None:
+    query = select(changes.c.facts).where(changes.c.product == product, changes.c.action == "activate")
+    facts = connection.execute(query.order_by(changes.c.id.desc()).limit(1)).scalar()
+    number: int | None = None if facts is None else from_json(facts)["from"]
+    return number
 
 
 def _insert_settings(connection: Connection, product: str, version: int, added: Settings) -> None:

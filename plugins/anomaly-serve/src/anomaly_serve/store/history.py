@@ -19,6 +19,7 @@ from anomaly_serve.store.images import KeptImages
 from anomaly_serve.store.rows import rank, to_judgement
 from anomaly_serve.store.tables import judgements as table
 
+_ID_LENGTH = 26
 _PAGE = 1000  # rows that one query of :meth:`History.each` reads: a long one would keep SQLite's log from shrinking
 ImageState = Literal["kept", "none", "quota", "failed", "lost"]
 """Kept; never given to be kept; no room within the quota; could not be written; not there any more, as after a power cut."""
@@ -32,7 +33,7 @@ class Filters(TypedDict, total=False):
         mark: what a person said; ``any`` or ``none``: whether somebody did.
         version: the number.
         since, until: seconds since 1970; ``since`` itself is in, ``until`` is not.
-        text: a part of the name, in any case, or a whole id.
+        text: a part of the name, in any case (SQLite: of the letters A to Z); or a whole id, which finds that verdict alone.
         least_p, most_p: bounds of the p-value, both in.
     """
 
@@ -94,18 +95,15 @@ class History:
             filters: see :class:`Filters`.
         """
         with self._database.reading() as connection:
-            query = select(table).where(*_conditions(product, filters))
+            query = select(table).where(*self._conditions(product, filters))
             if before is not None:
-                moment = connection.execute(select(table.c.time).where(table.c.id == before)).scalar()
-                if moment is None:
-                    raise _unknown(before)
-                query = query.where(_older(moment, before))
+                query = query.where(_older(self._moment(before), before))
             query = query.order_by(table.c.time.desc(), table.c.id.desc()).limit(limit)
             return [to_judgement(row) for row in connection.execute(query)]
 
     def each(self, product: str, **filters: Unpack[Filters]) -> Iterator[Any]:
         """All rows of the table, newest first, page by page: no read lasts for long, and memory stays flat."""
-        conditions = _conditions(product, filters)
+        conditions = self._conditions(product, filters)
         last: Any = None
         while True:
             query = select(table).where(*conditions)
@@ -121,7 +119,7 @@ class History:
     def count(self, product: str, **filters: Unpack[Filters]) -> int:
         """How many verdicts there are."""
         with self._database.reading() as connection:
-            query = select(func.count()).select_from(table).where(*_conditions(product, filters))
+            query = select(func.count()).select_from(table).where(*self._conditions(product, filters))
             return int(connection.execute(query).scalar_one())
 
     def scores(
@@ -135,7 +133,7 @@ class History:
             limit: the newest so many.
         """
         columns = (table.c.time, table.c.score, table.c.p_value, table.c.is_anomalous)
-        conditions = _conditions(product, {"version": version, "since": since})
+        conditions = self._conditions(product, {"version": version, "since": since})
         query = select(*columns).where(*conditions).order_by(table.c.time.desc()).limit(limit)
         with self._database.reading() as connection:
             found = [Score(*row) for row in connection.execute(query)]
@@ -153,7 +151,9 @@ class History:
         found = []
         with self._database.reading() as connection:
             for day in (today - timedelta(days=ago) for ago in reversed(range(days))):
-                conditions = _conditions(product, {"since": _midnight(day, zone), "until": _midnight(day + timedelta(1), zone)})
+                conditions = self._conditions(
+                    product, {"since": _midnight(day, zone), "until": _midnight(day + timedelta(1), zone)}
+                )
                 counts = select(func.count(), func.count().filter(table.c.is_anomalous.is_(true()))).where(*conditions)
                 images, alarms = connection.execute(counts).one()
                 marked = select(*marks.values()).where(*conditions, table.c.mark.in_(MARKS))
@@ -185,6 +185,38 @@ class History:
                 note(connection, row.product, "mark", {"id": identity, "from": row.mark, "to": mark}, who, identity)
         return to_judgement(row).marked(mark)
 
+    def _conditions(self, product: str, filters: Filters) -> list[ColumnElement[bool]]:
+        c, found = table.c, [table.c.product == product]
+        if (verdict := filters.get("is_anomalous")) is not None:
+            # `IS true` is what the index of alarms is for
+            found.append(c.is_anomalous.is_(true()) if verdict else c.is_anomalous.is_(False))
+        mark = filters.get("mark")
+        if mark in ("any", "none"):
+            found.append(c.mark.is_not(None) if mark == "any" else c.mark.is_(None))
+        elif mark is not None:
+            found.append(c.mark == mark)
+        if text := filters.get("text"):
+            if len(text) == _ID_LENGTH and self._row(text) is not None:
+                found.append(c.id == text)
+            else:  # SQLite's LIKE knows no case, and is quicker than that of two lower()
+                found.append((c.name.contains if self._database.is_sqlite else c.name.icontains)(text, autoescape=True))
+        for value, condition in (
+            ("version", c.version.__eq__),
+            ("since", c.time.__ge__),
+            ("until", c.time.__lt__),
+            ("least_p", c.p_value.__ge__),
+            ("most_p", c.p_value.__le__),
+        ):
+            if (bound := filters.get(value)) is not None:
+                found.append(condition(bound))
+        return found
+
+    def _moment(self, identity: str) -> float:
+        row = self._row(identity)
+        if row is None:
+            raise _unknown(identity)
+        return float(row.time)
+
     def _row(self, identity: str) -> Row[Any] | None:
         with self._database.reading() as connection:
             return connection.execute(select(table).where(table.c.id == identity)).one_or_none()
@@ -200,30 +232,6 @@ def state_of(row: Any) -> ImageState:
 def media_type(suffix: str) -> str:
     """Of an image's suffix."""
     return mimetypes.guess_type(f"image{suffix}", strict=False)[0] or "application/octet-stream"
-
-
-def _conditions(product: str, filters: Filters) -> list[ColumnElement[bool]]:
-    c, found = table.c, [table.c.product == product]
-    if (verdict := filters.get("is_anomalous")) is not None:
-        # `IS true` is what the index of alarms is for
-        found.append(c.is_anomalous.is_(true()) if verdict else c.is_anomalous.is_(False))
-    mark = filters.get("mark")
-    if mark in ("any", "none"):
-        found.append(c.mark.is_not(None) if mark == "any" else c.mark.is_(None))
-    elif mark is not None:
-        found.append(c.mark == mark)
-    if text := filters.get("text"):
-        found.append(or_(c.name.icontains(text, autoescape=True), c.id == text))
-    for value, condition in (
-        ("version", c.version.__eq__),
-        ("since", c.time.__ge__),
-        ("until", c.time.__lt__),
-        ("least_p", c.p_value.__ge__),
-        ("most_p", c.p_value.__le__),
-    ):
-        if (bound := filters.get(value)) is not None:
-            found.append(condition(bound))
-    return found
 
 
 def _older(moment: float, identity: str) -> ColumnElement[bool]:

@@ -13,7 +13,7 @@ from anomaly_serve.store.backup import copy_database
 from anomaly_serve.store.database import BACKUPS, Database
 from anomaly_serve.store.tables import VERSION_TABLE, metadata
 
-HEAD = "0002"
+HEAD = "0004"
 MIGRATIONS = Path(__file__).parent / "migrations"
 _ONE = threading.Lock()  # alembic keeps what it is doing in a global
 _TURN = 5_410_210  # of PostgreSQL's advisory locks: one service migrates at a time

@@ -21,6 +21,7 @@ from anomaly_serve.store.housekeeping import Housekeeper
 from anomaly_serve.store.images import KeptImages, place_of
 from anomaly_serve.store.revisions import migrate
 from anomaly_serve.store.rows import to_row
+from anomaly_serve.store.search import Search
 from anomaly_serve.store.sweeping import sweep
 from anomaly_serve.store.writer import Entry, Writer
 
@@ -28,7 +29,7 @@ QUOTA = 10 * 2**30
 log = logging.getLogger("anomaly_core.serve")
 
 
-class Store(Catalogue, Diary, Export):
+class Store(Catalogue, Diary, Export, Search):
     """What the service knows. Thread-safe; every method raises children of AnomalyError.
 
     Make one by :meth:`open`, end it by :meth:`close` or a ``with`` block.

@@ -47,6 +47,8 @@ versions = Table(
     Column("created", Double, nullable=False),
     Column("who", Text, nullable=False),
     Column("note", Text, nullable=False),
+    Column("files_removed", Double),  # when the service removed the run; null: its files are there
+    Column("files_removed_why", Text),
 )
 
 settings = Table(
@@ -92,6 +94,8 @@ judgements = Table(
     # so that every verdict can be explained
     ForeignKeyConstraint(["product", "version", "settings"], ["settings.product", "settings.version", "settings.number"]),
     Index("ix_judgements_time", "product", "time", "is_anomalous"),
+    # with all that a search for a name looks at
+    Index("ix_judgements_name", "product", "time", "name"),
     # with all that a distribution of scores needs, so that the rows are not read
     Index("ix_judgements_scores", "product", "version", "time", "score", "p_value", "is_anomalous"),
     Index(

@@ -26,7 +26,7 @@ class JobStore(Protocol):
 
     def products(self) -> list[str]: ...
     def save_job(self, job: Job) -> None: ...
-    def jobs(self, product: str) -> list[Job]: ...
+    def jobs(self, product: str, limit: int = 100) -> list[Job]: ...
     def job(self, id: str) -> Job | None: ...
 
 
@@ -135,11 +135,11 @@ class Jobs:
             raise NotFound("there is no such job. Load the page again.")
         return job
 
-    def of(self, product: str) -> list[Job]:
-        """The jobs of a product, the newest first."""
+    def of(self, product: str, limit: int = 100) -> list[Job]:
+        """The last jobs of a product, the newest first."""
         with self._lock:
             running = self._running.job if self._running else None
-            jobs = [running if running and running.id == job.id else job for job in self._store.jobs(product)]
+            jobs = [running if running and running.id == job.id else job for job in self._store.jobs(product, limit)]
         return sorted(jobs, key=lambda job: job.created, reverse=True)
 
     def _loop(self) -> None:

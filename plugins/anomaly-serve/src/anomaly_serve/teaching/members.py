@@ -26,12 +26,14 @@ class Limits:
         file_bytes, pixels: of one image.
         images: of a set.
         quota: bytes of all sets of all products.
+        versions: of a product, the last that were taught, that keep their files.
     """
 
     file_bytes: int = 64_000_000
     pixels: int = 64_000_000
     images: int = 5_000
     quota: int = 5_000_000_000
+    versions: int = 10
 
 
 @dataclass(frozen=True)

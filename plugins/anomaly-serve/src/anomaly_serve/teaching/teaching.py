@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -17,10 +16,11 @@ from anomaly_serve.records import Job, Version
 from anomaly_serve.teaching.advice import FEWEST, Advice, advice, enough
 from anomaly_serve.teaching.folders import Folders
 from anomaly_serve.teaching.image_set import ImageSet
-from anomaly_serve.teaching.jobs import AGAIN, Jobs
+from anomaly_serve.teaching.jobs import AGAIN, Jobs, Running
 from anomaly_serve.teaching.members import HISTORY, Kind, Limits, Member, Refused, Taken
 from anomaly_serve.teaching.process import WorkerProcess
 from anomaly_serve.teaching.proposals import LAST, Proposed
+from anomaly_serve.teaching.retention import Retention
 from anomaly_serve.teaching.sets import Sets
 from anomaly_serve.teaching.trial import Trial, is_defect, marked
 from anomaly_serve.teaching.work import TeachingService, TeachingStore, Work
@@ -46,7 +46,7 @@ class Teaching:
         service: whose products are taught.
         folder: where sets, runs and logs are kept.
         roots: folders of this machine below which images may be watched.
-        limits: of the sets.
+        limits: of the sets, and of the versions that keep their files.
     """
 
     def __init__(
@@ -56,14 +56,16 @@ class Teaching:
         self.store: TeachingStore = service.store
         self.sets = Sets(folder, limits)
         self.work = Work(service, self.sets)
-        self.jobs = Jobs(self.store, self.work.do, lambda job: WorkerProcess(self.log_of(job)))
+        self.jobs = Jobs(self.store, self._do, lambda job: WorkerProcess(self.log_of(job)))
         self.folders = Folders(roots, self.store, self.draft)
-        self._changing = threading.Lock()
+        self._changing = threading.RLock()
+        self.retention = Retention(self.work, self.jobs, self.before, self._changing)
         self._lost: set[str] = set()  # verdicts whose images the quota has removed
         self._counted: dict[str, tuple[float, dict[Kind, int]]] = {}
 
     def start(self) -> Teaching:
         """Begin to work on jobs, and to watch folders."""
+        self.retention.start()
         self.jobs.start()
         self.folders.start()
         return self
@@ -163,8 +165,10 @@ class Teaching:
         """The normal images of the draft that a version can learn in seconds (:meth:`extend`), of those that it does not know.
 
         Raises:
+            FilesRemoved: it has no files any more.
             DataError: it cannot, and why.
         """
+        self.work.usable(product, number)
         facts, known = self.work.taught(product, number), self.work.set_of(product, number)
         if facts is None or known is None:
             raise DataError(f"version {number} was not taught here, so that its images are not known. Teach a new one.")
@@ -196,8 +200,9 @@ class Teaching:
 
     def try_out(self, product: str, who: str, number: int) -> Job:
         """Try a version on the last images and on the marked ones, in the background."""
-        self.work.version(product, number)
-        return self.jobs.submit(product, who, {"kind": "trial", "version": number, "asked": ["kind", "version", "asked"]})
+        with self._changing:
+            self.work.usable(product, number)
+            return self.jobs.submit(product, who, {"kind": "trial", "version": number, "asked": ["kind", "version", "asked"]})
 
     def again(self, id: str, who: str) -> Job:
         """Start a job that was interrupted, cancelled or failed once more, with the images of then if they are still there."""
@@ -205,15 +210,16 @@ class Teaching:
         if (name := job.facts.get("set")) and job.state in AGAIN and not self.sets.get(job.product, name).members():
             asked = {key: job.facts[key] for key in job.facts["asked"] if key not in ("set", "asked")}
             return self._submit(job.product, who, asked)
-        return self.jobs.again(id, who)
+        with self._changing:
+            return self.jobs.again(id, who)
 
     def suspects(self, product: str, number: int) -> list[tuple[Member, float]]:
         """The normal images that a version was taught from which stand out, and their scores, the highest first."""
-        images = self.work.set_of(product, number)
-        if images is None:
+        images, version = self.work.set_of(product, number), self.work.version(product, number)
+        if images is None or version.removal:
             return []
         by_file = {member.path.name: member for member in images.members("normal")}
-        rows = [row for row in RunFolder.open(self.work.version(product, number).path).normals() if row.suspect or row.dropped]
+        rows = [row for row in RunFolder.open(version.path).normals() if row.suspect or row.dropped]
         found = [(by_file[name], row.score) for row in rows if (name := Path(row.path).name) in by_file]
         return sorted(found, key=lambda pair: -pair[1])
 
@@ -290,23 +296,16 @@ class Teaching:
     def _submit(self, product: str, who: str, asked: dict[str, Any]) -> Job:
         name = f"set-{secrets.token_hex(6)}"
         with self._changing:
-            self._forget_failed(product)
+            if asked["kind"] == "extend":
+                self.work.usable(product, asked["parent"])
+            self.retention.forget_failed(product)
             self.draft(product).copy(self.sets.place(product) / name)
-        facts = {**asked, "set": name}
-        return self.jobs.submit(product, who, {**facts, "asked": [*facts, "asked"]})
+            facts = {**asked, "set": name}
+            return self.jobs.submit(product, who, {**facts, "asked": [*facts, "asked"]})
 
-    def _forget_failed(self, product: str) -> None:
-        """Remove what no version needs and no job: copies of sets, and runs that did not complete."""
-        needed = {job.facts.get("set") for job in self.jobs.of(product) if job.state in ("waiting", "running")}
-        taught = (self.work.taught(product, version.number) for version in self.store.versions(product))
-        needed |= {facts["set"] for facts in taught if facts}
-        for path in self.sets.place(product).glob("set-*"):
-            if path.name not in needed:
-                self.sets.remove(product, path.name)
-        for job in self.jobs.of(product):
-            if job.state in AGAIN:
-                for path in self.work.runs(job).glob("*/"):  # not the log
-                    shutil.rmtree(path, ignore_errors=True)
+    def _do(self, running: Running) -> str:
+        """Do a job; after a new version, the files of the oldest go."""
+        return "; ".join(filter(None, (self.work.do(running), self.retention.after(running.job))))
 
 
 def _images(count: int) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from anomaly_core import AnomalyError, Calibration, RunError, folder_name, write_whole
-from anomaly_serve.faults import NotFound
+from anomaly_serve.faults import FilesRemoved, NotFound
 from anomaly_serve.records import Job, Settings, Version
 from anomaly_serve.teaching.image_set import ImageSet
 from anomaly_serve.teaching.jobs import JobStore, Running
@@ -30,6 +30,8 @@ class TeachingStore(JobStore, History, Protocol):
     def version(self, product: str, number: int) -> Version | None: ...
     def active(self, product: str) -> Version | None: ...
     def settings(self, product: str, version: int) -> list[Settings]: ...
+    def judged_before(self, product: str) -> int | None: ...
+    def remove_files(self, product: str, number: int, who: str, why: str = "") -> Version: ...
     def add_change(self, product: str, action: str, facts: dict[str, Any], who: str) -> None: ...
     def keep_state(self, key: str, value: dict[str, Any]) -> None: ...
     def state(self, key: str) -> dict[str, Any] | None: ...
@@ -40,6 +42,7 @@ class TeachingService(Protocol):
 
     @property
     def store(self) -> Any: ...
+    def product(self, name: str) -> Any: ...
     def add_version(self, product: str, path: Path, *, parent: int | None, who: str, note: str) -> Version: ...
     def activate(self, product: str, number: int | None, who: str) -> Any: ...
     def apply_settings(
@@ -77,6 +80,13 @@ class Work:
         version = self.store.version(product, number)
         if version is None:
             raise NotFound(f"{product!r} has no version {number}. Load the page again.")
+        return version
+
+    def usable(self, product: str, number: int) -> Version:
+        """A version that has its files; FilesRemoved if it has none any more, NotFound if there is none."""
+        version = self.version(product, number)
+        if version.removal:
+            raise FilesRemoved(version)
         return version
 
     def taught(self, product: str, number: int) -> dict[str, Any] | None:
@@ -144,7 +154,7 @@ class Work:
         new = [member for member in images.members("normal") if member.digest not in known]
         request = {
             "kind": "extend",
-            "run": self.version(job.product, number).path,
+            "run": self.usable(job.product, number).path,
             "images": [str(member.path) for member in new if member.judgement is None],
             "false_alarms": [str(member.path) for member in new if member.judgement is not None],
             "accept": job.facts["accept"],
@@ -155,7 +165,7 @@ class Work:
 
     def _try(self, running: Running, number: int) -> str:
         product, store = running.job.product, self.store
-        version, active = self.version(product, number), store.active(product)
+        version, active = self.usable(product, number), store.active(product)
         images = self.set_of(product, number) or self.sets.get(product, "set-none")
         learnt = images.learnt((self.taught(product, number) or {}).get("learns_defects", False))
         folder = self.sets.place(product) / f"trial-{running.job.id}"

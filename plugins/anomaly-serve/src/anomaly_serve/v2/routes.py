@@ -125,10 +125,10 @@ def _number(request: Request) -> int | None:
 
 def _numbers(product: Product, number: int | None) -> list[int]:
     """The numbers of a product's versions, or the one that was asked for; NotFound if there is no such version."""
-    numbers = [version.number for version in product.versions()]
-    if number is not None and number not in numbers:
+    versions = product.versions()
+    if number is not None and number not in [version.number for version in versions]:
         raise NotFound(f"the model {product.name!r} has no version {number}. POST /v2/repository/index lists them.")
-    return numbers if number is None else [number]
+    return [version.number for version in versions if not version.removal] if number is None else [number]
 
 
 def _index(products: list[Product]) -> list[dict[str, str]]:
@@ -136,7 +136,8 @@ def _index(products: list[Product]) -> list[dict[str, str]]:
     for product in products:
         for version in product.versions():
             state = "READY" if product.loaded(version.number) is not None else "UNAVAILABLE"
-            reason = "" if state == "READY" else (product.fault if version.is_active else "") or "loaded when it is asked for"
+            fault = version.removal or (product.fault if version.is_active else "")
+            reason = "" if state == "READY" else fault or "loaded when it is asked for"
             found.append({"name": product.name, "version": str(version.number), "state": state, "reason": reason})
     return found
 

@@ -4,7 +4,10 @@ import { ask, by, count, page, sayNext } from "./common.js";
 const place = by("count");
 if (place) {
   ask(`${page.api}/history/count?${place.dataset.query}`).then(
-    (found) => { place.textContent = found.count === 1 ? "1 verdict" : `${count(found.count)} verdicts`; },
+    (found) => {
+      const words = found.count === 1 ? "1 verdict" : `${count(found.count)} verdicts`;
+      place.textContent = found.since === null ? words : `${words} since ${found.since}; older ones were not counted`;
+    },
     () => { place.textContent = ""; },
   );
 }

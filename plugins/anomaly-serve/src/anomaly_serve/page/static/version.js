@@ -36,7 +36,7 @@ by("back")?.addEventListener("click", () => doing(by("back"), async () => {
   const { version } = await ask(`${api}/back`, { body: {} });
   anew(`Taken back: version ${version} judges again.`);
 }));
-by("try").addEventListener("click", () => doing(by("try"), async () => {
+by("try")?.addEventListener("click", () => doing(by("try"), async () => {
   const { job } = await ask(`${api}/versions/${number}/try`, { body: {} });
   by("going").hidden = false;
   for (;;) {

@@ -103,6 +103,7 @@ async function overlay(id, own) {
   try {
     const answer = await fetch(`${address(id)}/map`, { signal: own.stop.signal, credentials: "same-origin" });
     const picture = answer.status === 200 ? await answer.blob() : null;
+    const why = answer.status === 410 ? (await answer.json()).error.message : "cannot be computed now";
     if (showing !== own) return;
     if (blob) URL.revokeObjectURL(blob);
     blob = picture && URL.createObjectURL(picture);
@@ -111,7 +112,7 @@ async function overlay(id, own) {
       const [x, y, width, height] = answer.headers.get("x-frame-in-image").split(" ");
       for (const [name, value] of Object.entries({ x, y, width, height, href: blob })) map.setAttribute(name, value);
     }
-    said.textContent = picture ? "" : answer.ok ? "of this detector: none" : "cannot be computed now";
+    said.textContent = picture ? "" : answer.ok ? "of this detector: none" : why;
   } catch (error) {
     if (error.name !== "AbortError" && showing === own) said.textContent = "cannot be computed now";
   } finally {
