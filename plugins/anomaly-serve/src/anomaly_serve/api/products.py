@@ -86,7 +86,7 @@ class Products:
         return Json({"versions": [version_json(version) for version in self._product(request).versions()]})
 
     async def settings(self, request: Request) -> Response:
-        """The settings of the version that judges, the last last; or new ones."""
+        """The settings of the version that judges, the newest last; or new ones."""
         only(request)
         product = self._product(request)
         if request.method != "POST":
