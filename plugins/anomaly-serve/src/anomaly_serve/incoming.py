@@ -33,7 +33,7 @@ class SentFile(BytesIO):
 
     def __init__(self, data: bytes, name: str) -> None:
         super().__init__(data)
-        self._name = name or "the image that was sent"
+        self._name = name or "without a name"
 
     def __str__(self) -> str:
         return self._name

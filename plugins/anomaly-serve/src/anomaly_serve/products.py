@@ -28,7 +28,7 @@ def require_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise ConfigError(
             f"{name!r} cannot be a product's name, which stands in addresses. Give letters, digits, dots, hyphens and "
-            "underscores, at most 64, the first a letter or a digit: NAME=RUN."
+            "underscores, at most 64, the first a letter or a digit."
         )
     return name
 

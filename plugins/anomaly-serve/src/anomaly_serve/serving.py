@@ -23,9 +23,8 @@ def named(given: str) -> tuple[str, Path]:
         RunError: there is nothing at the path.
     """
     name, separator, rest = given.partition("=")
-    if separator and NAME.fullmatch(name) and not Path(given).exists():
-        path = _found(rest)
-        return name, path
+    if separator and not Path(given).exists() and (NAME.fullmatch(name) or expanded(rest).exists()):
+        return require_name(name), _found(rest)
     path = _found(given)
     own = _own_name(path)
     if not NAME.fullmatch(own):
@@ -39,7 +38,7 @@ def bring(service: Service, given: list[tuple[str, Path]], who: str) -> None:
         known = service.store.versions(name) if name in service.store.products() else []
         if any(Path(version.path) == path and not version.removal for version in known):
             continue
-        service.add_version(name, path, who=who, note="given to `anomaly serve`", activate=True)
+        service.add_version(name, path, who=who, note="given to anomaly serve", activate=True)
 
 
 def size_of(text: str) -> int:

@@ -76,12 +76,6 @@ class PageBrowser(Browser):
             data = self.execute_cdp_cmd("Page.captureScreenshot", options)["data"]
             Path(folder, f"{name}.png").write_bytes(base64.b64decode(data))
 
-    def press(self, selector: str) -> None:
-        """Click in the middle of the screen."""
-        button = self.find_element("css selector", selector)
-        self.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
-        button.click()
-
 
 @pytest.fixture
 def page_of() -> Callable[[Any, str], PageBrowser]:

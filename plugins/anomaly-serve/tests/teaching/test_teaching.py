@@ -134,8 +134,8 @@ def test_a_mark_that_is_taken_back_takes_its_image_back(teaching: Teaching, stor
 
 def test_an_image_that_is_not_kept_any_more_is_told(teaching: Teaching, store: Store) -> None:
     store.add_version("disc", "/nowhere", calibration=Calibration(None, 0.01, 0, "none"), who="anna")
-    id = add(store, 1, None, False, "missed")
-    assert teaching.collect("disc") == [Refused(id, "its image is not kept any more")]
+    add(store, 1, None, False, "missed")
+    assert teaching.collect("disc") == [Refused("shot 1", "its image is not kept")]
     assert teaching.uncollected("disc") == {"normal": 0, "abnormal": 0}
 
 

@@ -14,6 +14,7 @@ from anomaly_serve.faults import NotFound, ServiceError, Unusable, WrongMedia
 
 MOST_JSON = 1 << 16  # bytes of a request in JSON
 GREATEST = 2**31 - 1  # what every database holds
+_IN_WORDS: dict[type, str] = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def only(request: Request, *names: str) -> None:
@@ -38,14 +39,14 @@ def _whole(name: str, text: str, low: int = 1, high: int = GREATEST) -> int:
 
 
 def real(request: Request, name: str) -> float | None:
-    """A finite number of the address; None without it."""
+    """A time of the address, in seconds since 1970; None without it."""
     text = request.query_params.get(name)
     try:
         value = None if text is None else float(text[:40])
     except ValueError:
         value = math.nan
     if value is not None and not math.isfinite(value):
-        raise Unusable(f"{name}={(text or '')[:40]!r} is no finite number.")
+        raise Unusable(f"{name}={(text or '')[:40]!r} is no finite number. Give seconds since 1970, such as {name}=1795716455.")
     return value
 
 
@@ -53,7 +54,7 @@ def one_of(request: Request, name: str, known: Iterable[str], default: str | Non
     """A word of the address, of those that are known."""
     value = request.query_params.get(name, default)
     if value is not None and value not in known:
-        raise Unusable(f"{name}={value[:40]!r} is none of {', '.join(known)}.")
+        raise Unusable(f"{name}={value[:40]!r} is not known. Give {' or '.join(known)}.")
     return value
 
 
@@ -91,7 +92,7 @@ async def json_of(request: Request, **kinds: tuple[type, ...]) -> dict[str, Any]
         if key not in kinds:
             raise Unusable(f"the body has {key[:40]!r}, which would be ignored. Known here: {', '.join(kinds)}. Leave it out.")
         if value is not None and not (type(value) in kinds[key] or (type(value) is int and float in kinds[key])):
-            raise Unusable(f"{key} is of the wrong type: give {' or '.join(kind.__name__ for kind in kinds[key])}.")
+            raise Unusable(f"{key} is of the wrong type: give {' or '.join(_IN_WORDS[kind] for kind in kinds[key])}.")
         if isinstance(value, int) and abs(value) > GREATEST:
             raise Unusable(f"{key} is too large a number.")
         if isinstance(value, float) and not math.isfinite(value):

@@ -144,7 +144,9 @@ def _paths() -> Schema:
             "Have a version judge; null: none", _body(version=nullable("integer")), "Product", (*change, 410)
         ),
         f"{base}/settings": {
-            **_get("The settings of the version that judges, the last last", _json("SettingsList"), 404, parameters=[PRODUCT]),
+            **_get(
+                "The settings of the version that judges, the newest last", _json("SettingsList"), 404, parameters=[PRODUCT]
+            ),
             **_post("Judge otherwise from now on", _body(**settings), "Settings", change),
         },
         f"{base}/verdicts": _get("Verdicts, the newest first", _json("Verdicts"), 404, parameters=[PRODUCT, *filters]),

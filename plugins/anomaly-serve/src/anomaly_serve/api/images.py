@@ -73,7 +73,9 @@ def _colour(raw: dict[str, str]) -> str:
         raise Unusable(f"X-Image-Channels={(channels or '')[:20]!r}: give 1 for grey pixels, or 3 for colours.")
     colour = raw.get("colour", "GREY" if channels == "1" else "RGB").upper()
     if colour not in COLOURS or (channels is not None and COLOURS[colour] != int(channels)):
-        raise Unusable(f"colour={colour[:20]!r} is none of {', '.join(COLOURS)}, or has another number of channels.")
+        raise Unusable(
+            f"colour={colour[:20]!r} does not fit. Give {', '.join(COLOURS)}, with as many channels as X-Image-Channels says."
+        )
     return colour
 
 

@@ -105,7 +105,7 @@ class Products:
         return Json(version_json(teaching.retention.remove(product.name, number, who_of(request))))
 
     async def settings(self, request: Request) -> Response:
-        """The settings of the version that judges, the last last; or new ones."""
+        """The settings of the version that judges, the newest last; or new ones."""
         only(request)
         product = self._product(request)
         if request.method != "POST":

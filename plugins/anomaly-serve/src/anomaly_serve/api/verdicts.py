@@ -92,7 +92,7 @@ class Verdicts:
         body = await json_of(request, mark=(str,))
         mark = body["mark"]
         if mark is not None and mark not in MARKS:
-            raise Unusable(f"mark={mark[:40]!r} is none of {', '.join(MARKS)}, or null.")
+            raise Unusable(f"mark={mark[:40]!r} is not known. Give {', '.join(MARKS)} or null.")
         await run_in_threadpool(self._service.store.mark, judgement.id, mark, who_of(request))
         return Json(verdict_json(judgement.marked(mark)))
 

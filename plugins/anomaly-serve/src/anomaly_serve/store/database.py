@@ -95,7 +95,7 @@ class Database:
                 f"{where} cannot be opened or written: {words}. Check that the folder exists and who may write there."
             )
         advice = "Look at the disk." if self.is_sqlite else "Check the address after --database and that the server runs."
-        return RunError(f"{where} failed: {words}. {advice}")
+        return RunError(f"{where} failed: {words.rstrip('.?')}. {advice}")
 
     def rescue(self) -> str:
         """The next step when the database is damaged."""

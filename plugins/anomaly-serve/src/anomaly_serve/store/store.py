@@ -73,7 +73,9 @@ class Store(Catalogue, Diary, Export, Search):
             except OSError as error:
                 raise RunError(f"cannot make the folder {str(folder)!r}: {error}. Choose another one.") from error
             closing.enter_context(
-                exclusive(folder, f"another process serves from {str(folder)!r}. Stop it, or choose another folder.")
+                exclusive(
+                    folder, f"another process serves from {str(folder)!r}. Stop it, or choose another folder with --store DIR."
+                )
             )
             closing.callback(database.close)
             is_new = migrate(database)

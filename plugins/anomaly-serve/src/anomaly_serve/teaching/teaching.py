@@ -103,7 +103,8 @@ class Teaching:
                     results.append(taken)
             elif id not in there:
                 self._lost.add(id)
-                results.append(Refused(id, "its image is not kept any more"))
+                verdict = self.store.judgement(id)
+                results.append(Refused((verdict and verdict.name) or id, "its image is not kept"))
         self._counted.pop(product, None)
         return results
 

@@ -9,7 +9,7 @@ export function banner(alarm) {
   known.add(alarm.id);
   by("alarms").hidden = false;
   by("alarms").prepend(make("div", { class: "banner", "data-alarm": alarm.id },
-    make("p", {}, make("strong", {}, alarm.text), " Since ", make("time", { datetime: alarm.iso }, alarm.since), "."),
+    make("p", {}, make("strong", {}, alarm.text), ". The first such image came on ", make("time", { datetime: alarm.iso }, alarm.since), "."),
     make("p", { class: "actions" },
       make("a", { class: "button", href: `${page.here}/set#recalibrate` }, "Recalibrate"),
       make("button", { type: "button", "data-acknowledge": alarm.id }, "I know, go on")),

@@ -31,6 +31,9 @@ function start() {
     choice = { per_thousand: Number(by("rate").value) };
     typed();
   });
+  for (const field of [by("threshold"), by("rate")]) {
+    field.addEventListener("change", () => { if (!field.validity.valid) toast(field.validationMessage, { wrong: true }); });
+  }
   by("area").addEventListener("input", typed);
   by("days").addEventListener("change", scores);
   by("back").addEventListener("click", () => {
