@@ -94,7 +94,7 @@ def _verdicts(request: Request, days: _Days) -> Response:
 
 def _count(request: Request) -> Response:
     found = request.app.state.service.store.counted(product_of(request), **filters(request))
-    return JSONResponse({"count": found.count, "since": None if found.since is None else moment(found.since)})
+    return JSONResponse({"count": found.verdicts, "since": None if found.since is None else moment(found.since)})
 
 
 def _csv(request: Request) -> Response:

@@ -34,7 +34,7 @@ class Page(NamedTuple):
 class Count(NamedTuple):
     """How many verdicts there are, of those since a moment; None: of all."""
 
-    count: int
+    verdicts: int
     since: float | None
 
 
@@ -47,14 +47,14 @@ class Search(History):
             found = self.judgements(product, limit=limit + 1, before=before, **filters)
             return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
         end, found = time.monotonic() + PATIENCE, []
-        since, until = filters.pop("since", None), filters.pop("until", None)
+        since, until = filters.get("since"), filters.get("until")
         if before is not None:
             moment = self._moment(before)
             end_of = moment if self._first_of(product, moment) == before else math.nextafter(moment, math.inf)
             until = end_of if until is None else min(until, end_of)
         for start, stop in self._spans(product, since, until):
-            missing = limit + 1 - len(found)
-            found += self.judgements(product, limit=missing, before=before, since=start, until=stop, **filters)
+            some: Filters = {**filters, "since": start, "until": stop}
+            found += self.judgements(product, limit=limit + 1 - len(found), before=before, **some)
             if len(found) > limit:
                 return Page(found[:limit], found[limit - 1].id)
             if start != since and time.monotonic() > end:
@@ -66,9 +66,10 @@ class Search(History):
         if not filters.get("text"):
             return Count(self.count(product, **filters), None)
         end, count = time.monotonic() + PATIENCE, 0
-        since = filters.pop("since", None)
-        for start, stop in self._spans(product, since, filters.pop("until", None)):
-            count += self.count(product, since=start, until=stop, **filters)
+        since = filters.get("since")
+        for start, stop in self._spans(product, since, filters.get("until")):
+            some: Filters = {**filters, "since": start, "until": stop}
+            count += self.count(product, **some)
             if start != since and time.monotonic() > end:
                 return Count(count, start)
         return Count(count, None)
