@@ -121,6 +121,8 @@ def test_a_plot_is_drawn_and_another_kind_of_file_refused(
     assert anomaly("drift", run, line, "--plot", tmp_path / "drift.png").code == 1
     with Image.open(tmp_path / "drift.png") as picture:
         assert picture.width > 800
+    few = anomaly("drift", run, f"{line}/000*.png", "--plot", tmp_path / "few.png", "--learn", 100)
+    assert few.code == 0 and (tmp_path / "few.png").exists(), few.err
     done = anomaly("drift", run, line, "--plot", tmp_path / "drift.gif")
     assert done.code != 0 and ".png, .svg, .pdf" in done.err and not (tmp_path / "drift.gif").exists()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -44,7 +44,7 @@ def plot(file: Path, points: Sequence[Point], alarms: Sequence[DriftAlarm], usua
         file: ``.png``, ``.svg`` or ``.pdf``.
         points: the images, in their order.
         alarms: with dashed lines, at the images since which something has changed.
-        usual: the median of each fact that changes are stated against.
+        usual: the median of each fact that changes are stated against; empty before enough images have come to learn it from.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -55,16 +55,20 @@ def plot(file: Path, points: Sequence[Point], alarms: Sequence[DriftAlarm], usua
         top, middle, low = figure.subplots(3, 1, sharex=True)
         top.scatter(numbers, [point.p_value or float("nan") for point in points], s=6, color=_COLOURS[0])
         top.set(yscale="log", ylabel="p-value")
-        for name, colour in zip(_most_changed(alarms), _COLOURS, strict=False):
+        for name, colour in zip(_most_changed(alarms, usual), _COLOURS, strict=False):
             fact = FACTS[name]
             values = [100 * fact.change(usual[name], point.facts[name]) if name in point.facts else None for point in points]
             middle.plot(numbers, values, ".", markersize=3, color=colour, label=name.replace("_", " "))
         middle.set(ylabel="change of a fact, %")
         middle.axhline(0, color="black", linewidth=0.6)
-        middle.legend(loc="upper left")
+        if usual:
+            middle.legend(loc="upper left")
+        else:
+            middle.set_title("too few images to compare light, sharpness and place with")
         low.plot(numbers, [max(point.nearness, 1e-6) for point in points], color=_COLOURS[0])
         low.axhline(1, color=_COLOURS[1], linewidth=1)
         low.set(yscale="log", ylabel="evidence, share of its limit", xlabel="image")
+        low.xaxis.get_major_locator().set_params(integer=True)
         for alarm in alarms:
             for axes in (top, middle, low):
                 axes.axvline(alarm.since_number, color="black", linestyle="--", linewidth=0.8)
@@ -74,7 +78,7 @@ def plot(file: Path, points: Sequence[Point], alarms: Sequence[DriftAlarm], usua
     write_whole(file, buffer.getvalue())
 
 
-def _most_changed(alarms: Sequence[DriftAlarm]) -> list[str]:
+def _most_changed(alarms: Sequence[DriftAlarm], known: Collection[str]) -> list[str]:
     """The facts that changed in most alarms; brightness, contrast and sharpness come first where none did."""
     votes = Counter(name for alarm in alarms for name in alarm.facts["changes"])
-    return sorted(FACTS, key=lambda name: (-votes[name], list(FACTS).index(name)))[:_SHOWN]
+    return sorted(known, key=lambda name: (-votes[name], list(FACTS).index(name)))[:_SHOWN]
