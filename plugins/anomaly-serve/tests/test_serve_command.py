@@ -163,6 +163,8 @@ def test_names_and_sizes(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="NAME="):
         named(str(file))
     assert named(f"lid={file}") == ("lid", file)
+    with pytest.raises(ConfigError, match="'the lid' cannot be a product's name"):
+        named(f"the lid={file}")
     with pytest.raises(RunError, match="nothing at"):
         named("lid=missing.onnx")
     assert [size_of(text) for text in ("5", "2K", "1.5 MiB", "10GB")] == [5, 2048, 3 << 19, 10 << 30]

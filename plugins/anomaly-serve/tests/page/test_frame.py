@@ -100,6 +100,21 @@ def test_light_and_dark_follow_the_system_and_the_reader(browser):
     assert browser.execute_script(colour) == dark
 
 
+def test_paper_is_light_and_tables_are_whole(browser):
+    browser.open(f"{BOLT}/history", width=718)
+    browser.press("#theme option[value=dark]")
+    try:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": []})
+        ink = browser.execute_script("return getComputedStyle(document.body).color")
+        assert ink == "rgb(27, 31, 36)" == browser.execute_script("return getComputedStyle(document.querySelector('h1')).color")
+        assert browser.execute_script("return document.querySelector('header .product').checkVisibility()")
+        assert not browser.execute_script("return document.querySelector('nav.sections').checkVisibility()")
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= 718
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+        browser.press("#theme option[value=auto]")
+
+
 def schemes():
     """Name -> colours of the style sheet: light, and dark, which stands there twice."""
     text = (files("anomaly_serve.page") / "static" / "page.css").read_text(encoding="utf-8")
