@@ -63,6 +63,17 @@ def test_what_is_left_out_is_said_with_what_it_would_change() -> None:
     assert proposal.warning is not None and "ought to be 53" in proposal.warning  # the 199th of 200
 
 
+def test_half_defects_are_told_though_nothing_stands_out() -> None:
+    draw = np.random.default_rng(8)
+    recent = draw.gamma(4, size=200)
+    old = calibration(draw.gamma(4, size=200))
+    assert recalibrated(old, recent.tolist()).warning is None
+    recent[:100] += 20
+    proposal = recalibrated(old, recent.tolist())
+    assert proposal.calibration is not None and not proposal.left_out
+    assert proposal.warning is not None and "99 of these 200 images are anomalous by the old threshold" in proposal.warning
+
+
 def test_too_few_images_say_how_many_are_missing() -> None:
     draw = np.random.default_rng(2)
     proposal = recalibrated(calibration(draw.gamma(4, size=200)), draw.gamma(4, size=60).tolist())

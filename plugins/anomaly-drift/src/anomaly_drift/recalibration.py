@@ -87,8 +87,8 @@ def recalibrated(
     cut = shift + scale * (1 + _BEYOND / len(old) ** 0.5) * (reach - middle)
     is_kept = new <= cut
     kept, left_out = (tuple(np.flatnonzero(part).tolist()) for part in (is_kept, ~is_kept))
-    # of images that are defects with that probability, no more than this are in 98 of 100 draws
-    if len(left_out) > defects * len(new) + 2 * math.sqrt(defects * (1 - defects) * len(new)):
+    most = defects * len(new) + 2 * math.sqrt(defects * (1 - defects) * len(new))  # of defects so likely, in 98 of 100 draws
+    if len(left_out) > most:
         words = (
             f"no threshold is proposed: {len(left_out)} of the {len(new)} images stand out from the others, more than the "
             f"{100 * defects:.2g} % that may be defects, and than chance adds to them. The images are of several kinds, or of "
@@ -97,7 +97,7 @@ def recalibrated(
         return Proposal(None, kept, left_out, 0, words)
     if len(kept) < needed:
         return _too_few(needed - len(kept), len(kept), needed, rate, kept, left_out)
-    return _proposal(calibration, new, maxima, kept, left_out, rate)
+    return _proposal(calibration, new, maxima, kept, left_out, rate, most)
 
 
 def _proposal(
@@ -107,6 +107,7 @@ def _proposal(
     kept: tuple[int, ...],
     left_out: tuple[int, ...],
     rate: float,
+    most: float,
 ) -> Proposal:
     chosen = list(kept)
     peaks = () if maxima is None else tuple(np.sort(maxima[chosen]).tolist())
@@ -125,11 +126,16 @@ def _proposal(
             f"look at the {len(left_out)} images that were left out: if they are fine, the threshold is too low, and ought to "
             f"be {everything.threshold:.4g}"
         )
-    warning = "; ".join(warnings) or None
-    proposed = replace(proposed, source=source, warning=proposed.warning or warning)
     old, now = calibration.threshold, proposed.threshold
     assert old is not None and now is not None
     before, after = (int((new[chosen] > value).sum()) for value in (old, now))
+    if before - after > most:
+        warnings.append(
+            f"{before - after} of these {len(new)} images are anomalous by the old threshold and would be normal: "
+            "look at them, as the new one holds only if nearly all of them are good"
+        )
+    warning = "; ".join(warnings) or None
+    proposed = replace(proposed, source=source, warning=proposed.warning or warning)
     words = (
         f"a threshold of {now:.4g} instead of {old:.4g}, from {source}: of the images that it rests on, {after} of {len(kept)} "
         f"exceed it, and {before} the old one"

@@ -60,8 +60,8 @@ class Archive(Catalogue, Diary, Export):
         database = Database(url, folder, writable=False)
         if database.path is not None and not database.path.is_file():
             raise RunError(
-                f"there is no history: {str(database.path)!r} does not exist. Give the folder after --store, and --database URL "
-                "where the service was given one."
+                f"there is no history: {str(database.path)!r} does not exist. Give the folder after --store, and "
+                "--database URL where the service was given one."
             )
         try:
             require_current(database)
