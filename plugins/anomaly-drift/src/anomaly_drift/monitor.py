@@ -188,11 +188,14 @@ class DriftMonitor:
     def _stands_out(self, name: str, since: list[Seen]) -> bool:
         """Whether a fact of the images since a change lies as high or low among all so far as chance does once in 370 times.
 
-        That something has changed is known: a cause needs less evidence than an alarm, which a few images do not give.
+        That something has changed is known: a cause needs less evidence than an alarm, which a few images do not give. The
+        first of them may be the last before the change, and is left out for a second look.
         """
         ranks = self._ranks.get(name)
         places = [ranks.middle(one.facts[name]) for one in since if name in one.facts] if ranks is not None else []
-        return bool(places) and abs(sum(places) / len(places) - 0.5) * math.sqrt(12 * len(places)) >= _STANDS_OUT
+        return any(
+            abs(sum(part) / len(part) - 0.5) * math.sqrt(12 * len(part)) >= _STANDS_OUT for part in (places, places[1:]) if part
+        )
 
     def _start(self, name: str) -> tuple[int, str]:
         """The number of the image since which a series has changed, and how its ranks did."""
