@@ -28,7 +28,7 @@ _ALL = ("up", "down", "spread")
 _WEIGHTS = {_SCORES: 0.3, "alarms": 0.2, "facts": 0.5}  # shares of the false alarms that each may raise
 _WAITS = 50  # images that a sure change waits for one that matters
 _SUPPORT = 1e-3  # of its limit: what a fact must show to be called a cause of what another series is sure of
-_STANDS_OUT = 3.0  # standard deviations of the mean of uniform ranks; more than three images are needed to reach it
+_STANDS_OUT = 1 / 740  # the chance of ranks so high, or so low, in a fact that has not changed
 
 
 class DriftMonitor:
@@ -170,15 +170,15 @@ class DriftMonitor:
             start, way = self._start(name)
             since = [one for one in self._recent if one.number >= start]
             now = medians(since)
-            moved = [
-                one for one in changes(self._level, now) if reached.get(one, 0) >= _SUPPORT or self._stands_out(one, since)
-            ]
+            shown = changes(self._level, now)
+            moved = [cause for cause in shown if reached.get(cause, 0) >= _SUPPORT]
             if name not in FACTS or moved or matters(name, way, self._level[name], since):
                 break
             if len(since) > _WAITS:  # sure, but too small: from now on it may grow
                 self._evidence.clear(self._names.index(name))
         else:
             return None
+        moved += [cause for cause in shown if cause not in moved and self._stands_out(cause, since)]
         change = Change(_SCORES if name == _ALONE else name, way, start, since, now, moved)
         alarm = told(change, seen, self._usual, None if self._first else self._level, self._tally, self._expected)
         self.alarms += 1
@@ -188,14 +188,11 @@ class DriftMonitor:
     def _stands_out(self, name: str, since: list[Seen]) -> bool:
         """Whether a fact of the images since a change lies as high or low among all so far as chance does once in 370 times.
 
-        That something has changed is known: a cause needs less evidence than an alarm, which a few images do not give. The
-        first of them may be the last before the change, and is left out for a second look.
+        That something has changed is known: a cause needs less evidence than an alarm, which a few images do not give.
         """
         ranks = self._ranks.get(name)
         places = [ranks.middle(one.facts[name]) for one in since if name in one.facts] if ranks is not None else []
-        return any(
-            abs(sum(part) / len(part) - 0.5) * math.sqrt(12 * len(part)) >= _STANDS_OUT for part in (places, places[1:]) if part
-        )
+        return min(_chance(places), _chance([1 - place for place in places])) <= _STANDS_OUT
 
     def _start(self, name: str) -> tuple[int, str]:
         """The number of the image since which a series has changed, and how its ranks did."""
@@ -295,6 +292,16 @@ class DriftMonitor:
         self._evidence.load(state["evidence"])
         self._share = Alarms.restore(state["share"])
         self._limits = _limits(self._names, self.per_10000)
+
+
+def _chance(places: list[float]) -> float:
+    """The probability that so many uniform numbers lie as high together (Fisher's combination, whose law here is Erlang's)."""
+    total = -sum(math.log(max(1 - place, 1e-12)) for place in places)
+    term = found = math.exp(-total)
+    for number in range(1, len(places)):
+        term *= total / number
+        found += term
+    return found if places else 1.0
 
 
 def _limits(names: list[str], per_10000: float) -> dict[str, float]:
