@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from anomaly_serve.testing import RunningService, as_file, grey_image, running_service
 
 schemathesis = pytest.importorskip("schemathesis", reason="pip install schemathesis")
-FEW, MANY = 6, 400  # of each address, right and wrong: 150 and 10,000 in all
+FEW, MANY = 6, 560  # of each address, right and wrong: 150 and 10,000 in all
 
 
 @pytest.fixture
