@@ -60,7 +60,7 @@ soak: $(STAMP) ## the long tests, and docs/reliability.md (SOAK_MINUTES=60 for a
 	end=$$(($$(date +%s) + 60 * $(SOAK_MINUTES))); \
 	for part in tests plugins; do \
 		ANOMALY_RELIABILITY=build/reliability.jsonl SOAK_MINUTES=$(SOAK_MINUTES) SOAK_SEED=$(SOAK_SEED) SOAK_END=$$end \
-			$(PYTEST) -m "soak or reliability" --durations=15 $$part $(ARGS) || [ $$? -eq 5 ] || exit 1; \
+			$(PYTEST) -m "soak or reliability" --timeout 0 --durations=15 $$part $(ARGS) || [ $$? -eq 5 ] || exit 1; \
 	done
 	$(BIN)/python tools/reliability.py build/reliability.jsonl docs/reliability.md
 

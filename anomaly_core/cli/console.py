@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from typing import Any
 import click
 
 from anomaly_core.discovery import registry
-from anomaly_core.errors import printable, stop
+from anomaly_core.errors import Interrupted, Terminated, printable, stop
 
 LAUNCHED = "ANOMALY_LAUNCHED"  # marks a process whose launcher shows its errors
+AGAIN = 0.05  # seconds after which a signal that was lost is sent again
 
 
 @contextmanager
@@ -59,6 +60,7 @@ def _formatted(message: Warning | str, category: type[Warning], filename: str, l
 def stoppable() -> Iterator[None]:
     """Inside, a signal is told apart from what a plugin raises; one that is ignored, as under nohup, stays so.
 
+    One that comes in a destructor or the callback of a weak reference, which Python lets nothing escape from, comes again.
     Damaged distributions are hidden: torch and pydantic, among others, read the entry points of all, where one would stop them.
     """
     everything, hidden = metadata.distributions, {damaged.value for damaged in registry.damaged()}
@@ -70,11 +72,44 @@ def stoppable() -> Iterator[None]:
     for number in previous:
         signal.signal(number, stop)
     try:
-        yield
+        with _sent_again() if previous else nullcontext():
+            yield
     finally:
         metadata.distributions = everything
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _sent_again() -> Iterator[None]:
+    """Inside, a signal whose exception could not leave the function that it came in is sent again."""
+    main, report, timers = threading.get_ident(), sys.unraisablehook, list[threading.Timer]()
+
+    def noticed(fault: sys.UnraisableHookArgs) -> None:
+        error = fault.exc_value
+        if not isinstance(error, Interrupted | Terminated):
+            report(fault)
+            return
+        number = error.args[0] - 128 if isinstance(error, Terminated) else signal.SIGINT
+        timers.append(threading.Timer(AGAIN, _send, [main, number]))  # later: in here it would be lost once more
+        timers[-1].daemon = True
+        timers[-1].start()
+
+    sys.unraisablehook = noticed
+    try:
+        yield
+    finally:
+        sys.unraisablehook = report
+        for timer in timers:
+            timer.cancel()
+
+
+def _send(thread: int, number: int) -> None:
+    """Send a signal to a thread, which wakes it. Windows sends none to a thread: there it comes as Ctrl-C does."""
+    if sys.platform == "win32":
+        signal.raise_signal(number)
+    else:
+        signal.pthread_kill(thread, number)
 
 
 def _open_closed_streams() -> None:

@@ -189,11 +189,14 @@ def test_watch_scores_what_comes_and_ends_with_ctrl_c(finished: RunResults, tmp_
     listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen([*command, "--interval", "0.1", "--jsonl"], preexec_fn=listening, **pipes) as running:
         assert running.stdout is not None and running.stderr is not None
-        assert json.loads(running.stdout.readline())["path"] == str(tmp_path / "first.png")
-        write_image(tmp_path / "second.png", draw(2)[0])
-        assert json.loads(running.stdout.readline())["path"] == str(tmp_path / "second.png")
-        running.send_signal(signal.SIGINT)
-        assert running.wait(timeout=60) == 0
+        try:
+            assert json.loads(running.stdout.readline())["path"] == str(tmp_path / "first.png")
+            write_image(tmp_path / "second.png", draw(2)[0])
+            assert json.loads(running.stdout.readline())["path"] == str(tmp_path / "second.png")
+            running.send_signal(signal.SIGINT)
+            assert running.wait(timeout=60) == 0
+        finally:
+            running.kill()  # else `with` would wait for it forever
         assert "2 images in" in running.stderr.read()
 
 
