@@ -27,10 +27,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from anomaly_benchmark import Cell, grid, run_grid
-from anomaly_core import AnomalyError, ConfigError, DataError, RunFolder, progress_bar, registry, write_whole
+from anomaly_core import (
+    AnomalyError,
+    ConfigError,
+    DataError,
+    RunFolder,
+    choose_device,
+    progress_bar,
+    registry,
+    write_whole,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 FACTS = ROOT / "benchmarks" / "fidelity.yaml"
@@ -68,6 +78,7 @@ COLUMNS = {
     "visa": Column("VisA", "visa", metrics=BOTH, yours=True),
 }
 COSTS = {"fit_seconds": "fit s", "ms": "ms an image", "peak_memory_mb": "peak MB", "state_mb": "state MB"}
+MARK = "ᵍ"
 COST_OF = "elpv_mono"  # the data set that costs are shown of
 
 
@@ -166,7 +177,8 @@ def figures(cells: list[Cell]) -> dict[str, Any]:
     run = RunFolder.open(cells[0].folder)
     state = run.modeler(run.config()).trained_state()
     row["state_mb"] = sum(tensor.numel() * tensor.element_size() for tensor in state.values()) / 1e6
-    row["processor"], row["day"] = _processor(), datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    row["processor"], row["gpu"] = _processor(), _gpu()
+    row["day"] = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     row["preset"] = cells[0].config["base"]["preset"]
     return {name: round(value, 6) if isinstance(value, float) else value for name, value in row.items()}
 
@@ -183,6 +195,12 @@ def _processor() -> str:
     flags = next((line for line in lines if line.startswith("flags")), "").split()
     sets = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile") if flag in flags]
     return f"{name or platform.machine()}, {os.cpu_count()} cores ({', '.join(sets) or 'no AVX2'})"
+
+
+def _gpu() -> str | None:
+    """The name of the graphics processor that runs take here (``base.device`` is ``auto``), if any."""
+    device = choose_device("auto")
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 
 def page(facts: dict[str, Any], measured: dict[str, Any]) -> str:
@@ -214,10 +232,15 @@ def _table(facts: dict[str, Any], measured: dict[str, Any]) -> list[str]:
         cells = []
         for name, column in COLUMNS.items():
             row = measured["figures"].get(model, {}).get(name)
-            values = [None if row is None else row.get(metric) for metric in column.metrics]
-            cells.append(" / ".join("-" if value is None else f"{value:.3f}" for value in values) if row else "-")
+            if row is None:
+                cells.append("-")
+                continue
+            values = [row.get(metric) for metric in column.metrics]
+            on_gpu = f" {MARK}" if row.get("gpu") else ""
+            cells.append(" / ".join("-" if value is None else f"{value:.3f}" for value in values) + on_gpu)
         lines.append(f"| `{model}` | {' | '.join(cells)} |")
-    return [*lines, ""]
+    gpus = sorted({row["gpu"] for rows in measured["figures"].values() for row in rows.values() if row.get("gpu")})
+    return [*lines, *(["", f"{MARK} fitted and scored on a GPU ({', '.join(gpus)}), all others on CPUs."] if gpus else []), ""]
 
 
 def _costs(measured: dict[str, Any]) -> list[str]:
