@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -83,10 +84,15 @@ def test_an_image_that_cannot_be_read_is_reported(run: Path, tmp_path: Path, ano
     assert done.code == 1 and "warning: " in done.err and "b.png" in done.err and "1 images, " in done.out
 
 
-def test_what_cannot_be_compared_is_refused(run: Path, line: Path, tmp_path: Path, anomaly: Callable[..., Any]) -> None:
+def test_what_cannot_be_compared_is_refused(
+    run: Path, line: Path, tmp_path: Path, anomaly: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = anomaly("drift", tmp_path, line)
     assert done.code != 0 and "is not a run's folder" in done.err
     assert "no image or folder" in anomaly("drift", run, tmp_path / "nothing").err
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
+    done = anomaly("drift", run, "-")  # of a program that found no new image: no drift was not seen either
+    assert (done.code, done.out) == (1, "") and "the list has no image" in done.err
     empty = run_experiment(config(tmp_path, **{"data.holdout": 0.0})).folder
     done = anomaly("drift", empty, line)
     assert done.code != 0 and "no scores of normal images" in done.err and "anomaly threshold" in done.err

@@ -5,7 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from anomaly_serve.testing import as_file, grey_image
+from anomaly_serve.page.waiting import Waiting
+from anomaly_serve.testing import as_file, grey_image, prepared_service
 
 HOSTILE = '<img src=x onerror="alert(1)">.png'
 INSPECT = "/page/products/bolt/inspect"
@@ -199,6 +200,15 @@ def test_marks_that_cannot_be_are_refused(running, name, mark, status):
     one = f"{running.url}/page/api/products/bolt/judgements/{judgement.id}/mark"
     assert httpx.post(one, json={"mark": mark}).status_code == status
     assert running.store.judgement(judgement.id).mark is None
+
+
+@pytest.mark.parametrize(("quota", "waiting"), [(1 << 20, {"fine": 1, "defects": 1}), (0, {"fine": 0, "defects": 0})])
+def test_a_verdict_without_an_image_waits_for_no_version(tmp_path, quota, waiting):
+    with prepared_service(tmp_path, quota=quota) as service:
+        for name, mark in (("a.png", "fine"), ("b.png", "missed")):
+            verdict = service.score("bolt", as_file(grey_image(spot=name == "a.png")), name=name).result(20).judgement
+            service.store.mark(verdict.id, mark, "anna")
+        assert Waiting(service.store).of("bolt") == waiting
 
 
 def test_another_sites_page_marks_nothing(running):

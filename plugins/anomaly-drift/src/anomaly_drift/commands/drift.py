@@ -99,6 +99,8 @@ def drift(
     report = _Report(jsonl, monitor, not reference.facts, picture)
     for one in scored(detector, sorted(paths, key=_time) if by_time else paths):
         report.add(one, _time(Path(one.verdict.path)) if by_time else None)
+    if not (monitor.count or report.failed):
+        raise DataError("the list has no image, so that nothing can be said of drift. Give the images of the line, one a line.")
     if recalibrate:
         report.propose(source, detector, defects)
     report.end()

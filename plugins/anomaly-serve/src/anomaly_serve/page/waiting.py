@@ -1,4 +1,4 @@
-"""Images that people marked since the newest version was made: they wait for the next one."""
+"""Kept images that people marked since the newest version was made: they wait for the next one."""
 
 from __future__ import annotations
 
@@ -37,9 +37,11 @@ class Waiting:
                 said.setdefault(change.facts["id"], change.facts["to"])
         counts = {"fine": 0, "defects": 0}
         for identity, mark in said.items():
+            if mark is None or self._store.image_state(identity) != "kept":  # a version is taught from images
+                continue
             if mark == "confirmed":
                 judgement = self._store.judgement(identity)
                 counts["defects"] += judgement is not None and bool(judgement.is_anomalous)
-            elif mark is not None:
+            else:
                 counts["fine" if mark == "fine" else "defects"] += 1
         return counts
