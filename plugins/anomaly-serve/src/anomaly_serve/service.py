@@ -138,15 +138,29 @@ class Service:
         return self._products[name]
 
     def add_version(
-        self, product: str, path: str | Path, *, parent: int | None = None, who: str, note: str = "", activate: bool = False
+        self,
+        product: str,
+        path: str | Path,
+        *,
+        parent: int | None = None,
+        who: str,
+        note: str = "",
+        taught: dict[str, Any] | None = None,
+        activate: bool = False,
     ) -> Version:
         """Add the detector at a path as a new version of a product, which is new too if it is not known. Opens it, which takes
-        as long as that takes. Raises what :func:`~anomaly_predict.open_detector` does."""
+        as long as that takes. Raises what :func:`~anomaly_predict.open_detector` does.
+
+        Args:
+            product, path: of whom, and where the run or the exported file is.
+            parent, who, note, taught: as of :meth:`~anomaly_serve.store.Store.add_version`.
+            activate: let it judge at once.
+        """
         path = Path(path).absolute()
         detector = self.options.open(path)
         own = self.add_product(product, who)
         first = first_settings(detector)
-        record = self.store.add_version(product, str(path), parent=parent, who=who, note=note, **first)
+        record = self.store.add_version(product, str(path), parent=parent, who=who, note=note, taught=taught, **first)
         own.load(record.number, detector)
         if activate:
             self.activate(product, record.number, who)

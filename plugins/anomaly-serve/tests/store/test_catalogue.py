@@ -33,6 +33,15 @@ def test_versions_count_up_and_one_judges(store: Store, calibration: Calibration
         store.add_version("tile", "/runs/3", calibration=calibration, parent=7, who="ben")
 
 
+def test_how_a_version_was_taught_is_noted_with_it_or_not_at_all(store: Store, calibration: Calibration) -> None:
+    known = {"set": "set-1", "job": "job1", "warnings": ["few images"]}
+    store.add_version("tile", "/runs/2", calibration=calibration, who="ben", taught=known)
+    assert (store.taught("tile", 1), store.taught("tile", 2)) == (None, known)
+    with pytest.raises(DataError):
+        store.add_version("tile", "/runs/3", calibration=calibration, parent=7, who="ben", taught=known)
+    assert store.taught("tile", 3) is None
+
+
 def test_settings_follow_each_other_and_say_why(store: Store, calibration: Calibration) -> None:
     first = store.settings("tile", 1)
     assert [(s.number, s.calibration, s.least_area, s.who) for s in first] == [(1, calibration, 20.0, "anna")]

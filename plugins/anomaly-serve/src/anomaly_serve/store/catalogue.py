@@ -12,6 +12,7 @@ from anomaly_core import Calibration, DataError, RunError
 from anomaly_serve.faults import Conflict, FilesRemoved
 from anomaly_serve.records import Settings, Version
 from anomaly_serve.store.database import Database
+from anomaly_serve.store.diary import get_state, put_state
 from anomaly_serve.store.diary import note as note_change
 from anomaly_serve.store.rows import from_json, plain_text, to_json
 from anomaly_serve.store.tables import changes, products, settings, versions
@@ -72,6 +73,7 @@ class Catalogue:
         parent: int | None = None,
         who: str,
         note: str = "",
+        taught: dict[str, Any] | None = None,
     ) -> Version:
         """Add a version with its first settings; it does not judge yet.
 
@@ -80,6 +82,7 @@ class Catalogue:
             calibration, least_area: of the first settings.
             parent: the version that it was taught on from.
             who, note: who added it, in what words.
+            taught: how it was taught here, as a dict of JSON: noted with it, whatever happens next.
         """
         now = time.time()
         with self._database.writing() as connection:
@@ -92,8 +95,15 @@ class Catalogue:
             values = {"product": product, "number": number, "path": path, "parent": parent, "created": now, **words}
             connection.execute(insert(versions).values(values))
             _insert_settings(connection, product, number, Settings(1, calibration, least_area, now, who, note))
+            if taught is not None:
+                put_state(connection, _taught(product, number), taught)
             note_change(connection, product, "add version", {"version": number, "parent": parent, "note": words["note"]}, who)
             return _version(_row(connection, product, number), active)
+
+    def taught(self, product: str, number: int) -> dict[str, Any] | None:
+        """How a version was taught here; None for one that somebody gave."""
+        with self._database.reading() as connection:
+            return get_state(connection, _taught(product, number))
 
     def activate(self, product: str, number: int | None, who: str) -> None:
         """Let a version judge in the place of the one that does; None: none.
@@ -165,6 +175,11 @@ class Catalogue:
             }
             note_change(connection, product, "settings", facts, who)
         return added
+
+
+def _taught(product: str, number: int) -> str:
+    """The key of what is kept of how a version was taught."""
+    return f"taught/{product}/{number}"
 
 
 def _product(connection: Connection, name: str, *, lock: bool = False) -> Row[Any]:

@@ -31,6 +31,7 @@ class TeachingStore(JobStore, History, Protocol):
     def active(self, product: str) -> Version | None: ...
     def settings(self, product: str, version: int) -> list[Settings]: ...
     def judged_before(self, product: str) -> int | None: ...
+    def taught(self, product: str, number: int) -> dict[str, Any] | None: ...
     def remove_files(self, product: str, number: int, who: str, why: str = "") -> Version: ...
     def add_change(self, product: str, action: str, facts: dict[str, Any], who: str) -> None: ...
     def keep_state(self, key: str, value: dict[str, Any]) -> None: ...
@@ -43,7 +44,9 @@ class TeachingService(Protocol):
     @property
     def store(self) -> Any: ...
     def product(self, name: str) -> Any: ...
-    def add_version(self, product: str, path: Path, *, parent: int | None, who: str, note: str) -> Version: ...
+    def add_version(
+        self, product: str, path: Path, *, parent: int | None, who: str, note: str, taught: dict[str, Any]
+    ) -> Version: ...
     def activate(self, product: str, number: int | None, who: str) -> Any: ...
     def apply_settings(
         self, product: str, version: int, calibration: Calibration, least_area: float | None, who: str, why: str
@@ -91,7 +94,7 @@ class Work:
 
     def taught(self, product: str, number: int) -> dict[str, Any] | None:
         """What is known of a version that was taught here: ``set``, ``job``, ``run``, ``warnings``, ``extends``."""
-        return self.store.state(f"taught/{product}/{number}")
+        return self.store.taught(product, number)
 
     def set_of(self, product: str, number: int) -> ImageSet | None:
         """The images that a version was taught from; None if it was not taught here."""
@@ -116,11 +119,10 @@ class Work:
     def _teach(self, running: Running, result: dict[str, Any]) -> str:
         job = running.job
         running.tell("opening the new version")
-        note = job.facts["note"] or _note(job.facts)
-        version = self.service.add_version(job.product, Path(result["run"]), parent=job.facts["parent"], who=job.who, note=note)
         warned = [self.public(text) for text in result["warnings"]]
-        facts = {**result, "warnings": warned, "set": job.facts["set"], "job": job.id}
-        self.store.keep_state(f"taught/{job.product}/{version.number}", facts)
+        taught = {**result, "warnings": warned, "set": job.facts["set"], "job": job.id}
+        said = {"who": job.who, "note": job.facts["note"] or _note(job.facts)}
+        version = self.service.add_version(job.product, Path(result["run"]), parent=job.facts["parent"], taught=taught, **said)
         running.tell("trying it on the last images", None, version=version.number)
         try:
             tried = self._try(running, version.number)
