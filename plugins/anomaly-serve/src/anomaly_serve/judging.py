@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from anomaly_core import AnomalyError, DataError
 from anomaly_predict import only_map, regions_of
 from anomaly_serve.batching import Answer
 from anomaly_serve.incoming import Incoming
-from anomaly_serve.products import LoadedVersion, own_regions
+from anomaly_serve.products import LoadedVersion, Product, own_regions
 from anomaly_serve.records import Judgement
 
 
@@ -34,6 +36,27 @@ class Scored:
 
     judgement: Judgement
     map: NDArray[np.float32] | None
+
+
+@dataclass
+class InWork:
+    """An image on its way to its verdict.
+
+    Attributes:
+        record, keep: whether the verdict goes into the history, and the image with it.
+        since: when it came, by :func:`time.perf_counter`.
+        queued: milliseconds until it was decoded.
+    """
+
+    asked: Asked
+    product: Product
+    loaded: LoadedVersion
+    record: bool
+    keep: bool
+    answer: Future[Scored]
+    incoming: Incoming | None = None
+    since: float = field(default_factory=time.perf_counter)
+    queued: float = 0.0
 
 
 def judged(asked: Asked, version: LoadedVersion, incoming: Incoming, answer: Answer) -> Scored:

@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock
 from types import MappingProxyType
@@ -19,11 +18,11 @@ from anomaly_core import Calibration, core_count, described, thread_count
 from anomaly_serve.batching import Answer
 from anomaly_serve.faults import NotFound, UnknownProduct
 from anomaly_serve.identifiers import new_id
-from anomaly_serve.incoming import Incoming, Pixels, decoded
-from anomaly_serve.judging import Asked, Scored, judged
+from anomaly_serve.incoming import Pixels, decoded
+from anomaly_serve.judging import Asked, InWork, Scored, judged
 from anomaly_serve.options import ServiceOptions as ServiceOptions
 from anomaly_serve.places import Listener, Places, Telling
-from anomaly_serve.products import LoadedVersion, Product, first_settings, require_name
+from anomaly_serve.products import Product, first_settings, require_name
 from anomaly_serve.records import Judgement, Settings, Version
 
 if TYPE_CHECKING:
@@ -32,21 +31,6 @@ if TYPE_CHECKING:
 
 LONGEST_NAME = 200  # characters of what a sender calls an image
 PATIENCE = 60.0  # seconds that the end of the service waits for what was accepted
-
-
-@dataclass
-class _Job:
-    """An image on its way."""
-
-    asked: Asked
-    product: Product
-    loaded: LoadedVersion
-    record: bool
-    keep: bool
-    answer: Future[Scored]
-    incoming: Incoming | None = None
-    since: float = field(default_factory=time.perf_counter)
-    queued: float = 0.0  # milliseconds until it was decoded
 
 
 class Service:
@@ -225,7 +209,7 @@ class Service:
             asked = Asked(new_id(), product, name[:LONGEST_NAME], source, time.time())
             loaded = own.enter(version)
             if loaded is not None:
-                self._begin(_Job(asked, own, loaded, record, keep and record, answer), image)
+                self._begin(InWork(asked, own, loaded, record, keep and record, answer), image)
             else:
                 assert version is not None  # the active one is loaded
                 self._loader.submit(self._load_first, asked, own, version, record, keep and record, answer, image)
@@ -259,19 +243,19 @@ class Service:
             while loaded is None:
                 product.load(number)
                 loaded = product.enter(number)
-            self._begin(_Job(asked, product, loaded, record, keep, answer), image)
+            self._begin(InWork(asked, product, loaded, record, keep, answer), image)
         except BaseException as error:
             self._places.free()
             answer.set_exception(error)
 
-    def _begin(self, job: _Job, image: bytes | Pixels) -> None:
+    def _begin(self, job: InWork, image: bytes | Pixels) -> None:
         try:
             self._pool.submit(self._decode, job, image)
         except BaseException:
             job.loaded.engine.leave()
             raise
 
-    def _decode(self, job: _Job, image: bytes | Pixels) -> None:
+    def _decode(self, job: InWork, image: bytes | Pixels) -> None:
         try:
             job.queued = 1000 * (time.perf_counter() - job.since)
             name, most = job.asked.name, self.options.max_pixels
@@ -280,7 +264,7 @@ class Service:
         except BaseException as error:
             self._fail(job, error)
 
-    def _answered(self, job: _Job, answer: Answer) -> None:
+    def _answered(self, job: InWork, answer: Answer) -> None:
         answer = answer._replace(waited=answer.waited + job.queued)
         if job.loaded.engine.in_place:
             self._judge(job, answer)
@@ -290,7 +274,7 @@ class Service:
         except RuntimeError as error:  # the service has ended without patience
             self._fail(job, error)
 
-    def _judge(self, job: _Job, answer: Answer) -> None:
+    def _judge(self, job: InWork, answer: Answer) -> None:
         try:
             assert job.incoming is not None
             version = job.product.loaded(job.loaded.number) or job.loaded  # with the settings of this moment
@@ -303,7 +287,7 @@ class Service:
         except BaseException as error:
             self._fail(job, error)
 
-    def _committed(self, job: _Job, scored: Scored, error: BaseException | None) -> None:
+    def _committed(self, job: InWork, scored: Scored, error: BaseException | None) -> None:
         if error is not None:
             self._fail(job, error)
             return
@@ -315,12 +299,12 @@ class Service:
         else:
             self._finish(job, scored)
 
-    def _finish(self, job: _Job, scored: Scored) -> None:
+    def _finish(self, job: InWork, scored: Scored) -> None:
         job.loaded.engine.leave()
         self._places.free()
         job.answer.set_result(scored)
 
-    def _fail(self, job: _Job, error: BaseException) -> None:
+    def _fail(self, job: InWork, error: BaseException) -> None:
         job.loaded.engine.leave()
         self._places.free()
         job.answer.set_exception(error)
