@@ -78,8 +78,8 @@ COLUMNS = {
     "visa": Column("VisA", "visa", metrics=BOTH, yours=True),
 }
 COSTS = {"fit_seconds": "fit s", "ms": "ms an image", "peak_memory_mb": "peak MB", "state_mb": "state MB"}
-MARK = "ᵍ"
 COST_OF = "elpv_mono"  # the data set that costs are shown of
+MARK = "ᵍ"  # of what was fitted on a GPU
 
 
 def main(arguments: list[str] | None = None) -> int:

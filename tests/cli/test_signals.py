@@ -71,7 +71,7 @@ def test_after_the_command_nothing_comes_again_and_other_faults_are_reported(mon
     with stoppable():
         in_a_destructor(fail)
         in_a_destructor(lambda: signal.raise_signal(signal.SIGINT))
-    time.sleep(0.2)  # twice the time after which it would come again, and more
+    time.sleep(0.2)  # four times as long as it takes to come again
     assert [report.exc_value for report in reported] == [fault]
     in_a_destructor(fail)
     assert len(reported) == 2, "the hook is given back"
