@@ -88,6 +88,24 @@ def test_while_it_is_fitted_the_bank_gets_back_what_it_loses(options):
     assert (regained - exact).mean().abs() < (lost - exact).mean()
 
 
+@pytest.mark.parametrize("options", [{}, {"neighbors": 3}, {"collect_dtype": "float16"}, {"reweight": True}])
+@torch.inference_mode()
+def test_patches_that_are_held_score_as_those_that_are_searched_again(options):
+    modeler = patchcore(coreset_ratio=0.1, **options)
+    with modeler.fitting(True):
+        fitted(modeler, IMAGES)
+        left_out = modeler._left_out
+        assert left_out is not None
+        owners = left_out._owners_of_bank[left_out._nearest[1][:, : modeler.config.neighbors]]
+        assert (owners == left_out._owners[:, None]).any()  # some neighbours are lost
+        groups = numbers([0], [1, 2], [1, 2], [3], [4], [5])
+        held = modeler.predict_without(IMAGES, groups)
+        left_out._scores = False
+        searched = modeler.predict_without(IMAGES, groups)
+    torch.testing.assert_close(held.scores, searched.scores, rtol=0, atol=0)
+    torch.testing.assert_close(held.maps, searched.maps, rtol=0, atol=0)
+
+
 @torch.inference_mode()
 def test_a_bank_of_one_image_is_rebuilt_from_the_others():
     modeler = patchcore(coreset_ratio=0.001)
@@ -127,14 +145,18 @@ def test_an_image_of_which_a_budget_kept_nothing_takes_nothing_away():
 @pytest.mark.parametrize("k", [1, 4])
 @pytest.mark.parametrize("lost", [0, 1, 60, 198, 200])  # of 200; of 198, fewer than four remain
 @pytest.mark.parametrize("regained", [0, 1, 9])
-def test_a_search_without_some_entries_finds_what_a_search_in_the_rest_does(k, lost, regained):
+@pytest.mark.parametrize("known", [None, 4, 6])
+def test_a_search_without_some_entries_finds_what_a_search_in_the_rest_does(k, lost, regained, known):
     generator = torch.Generator().manual_seed(3)
     bank, others = torch.randn(200, 6, generator=generator), torch.randn(regained, 6, generator=generator)
     gone = torch.zeros(200, dtype=torch.bool)
     gone[bank[:, 0].argsort()[:lost]] = True  # neighbours of each other
     queries = torch.cat([torch.randn(70, 6, generator=generator), bank])
     queries[7] = torch.nan
-    search = SearchWithout(BankSearch(bank), gone, others)
+    if known:
+        found, of_found = nearest(queries, bank, 6)
+        known = found.index_fill(1, torch.arange(known, 6), math.inf), of_found.index_fill(1, torch.arange(known, 6), 0)
+    search = SearchWithout(BankSearch(bank), gone, others, known)
     assert len(search.bank) == 200 - lost + regained
     if not len(search.bank):
         return

@@ -222,11 +222,16 @@ def test_rows_are_found_again_however_they_came() -> None:
         rows.append(part)
     chosen = torch.tensor([2999, 0, 800, 800, 409, 410])
     assert torch.equal(rows[chosen], matrix[chosen])
-    assert torch.equal(rows[390:1700], matrix[390:1700])
+    for low in (0, 390, 409, 410, 2999, 3000):
+        for high in (0, 391, 410, 411, 1700, 3000, 4000):
+            assert torch.equal(rows[low:high], matrix[low:high])
+    assert torch.equal(rows[chosen[:0]], matrix[:0])
     assert torch.equal(torch.cat(list(rows.parts(256, 500))), matrix[500:])
     rows.replace(400, matrix[:900])
     rows.truncate(1300)
+    assert torch.equal(rows[-3:], matrix[897:900])
     rows.append(matrix[:20])
+    assert torch.equal(rows[torch.tensor([1319, 399])], matrix[[19, 399]])
     expected = torch.cat([matrix[:400], matrix[:900], matrix[:20]])
     assert torch.equal(rows.drained(), expected)
     assert not len(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Iterator
 
@@ -122,9 +123,29 @@ def test_cells_look_into_few_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     searched = CellSearch(like_features(3000))
     kept = []
     among = searched._among
-    monkeypatch.setattr(searched, "_among", lambda q, p, near, k: kept.append(near) or among(q, p, near, k))
+    monkeypatch.setattr(searched, "_among", lambda q, p, near, *rest: kept.append(near) or among(q, p, near, *rest))
     searched(like_features(500, seed=1), 1)
     assert 0 < float(kept[0].float().mean()) < 0.5
+
+
+@torch.inference_mode()
+def test_cells_answer_the_same_in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "ROWS", 64)
+    searched, queries, threads = CellSearch(like_features(1500)), like_features(700, seed=1), torch.get_num_threads()
+    alone = set[str]()
+    of = searched._of
+    monkeypatch.setattr(searched, "_of", lambda *a, **k: alone.add(threading.current_thread().name) or of(*a, **k))
+    try:
+        torch.set_num_threads(1)
+        in_one = searched(queries, 2)
+        assert alone == {threading.current_thread().name}
+        torch.set_num_threads(3)
+        in_three = searched(queries, 2)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    assert len(alone) > 1
+    assert all(map(torch.equal, in_one, in_three))
 
 
 def test_cells_leave_open_what_is_not_finite_and_what_has_too_many_ties() -> None:

@@ -31,7 +31,7 @@ class Observer:
     @hookimpl
     def anomaly_normals_scored(self, run: RunFolder, batch: Batch) -> None:
         """Collect the facts of images that set the threshold."""
-        pixels = (batch.images * 255).round().byte().permute(0, 2, 3, 1).numpy()  # (B, 3, H, W) -> (B, H, W, 3)
+        pixels = ((image * 255).round_().byte().permute(1, 2, 0).numpy() for image in batch.images)  # (H, W, 3) each
         self._facts.setdefault(run.folder, []).extend(map(image_facts, pixels))
 
     @hookimpl

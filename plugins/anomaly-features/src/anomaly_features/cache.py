@@ -24,11 +24,12 @@ def fingerprints(images: Tensor) -> list[Key]:
     Different images have the same hash with probability below 2**-100 (Lemire and Kaser, Strongly universal string
     hashing is fast, 2014).
     """
-    bits = images.detach().contiguous().view(torch.int32).flatten(1).long()
-    shape = bits.new_tensor(images.shape[1:])  # include the shape: a black image's bits are zero at every size
-    split = (bits.shape[1], len(shape))
-    parts = (row.split(split) for row in _multipliers(sum(split), bits.device))
-    first, second = (((bits * of_bits).sum(dim=1) + (shape * of_shape).sum()).tolist() for of_bits, of_shape in parts)
+    rows = images.detach().contiguous().view(torch.int32).flatten(1)
+    shape = rows.new_tensor(images.shape[1:])  # include the shape: a black image's bits are zero at every size
+    of_bits, of_shape = _multipliers(rows.shape[1] + len(shape), rows.device).split((rows.shape[1], len(shape)), dim=1)
+    products = torch.empty_like(of_bits)  # of one image, again and again: of all of them, they would not fit the cache
+    sums = [torch.mul(of_bits, row, out=products).sum(dim=1) for row in rows]
+    first, second = (torch.stack(sums) + (of_shape * shape).sum(dim=1)).T.tolist()
     return list(zip(first, second, strict=True))
 
 

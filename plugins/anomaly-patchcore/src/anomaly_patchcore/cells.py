@@ -13,6 +13,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,7 +26,8 @@ from anomaly_patchcore.bounds import filled
 FEWEST = 3072  # entries from which on it is worth it
 SHARE = 0.97  # of the variance, in the principal directions
 MEMBERS, MOST, STEPS = 48, 1024, 4  # entries of a cell, about; cells; steps of k-means
-ROWS, VALUES = 4096, 2**24  # queries at once; bounds that are kept at once
+ROWS, VALUES = 4096, 2**24  # queries at once in a thread; bounds that all threads keep at once
+TABLES = 2**23  # pairs of a query and a cell in all threads at once
 CANDIDATES = 256  # of a query; with more it is not answered
 PAIRS = 512  # of a query and an entry, whose differences are kept at once
 MARGIN = 16 * 2**-24  # over the rounding of a sum of products, for each of its terms
@@ -71,15 +76,28 @@ class CellSearch:
         Returns:
             float32 (N, k) squared distances, ascending; int64 (N, k) indices; bool (N,), whether they are those.
         """
-        distances, indices, proved = filled(len(queries), (self._of(part, k) for part in queries.split(ROWS)))
+        distances, indices, proved = filled(len(queries), self._of_parts(queries.split(ROWS), k))
         return distances, indices, proved
+
+    def _of_parts(self, parts: tuple[Tensor, ...], k: int) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
+        """What :meth:`_of` says of each part. Its products are too small to be shared by threads: each thread takes parts."""
+        threads = torch.get_num_threads()
+        workers = min(threads, len(parts), max(1, TABLES // (ROWS * len(self._cells))))
+        if workers == 1 or torch.is_grad_enabled():
+            yield from (self._of(part, k, VALUES) for part in parts)
+            return
+        try:
+            with ThreadPoolExecutor(workers, "search", _alone) as pool:
+                yield from pool.map(partial(self._of, k=k, room=VALUES // workers), parts)
+        finally:
+            torch.set_num_threads(threads)  # of threads that begin later
 
     def _projected(self, centred: Tensor) -> Tensor:
         """(n, D) -> (n, d + 1)."""
         rotated = centred @ self._directions
         return torch.cat([rotated[:, : self._kept], rotated[:, self._kept :].norm(dim=1, keepdim=True)], dim=1)
 
-    def _of(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _of(self, queries: Tensor, k: int, room: int) -> tuple[Tensor, Tensor, Tensor]:
         centred = queries.detach() - self._centre
         points = self._projected(centred)
         squared = centred.square().sum(dim=1)
@@ -93,7 +111,7 @@ class CellSearch:
         past = products.gather(0, own[None])[0] - self._rounding * self._reach * reach
         bounds = self._lowest[:, own].sub_(products).add_(past).mul_(self._inverse[:, own])
         near = (bounds <= met.clamp(min=0).sqrt()) & met.isfinite()
-        return self._among(queries, points, near, k)
+        return self._among(queries, points, near, k, room)
 
     def _met(self, queries: Tensor, points: Tensor, own: Tensor, k: int) -> Tensor:
         """(N,): squared distances of each query to the farthest of k entries, those in its own cell with the least bounds."""
@@ -109,13 +127,13 @@ class CellSearch:
         farthest[rows] = distances.masked_fill(met[:, 0] < 0, torch.inf)
         return farthest
 
-    def _among(self, queries: Tensor, points: Tensor, near: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-        """As :meth:`__call__`: the nearest entries in the near cells, bool (cells, N)."""
+    def _among(self, queries: Tensor, points: Tensor, near: Tensor, k: int, room: int) -> tuple[Tensor, Tensor, Tensor]:
+        """As :meth:`__call__`: the nearest entries in near cells, bool (cells, N); ``room``: bounds that are kept at once."""
         counts = near.sum(dim=1)
         held = counts * self._sizes
-        if int(held.sum()) > VALUES and len(queries) > 1:
+        if int(held.sum()) > room and len(queries) > 1:
             halves = zip(*(t.tensor_split(2) for t in (queries, points, near.T)), strict=True)
-            found = zip(*(self._among(q, p, n.T, k) for q, p, n in halves), strict=True)
+            found = zip(*(self._among(q, p, n.T, k, room) for q, p, n in halves), strict=True)
             distances, indices, proved = map(torch.cat, found)
             return distances, indices, proved
         rows = near.nonzero()[:, 1]
@@ -150,6 +168,12 @@ class CellSearch:
         parts = zip(rows.split(PAIRS), entries.split(PAIRS), strict=True)
         bank = self.bank  # index_select takes a quarter of the time of bank[entry]
         return torch.cat([(bank.index_select(0, e) - queries.index_select(0, r)).square().sum(dim=1) for r, e in parts])
+
+
+def _alone() -> None:
+    """Compute in the calling thread alone, and without gradients."""
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
 
 
 def _smallest(values: Tensor, k: int) -> Tensor:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,25 +35,10 @@ from anomaly_patchcore.patchcore.extending import chosen
 from anomaly_patchcore.patchcore.graph import scored_in_graph
 from anomaly_patchcore.patchcore.left_out import SearchWithout
 from anomaly_patchcore.patchcore.nearby import NearbySearch, penalties
-from anomaly_patchcore.patchcore.rows import Rows
-from anomaly_patchcore.patchcore.store import PatchStore
+from anomaly_patchcore.patchcore.store import Chosen, PatchStore
 from anomaly_patchcore.search import BankSearch, Kind, is_exported, nearest
 
 HELD = ("memory_bank", "places", "whitening")  # the buffers that are others while images are left out
-
-
-class Chosen(NamedTuple):
-    """A memory bank's patches among those that it was chosen from.
-
-    Attributes:
-        picked: int64 (M,): which of the patches the bank has, in its order.
-        patches: (N, D).
-        searched: float32 (N, d): the patches where the coreset was searched.
-    """
-
-    picked: Tensor
-    patches: Rows | Tensor
-    searched: Tensor
 
 
 class PatchCoreModel(nn.Module):
@@ -251,17 +236,32 @@ class PatchCoreModel(nn.Module):
         nearby = self.neighbourhood
         return BankSearch(bank, self.search) if nearby is None else NearbySearch(bank, self.places, nearby)
 
+    def exact_search(self) -> BankSearch | None:
+        """The exact search in the bank's entries as they are compared; None where that depends on a patch's place."""
+        return search.exact if isinstance(search := self._of_whole(), BankSearch) else None
+
     @contextmanager
     def without(
-        self, lost: Tensor, regained: Tensor, places: Tensor | None = None, whitening: Tensor | None = None
+        self,
+        lost: Tensor,
+        regained: Tensor,
+        places: Tensor | None = None,
+        whitening: Tensor | None = None,
+        known: tuple[Tensor, Tensor] | None = None,
     ) -> Iterator[None]:
-        """Inside, the memory bank lacks its entries where bool (M,) is true, has others instead, float (n, D), and is searched
-        exactly; ``places``: int32 (n, 2), of the others; ``whitening``: the one that holds inside, None: the same."""
+        """Inside, the memory bank lacks some entries, has others instead, and is searched exactly.
+
+        Args:
+            lost: bool (M,): the entries that it lacks.
+            regained, places: float (n, D) and int32 (n, 2): those that it has instead, and where they come from.
+            whitening: the one that holds inside; None: the same.
+            known: of the patches that will be scored inside, all at once, as ``SearchWithout`` has it.
+        """
+        whole = None if whitening is not None else self.exact_search()
         before = self._search_of, self.search, {name: tensor for name, tensor in self.named_buffers() if name in HELD}
         regained = regained.to(self.bank_dtype)
-        whole = None if whitening is not None else self._of_whole()
-        if isinstance(whole, BankSearch):
-            self._without = SearchWithout(whole.exact, lost, self.compared(regained).to(self.bank_dtype))
+        if whole is not None:
+            self._without = SearchWithout(whole, lost, self.compared(regained).to(self.bank_dtype), known)
         if self._without is None or self.reweight:
             self.memory_bank, self.search = torch.cat([self.memory_bank[~lost], regained]), "exact"
         if self.neighbourhood is not None:

@@ -175,7 +175,10 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
         self._origins = store.origins
         self._owners = self._origins[chosen.picked, 0]
         if self._keeps:
-            self._left_out = LeftOut(chosen.patches, chosen.searched, self._origins[:, 0], chosen.picked)
+            search = None if config.whiten else self.model.exact_search()  # a whitening changes with what is left out
+            searched = chosen.searched if search is None else chosen.patches
+            owners = self._origins[:, 0]
+            self._left_out = LeftOut(chosen.patches, searched, owners, chosen.picked, search, config.neighbors)
             self._kept = chosen.patches if len(chosen.patches) == store.total and len(self._grids) == 1 else None
         if not self._keeps:
             self._origins, self._moments = self._origins[:0], None
@@ -200,20 +203,22 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
         return math.inf if self._left_out is not None or len(self._owners.unique()) > 1 else 0
 
     def predict_without(self, images: Tensor, numbers: Sequence[Tensor]) -> Prediction:
-        patches, size, parts = self._embed_again(images), (images.shape[-2], images.shape[-1]), []
+        size, kept, parts = (images.shape[-2], images.shape[-1]), self._kept_patches(images), []
+        patches = self._embed_again(images, kept)
         for _, run in groupby(range(len(images)), key=lambda i: id(numbers[i])):
             rows = list(run)
-            with self._bank_without(numbers[rows[0]]):
+            with self._bank_without(numbers[rows[0]], [kept[i] for i in rows]):
                 parts.append(Prediction(*self.model.score(patches[rows], size)))
         return Prediction.joined(parts)
 
-    def _bank_without(self, numbers: Tensor) -> AbstractContextManager[None]:
+    def _bank_without(self, numbers: Tensor, scored: list[slice | None]) -> AbstractContextManager[None]:
         """The model searches a bank, and whitens, as if it had not seen the images of these numbers; where their patches are
-        held no longer, it whitens as it does."""
-        lost, regained, places = torch.isin(self._owners, numbers), self.model.memory_bank[:0], None
+        held no longer, it whitens as it does. ``scored``: which patches will be scored, of each image."""
+        lost, regained, places, known = torch.isin(self._owners, numbers), self.model.memory_bank[:0], None, None
         if self._left_out is not None:
             lost, rows = self._left_out.rows_without(numbers)
             regained, places = self._left_out.patches[rows], self._origins[rows, 1:]
+            known = self._left_out.neighbours(scored)
         if lost.all() and not len(regained):
             raise DataError(
                 "PatchCore's memory bank has patches of one group of images alone, so that these cannot be scored without "
@@ -223,7 +228,7 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
         if self._moments is not None and self._kept is not None:
             own = torch.isin(self._origins[:, 0], numbers).nonzero()[:, 0]
             whitening = self._whitening(self._moments.without(self._kept[own][None].float()))
-        return self.model.without(lost, regained, places, whitening)
+        return self.model.without(lost, regained, places, whitening, known)
 
     def _whitening(self, moments: Moments) -> Tensor:
         return whitening_of(moments, self.config.whiten_components, self.config.whiten_shrinkage)
@@ -273,20 +278,21 @@ class PatchCoreModeler(ExtractorModeler, MemoryModeler):
                 "PatchCore saw no training image, so that there is nothing to remember. Check data.root and data.category."
             )
 
-    def _embed_again(self, images: Tensor) -> Tensor:
-        """As :meth:`embed`: the patches of an image that was collected are those, if all are still held."""
+    def _kept_patches(self, images: Tensor) -> list[slice | None]:
+        """Which of all patches are those of each image that was collected, if all are still held."""
         if self._kept is None:
-            return self.embed(images)
+            return [None] * len(images)
         ((height, width),) = self._grids
-        numbers = [self._numbers.get(key) for key in fingerprints(images)]
-        new = iter(self.embed(images[others])) if (others := [i for i, n in enumerate(numbers) if n is None]) else iter(())
-        starts = (None if n is None else n * height * width for n in numbers)
-        return torch.stack(
-            [
-                next(new) if start is None else self._kept[start : start + height * width].float().view(height, width, -1)
-                for start in starts
-            ]
-        )
+        starts = (self._numbers.get(key) for key in fingerprints(images))
+        return [None if n is None else slice(n * height * width, (n + 1) * height * width) for n in starts]
+
+    def _embed_again(self, images: Tensor, kept: Sequence[slice | None]) -> Tensor:
+        """As :meth:`embed`, but for patches that are kept."""
+        others = [i for i, patches in enumerate(kept) if patches is None]
+        if self._kept is None or len(others) == len(images):
+            return self.embed(images)
+        new, (grid,) = iter(self.embed(images[others]) if others else ()), self._grids
+        return torch.stack([next(new) if p is None else self._kept[p].float().view(*grid, -1) for p in kept])
 
     def predict_step(self, images: Tensor) -> Prediction:
         self._require_bank()

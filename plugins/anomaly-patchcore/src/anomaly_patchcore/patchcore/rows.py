@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
 import torch
@@ -22,6 +23,7 @@ class Rows:
         self.dtype = dtype
         self.itemsize = torch.empty(0, dtype=dtype).element_size()
         self._blocks: list[Tensor] = []  # (rows, ...) each, all full but the last
+        self._firsts: list[int] = []  # the number of each block's first row
         self._held = 0
 
     def __len__(self) -> int:
@@ -48,6 +50,7 @@ class Rows:
             room = sum(map(len, self._blocks)) - self._held
             if not room:
                 self._blocks.append(self._block(rows))
+                self._firsts.append(self._held)
                 room = len(self._blocks[-1])
             part, rows = rows[:room], rows[room:]
             start = len(self._blocks[-1]) - room
@@ -58,12 +61,19 @@ class Rows:
         """A copy (n, ...) of the rows of int64 (n,) indices or of a slice without a step."""
         if isinstance(chosen, slice):
             low, high, _ = chosen.indices(self._held)
-            return torch.cat([part[max(0, low - start) : max(0, high - start)] for start, part in self._parts()])
-        taken = self._blocks[0].new_empty(len(chosen), *self._blocks[0].shape[1:])
-        for start, part in self._parts():
-            places = ((chosen >= start) & (chosen < start + len(part))).nonzero()[:, 0]
-            taken[places] = part[chosen[places] - start]
-        return taken
+            start = max(bisect_right(self._firsts, low) - 1, 0)
+            blocks = range(start, max(bisect_left(self._firsts, high), start + 1))
+            parts = ((self._firsts[i], self._blocks[i]) for i in blocks)
+            return torch.cat([block[max(0, low - first) : max(0, high - first)] for first, block in parts])
+        ascending, order = chosen.sort()
+        firsts = torch.tensor(self._firsts[1:], dtype=torch.long, device=chosen.device)
+        ends = [*torch.searchsorted(ascending, firsts).tolist(), len(chosen)]
+        taken, begin = [self._blocks[0][:0]], 0
+        for first, block, end in zip(self._firsts, self._blocks, ends, strict=True):
+            if begin < end:
+                taken.append(block[ascending[begin:end] - first])
+            begin = end
+        return torch.cat(taken)[order.argsort()]
 
     def parts(self, size: int, start: int = 0) -> Iterator[Tensor]:
         """Views of the rows from ``start`` on, in their order, at most ``size`` at once."""
@@ -83,6 +93,7 @@ class Rows:
         self._held = min(count, self._held)
         while self._blocks and sum(map(len, self._blocks[:-1])) >= max(1, self._held):
             self._blocks.pop()
+            self._firsts.pop()
 
     def drained(self) -> Tensor:
         """All rows as one float32 (n, ...); each block is freed as soon as it is copied, and nothing is left."""
@@ -92,15 +103,13 @@ class Rows:
             part = self._blocks.pop(0)[: self._held - done]
             whole[done : done + len(part)] = part
             done += len(part)
-        self._held = 0
+        self._held, self._firsts = 0, []
         return whole
 
     def _parts(self) -> Iterator[tuple[int, Tensor]]:
         """The number of each block's first row, and the part of the block that is filled."""
-        start = 0
-        for block in self._blocks:
-            yield start, block[: max(0, self._held - start)]
-            start += len(block)
+        for first, block in zip(self._firsts, self._blocks, strict=True):
+            yield first, block[: max(0, self._held - first)]
 
     def _block(self, rows: Tensor) -> Tensor:
         size = max(1, rows[0].numel() * self.itemsize)

@@ -7,6 +7,7 @@ Coresets compose: the greedy k-center of the coresets of parts covers the whole,
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +22,20 @@ GENEROSITY = 4  # a block keeps so many times the share that the memory bank wil
 WORK = 160 * 2**20  # bytes of a budget, but no more than half of it, for what searches hold whatever the number of patches
 SAMPLE = 16384  # patches, drawn at random, to which the coreset's distance is measured: 1 in 5,000 is missed in 5 % of draws
 STATE = 72  # bytes that a coreset, and then cross-fitting, hold for each patch beside its coordinates
+
+
+class Chosen(NamedTuple):
+    """A memory bank's patches among those that it was chosen from.
+
+    Attributes:
+        picked: int64 (M,): which of the patches the bank has, in its order.
+        patches: (N, D).
+        searched: float32 (N, d): the patches where the coreset was searched.
+    """
+
+    picked: Tensor
+    patches: Rows | Tensor
+    searched: Tensor
 
 
 class PatchStore:
