@@ -17,7 +17,7 @@ from torch import Tensor
 from anomaly_patchcore.patchcore.rows import Rows
 from anomaly_patchcore.search import BankSearch, nearest
 
-ROUNDING = 2**-20  # of a product of sums, for each of their terms, as a share of both squared norms
+ROUNDING = 2**-8  # above that of a squared distance by products, even where a GPU rounds factors; a share of both norms
 PART = 2**16  # patches that are searched at once
 MORE = 3  # further neighbours that are looked for where one is lost; then four times as many
 
@@ -65,10 +65,11 @@ class SearchWithout:
     def _near_regained(self, queries: Tensor, reach: Tensor) -> Tensor:
         """bool (N,): whether a regained entry may be nearer to a query than the squared distance (N,); not, if it is far by the
         products beyond all rounding."""
-        norms, regained = queries.square().sum(dim=1), self._regained.float()
-        of_regained = regained.square().sum(dim=1)
-        least = torch.addmm(of_regained, queries, regained.T, alpha=-2).amin(dim=1) + norms
-        return ~(least > reach + ROUNDING * queries.shape[1] * (norms + of_regained.amax()))
+        with torch.autocast(queries.device.type, enabled=False):
+            queries, regained = queries.float(), self._regained.float()
+            norms, of_regained = queries.square().sum(dim=1), regained.square().sum(dim=1)
+            least = torch.addmm(of_regained, queries, regained.T, alpha=-2).amin(dim=1) + norms
+        return ~(least > reach + ROUNDING * (norms + of_regained.amax()))
 
     def _among_kept(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The k nearest entries that are not lost, by their places in the whole bank."""
