@@ -137,7 +137,7 @@ class LeftOut:
         def to(place: Tensor) -> Tensor:
             return (norms + norms[place] - 2 * (points @ points[place])).clamp_(min=0)
 
-        distances = to(torch.zeros_like(lost[0], dtype=torch.long)) if len(first) else self._distances(orphans, points, lost)
+        distances = to(orphans.new_zeros(())) if len(first) else self._distances(orphans, points, lost)
         regained = []
         for _ in range(min(int(lost.sum()), len(orphans))):
             farthest = distances.argmax()
