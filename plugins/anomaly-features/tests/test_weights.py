@@ -179,6 +179,16 @@ def test_bad_files(tmp_path: Path, state: dict[str, Tensor], name: str, content:
     assert "0 of 1 files" in done.output
 
 
+def test_weights_of_a_method_are_read_alone(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    torch.save(state, tmp_path / "teacher_small.pth")  # EfficientAD's, which timm knows nothing of
+    done = CliRunner().invoke(backbones, ["verify", str(tmp_path)], catch_exceptions=False)
+    assert (done.exit_code, "1 of 1 files" in done.output) == (0, True)
+    assert "no more was checked, as timm has no model of this name" in done.output
+    torch.save({"epoch": 3}, tmp_path / "teacher_small.pth")
+    (verdict,) = verify(tmp_path)
+    assert "holds no state dict of tensors" in verdict.problem
+
+
 def test_verify_without_files(tmp_path: Path) -> None:
     done = CliRunner().invoke(backbones, ["verify", str(tmp_path)], catch_exceptions=False)
     assert (done.exit_code, "no weights files" in done.output) == (1, True)

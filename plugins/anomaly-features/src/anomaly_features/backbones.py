@@ -58,7 +58,7 @@ class WeightsFile:
     def load(self, full: str) -> dict[str, Tensor]:
         """Its tensors under timm's names; BackboneError if it cannot be read or does not fit the model ``full``."""
         where = str(self.path) if self.place in ("folder", "hub cache") else f"{self.path} of {self.place}"
-        return fitted((self.reader or _read)(self.path), full, where, self.by_position)
+        return fitted((self.reader or read_tensors)(self.path), full, where, self.by_position)
 
 
 class Backbones:
@@ -189,8 +189,8 @@ def _same_model(name: str, full: str) -> bool:
         return False
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weights file; no code in it is executed."""
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weights file; no code in it is executed. BackboneError if it cannot be read or holds no state dict."""
     try:
         open_untrusted(path).close()  # a pipe would block for ever
         loaded: Any = (

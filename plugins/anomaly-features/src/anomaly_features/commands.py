@@ -8,6 +8,11 @@ from typing import Any
 
 import click
 
+UNKNOWN = (
+    "It can be read; no more was checked, as timm has no model of this name. A method may have weights of its own; those of a "
+    "backbone are named <model>.<tag>.safetensors, or as they were published."
+)
+
 
 @click.group("backbones")
 def backbones() -> None:
@@ -82,6 +87,8 @@ def fetch(names: tuple[str, ...], folder: Path | None) -> None:
 def verify(folder: Path | None) -> None:
     """Read every weights file in DIR and compare it with its model and the digits in its name; exit code 1 if one is bad.
 
+    A file that timm has no model for, such as EfficientAD's teacher, is only read.
+
     Without DIR: the backbone folder, if there is one, and the files that installed distributions carry.
     """
     from anomaly_features.backbones import Backbones
@@ -96,6 +103,8 @@ def verify(folder: Path | None) -> None:
         click.echo(f"     {verdict.name or 'no known model'}, {megabytes(verdict.size)}, sha256 {verdict.sha256 or 'unknown'}")
         if verdict.problem:
             click.echo(f"     {verdict.problem}")
+        elif not verdict.name:
+            click.echo(f"     {UNKNOWN}")
     bad = sum(bool(verdict.problem) for verdict in verdicts)
     where = f"in {own.absolute()}" if folder is not None else f"in {own.absolute()} and in installed distributions"
     if not verdicts:

@@ -21,7 +21,7 @@ from anomaly_core import (
     registry,
     validate,
 )
-from anomaly_features.backbones import SUFFIXES, WELL_KNOWN_FILES, Backbones, WeightsFile, full_name
+from anomaly_features.backbones import SUFFIXES, WELL_KNOWN_FILES, Backbones, WeightsFile, full_name, read_tensors
 from anomaly_features.errors import BackboneError
 from anomaly_features.timm_import import timm
 
@@ -48,7 +48,10 @@ class Need:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of checking a weights file; ``problem`` is empty if it is complete and fits its model."""
+    """The result of checking a weights file; ``problem`` is empty if it is complete and fits its model.
+
+    Of a file that timm knows no model for, ``name`` is empty, and it has only been read: methods read files of their own.
+    """
 
     path: Path
     name: str
@@ -170,9 +173,7 @@ def _verdict(file: WeightsFile, name: str = "") -> Verdict:
     try:
         full = full_name(name or published.get(path.name, path.stem))
     except ConfigError:
-        return Verdict(
-            path, "", size, digest, "timm has no model of this name: name it <model>.<tag>.safetensors, or as it was published"
-        )
+        return Verdict(path, "", size, digest, _unreadable(path))
     digits = DIGITS.search(path.name)
     if digits and not digest.startswith(digits[1]):
         problem = (
@@ -184,3 +185,12 @@ def _verdict(file: WeightsFile, name: str = "") -> Verdict:
     except BackboneError as error:
         return Verdict(path, full, size, digest, str(error))
     return Verdict(path, full, size, digest)
+
+
+def _unreadable(path: Path) -> str:
+    """Why a file that timm knows no model for holds no tensors; empty if it does, as a method's own weights do."""
+    try:
+        read_tensors(path)
+    except BackboneError as error:
+        return f"timm has no model of this name, and {error}"
+    return ""
