@@ -53,6 +53,7 @@ def test_a_single_bit_makes_another_image(images: Tensor) -> None:
     swapped = images.flip(-1)
     assert not set(before) & set(fingerprints(swapped))
     assert fingerprints(images[3:5]) == before[3:5]
+    assert fingerprints(images[:0]) == []
 
 
 def test_a_black_image_of_another_size_is_another_image() -> None:

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from anomaly_core import Batch, Sample, registry, validate
+from anomaly_features import FeatureCache
 from anomaly_simplenet.supersimplenet.config import SuperSimpleNetConfig
 from anomaly_simplenet.supersimplenet.losses import losses
 from anomaly_simplenet.supersimplenet.model import SuperSimpleNetModel
@@ -138,7 +139,8 @@ def test_everywhere_is_the_second_half() -> None:
 def test_standardized_features() -> None:
     modeler = build(replace(SMALL, standardize=True)).eval()
     first, second = batch(6), batch(5, 2)
-    modeler.before_training([first, second])
+    modeler.extractor.cache = FeatureCache(1 << 24)
+    modeler.before_training([first, batch(3, 3), second])  # the one in between has defects alone
     with torch.no_grad():
         features = modeler.features(torch.cat([first.images, second.images[:3]]))  # of the normal images
     torch.testing.assert_close(features.mean(dim=(0, 2, 3)), torch.zeros(features.shape[1]), rtol=0, atol=1e-3)

@@ -28,8 +28,10 @@ def fingerprints(images: Tensor) -> list[Key]:
     shape = rows.new_tensor(images.shape[1:])  # include the shape: a black image's bits are zero at every size
     of_bits, of_shape = _multipliers(rows.shape[1] + len(shape), rows.device).split((rows.shape[1], len(shape)), dim=1)
     products = torch.empty_like(of_bits)  # of one image, again and again: of all of them, they would not fit the cache
-    sums = [torch.mul(of_bits, row, out=products).sum(dim=1) for row in rows]
-    first, second = (torch.stack(sums) + (of_shape * shape).sum(dim=1)).T.tolist()
+    sums = of_bits.new_empty(len(rows), 2)
+    for row, pair in zip(rows, sums, strict=True):
+        torch.sum(torch.mul(of_bits, row, out=products), dim=1, out=pair)
+    first, second = (sums + (of_shape * shape).sum(dim=1)).T.tolist()
     return list(zip(first, second, strict=True))
 
 

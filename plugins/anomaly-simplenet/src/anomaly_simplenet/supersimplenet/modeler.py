@@ -56,7 +56,10 @@ class SuperSimpleNetModeler(ExtractorModeler, GradientModeler):
             return
         count, total, squares = 0, torch.zeros(()), torch.zeros(())
         for batch in batches:
-            maps = self.feature_maps(batch.images[batch.labels != ANOMALOUS])
+            normal = batch.images[batch.labels != ANOMALOUS]
+            if not len(normal):
+                continue  # a batch of known defects alone
+            maps = self.feature_maps(normal)
             features = joined_features(maps, self.config.upscale).double()  # (B, C, h, w)
             count += features[:, 0].numel()
             total, squares = total + features.sum(dim=(0, 2, 3)).cpu(), squares + features.square().sum(dim=(0, 2, 3)).cpu()
