@@ -13,13 +13,14 @@ from anomaly_patchcore import bounds, cells
 from anomaly_patchcore.bounds import BoundedSearch, filled, squared_distances
 from anomaly_patchcore.cells import CellSearch
 
-Kind = Literal["exact", "ivf", "hnsw"]
+Kind = Literal["exact", "once", "ivf", "hnsw"]
 
 SPARE = 1  # candidates beyond k, so that rounding of the products does not hide the true neighbour
 CELLS, ROWS = 2**20, 512  # distances that are held at once, so that they stay in the cache; of so many queries at least
 MEMBERS = 8  # columns of a group, of which the least is looked at first
 PROBES = 12  # cells of an inverted file that a query looks into
 LINKS, CONSTRUCTION, EFFORT = 16, 100, 16  # of an HNSW graph: links an entry, and list lengths while building and searching
+INDEXED: tuple[Kind, ...] = ("ivf", "hnsw")
 FARTHEST = 4  # patches of an image that are searched exactly at once
 
 
@@ -119,13 +120,14 @@ class BankSearch:
 
     ``exact`` finds what :func:`nearest` does, on the CPU in half of the time where that multiplies bfloat16
     (:class:`~anomaly_patchcore.bounds.BoundedSearch`), elsewhere in less for banks of some thousand entries
-    (:class:`~anomaly_patchcore.cells.CellSearch`). ``ivf`` (an inverted file) and ``hnsw`` (a graph) run on the CPU, may
+    (:class:`~anomaly_patchcore.cells.CellSearch`). ``once`` is :func:`nearest` itself: to prepare a bank that is searched for
+    one image alone costs more than it saves. ``ivf`` (an inverted file) and ``hnsw`` (a graph) run on the CPU, may
     miss a neighbour for a farther one, and give the same answers each time that they are built from the same bank;
     :meth:`of_images` has image scores exact all the same.
 
     Args:
         bank: float (M, D) with M >= 1.
-        kind: ``exact``, ``ivf`` or ``hnsw``.
+        kind: ``exact``, ``once``, ``ivf`` or ``hnsw``.
 
     Raises:
         ConfigError: ``ivf`` or ``hnsw`` without faiss.
@@ -135,8 +137,8 @@ class BankSearch:
         require_faiss(kind)
         self.bank = bank
         self.kind = kind
-        self._index: Any = None if kind == "exact" else _index(bank, kind)
-        self._exact = None if kind == "exact" else BankSearch(bank)
+        self._index: Any = _index(bank, kind) if kind in INDEXED else None
+        self._exact = BankSearch(bank) if kind in INDEXED else None
         self._bounded = _bounded(bank) if kind == "exact" and bank.device.type == "cpu" else None
 
     @property
@@ -221,7 +223,7 @@ def has_faiss() -> bool:
 
 def require_faiss(kind: Kind) -> None:
     """Raise ConfigError if the requested index needs faiss and faiss is not installed."""
-    if kind != "exact" and not has_faiss():
+    if kind in INDEXED and not has_faiss():
         raise ConfigError(
             f"model.search={kind} needs faiss, which is not installed. Run `pip install anomaly-patchcore[faiss]`, "
             "or use model.search=exact."

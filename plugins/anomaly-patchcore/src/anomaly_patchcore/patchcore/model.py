@@ -263,7 +263,7 @@ class PatchCoreModel(nn.Module):
         if whole is not None:
             self._without = SearchWithout(whole, lost, self.compared(regained).to(self.bank_dtype), known)
         if self._without is None or self.reweight:
-            self.memory_bank, self.search = torch.cat([self.memory_bank[~lost], regained]), "exact"
+            self.memory_bank, self.search = torch.cat([self.memory_bank[~lost], regained]), "once"
         if self.neighbourhood is not None:
             self.places = torch.cat([self.places[~lost], self.places[:0] if places is None else places.to(self.places)])
         if whitening is not None:
