@@ -12,7 +12,7 @@ import torch
 
 from anomaly_core import AnomalyError, RunContext
 from anomaly_features import Backbones
-from anomaly_features.backbones import _read
+from anomaly_features.backbones import read_tensors
 from anomaly_report.runs import read_sections
 from anomaly_trainers.checkpoint import LAST, Checkpoints
 from poison import KINDS, YAML, Canary, poisons
@@ -120,7 +120,7 @@ def test_weights_of_a_backbone(canary, tmp_path, kind, suffix, record) -> None:
     path = tmp_path / f"resnet18{suffix}"
     path.write_bytes(poisons(canary)[kind])
     with pytest.raises(AnomalyError, match="resnet18"):
-        _read(path)
+        read_tensors(path)
     record("security", f"a malicious {kind} file as a backbone {suffix}")
 
 
