@@ -172,8 +172,10 @@ def _verdict(file: WeightsFile, name: str = "") -> Verdict:
     published = {known: model for model, known in WELL_KNOWN_FILES.items()}
     try:
         full = full_name(name or published.get(path.name, path.stem))
-    except ConfigError:
-        return Verdict(path, "", size, digest, _unreadable(path))
+    except ConfigError as error:
+        if name:  # of a distribution, which says that it is a backbone
+            return Verdict(path, name, size, digest, str(error))
+        full = ""  # a method's own weights, which are only read
     digits = DIGITS.search(path.name)
     if digits and not digest.startswith(digits[1]):
         problem = (
@@ -181,16 +183,7 @@ def _verdict(file: WeightsFile, name: str = "") -> Verdict:
         )
         return Verdict(path, full, size, digest, problem)
     try:
-        file.load(full)
+        file.load(full) if full else read_tensors(path)
     except BackboneError as error:
-        return Verdict(path, full, size, digest, str(error))
+        return Verdict(path, full, size, digest, str(error) if full else f"timm has no model of this name, and {error}")
     return Verdict(path, full, size, digest)
-
-
-def _unreadable(path: Path) -> str:
-    """Why a file that timm knows no model for holds no tensors; empty if it does, as a method's own weights do."""
-    try:
-        read_tensors(path)
-    except BackboneError as error:
-        return f"timm has no model of this name, and {error}"
-    return ""
